@@ -1,0 +1,39 @@
+# Two commands do all set-up: `make sweep` and `make test`. Each makes .venv if it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/headline
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: sweep test lint bench clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
+
+sweep: $(VENV)/.core
+	$(BIN)/p2mbatch sweep data/sweeps/headline.toml --out $(RUN)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -W error
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -W error -m lane
+	P2MBATCH_BOUNDSCHECK=1 $(BIN)/python -m pytest -W error -m lane
+
+bench: $(VENV)/.core
+	$(BIN)/p2mbatch bench --out perf
+
+clean:
+	rm -rf $(VENV) runs perf build dist

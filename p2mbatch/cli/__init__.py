@@ -1,0 +1,73 @@
+"""The `p2mbatch` command: each subcommand lives in a module of its own that is loaded when it is called.
+
+Commands parse, call and echo. Exit codes: 0 done, 1 the work found failures, 2 usage or input,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from p2mbatch._version import __version__
+from p2mbatch.errors import P2MBatchError
+
+# name -> (module below p2mbatch.cli, attribute, the help line), so that `--help` loads none of them.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the command names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(
+            importlib.import_module(f"p2mbatch.cli.{module}"), attribute
+        )
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="p2mbatch")
+def cli() -> None:
+    """Batch analysis of the Xen PV guest's p2m tree and its mfn list list across migrations."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; every deliberate error becomes one line on stderr and its exit code."""
+    try:
+        code = cli.main(args=args, prog_name="p2mbatch", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("p2mbatch: interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        # The reader has gone; stdout is pointed away so that the interpreter's last flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except P2MBatchError as error:
+        click.echo(f"p2mbatch: error: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,17 @@
+"""The errors that p2mbatch raises on purpose; the command line turns each into one line and an exit code."""
+
+from __future__ import annotations
+
+
+class P2MBatchError(Exception):
+    """Base of every error that p2mbatch raises on purpose. Its text is one line for a person."""
+
+    exit_code = 2
+
+
+class InputError(P2MBatchError):
+    """Bad input: the text names the input, the place in it and what would be right."""
+
+
+class ResourceError(P2MBatchError):
+    """The work needs more of something than there is; the text gives both numbers."""
