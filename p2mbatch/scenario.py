@@ -1,0 +1,188 @@
+"""Scenario: one cell of a sweep, that is a guest, its hosts and its life.
+
+A scenario says everything that decides its rows: whatever is random comes from counters keyed by
+its seed. Its id is a digest of its canonical form and the model's version, so the same cell is the
+same wherever it is written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from p2mbatch._version import MODEL_VERSION
+from p2mbatch.errors import InputError
+from p2mbatch.geometry import GIB, PAGE_BYTES, format_size, geometry, parse_size
+
+if TYPE_CHECKING:
+    from p2mbatch.trace import Trace
+
+MAX_ORDER: Final = 18
+"""The largest extent order that Xen's allocator has (1 GiB pages): `MAX_ORDER` is 18 or above."""
+MAX_MIGRATIONS: Final = 10_000_000
+MAX_HOST_BYTES: Final = 1 << 52
+"""What 52-bit machine addresses reach."""
+MAX_SEED: Final = (1 << 63) - 1
+
+
+def _size(value: Any) -> Any:
+    """Return a size in bytes from what a person wrote; anything else is left to pydantic."""
+    if isinstance(value, str):
+        try:
+            return parse_size(value)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("size: ")) from None
+    return value
+
+
+def _no_negative_zero(value: float) -> float:
+    """Return `value` with -0.0 as 0.0, so that equal fractions have equal digests."""
+    return value + 0.0
+
+
+def _whole_pages(value: int) -> int:
+    if value % PAGE_BYTES:
+        raise ValueError(
+            f"{value} bytes are not whole pages of {PAGE_BYTES}: "
+            f"{value - value % PAGE_BYTES} or {value - value % PAGE_BYTES + PAGE_BYTES} are"
+        )
+    return value
+
+
+Fraction = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(_no_negative_zero)
+]
+SizeBytes = Annotated[
+    int,
+    BeforeValidator(_size, json_schema_input_type=int | str),
+    Field(ge=PAGE_BYTES, le=MAX_HOST_BYTES),
+]
+Policy = Literal["tracked", "stale", "none"]
+Layout = Literal["tail", "scattered", "extents"]
+
+
+def default_host_memory_bytes(memory_bytes: int) -> int:
+    """Return the host's memory where none is named: four times the guest's, at least 1 GiB."""
+    return max(4 * memory_bytes, GIB)
+
+
+class Scenario(BaseModel):
+    """One cell: a guest, its hosts and how often it migrates (the fields of docs/sweeps.md).
+
+    Sizes are bytes, given as integers or as text such as "128GiB". Left out, `host_memory_bytes`
+    is 4 x memory (at least 1 GiB) and `neighbour_memory_bytes` is the guest's memory; both are
+    resolved when the scenario is made. Raises pydantic's `ValidationError`; `Scenario.make` raises
+    `InputError` with one line instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    memory_bytes: SizeBytes
+    sparsity: Annotated[Fraction, Field(lt=1)] = 0.0
+    layout: Layout = "tail"
+    migrations: Annotated[int, Field(ge=0, le=MAX_MIGRATIONS)] = 1
+    policy: Policy = "tracked"
+    host_memory_bytes: SizeBytes = PAGE_BYTES
+    neighbours: Fraction = 1.0
+    neighbour_memory_bytes: SizeBytes = PAGE_BYTES
+    build_order: Annotated[int, Field(ge=0, le=MAX_ORDER)] = 9
+    restore_order: Annotated[int, Field(ge=0, le=MAX_ORDER)] = 0
+    word_bytes: Literal[8, 4] = 8
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_defaults(cls, data: Any) -> Any:
+        """Fill in the sizes that default to a multiple of the guest's memory."""
+        if not isinstance(data, dict) or "memory_bytes" not in data:
+            return data
+        try:
+            memory_bytes = parse_size(data["memory_bytes"])
+        except InputError:
+            return data  # the field's own check says what is wrong
+        filled = dict(data)
+        if filled.get("host_memory_bytes") is None:
+            filled["host_memory_bytes"] = default_host_memory_bytes(memory_bytes)
+        if filled.get("neighbour_memory_bytes") is None:
+            filled["neighbour_memory_bytes"] = memory_bytes
+        return filled
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"):
+            try:
+                _whole_pages(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        limit = geometry(self.word_bytes).max_p2m_pfn * PAGE_BYTES
+        if self.memory_bytes > limit:
+            raise ValueError(
+                f"memory_bytes: {format_size(self.memory_bytes)} is over MAX_P2M_PFN, "
+                f"{format_size(limit)} with word_bytes {self.word_bytes}"
+            )
+        return self
+
+    @classmethod
+    def make(cls, **fields: Any) -> Scenario:
+        """Return the scenario of `fields`; raises `InputError` naming the first that is wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise InputError(f"scenario: {describe(error)}") from None
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the fields in their fixed order with plain values: what the id is a digest of."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's id: 32 hex digits, a digest of the canonical form and the model's version."""
+        return cell_id_of(tuple(getattr(self, name) for name in FIELDS))
+
+    def to_trace(self) -> Trace:
+        """Return the scenario written out as a trace, for one small enough to write out.
+
+        Raises `ResourceError` where it is not. Source: `p2mbatch.cell.scenario_trace`.
+        """
+        from p2mbatch.cell import scenario_trace
+
+        return scenario_trace(self)
+
+
+FIELDS: Final[tuple[str, ...]] = tuple(Scenario.model_fields)
+"""The scenario's fields in canonical order."""
+
+_ID_FORMAT = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(f"{name}={{!r}}" for name in FIELDS)
+
+
+def cell_id_of(values: tuple[Any, ...]) -> str:
+    """Return the id of the cell whose canonical values, in the order of `FIELDS`, are `values`.
+
+    A sweep names millions of cells, so the digest is taken of a format string, not of JSON;
+    `repr` of ints, floats and these names is exact and the same everywhere.
+    """
+    return hashlib.blake2b(_ID_FORMAT.format(*values).encode(), digest_size=16).hexdigest()
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first complaint of a pydantic error as one line: field, what is wrong, value."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not place:
+        return message
+    if first["type"] == "missing":
+        return f"{place}: is required"
+    if first["type"] == "extra_forbidden":
+        return f"{place}: is not a field of a scenario"
+    return f"{place}: {message[0].lower()}{message[1:]}, not {first['input']!r}"
