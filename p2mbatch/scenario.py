@@ -179,10 +179,11 @@ def describe(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not place:
-        return message
     if first["type"] == "missing":
         return f"{place}: is required"
     if first["type"] == "extra_forbidden":
         return f"{place}: is not a field of a scenario"
-    return f"{place}: {message[0].lower()}{message[1:]}, not {first['input']!r}"
+    if first["type"] != "value_error":
+        # pydantic's own texts say what is right but not what was there.
+        message = f"{message[0].lower()}{message[1:]}, not {first['input']!r}"
+    return f"{place}: {message}" if place else message

@@ -1,0 +1,470 @@
+"""SweepSpec: which cells a sweep has, from a TOML or JSON file, a preset, or options.
+
+A spec is any number of grids (every combination of their axes), cells written out, and samples
+drawn from ranges. It is expanded lazily and always in the same order; what it means is its digest,
+which knows neither comments nor how a range was written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from p2mbatch import specfile
+from p2mbatch._version import MODEL_VERSION
+from p2mbatch.axes import SIZE_FIELDS, Axis, Span, canonical, draw, parse_axis, parse_seeds
+from p2mbatch.errors import InputError
+from p2mbatch.scenario import FIELDS, Scenario, cell_id_of, default_host_memory_bytes, describe
+
+Values = tuple[Any, ...]
+"""One cell's canonical values in the order of `scenario.FIELDS`."""
+
+SHORT_NAMES: Final = {
+    "memory": "memory_bytes",
+    "host_memory": "host_memory_bytes",
+    "neighbour_memory": "neighbour_memory_bytes",
+    "seeds": "seed",
+}
+"""What a spec may call a field instead of its own name."""
+
+_MEMORY, _HOST, _NEIGHBOUR = (
+    FIELDS.index(name) for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
+)
+_SEED = FIELDS.index("seed")
+_DEFAULTS: Final[Values] = tuple(
+    None if name in SIZE_FIELDS else Scenario.model_fields[name].default for name in FIELDS
+)
+_MAX_CHECKED = 4096
+"""Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""
+
+
+def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
+    name = info.field_name or ""
+    if name == "seeds":
+        return parse_seeds(raw)
+    return parse_axis(SHORT_NAMES.get(name, name), raw)
+
+
+_Text = int | float | str
+AxisField = Annotated[
+    Any, PlainValidator(_parse_field, json_schema_input_type=_Text | list[_Text] | None)
+]
+
+
+class Axes(BaseModel):
+    """The axes of one section: for each field one value, a range, or a list of both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    memory_bytes: AxisField = Field(None, description='The guest\'s span, such as "128GiB".')
+    memory: AxisField = Field(None, description="Short for memory_bytes.")
+    sparsity: AxisField = Field(None, description="Part of the span that is not populated.")
+    layout: AxisField = Field(None, description="tail, scattered or extents.")
+    migrations: AxisField = Field(None, description="How many migrations.")
+    policy: AxisField = Field(None, description="tracked, stale or none.")
+    host_memory_bytes: AxisField = Field(None, description="Each host's machine memory.")
+    host_memory: AxisField = Field(None, description="Short for host_memory_bytes.")
+    neighbours: AxisField = Field(None, description="Part of the other frames that is owned.")
+    neighbour_memory_bytes: AxisField = Field(None, description="How large each neighbour is.")
+    neighbour_memory: AxisField = Field(None, description="Short for neighbour_memory_bytes.")
+    build_order: AxisField = Field(None, description="Extents of the builder, log2 pages.")
+    restore_order: AxisField = Field(None, description="Extents of a restore, log2 pages.")
+    word_bytes: AxisField = Field(None, description="8 or 4.")
+    seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
+    seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
+
+    @model_validator(mode="after")
+    def _one_name_per_field(self) -> Axes:
+        given = self.model_fields_set
+        for short, name in SHORT_NAMES.items():
+            if short in given and name in given:
+                raise ValueError(f"{short} and {name} are the same field: give one of them")
+        if not given & {"memory", "memory_bytes"}:
+            raise ValueError('memory is required, such as memory = "128GiB"')
+        return self
+
+    def axis(self, name: str) -> Axis | None:
+        """Return the axis of the scenario's field `name`, None where it was not given."""
+        value: Axis | None = getattr(self, name)
+        for short, long in SHORT_NAMES.items():
+            if long == name and value is None:
+                value = getattr(self, short)
+        return value
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """One axis per field of `scenario.FIELDS`, defaults filled in.
+
+        A size that follows from the guest's memory is `[None]`.
+        """
+        given = (self.axis(name) for name in FIELDS)
+        return tuple(
+            [default] if axis is None else axis
+            for axis, default in zip(given, _DEFAULTS, strict=True)
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what the section means as plain values, for the digest."""
+        return {
+            name: None if axis == [None] else canonical(axis)
+            for name, axis in zip(FIELDS, self.axes, strict=True)
+        }
+
+    def _no_spans(self, what: str) -> None:
+        for name in FIELDS:
+            if isinstance(self.axis(name), Span):
+                raise ValueError(
+                    f"{name}: a range in {what} needs a step, such as "
+                    + ('"1GiB..512GiB x2"' if name in SIZE_FIELDS else '"0..0.9 +0.1"')
+                )
+
+
+class Grid(Axes):
+    """Every combination of the axes, the seeds outermost so that a part of it is a fair part."""
+
+    @model_validator(mode="after")
+    def _listed(self) -> Grid:
+        self._no_spans("a grid")
+        return self
+
+    @property
+    def num_cells(self) -> int:
+        """The number of combinations; no two of them are the same cell."""
+        return math.prod(len(axis) for axis in self.axes)
+
+    def cells(self) -> Iterator[Values]:
+        """Yield the canonical values of each combination."""
+        outer = self.axes[_SEED]
+        inner = self.axes[:_SEED]
+        for seed in outer:
+            for values in itertools.product(*inner):
+                yield resolve((*values, seed))
+
+    @cached_property
+    def _members(self) -> tuple[Any, ...]:
+        return tuple(a if isinstance(a, range) else frozenset(a) for a in self.axes)
+
+    def __contains__(self, values: object) -> bool:
+        """Return whether the cell of these canonical values is one of the grid's."""
+        assert isinstance(values, tuple)
+        for index, (value, members) in enumerate(zip(values, self._members, strict=True)):
+            if value in members:
+                continue
+            if None not in members or value != resolve((values[_MEMORY], *_NOTHING))[index]:
+                return False
+        return True
+
+
+_NOTHING: Final[Values] = (None,) * (len(FIELDS) - 1)
+
+
+class Cell(Axes):
+    """One cell written out: every field has one value."""
+
+    @model_validator(mode="after")
+    def _single(self) -> Cell:
+        self._no_spans("cells")
+        for name, axis in zip(FIELDS, self.axes, strict=True):
+            if len(axis) != 1:
+                raise ValueError(f"{name}: a cell has one value, not {len(axis)}: use a grid")
+        return self
+
+    @property
+    def values(self) -> Values:
+        """The cell's canonical values."""
+        return resolve(tuple(axis[0] for axis in self.axes))
+
+
+class Sample(Axes):
+    """`n` cells drawn from lists and ranges by a counter keyed by `key`.
+
+    Where no seed is named, draw i has seed i.
+    """
+
+    n: Annotated[int, Field(ge=1, le=1_000_000_000, description="How many cells to draw.")]
+    key: Annotated[int, Field(ge=0, description="Another key draws other cells.")] = 0
+
+    def cells(self) -> Iterator[Values]:
+        """Yield the canonical values of each draw."""
+        named = [
+            (index, FIELDS[index], axis)
+            for index, axis in enumerate(self.axes)
+            if isinstance(axis, Span) or len(axis) > 1
+        ]
+        fixed = [None if isinstance(axis, Span) else axis[0] for axis in self.axes]
+        has_seed = self.axis("seed") is not None
+        for draw_index in range(self.n):
+            values = list(fixed)
+            for index, name, axis in named:
+                values[index] = draw(axis, name, self.key, draw_index)
+            if not has_seed:
+                values[_SEED] = draw_index
+            yield resolve(tuple(values))
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what the sample means as plain values, for the digest."""
+        seed = {} if self.axis("seed") is not None else {"seed": "draw"}
+        return {**super().canonical(), **seed, "n": self.n, "key": self.key}
+
+
+def resolve(values: Values) -> Values:
+    """Return `values` with the sizes that follow from the guest's memory filled in."""
+    memory_bytes = values[_MEMORY]
+    host = values[_HOST]
+    neighbour = values[_NEIGHBOUR]
+    return (
+        *values[:_HOST],
+        default_host_memory_bytes(memory_bytes) if host is None else host,
+        *values[_HOST + 1 : _NEIGHBOUR],
+        memory_bytes if neighbour is None else neighbour,
+        *values[_NEIGHBOUR + 1 :],
+    )
+
+
+class SweepSpec(BaseModel):
+    """The cells of a sweep: `grid`, `cells` and `sample`, any of them together.
+
+    `grid` and `sample` are a table or a list of tables. Made by `from_file`, `from_toml`,
+    `from_dict` or `from_options`, which raise `InputError` naming the key, its line and the
+    nearest right name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="p2mbatch sweep")
+
+    question: str = Field("", description="The question that the sweep answers, for its report.")
+    grid: list[Grid] = []
+    cells: list[Cell] = []
+    sample: list[Sample] = []
+    _source: str = PrivateAttr("options")
+
+    @field_validator("grid", mode="before", json_schema_input_type=Grid | list[Grid])
+    @classmethod
+    def _one_grid_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
+
+    @field_validator("sample", mode="before", json_schema_input_type=Sample | list[Sample])
+    @classmethod
+    def _one_sample_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> SweepSpec:
+        if not (self.grid or self.cells or self.sample):
+            raise ValueError("there is no cell in it: give a [grid], [[cells]] or a [sample]")
+        return self
+
+    @classmethod
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        source: str = "spec",
+        lines: Mapping[tuple[str | int, ...], int] | None = None,
+    ) -> SweepSpec:
+        """Return the spec of the plain values `data`; `source` and `lines` are for messages."""
+        try:
+            spec = cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise InputError(_complaint(error, source, dict(lines or {}))) from None
+        spec._source = source
+        return spec
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> SweepSpec:
+        """Return the spec in a TOML file, or a JSON file where the name ends in .json."""
+        data, lines = specfile.parse(Path(path))
+        return cls.from_dict(data, str(path), lines)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> SweepSpec:
+        """Return the spec in the TOML file at `path`."""
+        return cls.from_file(path)
+
+    @classmethod
+    def from_options(cls, **options: Any) -> SweepSpec:
+        """Return the spec of one grid: each option a value, or text with commas and ranges.
+
+        Options that are None are left at the scenario's default.
+        """
+        grid: dict[str, Any] = {}
+        for name, value in options.items():
+            if value is None:
+                continue
+            if isinstance(value, str) and "," in value:
+                value = [part.strip() for part in value.split(",") if part.strip()]
+            grid[name] = value
+        return cls.from_dict({"grid": grid}, "options")
+
+    @property
+    def source(self) -> str:
+        """Where the spec was read: a file's path, or "options"."""
+        return self._source
+
+    @property
+    def num_cells(self) -> int:
+        """How many cells there are at most: cells that several sections name count in each."""
+        grids = sum(grid.num_cells for grid in self.grid)
+        return grids + len(self.cells) + sum(sample.n for sample in self.sample)
+
+    def expand(self) -> Iterator[Values]:
+        """Yield each cell's canonical values, lazily; a cell that an earlier grid has is left out.
+
+        Draws of a sample that fall on the same values are yielded each.
+        """
+        for index, grid in enumerate(self.grid):
+            before = self.grid[:index]
+            if before:
+                yield from (v for v in grid.cells() if not any(v in other for other in before))
+            else:
+                yield from grid.cells()
+        seen: set[Values] = set()
+        for cell in self.cells:
+            values = cell.values
+            if values not in seen and not any(values in grid for grid in self.grid):
+                seen.add(values)
+                yield values
+        for sample in self.sample:
+            for values in sample.cells():
+                if values not in seen and not any(values in grid for grid in self.grid):
+                    yield values
+
+    def scenarios(self) -> Iterator[Scenario]:
+        """Yield each cell as a validated `Scenario`, lazily."""
+        for values in self.expand():
+            yield Scenario.make(**dict(zip(FIELDS, values, strict=True)))
+
+    def cell_ids(self) -> Iterator[str]:
+        """Yield each cell's id, lazily."""
+        return map(cell_id_of, self.expand())
+
+    def structural_cells(self) -> Iterator[tuple[Values, int]]:
+        """Yield (values, count): representatives whose sizes and lives stand for the whole spec.
+
+        What a cell costs and whether it is possible depends on neither its seed nor on who its
+        neighbours are, so these axes are counted, not walked. Where the rest is still too long,
+        each axis is thinned to values spread over it, its ends always among them.
+        """
+        for grid in self.grid:
+            axes = [
+                axis if name not in ("seed", "neighbours", "neighbour_memory_bytes") else axis[:1]
+                for name, axis in zip(FIELDS, grid.axes, strict=True)
+            ]
+            keep = 64
+            while math.prod(len(axis) for axis in axes) > _MAX_CHECKED and keep > 1:
+                keep = keep // 2
+                axes = [_thin(axis, max(keep, 2)) for axis in axes]
+            number = math.prod(len(axis) for axis in axes)
+            for values in itertools.product(*axes):
+                yield resolve(values), max(grid.num_cells // number, 1)
+        for cell in itertools.islice(self.cells, _MAX_CHECKED):
+            yield cell.values, max(len(self.cells) // _MAX_CHECKED, 1)
+        for sample in self.sample:
+            for values in itertools.islice(sample.cells(), 256):
+                yield values, max(sample.n // 256, 1)
+
+    def check(self) -> None:
+        """Raise `InputError` for a combination that no guest or host can have.
+
+        Checks `structural_cells` but for samples: what these draw is judged cell by cell.
+        """
+        for values, _ in self.model_copy(update={"sample": []}).structural_cells():
+            self._check_one(values)
+
+    def _check_one(self, values: Values) -> None:
+        from p2mbatch.cell import check_scenario
+
+        try:
+            check_scenario(Scenario(**dict(zip(FIELDS, values, strict=True))))
+        except ValidationError as error:
+            raise InputError(f"{self.source}: {describe(error)}") from None
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from None
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what the spec means, as plain values: the same however it was written."""
+        return {
+            "model": MODEL_VERSION,
+            "grid": [grid.canonical() for grid in self.grid],
+            "cells": sorted(list(cell.values) for cell in self.cells),
+            "sample": [sample.canonical() for sample in self.sample],
+        }
+
+    @property
+    def digest(self) -> str:
+        """A digest of `canonical()`: two specs with the same digest have the same cells."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _thin(axis: Axis, keep: int) -> Sequence[Any]:
+    assert not isinstance(axis, Span)
+    if len(axis) <= keep:
+        return axis
+    ordered = axis if isinstance(axis, range) else sorted(axis)
+    return [ordered[round(i * (len(ordered) - 1) / (keep - 1))] for i in range(keep)]
+
+
+def _known_keys(path: tuple[str | int, ...]) -> list[str]:
+    section = next((part for part in path[:-1] if isinstance(part, str)), None)
+    models: dict[str | None, type[BaseModel]] = {"grid": Grid, "cells": Cell, "sample": Sample}
+    return list(models.get(section, SweepSpec).model_fields)
+
+
+def _complaint(error: ValidationError, source: str, lines: dict[Any, int]) -> str:
+    """Return one line: the file, the line, the key, what is wrong, and the nearest right name."""
+    first = error.errors(include_url=False)[0]
+    path = tuple(first["loc"])
+    line = specfile.line_of(lines, path)
+    where = f"{source}, line {line}" if line else source
+    key = str(path[-1]) if path else ""
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+        section = ".".join(str(part) for part in path[:-1] if isinstance(part, str))
+        return f"{where}: unknown key {key!r}{f' in {section}' if section else ''}: {hint}"
+    place = ".".join(str(part) for part in path if isinstance(part, str))
+    if source == "options":
+        option = "--" + key.removesuffix("_bytes").replace("_", "-")
+        place = option if key in Grid.model_fields else ""
+    if first["type"] == "missing":
+        text = "is required"
+    else:
+        text = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if first["type"] != "value_error":
+            text = f"{text[0].lower()}{text[1:]}, not {first['input']!r}"
+    if source == "options" and text.startswith("memory is required"):
+        text = "--memory is required, such as --memory 128GiB"
+    return f"{where}: {place}: {text}" if place else f"{where}: {text}"
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a spec file (draft 2020-12)."""
+    schema = SweepSpec.model_json_schema(mode="validation")
+    for name in ("Grid", "Cell", "Sample"):
+        # One of the two names of a field, as the models' own check has it.
+        definition = schema["$defs"][name]
+        definition["oneOf"] = [{"required": ["memory"]}, {"required": ["memory_bytes"]}]
+        definition["not"] = {
+            "anyOf": [{"required": [short, long]} for short, long in SHORT_NAMES.items()]
+        }
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
