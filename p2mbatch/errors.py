@@ -1,4 +1,4 @@
-"""The errors that p2mbatch raises on purpose; the command line turns each into one line and an exit code."""
+"""The errors that p2mbatch raises on purpose: one line and an exit code on the command line."""
 
 from __future__ import annotations
 

@@ -1,0 +1,118 @@
+"""The only file that knows the compiler's options and where compiled kernels are cached.
+
+Numba's disk cache does not notice an edited callee in another module nor changed options, so the
+cache lives in a per-user directory whose name is a digest of every kernel source, numba's version,
+the options and the CPU. Nothing is compiled at import: signatures are lazy.
+
+Environment:
+    P2MBATCH_BOUNDSCHECK=1  compile with bounds checks and without the disk cache (for tests).
+    P2MBATCH_CACHE_DIR      where to keep compiled kernels instead of the user's cache directory.
+    NUMBA_DISABLE_JIT=1     numba's own switch: kernels run as plain Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+import platformdirs
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BOUNDSCHECK = os.environ.get("P2MBATCH_BOUNDSCHECK", "") not in ("", "0")
+_OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": BOUNDSCHECK, "error_model": "numpy"}
+_KERNEL_FILES = ("_jit", "geometry", "bijection", "tables", "kernels")
+
+
+def _digest() -> str:
+    """Return a name for everything that decides what machine code the kernels become."""
+    parts = [numba.__version__, repr(sorted(_OPTIONS.items())), llvm.get_host_cpu_name()]
+    parts.append(llvm.get_host_cpu_features().flatten())
+    here = Path(__file__).parent
+    for stem in _KERNEL_FILES:
+        for file in sorted(here.glob(f"{stem}*.py")):
+            parts.append(file.name + file.read_text(encoding="utf-8"))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def cache_dir() -> Path | None:
+    """Return the directory of this build's compiled kernels, made if need be; None for no cache.
+
+    A user's cache directory that can't be written gives way to one below the temporary directory.
+    """
+    if BOUNDSCHECK:
+        return None
+    named = os.environ.get("P2MBATCH_CACHE_DIR")
+    own = Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))
+    for base in (own, Path(tempfile.gettempdir()) / f"p2mbatch-{os.getuid()}"):
+        path = base / "kernels" / _digest()
+        with contextlib.suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A directory in a shared place that somebody else made could hold their code.
+            if path.stat().st_uid == os.getuid() and os.access(path, os.W_OK):
+                return path
+    return None
+
+
+def _compile(function: F, **extra: Any) -> F:
+    """Return `function` as a lazily compiled dispatcher, its cache pointed at `cache_dir`."""
+    directory = cache_dir()
+    before = numba.config.CACHE_DIR
+    try:
+        # The cache's place is read when the dispatcher is made; the setting is global, so it is
+        # put back at once for the sake of everybody else's kernels.
+        numba.config.CACHE_DIR = str(directory) if directory else ""
+        return cast(F, numba.njit(cache=directory is not None, **_OPTIONS, **extra)(function))
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def kernel(function: F) -> F:
+    """Compile `function` for one thread, without the GIL, on its first call."""
+    return _compile(function)
+
+
+def inline_kernel(function: F) -> F:
+    """Like `kernel`, for small scalar helpers that must be inlined into their callers' loops."""
+    return _compile(function, forceinline=True)
+
+
+def parallel_kernel(function: F) -> F:
+    """Compile `function` with `prange` over all cores: for one big guest, never inside a sweep."""
+    return _compile(function, parallel=True)
+
+
+@contextlib.contextmanager
+def compile_lock() -> Iterator[bool]:
+    """Hold the lock under which kernels are compiled; yields whether the cache was empty before.
+
+    Two processes that fill one cache at once can race on its index, so the first compiles and the
+    second waits and then loads.
+    """
+    directory = cache_dir()
+    if directory is None:
+        yield True
+        return
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield not (directory / "complete").exists()
+            (directory / "complete").touch()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def has_compiled_kernels() -> bool:
+    """Return whether a whole set of compiled kernels lies in the cache already."""
+    directory = cache_dir()
+    return directory is not None and (directory / "complete").exists()
