@@ -64,9 +64,9 @@ def cache_dir() -> Path | None:
     return None
 
 
-def _compile(function: F, **extra: Any) -> F:
+def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
     """Return `function` as a lazily compiled dispatcher, its cache pointed at `cache_dir`."""
-    directory = cache_dir()
+    directory = cache_dir() if cached else None
     before = numba.config.CACHE_DIR
     try:
         # The cache's place is read when the dispatcher is made; the setting is global, so it is
@@ -78,13 +78,17 @@ def _compile(function: F, **extra: Any) -> F:
 
 
 def kernel(function: F) -> F:
-    """Compile `function` for one thread, without the GIL, on its first call."""
+    """Compile `function` for one thread, without the GIL, on its first call from Python."""
     return _compile(function)
 
 
-def inline_kernel(function: F) -> F:
-    """Like `kernel`, for small scalar helpers that must be inlined into their callers' loops."""
-    return _compile(function, forceinline=True)
+def inner_kernel(function: F) -> F:
+    """Compile `function` as part of the kernels that call it; Python must not call it.
+
+    The wrapper that takes a NamedTuple of arrays apart, and a cache file of its own, are most of
+    what a small function costs to compile.
+    """
+    return _compile(function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def parallel_kernel(function: F) -> F:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from p2mbatch._jit import inline_kernel
+from p2mbatch._jit import inner_kernel
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ def parameters(size: int, *purpose: Any) -> list[int]:
     return [size, left, right_bits, *keys]
 
 
-@inline_kernel
+@inner_kernel
 def _mix(value: int, key: int) -> int:
     """Return 32 well-mixed bits of `value` (below 2^32) under `key`."""
     h = ((value ^ key) * 0x9E3779B1) & _MASK32
@@ -46,7 +46,7 @@ def _mix(value: int, key: int) -> int:
     return h ^ (h >> 13)
 
 
-@inline_kernel
+@inner_kernel
 def forward(par: Int64Array, at: int, index: int) -> int:
     """Return where the bijection described at `par[at:]` sends `index`, 0 <= index < N."""
     size, left, bits = par[at + _N], par[at + _LEFT], par[at + _RIGHT_BITS]
@@ -67,7 +67,7 @@ def forward(par: Int64Array, at: int, index: int) -> int:
             return x
 
 
-@inline_kernel
+@inner_kernel
 def inverse(par: Int64Array, at: int, image: int) -> int:
     """Return the index that `forward` sends to `image`, 0 <= image < N."""
     size, left, bits = par[at + _N], par[at + _LEFT], par[at + _RIGHT_BITS]

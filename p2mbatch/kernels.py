@@ -7,7 +7,9 @@ that has no room yet, the caller has seen to it beforehand (`room_left`).
 
 from __future__ import annotations
 
-from p2mbatch._jit import inline_kernel, kernel
+import numpy as np
+
+from p2mbatch._jit import inner_kernel, kernel
 from p2mbatch.bijection import forward, inverse
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.tables import (
@@ -37,7 +39,11 @@ from p2mbatch.tables import (
     LAZY,
     LEAF,
     NO_PAGE,
-    ORDINARY,
+    P_CLEAN,
+    P_EVENT,
+    P_KIND,
+    P_LEAF,
+    P_PAGE,
     POINTER,
     S_DIRECTMAP,
     S_ENTRIES_SHIFT,
@@ -74,7 +80,7 @@ FAULT_TOP, FAULT_MID, FAULT_STORE = -2, -3, -4
 # --- hosts -------------------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def host_frame(par: Int64Array, index: int) -> int:
     """Return the MFN of the `index`-th frame that a function host hands out."""
     order = par[H_ORDER]
@@ -85,7 +91,7 @@ def host_frame(par: Int64Array, index: int) -> int:
     return par[H_RESERVED] + ((forward(par, H_FRAMES_PERM, extent) << order) | low)
 
 
-@kernel
+@inner_kernel
 def host_index(par: Int64Array, mfn: int) -> int:
     """Return when a function host hands out frame `mfn`: the inverse of `host_frame`; -1 never."""
     at = mfn - par[H_RESERVED]
@@ -98,7 +104,7 @@ def host_index(par: Int64Array, mfn: int) -> int:
     return (inverse(par, H_FRAMES_PERM, extent) << order) | (at & ((1 << order) - 1))
 
 
-@kernel
+@inner_kernel
 def hole_rank(par: Int64Array, pfn: int) -> int:
     """Return the rank among the layout's holes of `pfn`, 0 <= pfn < span, or -1 if it is none."""
     layout = par[H_LAYOUT]
@@ -122,7 +128,7 @@ def hole_rank(par: Int64Array, pfn: int) -> int:
     return rank if rank < par[H_NUM_HOLES] else -1
 
 
-@kernel
+@inner_kernel
 def given_frame(par: Int64Array, pfn: int) -> int:
     """Return the MFN that a function host has for `pfn`, or INVALID where it names none."""
     if pfn < 0 or pfn >= par[H_SPAN]:
@@ -139,7 +145,7 @@ def given_frame(par: Int64Array, pfn: int) -> int:
     return host_frame(par, index)
 
 
-@kernel
+@inner_kernel
 def layout_frame(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return what the entry of `pfn` in a leaf not yet made holds: its frame, or INVALID."""
     par = h.par
@@ -150,7 +156,7 @@ def layout_frame(t: P2MTables, h: HostTables, pfn: int) -> int:
     return given_frame(par, pfn)
 
 
-@kernel
+@inner_kernel
 def _index_pfn(par: Int64Array, index: int) -> int:
     """Return the PFN that gets the `index`-th frame, index < H_GUEST_FRAMES."""
     if par[H_LAYOUT] != EXTENTS or index < par[H_NR_PAGES]:
@@ -163,23 +169,23 @@ def _index_pfn(par: Int64Array, index: int) -> int:
     return par[H_NR_PAGES] + ((leaf << shift) | (beyond & ((1 << shift) - 1)))
 
 
-@kernel
+@inner_kernel
 def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     """Return whether the guest owns the frame that a function host has for `pfn`."""
     shift = t.state[S_ENTRIES_SHIFT]
     x = pfn >> shift
     if x >= t.state[S_NUM_LEAVES]:
         return False
-    slot = t.leaf_slot[x]
+    slot = np.int64(t.leaf_slot[x])
     if slot < 0:
         return layout_frame(t, h, pfn) != INVALID
-    if t.slot_leaf[slot] != x:
+    if t.slots[slot, P_LEAF] != x:
         return False
     i = pfn & ((1 << shift) - 1)
     return (int(t.own[slot, i >> 6]) >> (i & 63)) & 1 != 0
 
 
-@kernel
+@inner_kernel
 def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return the PFN at which the guest owns frame `mfn`, or -1 where it is not the guest's."""
     if mfn < 0 or mfn >= h.par[H_FRAMES]:
@@ -193,7 +199,7 @@ def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
     return pfn if _has_frame(t, h, pfn) else -1
 
 
-@kernel
+@inner_kernel
 def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return what the host's m2p holds for `mfn`: a PFN of whichever domain, or INVALID."""
     par = h.par
@@ -221,36 +227,36 @@ def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
 # --- the guest's pages -------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def address(t: P2MTables, page: int) -> int:
     """Return the direct map's address of `page`, as a word of the guest's width."""
     where = t.state[S_VA_BASE] + (page << 12)
     return where & 0xFFFFFFFF if t.state[S_WORD_BITS] == 32 else where
 
 
-@kernel
+@inner_kernel
 def page_at(t: P2MTables, where: int) -> int:
     """Return the page that an address reaches, in arithmetic of the guest's width."""
     return ((where - t.state[S_VA_BASE]) >> 12) & t.state[S_VA_MASK]
 
 
-@kernel
+@inner_kernel
 def page_code(t: P2MTables, page: int) -> int:
     """Return the directory's code for `page`: a slot, NO_PAGE, or LAZY - x."""
     block = page >> BLOCK_SHIFT
     if page < 0 or block >= len(t.block_of):
         return NO_PAGE
-    row = t.block_of[block]
+    row = np.int64(t.block_of[block])
     if row < 0:
         return NO_PAGE
-    return t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)]
+    return np.int64(t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)])
 
 
-@kernel
+@inner_kernel
 def set_page_code(t: P2MTables, page: int, code: int) -> None:
     """Set the directory's code for a page of the direct map."""
     block = page >> BLOCK_SHIFT
-    row = t.block_of[block]
+    row = np.int64(t.block_of[block])
     if row < 0:
         row = t.state[S_NUM_BLOCKS]
         t.state[S_NUM_BLOCKS] = row + 1
@@ -258,7 +264,7 @@ def set_page_code(t: P2MTables, page: int, code: int) -> None:
     t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)] = code
 
 
-@inline_kernel
+@inner_kernel
 def room_left(t: P2MTables) -> bool:
     """Return whether one more step of any loop has the slots and blocks it may need."""
     return t.state[S_NUM_SLOTS] + 6 <= len(t.words) and t.state[S_NUM_BLOCKS] + 6 <= len(
@@ -266,20 +272,19 @@ def room_left(t: P2MTables) -> bool:
     )
 
 
-@kernel
-def take_slot(t: P2MTables, page: int, kind: int) -> int:
-    """Return the slot of `page`, given one (of zeros) if it had none, and say what it is now."""
+@inner_kernel
+def take_slot(t: P2MTables, page: int) -> int:
+    """Return the slot of `page`, given one (of zeros) if it had none."""
     slot = page_code(t, page)
     if slot < 0:
         slot = t.state[S_NUM_SLOTS]
         t.state[S_NUM_SLOTS] = slot + 1
-        t.slot_page[slot] = page
+        t.slots[slot, P_PAGE] = page
         set_page_code(t, page, slot)
-    t.slot_kind[slot] = kind
     return slot
 
 
-@kernel
+@inner_kernel
 def fill_leaf(t: P2MTables, h: HostTables, slot: int, x: int) -> None:
     """Write leaf `x` as a function host gave it into `slot`, with who owns its frames."""
     shift = t.state[S_ENTRIES_SHIFT]
@@ -287,12 +292,12 @@ def fill_leaf(t: P2MTables, h: HostTables, slot: int, x: int) -> None:
         mfn = layout_frame(t, h, (x << shift) | i)
         t.words[slot, i] = mfn
         set_own(t, slot, i, mfn != INVALID)
-    t.slot_leaf[slot] = x
-    t.slot_clean[slot] = 1
+    t.slots[slot, P_LEAF] = x
+    t.slots[slot, P_CLEAN] = 1
     t.leaf_slot[x] = slot
 
 
-@inline_kernel
+@inner_kernel
 def set_own(t: P2MTables, slot: int, i: int, owned: bool) -> None:
     """Set whether the guest owns the frame given to entry `i` of the leaf in `slot`."""
     word = int(t.own[slot, i >> 6])
@@ -300,20 +305,20 @@ def set_own(t: P2MTables, slot: int, i: int, owned: bool) -> None:
     t.own[slot, i >> 6] = word | bit if owned else word & ~bit
 
 
-@kernel
+@inner_kernel
 def make_leaf(t: P2MTables, h: HostTables, x: int) -> int:
     """Make the LAZY leaf `x` resident and return its slot."""
     slot = t.state[S_NUM_SLOTS]
     t.state[S_NUM_SLOTS] = slot + 1
-    page = t.leaf_page[x]
-    t.slot_page[slot] = page
-    t.slot_kind[slot] = LEAF
+    page = np.int64(t.leaf_page[x])
+    t.slots[slot, P_PAGE] = page
+    t.slots[slot, P_KIND] = LEAF
     set_page_code(t, page, slot)
     fill_leaf(t, h, slot, x)
     return slot
 
 
-@kernel
+@inner_kernel
 def page_word(t: P2MTables, h: HostTables, page: int, i: int) -> int:
     """Return word `i` of a page of the guest: what it holds, zeros where nobody has written."""
     code = page_code(t, page)
@@ -324,7 +329,7 @@ def page_word(t: P2MTables, h: HostTables, page: int, i: int) -> int:
     return layout_frame(t, h, ((LAZY - code) << t.state[S_ENTRIES_SHIFT]) | i)
 
 
-@kernel
+@inner_kernel
 def stray_store(t: P2MTables, h: HostTables, page: int, i: int, word: int) -> None:
     """Store `word` into a page of the direct map that is not what the storer took it for."""
     slot = stray_slot(t, h, page)
@@ -332,19 +337,19 @@ def stray_store(t: P2MTables, h: HostTables, page: int, i: int, word: int) -> No
     t.state[S_STRAY_WRITES] += 1
 
 
-@kernel
+@inner_kernel
 def stray_slot(t: P2MTables, h: HostTables, page: int) -> int:
     """Return the slot of a page that is about to be hit, with the damage to the caches noted."""
     code = page_code(t, page)
     if code <= LAZY:
         code = make_leaf(t, h, LAZY - code)
     elif code == NO_PAGE:
-        code = take_slot(t, page, ORDINARY)
-    t.slot_clean[code] = 0
-    if t.slot_kind[code] == POINTER:
+        code = take_slot(t, page)
+    t.slots[code, P_CLEAN] = 0
+    if t.slots[code, P_KIND] == POINTER:
         t.state[S_WILD] = 1
-    if t.slot_event[code] != t.state[S_EVENT]:
-        t.slot_event[code] = t.state[S_EVENT]
+    if t.slots[code, P_EVENT] != t.state[S_EVENT]:
+        t.slots[code, P_EVENT] = t.state[S_EVENT]
         t.state[S_STRAY_PAGES] += 1
     return code
 
@@ -352,7 +357,7 @@ def stray_slot(t: P2MTables, h: HostTables, page: int) -> int:
 # --- lookup ------------------------------------------------------------------------------------
 
 
-@kernel
+@inner_kernel
 def leaf_page_of(t: P2MTables, x: int) -> int:
     """Return the PFN of leaf `x`'s page by walking the tree; FAULT_TOP or FAULT_MID on the way."""
     shift = t.state[S_ENTRIES_SHIFT]
@@ -363,7 +368,7 @@ def leaf_page_of(t: P2MTables, x: int) -> int:
     return leaf if leaf < t.state[S_DIRECTMAP] else FAULT_MID
 
 
-@kernel
+@inner_kernel
 def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the entry of `pfn`, no bit masked; INVALID beyond MAX_P2M_PFN; or a FAULT_ code.
 
@@ -375,7 +380,7 @@ def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
     x = pfn >> shift
     i = pfn & ((1 << shift) - 1)
     if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
-        slot = t.leaf_slot[x]
+        slot = np.int64(t.leaf_slot[x])
         if slot >= 0:
             return t.words[slot, i]
         return layout_frame(t, h, pfn)
@@ -383,14 +388,14 @@ def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
     return page_word(t, h, page, i) if page >= 0 else page
 
 
-@kernel
+@inner_kernel
 def pfn_to_mfn(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the entry of `pfn` without FOREIGN_FRAME_BIT (INVALID stays), or a FAULT_ code."""
     entry = get_phys_to_machine(t, h, pfn)
     return entry & ~FOREIGN_FRAME_BIT if entry >= 0 else entry
 
 
-@kernel
+@inner_kernel
 def mfn_to_page(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return the page that `mfn_to_virt(mfn)` reaches; the direct map's end is not checked."""
     return m2p(t, h, mfn) & t.state[S_VA_MASK]

@@ -7,7 +7,9 @@ the same loop reads next. Where nothing that is read can be hit, a whole mid pag
 
 from __future__ import annotations
 
-from p2mbatch._jit import kernel
+import numpy as np
+
+from p2mbatch._jit import inner_kernel, kernel
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.kernels import (
     BUG_BRK_CLOSED,
@@ -45,6 +47,10 @@ from p2mbatch.tables import (
     MID_MFN,
     NO_PAGE,
     ORDINARY,
+    P_CLEAN,
+    P_KIND,
+    P_LEAF,
+    P_PAGE,
     POINTER,
     S_ALLOCS,
     S_BRK_CLOSED,
@@ -90,8 +96,8 @@ from p2mbatch.tables import (
 # --- memory for structures ---------------------------------------------------------------------
 
 
-@kernel
-def _extend_brk(t: P2MTables, kind: int) -> int:
+@inner_kernel
+def _extend_brk(t: P2MTables) -> int:
     """Return the slot of the next brk page, or minus the BUG's code."""
     state = t.state
     if state[S_BRK_CLOSED] != 0:
@@ -100,10 +106,10 @@ def _extend_brk(t: P2MTables, kind: int) -> int:
         return -BUG_BRK_OVERFLOW
     page = state[S_BRK_PFN] + state[S_BRK_USED]
     state[S_BRK_USED] += 1
-    return take_slot(t, page, kind)
+    return take_slot(t, page)
 
 
-@kernel
+@inner_kernel
 def _alloc_p2m_page(t: P2MTables) -> int:
     """Return the PFN of the next pool page; -1 where none is left or failure is injected."""
     state = t.state
@@ -120,14 +126,14 @@ def _alloc_p2m_page(t: P2MTables) -> int:
     return -1
 
 
-@kernel
+@inner_kernel
 def _fill(t: P2MTables, slot: int, word: int) -> None:
     """Write `word` to every entry of a page."""
     for i in range(t.words.shape[1]):
         t.words[slot, i] = word
 
 
-@kernel
+@inner_kernel
 def _mid_mfn_init(t: P2MTables, h: HostTables, slot: int) -> int:
     """Fill a mid_mfn page with the present MFN of `p2m_missing`; return OK or a FAULT_ code."""
     mfn = pfn_to_mfn(t, h, t.state[S_MISSING])
@@ -159,11 +165,12 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
             t.leaf_slot[x] = LAZY
             set_page_code(t, page, LAZY - x)
             continue
-        slot = take_slot(t, page, LEAF)
+        slot = take_slot(t, page)
+        t.slots[slot, P_KIND] = LEAF
         if h.par[H_KIND] == FUNCTION_HOST:
             fill_leaf(t, h, slot, x)
         else:
-            t.slot_leaf[slot] = x
+            t.slots[slot, P_LEAF] = x
             t.leaf_slot[x] = slot
             for i in range(n):
                 t.words[slot, i] = INVALID
@@ -171,7 +178,6 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
             # The pages of mfn_list start as zeros, and the builder writes nr_pages entries.
             for i in range(nr_pages & (n - 1), n):
                 t.words[slot, i] = 0
-                set_own(t, slot, i, False)
 
 
 @kernel
@@ -196,38 +202,43 @@ def boot(t: P2MTables, h: HostTables) -> int:
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
-    missing = _extend_brk(t, LEAF)
+    missing = _extend_brk(t)
     if missing < 0:
         return -missing
-    state[S_MISSING] = t.slot_page[missing]
+    t.slots[missing, P_KIND] = LEAF
+    state[S_MISSING] = t.slots[missing, P_PAGE]
     _fill(t, missing, INVALID)
     num_boot = (state[S_NR_PAGES] + n - 1) >> shift
     for x in range(num_boot, state[S_NUM_LEAVES]):
         t.leaf_slot[x] = missing
         t.leaf_page[x] = state[S_MISSING]
-    mid_missing = _extend_brk(t, POINTER)
+    mid_missing = _extend_brk(t)
     if mid_missing < 0:
         return -mid_missing
-    state[S_MID_MISSING] = t.slot_page[mid_missing]
+    t.slots[mid_missing, P_KIND] = POINTER
+    state[S_MID_MISSING] = t.slots[mid_missing, P_PAGE]
     _fill(t, mid_missing, address(t, state[S_MISSING]))
-    top = _extend_brk(t, POINTER)
+    top = _extend_brk(t)
     if top < 0:
         return -top
-    state[S_TOP] = t.slot_page[top]
+    t.slots[top, P_KIND] = POINTER
+    state[S_TOP] = t.slots[top, P_PAGE]
     _fill(t, top, address(t, state[S_MID_MISSING]))
     mid = -1
     for x in range(num_boot):
         if x & (n - 1) == 0:
-            mid = _extend_brk(t, POINTER)
+            mid = _extend_brk(t)
             if mid < 0:
                 return -mid
+            t.slots[mid, P_KIND] = POINTER
             state[S_NUM_MIDS] += 1
             _fill(t, mid, address(t, state[S_MISSING]))
-            t.words[top, x >> shift] = address(t, t.slot_page[mid])
-        t.words[mid, x & (n - 1)] = address(t, t.leaf_page[x])
+            t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
+        t.words[mid, x & (n - 1)] = address(t, np.int64(t.leaf_page[x]))
     status = _first_build(t, h)
     if status == OK:
-        status = rebuild(t, h, 0)
+        # A literal 0 would be a type of its own, and everything below be compiled twice.
+        status = rebuild(t, h, state[S_BRK_CLOSED])
     if status != OK:
         return status
     state[S_BRK_CLOSED] = 1
@@ -235,28 +246,31 @@ def boot(t: P2MTables, h: HostTables) -> int:
     return set_shared_info(t, h)
 
 
-@kernel
+@inner_kernel
 def _first_build(t: P2MTables, h: HostTables) -> int:
     """Make the list's own pages, on the first call of `xen_build_mfn_list_list`."""
     state = t.state
-    mid_missing_mfn = _extend_brk(t, MID_MFN)
+    mid_missing_mfn = _extend_brk(t)
     if mid_missing_mfn < 0:
         return -mid_missing_mfn
-    state[S_MID_MISSING_MFN] = t.slot_page[mid_missing_mfn]
+    t.slots[mid_missing_mfn, P_KIND] = MID_MFN
+    state[S_MID_MISSING_MFN] = t.slots[mid_missing_mfn, P_PAGE]
     status = _mid_mfn_init(t, h, mid_missing_mfn)
     if status != OK:
         return status
     t.true_mid_mfn[:] = state[S_MID_MISSING_MFN]
     if state[S_POLICY] != STALE:
-        top_mfn_p = _extend_brk(t, POINTER)
+        top_mfn_p = _extend_brk(t)
         if top_mfn_p < 0:
             return -top_mfn_p
-        state[S_TOP_MFN_P] = t.slot_page[top_mfn_p]
+        t.slots[top_mfn_p, P_KIND] = POINTER
+        state[S_TOP_MFN_P] = t.slots[top_mfn_p, P_PAGE]
         _fill(t, top_mfn_p, address(t, state[S_MID_MISSING_MFN]))
-    top_mfn = _extend_brk(t, TOP_MFN)
+    top_mfn = _extend_brk(t)
     if top_mfn < 0:
         return -top_mfn
-    state[S_TOP_MFN] = t.slot_page[top_mfn]
+    t.slots[top_mfn, P_KIND] = TOP_MFN
+    state[S_TOP_MFN] = t.slots[top_mfn, P_PAGE]
     mfn = pfn_to_mfn(t, h, state[S_MID_MISSING_MFN])
     if mfn <= FAULT_TOP:
         return mfn
@@ -313,7 +327,7 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
 FAULT_LIMIT = -100
 
 
-@kernel
+@inner_kernel
 def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves `x` to `stop` of one mid as the kernel does after the change."""
     state = t.state
@@ -336,13 +350,14 @@ def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
         state[S_ENTRIES_WRITTEN] += 1
         return n
     if mid_mfn == state[S_MID_MISSING_MFN]:
-        slot = _extend_brk(t, MID_MFN)
+        slot = _extend_brk(t)
         if slot < 0:
             return slot
+        t.slots[slot, P_KIND] = MID_MFN
         status = _mid_mfn_init(t, h, slot)
         if status != OK:
             return FAULT_LIMIT + status
-        mid_mfn = t.slot_page[slot]
+        mid_mfn = t.slots[slot, P_PAGE]
         t.words[tracked, top] = address(t, mid_mfn)
         t.true_mid_mfn[top] = mid_mfn
         state[S_NUM_MID_MFNS] += 1
@@ -352,7 +367,7 @@ def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     t.words[top_mfn, top] = mfn
     state[S_ENTRIES_WRITTEN] += 1
     if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
-        _copy_mid(t, h, x, stop, page_code(t, mid_mfn), False)
+        _copy_mid(t, h, x, stop, page_code(t, mid_mfn))
         return stop - x
     leaf = leaf_page_of(t, x)
     if leaf < 0:
@@ -365,8 +380,8 @@ def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     return 1
 
 
-@kernel
-def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_missing: bool) -> int:
+@inner_kernel
+def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
     """Store the MFNs of leaves `x` to `stop` of one mid in the page in `slot`; return how many.
 
     Only for a tree whose pointers are sound and a page whose words nothing here reads.
@@ -374,7 +389,7 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mi
     shift = t.state[S_ENTRIES_SHIFT]
     n = 1 << shift
     row = t.words[slot]
-    first = t.leaf_page[x]
+    first = np.int64(t.leaf_page[x])
     # One branch-free pass tells whether these leaves are one run of PFNs, as mfn_list's are:
     # then their entries lie side by side.
     differ = 0
@@ -385,7 +400,9 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mi
     if differ == 0:
         while k < stop:
             pfn = first + (k - x)
-            source = t.leaf_slot[pfn >> shift] if pfn >> shift < t.state[S_NUM_LEAVES] else LAZY
+            source = LAZY
+            if pfn >> shift < t.state[S_NUM_LEAVES]:
+                source = np.int64(t.leaf_slot[pfn >> shift])
             if source < 0:
                 break
             i = pfn & (n - 1)
@@ -397,10 +414,11 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mi
                 row[j + at] = entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
             k += count
             done += count
-    missing = t.state[S_MISSING]
+    # Before the change the kernel passed over missing leaves.
+    skipped = t.state[S_MISSING] if t.state[S_POLICY] == STALE else NO_PAGE
     while k < stop:
-        pfn = t.leaf_page[k]
-        if not (skip_missing and pfn == missing):
+        pfn = np.int64(t.leaf_page[k])
+        if pfn != skipped:
             row[k & (n - 1)] = pfn_to_mfn(t, h, pfn)
             done += 1
         k += 1
@@ -408,7 +426,7 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mi
     return done
 
 
-@kernel
+@inner_kernel
 def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves from `x` of one mid as the kernel did before the change: all, or one exactly."""
     state = t.state
@@ -424,18 +442,18 @@ def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     if page == state[S_MID_MISSING_MFN] or page >= state[S_DIRECTMAP]:
         return _stale_step(t, h, x)
     slot = page_code(t, page)
-    if slot <= LAZY or (slot >= 0 and t.slot_kind[slot] not in (ORDINARY, MID_MFN)):
+    if slot <= LAZY or (slot >= 0 and t.slots[slot, P_KIND] not in (ORDINARY, MID_MFN)):
         # A page that this loop reads is about to be hit: every store must be seen by the next.
         return _stale_step(t, h, x)
     if page == t.true_mid_mfn[top]:
-        _copy_mid(t, h, x, stop, slot, True)
+        _copy_mid(t, h, x, stop, slot)
     else:
         slot = stray_slot(t, h, page)
-        state[S_STRAY_WRITES] += _copy_mid(t, h, x, stop, slot, True)
+        state[S_STRAY_WRITES] += _copy_mid(t, h, x, stop, slot)
     return stop - x
 
 
-@kernel
+@inner_kernel
 def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     """Do leaf `x` as the kernel did before the change, each read and store in its order."""
     state = t.state
@@ -451,13 +469,14 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     top_mfn = page_code(t, state[S_TOP_MFN])
     page = mfn_to_page(t, h, t.words[top_mfn, top])
     if page == state[S_MID_MISSING_MFN]:
-        slot = _extend_brk(t, MID_MFN)
+        slot = _extend_brk(t)
         if slot < 0:
             return slot
+        t.slots[slot, P_KIND] = MID_MFN
         status = _mid_mfn_init(t, h, slot)
         if status != OK:
             return FAULT_LIMIT + status
-        page = t.slot_page[slot]
+        page = t.slots[slot, P_PAGE]
         mfn = pfn_to_mfn(t, h, page)
         if mfn <= FAULT_TOP:
             return FAULT_LIMIT + mfn
@@ -475,7 +494,7 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     return 1
 
 
-@kernel
+@inner_kernel
 def _store_entry(t: P2MTables, h: HostTables, top: int, page: int, i: int, mfn: int) -> None:
     """Store a leaf's MFN through a mid_mfn page: the true one of `top`, or a stray write."""
     if page == t.true_mid_mfn[top]:
@@ -525,7 +544,7 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
     return OK
 
 
-@kernel
+@inner_kernel
 def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
     """Set one entry, growing the tree for it if need be, and move the frames' ownership.
 
@@ -565,15 +584,15 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
     return OK
 
 
-@kernel
+@inner_kernel
 def _leaf_for_set(t: P2MTables, x: int) -> int:
     """Return the page of leaf `x`, by the cache where it may be believed; or a FAULT_ code."""
     if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
-        return t.leaf_page[x]
+        return np.int64(t.leaf_page[x])
     return leaf_page_of(t, x)
 
 
-@kernel
+@inner_kernel
 def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
     """Grow the tree for leaf `x` (model section 5). Source: kernel `alloc_p2m`."""
     state = t.state
@@ -586,7 +605,9 @@ def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
         mid = _alloc_p2m_page(t)
         if mid < 0:
             return NO_MEMORY
-        _fill(t, take_slot(t, mid, POINTER), address(t, state[S_MISSING]))
+        mid_slot = take_slot(t, mid)
+        t.slots[mid_slot, P_KIND] = POINTER
+        _fill(t, mid_slot, address(t, state[S_MISSING]))
         t.words[top_slot, top] = address(t, mid)
         state[S_NUM_MIDS] += 1
     top_mfn = page_code(t, state[S_TOP_MFN])
@@ -622,11 +643,12 @@ def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
     return OK
 
 
-@kernel
+@inner_kernel
 def _install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
     """Fill a fresh mid_mfn page and hang it in, if the top_mfn entry is that of the missing one."""
     state = t.state
-    slot = take_slot(t, page, MID_MFN)
+    slot = take_slot(t, page)
+    t.slots[slot, P_KIND] = MID_MFN
     status = _mid_mfn_init(t, h, slot)
     if status != OK:
         return status
@@ -648,15 +670,16 @@ def _install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
     return OK
 
 
-@kernel
+@inner_kernel
 def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
     """Hang a fresh leaf, all INVALID, into its mid page."""
     state = t.state
     n = 1 << state[S_ENTRIES_SHIFT]
-    slot = take_slot(t, page, LEAF)
+    slot = take_slot(t, page)
+    t.slots[slot, P_KIND] = LEAF
     _fill(t, slot, INVALID)
-    t.slot_leaf[slot] = x
-    t.slot_clean[slot] = 1
+    t.slots[slot, P_LEAF] = x
+    t.slots[slot, P_CLEAN] = 1
     t.words[page_code(t, mid), x & (n - 1)] = address(t, page)
     state[S_NUM_GROWN] += 1
     if x < state[S_NUM_LEAVES]:
@@ -680,16 +703,16 @@ def grow_lazy(t: P2MTables, h: HostTables, leaves: Int64Array, first: int) -> in
         status = _alloc_p2m(t, h, x)
         if status != OK:
             return status
-        slot = t.leaf_slot[x]
+        slot = np.int64(t.leaf_slot[x])
         if slot == t.state[S_NUM_SLOTS] - 1:
             t.state[S_NUM_SLOTS] = slot
-            t.slot_page[slot] = NO_PAGE
-            t.slot_leaf[slot] = -1
-            t.slot_clean[slot] = 0
+            t.slots[slot, P_PAGE] = NO_PAGE
+            t.slots[slot, P_LEAF] = -1
+            t.slots[slot, P_CLEAN] = 0
             for i in range(t.words.shape[1]):
                 t.words[slot, i] = 0
             t.leaf_slot[x] = LAZY
-            set_page_code(t, t.leaf_page[x], LAZY - x)
+            set_page_code(t, np.int64(t.leaf_page[x]), LAZY - x)
         else:
             fill_leaf(t, h, slot, x)
     return OK

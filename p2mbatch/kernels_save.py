@@ -5,7 +5,9 @@ Source: model section 7; libxc's `map_p2m_tree` and `x86_pv` save and restore.
 
 from __future__ import annotations
 
-from p2mbatch._jit import kernel
+import numpy as np
+
+from p2mbatch._jit import inner_kernel, kernel
 from p2mbatch.geometry import INVALID, WILD
 from p2mbatch.kernels import (
     FAULT_TOP,
@@ -29,6 +31,9 @@ from p2mbatch.tables import (
     H_KIND,
     LAZY,
     LEAF,
+    P_CLEAN,
+    P_KIND,
+    P_LEAF,
     S_DETAIL,
     S_ENTRIES_SHIFT,
     S_MISSING,
@@ -49,7 +54,7 @@ SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = ra
 SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
 
 
-@kernel
+@inner_kernel
 def _bad(frames: int, mfn: int) -> bool:
     """Return whether the toolstack refuses `mfn` on sight: 0, or above max_mfn, unsigned."""
     return mfn <= 0 or mfn > frames
@@ -85,7 +90,7 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
         state[S_DETAIL] = x
         if _bad(frames, mfn):
             return SAVE_BAD_MFN_FLL
-        if x > 0 and mfn != page_word(t, h, fll, last):
+        if mfn != page_word(t, h, fll, last):
             last = x
     trimmed = ((last + 1) << (2 * shift)) - 1
     if trimmed < max_pfn:
@@ -105,7 +110,7 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     return OK
 
 
-@kernel
+@inner_kernel
 def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> bool:
     """Return whether every entry of the list is its true leaf's unmasked entry and owned there.
 
@@ -124,10 +129,10 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
         if slot < 0:
             return False
         for x in range(top << shift, min((top + 1) << shift, end)):
-            pfn = t.leaf_page[x]
+            pfn = np.int64(t.leaf_page[x])
             if pfn > max_pfn:
                 return False
-            source = t.leaf_slot[pfn >> shift]
+            source = np.int64(t.leaf_slot[pfn >> shift])
             if source < 0:
                 return False
             i = pfn & (n - 1)
@@ -137,12 +142,12 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
             if table:
                 if h.owned[mfn] == 0 or h.m2p[mfn] != pfn:
                     return False
-            elif t.slot_clean[source] == 0 or (int(t.own[source, i >> 6]) >> (i & 63)) & 1 == 0:
+            elif t.slots[source, P_CLEAN] == 0 or (int(t.own[source, i >> 6]) >> (i & 63)) & 1 == 0:
                 return False
     return True
 
 
-@kernel
+@inner_kernel
 def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
     """Do the checks on each frame list entry in the toolstack's order, then tell whose leaves."""
     state = t.state
@@ -219,8 +224,8 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
         blank = blank and old_missing[i] == INVALID
     if h.par[H_KIND] == FUNCTION_HOST:
         for slot in range(state[S_NUM_SLOTS]):
-            if t.slot_kind[slot] == LEAF and t.slot_leaf[slot] >= 0:
-                _restore_leaf(t, h, slot, t.slot_leaf[slot], max_pfn)
+            if t.slots[slot, P_KIND] == LEAF and t.slots[slot, P_LEAF] >= 0:
+                _restore_leaf(t, h, slot, t.slots[slot, P_LEAF], max_pfn)
         if not blank:
             for x in range(end):
                 if t.leaf_slot[x] == missing:
@@ -228,7 +233,7 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
         return OK
     run = 0
     for x in range(end):
-        slot = t.leaf_slot[x]
+        slot = np.int64(t.leaf_slot[x])
         while run < len(h.domain) and h.domain[run, 0] + h.domain[run, 2] <= x << shift:
             run += 1
         if slot != missing:
@@ -238,25 +243,22 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     return OK
 
 
-@kernel
+@inner_kernel
 def _restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -> None:
     """Overwrite one resident leaf up to `max_pfn` with a function host's frames."""
     n = t.words.shape[1]
     base = x * n
-    count = min(n, max_pfn + 1 - base)
-    for i in range(max(count, 0)):
+    for i in range(n):
         mfn = INVALID
-        if t.words[slot, i] != INVALID:
-            mfn = given_frame(h.par, base + i)
-        t.words[slot, i] = mfn
+        if base + i <= max_pfn:
+            if t.words[slot, i] != INVALID:
+                mfn = given_frame(h.par, base + i)
+            t.words[slot, i] = mfn
         set_own(t, slot, i, mfn != INVALID)
-    for i in range(max(count, 0), n):
-        set_own(t, slot, i, False)
-    # A leaf with words beyond what was saved holds more than the host gave.
-    t.slot_clean[slot] = 1
+    t.slots[slot, P_CLEAN] = 1
 
 
-@kernel
+@inner_kernel
 def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, x: int, max_pfn: int) -> None:
     """Overwrite `p2m_missing` as leaf `x`: its words, once hit, look like populated pages."""
     n = t.words.shape[1]
@@ -265,7 +267,7 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, x: int, max_p
         t.words[slot, i] = given_frame(h.par, x * n + i) if old[i] != INVALID else INVALID
 
 
-@kernel
+@inner_kernel
 def _restore_from_runs(
     t: P2MTables, h: HostTables, old: Int64Array, slot: int, x: int, max_pfn: int, run: int
 ) -> None:
@@ -348,7 +350,7 @@ def count_stale(t: P2MTables, h: HostTables, counts: Int64Array) -> None:
         counts[1] += _stale_entries(t, h, page, top << shift, stop)
 
 
-@kernel
+@inner_kernel
 def _stale_entries(t: P2MTables, h: HostTables, page: int, x: int, stop: int) -> int:
     """Count the words of frame list page `page` that are not their leaf's present MFN."""
     state = t.state
@@ -358,7 +360,7 @@ def _stale_entries(t: P2MTables, h: HostTables, page: int, x: int, stop: int) ->
     slot = page_code(t, page)
     while x < stop:
         if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
-            leaf = t.leaf_page[x]
+            leaf = np.int64(t.leaf_page[x])
         else:
             leaf = leaf_page_of(t, x)
         word = t.words[slot, x & (n - 1)] if slot >= 0 else page_word(t, h, page, x & (n - 1))

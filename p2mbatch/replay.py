@@ -141,7 +141,7 @@ def frame_list_list_sha256(life: Life) -> str:
     page = life.scalar(tb.S_TOP_MFN)
     if page == tb.NO_PAGE:
         return hashlib.sha256().hexdigest()
-    slot = int(np.flatnonzero(life.tables.slot_page == page)[0])
+    slot = int(np.flatnonzero(life.tables.slots[:, tb.P_PAGE] == page)[0])
     return hashlib.sha256(life.tables.words[slot].data).hexdigest()
 
 

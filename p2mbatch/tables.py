@@ -36,8 +36,14 @@ NO_PAGE = -1
 LAZY = -2
 """Directory code of leaf x not yet made is `LAZY - x`; its entry in `leaf_slot` is `LAZY`."""
 
+# Columns of P2MTables.slots. P_PAGE: PFN of the slot's page. P_KIND: see below. P_LEAF: leaf index
+# x, or -1 for `p2m_missing` and all that is no leaf. P_EVENT: the last event in which a stray write
+# hit the page (0: never). P_CLEAN: 1 while a leaf holds just what the host gave.
+P_PAGE, P_KIND, P_LEAF, P_EVENT, P_CLEAN, P_WORDS = range(6)
+
 # What a slot's page is: decides whether a store into it can change what the rebuild reads next.
 ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN = 0, 1, 2, 3, 4
+_NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
 
 # Indices into P2MTables.state. Counts and PFNs; NO_PAGE for a structure that does not exist yet.
 (
@@ -96,16 +102,8 @@ class P2MTables(NamedTuple):
     words: Int64Array
     """int64[slots, n]: the words of each page that has a slot. INVALID is -1 in either width;
     pointers are virtual addresses as the guest's words (64-bit ones as int64 bit patterns)."""
-    slot_page: Int64Array
-    """int64[slots]: PFN of the slot's page."""
-    slot_kind: UInt8Array
-    """uint8[slots]: ORDINARY, LEAF, POINTER, MID_MFN or TOP_MFN."""
-    slot_leaf: Int64Array
-    """int64[slots]: leaf index x of a LEAF slot, -1 for `p2m_missing` and all others."""
-    slot_event: Int64Array
-    """int64[slots]: the last event in which a stray write hit the page (0: never)."""
-    slot_clean: UInt8Array
-    """uint8[slots]: 1 while a leaf holds just what the host gave, no set and no stray since."""
+    slots: Int64Array
+    """int64[slots, P_WORDS]: what each slot is, by the `P_` columns."""
     own: UInt64Array
     """uint64[slots, n / 64]: on a function host, bit i of a leaf: entry i got its frame."""
     block_of: Int32Array
@@ -216,11 +214,7 @@ def allocate(
     return P2MTables(
         state=state,
         words=np.zeros((num_slots, n), np.int64),
-        slot_page=np.full(num_slots, NO_PAGE, np.int64),
-        slot_kind=np.zeros(num_slots, np.uint8),
-        slot_leaf=np.full(num_slots, -1, np.int64),
-        slot_event=np.zeros(num_slots, np.int64),
-        slot_clean=np.zeros(num_slots, np.uint8),
+        slots=np.full((num_slots, P_WORDS), _NEW_SLOT, np.int64),
         own=np.zeros((num_slots, n // 64), np.uint64),
         block_of=np.full(directory, -1, np.int32),
         block_code=np.full((num_blocks, 1 << BLOCK_SHIFT), NO_PAGE, np.int32),
@@ -237,7 +231,7 @@ def grown(t: P2MTables, extra_slots: int, extra_blocks: int) -> P2MTables:
     Stray writes can hit any number of pages, so kernels stop with MORE_ROOM and are called again.
     """
 
-    def longer(array: npt.NDArray, extra: int, fill: int) -> npt.NDArray:  # type: ignore[type-arg]
+    def longer(array: npt.NDArray, extra: int, fill: int | Int64Array) -> npt.NDArray:  # type: ignore[type-arg]
         out = np.full((len(array) + extra, *array.shape[1:]), fill, array.dtype)
         out[: len(array)] = array
         return out
@@ -250,11 +244,7 @@ def grown(t: P2MTables, extra_slots: int, extra_blocks: int) -> P2MTables:
 
     return t._replace(
         words=zeros_after(t.words),
-        slot_page=longer(t.slot_page, extra_slots, NO_PAGE),
-        slot_kind=longer(t.slot_kind, extra_slots, ORDINARY),
-        slot_leaf=longer(t.slot_leaf, extra_slots, -1),
-        slot_event=longer(t.slot_event, extra_slots, 0),
-        slot_clean=longer(t.slot_clean, extra_slots, 0),
+        slots=longer(t.slots, extra_slots, _NEW_SLOT),
         own=zeros_after(t.own),
         block_code=longer(t.block_code, extra_blocks, NO_PAGE),
     )
