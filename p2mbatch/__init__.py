@@ -23,7 +23,7 @@ _EXPORTS = {
     "load_trace": "trace",
     "replay": "replay",
     "run_scenario": "cell",
-    "sweep": "sweep",
+    "sweep": "driver",
 }
 _MODULES = ("plots", "report", "bench", "dumps")
 

@@ -196,6 +196,15 @@ def canonical(axis: Axis) -> Any:
     return values
 
 
+def spelled(axis: Axis) -> list[Any] | str:
+    """Return `axis` as `parse_axis` reads it: text for a range or a span, otherwise a list."""
+    if isinstance(axis, Span):
+        return f"{axis.low}..{axis.high}"
+    if isinstance(axis, range):
+        return f"{axis[0]}..{axis[-1]}"
+    return list(axis)
+
+
 def draw(axis: Axis, name: str, key: int, index: int) -> Any:
     """Return the value of field `name` in draw `index` of the sample `key`: a keyed counter.
 

@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def preset_dir() -> Path:
-    """Return the directory of the presets: `data/sweeps` of the source tree, or the wheel's copy."""
+    """Return where the presets are: the wheel's copy, or `data/sweeps` of the source tree."""
     installed = _PACKAGE / "_data" / "sweeps"
     return installed if installed.is_dir() else _PACKAGE.parent / "data" / "sweeps"
 

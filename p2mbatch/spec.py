@@ -31,7 +31,7 @@ from pydantic import (
 
 from p2mbatch import specfile
 from p2mbatch._version import MODEL_VERSION
-from p2mbatch.axes import SIZE_FIELDS, Axis, Span, canonical, draw, parse_axis, parse_seeds
+from p2mbatch.axes import SIZE_FIELDS, Axis, Span, canonical, draw, parse_axis, parse_seeds, spelled
 from p2mbatch.errors import InputError
 from p2mbatch.scenario import FIELDS, Scenario, cell_id_of, default_host_memory_bytes, describe
 
@@ -128,6 +128,11 @@ class Axes(BaseModel):
             name: None if axis == [None] else canonical(axis)
             for name, axis in zip(FIELDS, self.axes, strict=True)
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the axes that were given, as plain values that read back to the same."""
+        given = ((name, self.axis(name)) for name in FIELDS)
+        return {name: spelled(axis) for name, axis in given if axis is not None}
 
     def _no_spans(self, what: str) -> None:
         for name in FIELDS:
@@ -397,6 +402,15 @@ class SweepSpec(BaseModel):
             raise InputError(f"{self.source}: {describe(error)}") from None
         except InputError as error:
             raise InputError(f"{self.source}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain values that `from_dict` reads back to the same cells."""
+        return {
+            "question": self.question,
+            "grid": [grid.to_dict() for grid in self.grid],
+            "cells": [cell.to_dict() for cell in self.cells],
+            "sample": [{**s.to_dict(), "n": s.n, "key": s.key} for s in self.sample],
+        }
 
     def canonical(self) -> dict[str, Any]:
         """Return what the spec means, as plain values: the same however it was written."""

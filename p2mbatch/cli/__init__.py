@@ -1,4 +1,4 @@
-"""The `p2mbatch` command: each subcommand lives in a module of its own that is loaded when it is called.
+"""The `p2mbatch` command: each subcommand lives in a module of its own, loaded when it is called.
 
 Commands parse, call and echo. Exit codes: 0 done, 1 the work found failures, 2 usage or input,
 130 interrupted.
@@ -16,8 +16,12 @@ import click
 from p2mbatch._version import __version__
 from p2mbatch.errors import P2MBatchError
 
-# name -> (module below p2mbatch.cli, attribute, the help line), so that `--help` loads none of them.
+# name -> (module below p2mbatch.cli, attribute, the help line): `--help` loads none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "sweep": ("sweep", "sweep", "Run a grid of guests and hosts, or go on with one."),
+    "status": ("status", "status", "Say how far a sweep has come."),
+    "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
+    "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
 }
 

@@ -1,0 +1,61 @@
+"""`p2mbatch status`: how far a sweep has come."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(run: str, as_json: bool) -> int:
+    """Say how far the sweep in the store RUN has come, also while it runs; exit 1 on failures."""
+    from p2mbatch.results import SweepResult
+
+    result = SweepResult.open(run)
+    progress = result.progress
+    failures = result.query("SELECT error, message, COUNT(*) FROM failures GROUP BY 1, 2 LIMIT 20")
+    if as_json:
+        found = {
+            **progress._asdict(),
+            "failures": [
+                {"error": error, "message": message, "num_cells": count}
+                for error, message, count in failures
+            ],
+            "provenance": result.provenance,
+        }
+        click.echo(json.dumps(found))
+    else:
+        _print(result, failures)
+    return 1 if progress.num_failed else 0
+
+
+def _print(result: Any, failures: list[tuple[Any, ...]]) -> None:
+    progress = result.progress
+    details = result.provenance
+    at = f" by process {progress.pid}" if progress.pid else ""
+    click.echo(f"state     {progress.state}{at}")
+    click.echo(
+        f"cells     {progress.num_finished:,} finished, {progress.num_failed:,} failed, "
+        f"{max(progress.num_cells - progress.num_settled, 0):,} to go"
+    )
+    click.echo(f"rows      {progress.num_rows:,}")
+    for spec in details["specs"]:
+        click.echo(f"spec      {spec['source']} ({spec['num_cells']:,} cells)")
+    if details["runs"]:
+        last = details["runs"][-1]
+        click.echo(f"started   {details['started_at']}, {len(details['runs'])} run(s)")
+        if last["ended_at"]:
+            click.echo(f"ended     {last['ended_at']} ({last['state']})")
+        click.echo(f"command   {' '.join(last['command'])}")
+        click.echo(
+            f"made by   p2mbatch {last['p2mbatch']} (model {last['model_version']}), "
+            f"numba {last['numba']}, on {last['cpu']}, {last['cores']} cores"
+        )
+    for error, message, count in failures:
+        click.echo(f"failed    {count:,} × {error}: {message}")
+    if progress.state == "interrupted":
+        click.echo("The same sweep command continues it.")

@@ -1,0 +1,429 @@
+"""Sweeps: cells through an engine into the journal, so that they can be stopped and continued.
+
+(Not called `sweep`, so that `p2mbatch.sweep` is always the function.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from p2mbatch import engines, provenance
+from p2mbatch.engines import Batch, Engine, open_engine
+from p2mbatch.errors import InputError, ResourceError
+from p2mbatch.geometry import PAGE_BYTES, geometry, parse_size
+from p2mbatch.journal import CellResult, Journal
+from p2mbatch.presets import find_spec
+from p2mbatch.progress import Mode, ProgressReport
+from p2mbatch.results import SweepResult
+from p2mbatch.scenario import FIELDS, Scenario, cell_id_of
+from p2mbatch.spec import SweepSpec, Values
+
+_LOOKUP_CELLS = 256
+"""Cells whose ids are looked up in the journal at once."""
+_MAX_BATCH_CELLS = 512
+_COMMIT_INTERVAL_S = 0.25
+"""Finished cells wait at most this long, so that one flush of the disk serves many."""
+_WAIT_S = 0.2
+"""How long a stop takes to be noticed."""
+_TROUBLE_INTERVAL_S = 30.0
+
+_MEMORY, _MIGRATIONS, _WORD_BYTES = (
+    FIELDS.index(name) for name in ("memory_bytes", "migrations", "word_bytes")
+)
+_BASE_COST_NS = 300_000
+_COST_NS_PER_LEAF_AND_MIGRATION = 12.0
+"""What a cell costs (README's machine): a first guess for batches and dry runs; batches then go by
+what was measured."""
+
+
+class Estimate(NamedTuple):
+    """What a sweep will take, from its spec alone."""
+
+    num_cells: int
+    peak_memory_bytes: int
+    """Of the cells in flight, on top of the process itself."""
+    seconds: float
+    """On this machine's number of workers; a rough figure."""
+
+
+def cost_ns(values: Values) -> int:
+    """Return about how long the cell of these canonical values runs on one thread."""
+    entries = geometry(values[_WORD_BYTES]).entries
+    leaves = values[_MEMORY] // (PAGE_BYTES * entries)
+    return _BASE_COST_NS + int(_COST_NS_PER_LEAF_AND_MIGRATION * leaves * (values[_MIGRATIONS] + 1))
+
+
+@functools.lru_cache(maxsize=16384)
+def _memory_bytes(values_but_seed: Values, resident: str) -> int:
+    """Return what a cell needs; the seed is last in a cell's values and plays no part in it."""
+    from p2mbatch.cell import estimate_memory_bytes
+
+    fields = dict(zip(FIELDS, (*values_but_seed, 0), strict=True))
+    return estimate_memory_bytes(Scenario(**fields), resident)
+
+
+def memory_bytes(values: Values, resident: str) -> int:
+    """Return about what the cell of these canonical values needs while it runs, in bytes."""
+    return _memory_bytes(values[:-1], resident)
+
+
+def estimate(
+    spec: SweepSpec,
+    *,
+    jobs: int | None = None,
+    resident: str = "auto",
+    memory_budget: int | str | None = None,
+) -> Estimate:
+    """Return what `spec` will take, at once however many cells it has.
+
+    Raises `InputError` for combinations that no guest can have.
+    """
+    spec.check()
+    num_workers = provenance.num_cores() if jobs is None else jobs
+    budget = _budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
+    total_ns, largest, counted = 0.0, [0], 0
+    for values, count in spec.structural_cells():
+        total_ns += cost_ns(values) * count
+        counted += count
+        largest = sorted([*largest, *[memory_bytes(values, resident)] * min(count, num_workers)])
+        largest = largest[-num_workers:]
+    seconds = total_ns / 1e9 / min(num_workers, max(spec.num_cells, 1))
+    seconds *= spec.num_cells / max(counted, 1)
+    return Estimate(spec.num_cells, min(sum(largest), budget), seconds)
+
+
+def _budget_bytes(memory_budget: int | str | None) -> int | None:
+    if memory_budget is None:
+        return None
+    num_bytes = parse_size(memory_budget, "--memory-budget")
+    if num_bytes < 1 << 20:
+        raise InputError(f"--memory-budget: {memory_budget} is under 1MiB, too little for any cell")
+    return num_bytes
+
+
+def warm_up(report: ProgressReport) -> None:
+    """Compile the kernels, or load them, before there are threads that would all wait for it."""
+    from p2mbatch import _jit, cell
+
+    if not _jit.has_compiled_kernels():
+        report.notice("compiling the kernels for this machine (once, under half a minute) ...")
+    start = time.monotonic()
+    with _jit.compile_lock() as compiled:
+        cell.warm_up()
+    if compiled:
+        report.notice(f"compiled in {time.monotonic() - start:.0f} s")
+
+
+class _Stop:
+    """Whether the work should stop: asked for by a signal, or by a failure with --fail-fast.
+
+    The first SIGINT or SIGTERM asks; a second one interrupts at once.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.reason)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.reason == "signal":
+            raise KeyboardInterrupt
+        self.reason = "signal"
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals inside; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._handle) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+
+class _Driver:
+    """One run of a sweep: feeds the engine, gathers what it gives, writes it down."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        engine: Engine,
+        journal: Journal,
+        report: ProgressReport,
+        stop: _Stop,
+        *,
+        resident: str,
+        retry_failed: bool,
+        fail_fast: bool,
+    ) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._journal = journal
+        self._report = report
+        self._stop = stop
+        self._resident = resident
+        self._retry_failed = retry_failed
+        self._fail_fast = fail_fast
+        self._in_flight: dict[Future[list[CellResult]], Batch] = {}
+        self._cells_in_flight: set[str] = set()
+        self._again: list[Batch] = []
+        self._finished: list[CellResult] = []
+        self._num_settled = 0
+        self._cost_scale = 1.0
+        self._last_commit = time.monotonic()
+        self._last_move = time.monotonic()
+
+    def run(self) -> bool:
+        """Do the work; return whether every cell is settled."""
+        batches = self._batches()
+        waiting: Batch | None = None
+        exhausted = False
+        while True:
+            while not (exhausted or self._stop):
+                if waiting is None:
+                    waiting = self._again.pop() if self._again else next(batches, None)
+                if waiting is None:
+                    exhausted = True
+                elif self._fits(waiting):
+                    self._submit(waiting)
+                    waiting = None
+                else:
+                    break
+            if self._stop:
+                for future in self._in_flight:
+                    future.cancel()
+            if not self._in_flight:
+                break
+            done, _ = wait(self._in_flight, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._collect(future)
+            if self._again:
+                exhausted = False
+            self._watch(bool(done))
+            if time.monotonic() - self._last_commit >= _COMMIT_INTERVAL_S:
+                self._commit()
+        self._commit()
+        return not self._stop
+
+    def _fits(self, batch: Batch) -> bool:
+        """Return whether `batch` may join those in flight: a bounded window, within the memory."""
+        if not self._in_flight:
+            return True
+        if len(self._in_flight) >= 2 * self._engine.num_workers + 1:
+            return False
+        used = sum(other.memory_bytes for other in self._in_flight.values())
+        return used + batch.memory_bytes <= self._engine.memory_budget_bytes
+
+    def _submit(self, batch: Batch) -> None:
+        self._in_flight[engines.submit(self._engine, batch, self._resident)] = batch
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the cells that are not settled yet, in batches of about the engine's length."""
+        cells: list[tuple[str, Values]] = []
+        memory = cost = 0
+        expanded = self._spec.expand()
+        while chunk := list(itertools.islice(expanded, _LOOKUP_CELLS)):
+            if self._stop:
+                return
+            for cell, values in self._unsettled(chunk):
+                needed = memory_bytes(values, self._resident)
+                if needed > self._engine.max_cell_bytes:
+                    self._refuse(cell, values, needed)
+                    continue
+                cells.append((cell, values))
+                self._cells_in_flight.add(cell)
+                memory = max(memory, needed)
+                cost += cost_ns(values)
+                if (
+                    cost * self._cost_scale >= self._engine.batch_ns
+                    or len(cells) >= _MAX_BATCH_CELLS
+                ):
+                    yield Batch(cells, memory, cost)
+                    cells, memory, cost = [], 0, 0
+        if cells:
+            yield Batch(cells, memory, cost)
+
+    def _unsettled(self, chunk: Sequence[Values]) -> Iterator[tuple[str, Values]]:
+        ids = [cell_id_of(values) for values in chunk]
+        known = self._journal.known(ids, failed_too=not self._retry_failed)
+        skipped = 0
+        for cell, values in zip(ids, chunk, strict=True):
+            if cell in known or cell in self._cells_in_flight:
+                skipped += 1
+            else:
+                yield cell, values
+        if skipped:
+            self._num_settled += skipped
+            self._report.skip(skipped)
+
+    def _refuse(self, cell: str, values: Values, needed: int) -> None:
+        """Record as failed a cell that no admission can ever let in."""
+        self._cells_in_flight.add(cell)
+        message = (
+            f"needs about {needed / 2**20:.0f} MiB, over the memory budget of "
+            f"{self._engine.max_cell_bytes / 2**20:.0f} MiB for one cell: raise --memory-budget"
+        )
+        self._finished.append(CellResult(cell, values, [], "MemoryBudget", message, 0))
+        self._note_failure()
+        if len(self._finished) >= _MAX_BATCH_CELLS:
+            self._commit()
+
+    def _note_failure(self) -> None:
+        if self._fail_fast and not self._stop:
+            self._stop.reason = "failure"
+
+    def _collect(self, future: Future[list[CellResult]]) -> None:
+        batch = self._in_flight.pop(future)
+        try:
+            results = future.result()
+        except CancelledError:
+            if not self._stop:
+                raise ResourceError(self._lost("the engine dropped a batch")) from None
+            return
+        except ResourceError:
+            raise
+        except Exception as error:
+            if type(error).__name__ != "KilledWorker":
+                raise ResourceError(self._lost(f"{type(error).__name__}: {error}")) from None
+            self._after_killed_workers(batch, str(error))
+            return
+        self._finished += results
+        took = sum(result.duration_ns for result in results)
+        if took and batch.cost_ns:
+            # Two threads share a processor's caches and the interpreter, so this follows slowly.
+            ratio = min(max(took / batch.cost_ns, 0.01), 100.0)
+            self._cost_scale = math.exp(0.8 * math.log(self._cost_scale) + 0.2 * math.log(ratio))
+        if any(result.error for result in results):
+            self._note_failure()
+
+    def _lost(self, what: str) -> str:
+        return (
+            f"{what.splitlines()[0]}; the finished cells in {self._journal.directory} are safe: "
+            "give the same command again to continue"
+        )
+
+    def _after_killed_workers(self, batch: Batch, message: str) -> None:
+        """Try a batch that took several workers down cell by cell; blame a cell that does it alone.
+
+        (A worker that dies once costs its batch's time only: the scheduler runs that again.)
+        """
+        if len(batch.cells) == 1:
+            cell, values = batch.cells[0]
+            text = message.splitlines()[0]
+            self._finished.append(CellResult(cell, values, [], "KilledWorker", text, 0))
+            self._note_failure()
+            return
+        cost = batch.cost_ns // len(batch.cells)
+        self._again += [Batch([cell], batch.memory_bytes, cost) for cell in batch.cells]
+
+    def _watch(self, moved: bool) -> None:
+        """Say why nothing moves, where the engine knows."""
+        now = time.monotonic()
+        if moved:
+            self._last_move = now
+        elif now - self._last_move >= _TROUBLE_INTERVAL_S:
+            self._last_move = now
+            trouble = self._engine.trouble()
+            if trouble:
+                self._report.notice(trouble)
+
+    def _commit(self) -> None:
+        self._last_commit = time.monotonic()
+        if not self._finished:
+            return
+        results = self._finished
+        self._journal.commit(results, self._num_settled + len(results))
+        self._finished = []
+        self._num_settled += len(results)
+        self._cells_in_flight.difference_update(result.cell for result in results)
+        failed = sum(bool(result.error) for result in results)
+        self._report.add(len(results), failed)
+
+
+def sweep(
+    spec: SweepSpec | str | Path,
+    out: str | Path,
+    *,
+    jobs: int | None = None,
+    engine: str = engines.THREADS,
+    scheduler: str | None = None,
+    resident: str = "auto",
+    memory_budget: int | str | None = None,
+    extend: bool = False,
+    retry_failed: bool = False,
+    fail_fast: bool = False,
+    progress: Mode = "auto",
+    command: Sequence[str] | None = None,
+) -> SweepResult:
+    """Run the cells of `spec` that the store `out` does not have yet; return the store's results.
+
+    `spec` is a `SweepSpec`, a spec file or a preset's name; `out` a directory, made if need be.
+    `engine` is "threads" (`jobs` of them, None for one on each core) or "dask" (`scheduler` an
+    address or a scheduler file, None for `jobs` processes here). `memory_budget` (bytes or text
+    such as "8GiB"; None for 80 % of what there is) bounds what the cells in flight need together.
+    `resident` "all" holds every leaf as memory. `extend` adds another spec to the store's,
+    `retry_failed` tries failed cells again, `fail_fast` stops at the first failure. `progress` is
+    "auto", "bar", "lines" or "quiet"; `command` goes into the provenance.
+
+    A cell that fails is recorded and no reason to stop: see `SweepResult.failures`. Raises
+    `InputError` or `ResourceError` where the work can't start or go on, and `KeyboardInterrupt`
+    after a clean stop at a batch on SIGINT or SIGTERM.
+    """
+    if not isinstance(spec, SweepSpec):
+        spec = SweepSpec.from_file(find_spec(str(spec)))
+    if resident not in ("auto", "all"):
+        raise InputError(f"--resident {resident}: use auto or all")
+    budget = _budget_bytes(memory_budget)
+    spec.check()
+    stop = _Stop()
+    with (
+        Journal.open(Path(out)) as journal,
+        ProgressReport(spec.num_cells, progress) as report,
+        stop.listening(),
+    ):
+        journal.admit(spec, resident=resident, extend=extend)
+        warm_up(report)
+        with open_engine(engine, jobs, budget, scheduler) as running:
+            journal.begin_run({**provenance.collect(command), **running.details})
+            report.begin()
+            driver = _Driver(
+                spec,
+                running,
+                journal,
+                report,
+                stop,
+                resident=resident,
+                retry_failed=retry_failed,
+                fail_fast=fail_fast,
+            )
+            state = "failed"
+            complete = False
+            try:
+                complete = driver.run()
+                state = "done" if complete else "interrupted"
+            finally:
+                with contextlib.suppress(ResourceError, InputError):
+                    journal.end_run(state, complete=complete)
+        if stop.reason == "signal":
+            report.notice(
+                f"stopped; {journal.counts()[0]:,} cells are in {journal.directory}: "
+                "give the same command again to continue"
+            )
+            raise KeyboardInterrupt
+    return SweepResult.open(out)

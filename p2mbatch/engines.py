@@ -1,0 +1,273 @@
+"""Engines: where a sweep's cells run, this process's threads or a Dask cluster.
+
+Both are `concurrent.futures` executors that are handed batches of cells; what differs is how long
+a batch should be, how many may be on their way, and what may go wrong with one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from p2mbatch import provenance
+from p2mbatch._version import MODEL_VERSION, __version__
+from p2mbatch.errors import InputError, P2MBatchError, ResourceError
+from p2mbatch.journal import CellResult
+from p2mbatch.scenario import FIELDS, Scenario
+from p2mbatch.schema import ROW_COLUMNS
+from p2mbatch.spec import Values
+
+THREADS, DASK = "threads", "dask"
+ENGINES = (THREADS, DASK)
+
+_MEMORY_SHARE = 0.8
+"""Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
+_CONVERT = tuple(
+    (column.name, {"int64": int, "float64": float, "str": str}[column.dtype], column.nullable)
+    for column in ROW_COLUMNS
+)
+
+
+class Batch(NamedTuple):
+    """Cells that run one after the other as one piece of work."""
+
+    cells: list[tuple[str, Values]]
+    """(id, canonical values) of each."""
+    memory_bytes: int
+    """What the largest of them needs while it runs."""
+    cost_ns: int
+    """About how long they take together."""
+
+
+class Engine(NamedTuple):
+    """An executor and how to feed it."""
+
+    name: str
+    executor: Executor
+    num_workers: int
+    """Cells that run at once."""
+    memory_budget_bytes: int
+    """What the cells in flight may need together."""
+    max_cell_bytes: int
+    """What one cell may need."""
+    batch_ns: int
+    """How long a batch should take: the longer, the smaller the share of handing it over."""
+    details: dict[str, Any]
+    """For the provenance."""
+    trouble: Callable[[], str | None]
+    """Says in one line why nothing moves, None where nothing is known to be wrong."""
+
+
+def _row(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a row in the order of the schema, as plain Python values."""
+    return tuple(
+        None if nullable and row[name] is None else convert(row[name])
+        for name, convert, nullable in _CONVERT
+    )
+
+
+def run_cell(cell: str, values: Values, resident: str) -> CellResult:
+    """Run one cell; what it raises becomes a failure with its message."""
+    from p2mbatch.cell import run_scenario
+
+    start = time.perf_counter_ns()
+    rows: list[tuple[Any, ...]] = []
+    error = message = ""
+    try:
+        scenario = Scenario(**dict(zip(FIELDS, values, strict=True)))
+        rows = [_row(row) for row in run_scenario(scenario, resident)]
+    except P2MBatchError as problem:
+        error, message = type(problem).__name__, str(problem)
+    except MemoryError as problem:
+        error, message = "MemoryError", str(problem) or "the machine has no memory left for it"
+    except Exception as problem:
+        # A cell is one of thousands: its failure is a result, and the others go on.
+        text = str(problem).strip().splitlines()
+        error, message = type(problem).__name__, text[0] if text else repr(problem)
+    return CellResult(cell, values, rows, error, message, time.perf_counter_ns() - start)
+
+
+def run_batch(
+    cells: Sequence[tuple[str, Values]], resident: str, versions: tuple[str, int]
+) -> list[CellResult]:
+    """Run `cells` one after the other; raises `ResourceError` where this is another p2mbatch.
+
+    `versions` are the client's own (package, model): a worker that joined later may differ.
+    """
+    if versions != (__version__, MODEL_VERSION):
+        raise ResourceError(
+            f"a worker has p2mbatch {__version__} (model {MODEL_VERSION}), the client "
+            f"{versions[0]} (model {versions[1]}): install the same version on all workers"
+        )
+    return [run_cell(cell, values, resident) for cell, values in cells]
+
+
+def submit(engine: Engine, batch: Batch, resident: str) -> Future[list[CellResult]]:
+    """Hand `batch` to the engine."""
+    return engine.executor.submit(run_batch, batch.cells, resident, (__version__, MODEL_VERSION))
+
+
+@contextlib.contextmanager
+def thread_engine(num_workers: int, memory_budget_bytes: int | None) -> Iterator[Engine]:
+    """Yield an engine of `num_workers` threads in this process; the kernels run without the GIL."""
+    budget = memory_budget_bytes or int(_MEMORY_SHARE * provenance.memory_bytes())
+    executor = ThreadPoolExecutor(num_workers, thread_name_prefix="p2mbatch-cell")
+    try:
+        yield Engine(
+            THREADS,
+            executor,
+            num_workers,
+            budget,
+            budget,
+            batch_ns=20_000_000,
+            details={"engine": THREADS, "jobs": num_workers, "memory_budget_bytes": budget},
+            trouble=lambda: None,
+        )
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _worker_versions() -> dict[str, Any]:
+    """Return what must be the same on a worker and on the client; runs on the worker."""
+    import numba
+    import numpy
+
+    return {
+        "p2mbatch": __version__,
+        "model_version": MODEL_VERSION,
+        "numba": numba.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def _check_workers(client: Any, address: str) -> None:
+    """Raise `ResourceError` naming the first worker whose versions are not the client's."""
+    own = _worker_versions()
+    try:
+        found = client.run(_worker_versions, on_error="return")
+        client.get_versions(check=True)
+    except ValueError as error:
+        lines = " ".join(str(error).split())
+        raise ResourceError(f"{address}: client and workers differ: {lines[:400]}") from None
+    for worker, theirs in found.items():
+        if not isinstance(theirs, dict):
+            raise ResourceError(
+                f"{address}: worker {worker} can't import p2mbatch ({theirs}): install it there"
+            )
+        for name, version in own.items():
+            if theirs.get(name) != version:
+                raise ResourceError(
+                    f"{address}: worker {worker} has {name} {theirs.get(name)}, the client "
+                    f"{version}: install the same version on all workers"
+                )
+
+
+def _workers_of(client: Any) -> dict[str, Any]:
+    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    return workers
+
+
+@contextlib.contextmanager
+def dask_engine(
+    num_workers: int, memory_budget_bytes: int | None, scheduler: str | None
+) -> Iterator[Engine]:
+    """Yield an engine on the Dask cluster at `scheduler`, or on processes of this machine.
+
+    `scheduler` is an address (tcp://host:port) or a scheduler file. Raises `InputError` where
+    dask.distributed is not installed, `ResourceError` where the cluster can't be used.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InputError(
+            "--engine dask: dask.distributed is not installed: pip install 'p2mbatch[dask]'"
+        ) from None
+    # dask.distributed has no types.
+    make_cluster: Any = LocalCluster
+    make_client: Any = Client
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            budget = memory_budget_bytes or int(_MEMORY_SHARE * provenance.memory_bytes())
+            cluster = make_cluster(
+                n_workers=num_workers,
+                threads_per_worker=1,
+                memory_limit=None,
+                dashboard_address=None,
+                silence_logs=50,
+            )
+            stack.callback(cluster.close, 30)
+            target: dict[str, Any] = {"address": cluster}
+            address = str(cluster.scheduler_address)
+        else:
+            address = scheduler
+            is_address = "://" in scheduler
+            target = {"address": scheduler} if is_address else {"scheduler_file": scheduler}
+        try:
+            client: Any = make_client(**target, timeout=30, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise ResourceError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one "
+                "with `dask scheduler`, or leave --scheduler out for workers on this machine"
+            ) from None
+        stack.callback(client.close)
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            raise ResourceError(
+                f"{address}: the scheduler has no worker: start some with `dask worker {address}`"
+            ) from None
+        _check_workers(client, address)
+        workers = _workers_of(client).values()
+        threads = sum(int(worker["nthreads"]) for worker in workers)
+        limits = [int(worker["memory_limit"]) for worker in workers if worker["memory_limit"]]
+        if scheduler is not None:
+            budget = memory_budget_bytes or int(_MEMORY_SHARE * sum(limits)) or 1 << 62
+        largest = min(limits, default=budget)
+
+        def trouble() -> str | None:
+            if client.status != "running":
+                return f"{address}: the connection to the scheduler is lost ({client.status})"
+            return None if client.ncores() else f"{address}: no worker is connected; waiting"
+
+        yield Engine(
+            DASK,
+            client.get_executor(pure=False),
+            threads,
+            budget,
+            min(largest, budget),
+            batch_ns=200_000_000,
+            details={
+                "engine": DASK,
+                "scheduler": address,
+                "workers": len(workers),
+                "jobs": threads,
+                "memory_budget_bytes": budget,
+            },
+            trouble=trouble,
+        )
+
+
+@contextlib.contextmanager
+def open_engine(
+    name: str, num_workers: int | None, memory_budget_bytes: int | None, scheduler: str | None
+) -> Iterator[Engine]:
+    """Yield the engine called `name`; `num_workers` None is one for each core.
+
+    Raises `InputError` for a name or a combination that there is not.
+    """
+    jobs = provenance.num_cores() if num_workers is None else num_workers
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: at least one is needed")
+    if name == THREADS:
+        if scheduler is not None:
+            raise InputError("--scheduler is for --engine dask: give both or neither")
+        with thread_engine(jobs, memory_budget_bytes) as engine:
+            yield engine
+    elif name == DASK:
+        with dask_engine(jobs, memory_budget_bytes, scheduler) as engine:
+            yield engine
+    else:
+        raise InputError(f"--engine {name}: not an engine: use {' or '.join(ENGINES)}")

@@ -1,0 +1,399 @@
+"""The result store on disk: a SQLite journal with one writer, in which only finished cells are.
+
+A store is a directory. `journal.sqlite` holds the cells, their rows and the failures; `lock` is
+held by the one process that writes. A transaction carries whole cells and is on disk (WAL,
+synchronous=FULL) before it counts as done, so a process that dies loses only what it had not yet
+said was finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from p2mbatch import provenance
+from p2mbatch._version import MODEL_VERSION
+from p2mbatch.errors import InputError, ResourceError
+from p2mbatch.schema import ROW_COLUMNS, SCENARIO_COLUMNS, Column
+from p2mbatch.spec import SweepSpec, Values
+
+JOURNAL_NAME = "journal.sqlite"
+LOCK_NAME = "lock"
+STORE_VERSION = 1
+"""Raised when the tables change in a way that an older p2mbatch can't read."""
+APPLICATION_ID = 0x70326D62
+"""`p2mb`: marks a SQLite file as one of ours."""
+
+_MAX_CHECKED_BYTES = 1 << 30
+"""Journals up to this size are checked from end to end before they are written to."""
+_SQL_TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
+_CELL_COLUMNS = tuple(column for column in SCENARIO_COLUMNS if column.name != "cell")
+
+
+def _declare(columns: Iterable[Column]) -> str:
+    return ", ".join(
+        f"{c.name} {_SQL_TYPES[c.dtype]}{'' if c.nullable else ' NOT NULL'}" for c in columns
+    )
+
+
+_TABLES = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE specs (
+    digest TEXT PRIMARY KEY, spec TEXT NOT NULL, source TEXT NOT NULL, added_at TEXT NOT NULL,
+    num_cells INTEGER NOT NULL, num_done INTEGER NOT NULL, complete INTEGER NOT NULL
+);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, spec TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,
+    state TEXT NOT NULL, provenance TEXT NOT NULL
+);
+CREATE TABLE cells (
+    number INTEGER PRIMARY KEY, cell TEXT NOT NULL UNIQUE, {_declare(_CELL_COLUMNS)},
+    duration_ns INTEGER NOT NULL
+);
+CREATE TABLE rows (
+    number INTEGER NOT NULL, {_declare(ROW_COLUMNS)},
+    PRIMARY KEY (number, migration)
+) WITHOUT ROWID;
+CREATE TABLE failures (
+    cell TEXT PRIMARY KEY, {_declare(_CELL_COLUMNS)},
+    error TEXT NOT NULL, message TEXT NOT NULL, failed_at TEXT NOT NULL
+);
+"""
+
+
+def _insert(table: str, num_columns: int, verb: str = "INSERT") -> str:
+    return f"{verb} INTO {table} VALUES ({', '.join('?' * num_columns)})"
+
+
+_INSERT_CELL = _insert("cells", len(_CELL_COLUMNS) + 3)
+_INSERT_ROW = _insert("rows", len(ROW_COLUMNS) + 1)
+_INSERT_FAILURE = _insert("failures", len(_CELL_COLUMNS) + 4, "INSERT OR REPLACE")
+
+
+class CellResult(NamedTuple):
+    """What became of one cell."""
+
+    cell: str
+    """The cell's id."""
+    values: Values
+    """Its canonical values, in the order of `scenario.FIELDS`."""
+    rows: list[tuple[Any, ...]]
+    """One tuple per row in the order of `schema.ROW_COLUMNS`; empty where the cell failed."""
+    error: str
+    """The kind of failure, such as "MemoryError"; empty where there was none."""
+    message: str
+    duration_ns: int
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says about the journal at `path` into one line that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explanation(path, error) from None
+
+
+def explanation(path: Path, error: sqlite3.Error) -> InputError | ResourceError:
+    """Return the error for a person that stands for SQLite's `error` about the journal `path`."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return ResourceError(
+            f"{path}: the disk is full or can't be written ({error}); the finished cells in it "
+            "are safe: make room and give the same command again"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return InputError(
+            f"{path}: can't be written ({error}): use another --out or change its permissions"
+        )
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return damaged(path, str(error))
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return ResourceError(f"{path}: another program holds it ({error}): close that and go on")
+    return ResourceError(f"{path}: {name or type(error).__name__}: {error}")
+
+
+def damaged(path: Path, what: str) -> InputError:
+    """Return the error for a journal that is not whole."""
+    return InputError(
+        f"{path}: the store is damaged ({what.splitlines()[0] if what else 'unreadable'}): move "
+        f"it away and give the same command again, or save what can be read with "
+        f"`sqlite3 {path} .recover`"
+    )
+
+
+def check_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `InputError` unless the file is a p2mbatch journal of a version that this one reads."""
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise InputError(f"{path}: not a p2mbatch result store: use another --out")
+    if version > STORE_VERSION:
+        raise InputError(
+            f"{path}: written by a newer p2mbatch (store version {version}, this one knows "
+            f"{STORE_VERSION}): update p2mbatch or use another --out"
+        )
+
+
+def holder_pid(directory: Path) -> int | None:
+    """Return the pid of the process that writes the store, None where none does."""
+    try:
+        with (directory / LOCK_NAME).open("r") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = lock.read().strip()
+                return int(text) if text.isdecimal() else 0
+    except OSError:
+        pass
+    return None
+
+
+def _lock(directory: Path) -> IO[str]:
+    """Take the store's lock for this process; it goes with the process, however that ends."""
+    lock = (directory / LOCK_NAME).open("a+")
+    # `holder_pid` holds a shared lock for a moment: that is no reason to give up.
+    for attempts_left in reversed(range(5)):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if attempts_left:
+                time.sleep(0.05)
+                continue
+            lock.close()
+            pid = holder_pid(directory)
+            who = f"process {pid}" if pid else "another process"
+            raise ResourceError(
+                f"{directory}: {who} is sweeping into this store: wait for it, or stop it first"
+            ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+class Journal:
+    """The store at `directory`, open for writing by this process alone.
+
+    Made by `Journal.open`; a context manager. Every method raises `ResourceError` or `InputError`
+    with one line where the disk or the file says no.
+    """
+
+    def __init__(self, directory: Path, lock: IO[str], connection: sqlite3.Connection) -> None:
+        self.directory = directory
+        self.path = directory / JOURNAL_NAME
+        self._lock = lock
+        self._connection = connection
+        self._run = 0
+        self._spec_digest = ""
+
+    @classmethod
+    def open(cls, directory: Path) -> Journal:
+        """Open the store at `directory` for writing, or make it; nothing else may be there."""
+        path = directory / JOURNAL_NAME
+        try:
+            if directory.exists() and not directory.is_dir():
+                raise InputError(f"{directory}: is a file: --out names a directory")
+            if directory.is_dir() and not path.exists() and _foreign_files(directory):
+                raise InputError(
+                    f"{directory}: holds other files and no store: use a new directory as --out"
+                )
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = _lock(directory)
+        except OSError as error:
+            raise InputError(
+                f"{directory}: can't be written ({error.strerror}): use another --out"
+            ) from None
+        try:
+            with explained(path):
+                connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+                try:
+                    _prepare(connection, path)
+                except BaseException:
+                    connection.close()
+                    raise
+        except BaseException:
+            lock.close()
+            raise
+        return cls(directory, lock, connection)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and let go of the store."""
+        with contextlib.suppress(sqlite3.Error):
+            # Nothing is lost if this fails, on a full disk say: the log is read with the file.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+        self._lock.close()
+
+    def _meta(self, key: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def admit(self, spec: SweepSpec, *, resident: str, extend: bool) -> None:
+        """Enter `spec`, or find that it is the store's; raises `InputError` for another one.
+
+        With `extend` another spec is added beside those there are.
+        """
+        with explained(self.path), self._transaction():
+            for key, value, what in (
+                ("model_version", str(MODEL_VERSION), "model version"),
+                ("resident", resident, "--resident"),
+            ):
+                kept = self._meta(key)
+                if kept is None:
+                    self._connection.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+                elif kept != value:
+                    raise InputError(
+                        f"{self.directory}: was made with {what} {kept}, not {value}: its rows "
+                        "would not compare; use another --out"
+                    )
+            digest = spec.digest
+            digests = [d for (d,) in self._connection.execute("SELECT digest FROM specs")]
+            if digest not in digests:
+                if digests and not extend:
+                    raise InputError(
+                        f"{self.directory}: was made for another spec (digest {digests[-1][:12]}, "
+                        f"now {digest[:12]}): use another --out, or --extend to add the new cells"
+                    )
+                self._connection.execute(
+                    _insert("specs", 7),
+                    (
+                        digest,
+                        json.dumps(spec.to_dict()),
+                        spec.source,
+                        provenance.now(),
+                        spec.num_cells,
+                        0,
+                        0,
+                    ),
+                )
+            self._spec_digest = digest
+
+    def begin_run(self, details: dict[str, Any]) -> None:
+        """Enter that a process with the provenance `details` starts to work."""
+        with explained(self.path), self._transaction():
+            cursor = self._connection.execute(
+                "INSERT INTO runs (spec, started_at, state, provenance) VALUES (?, ?, ?, ?)",
+                (self._spec_digest, provenance.now(), "running", json.dumps(details)),
+            )
+            self._run = cursor.lastrowid or 0
+
+    def end_run(self, state: str, *, complete: bool) -> None:
+        """Enter how the work ended ("done", "interrupted", "failed"), and whether all is done."""
+        with explained(self.path), self._transaction():
+            self._connection.execute(
+                "UPDATE runs SET ended_at = ?, state = ? WHERE run = ?",
+                (provenance.now(), state, self._run),
+            )
+            if complete:
+                self._connection.execute(
+                    "UPDATE specs SET complete = 1, num_done = num_cells WHERE digest = ?",
+                    (self._spec_digest,),
+                )
+
+    def known(self, cells: Sequence[str], *, failed_too: bool) -> set[str]:
+        """Return which of the ids `cells` are finished, and with `failed_too` those that failed."""
+        marks = ", ".join("?" * len(cells))
+        query = f"SELECT cell FROM cells WHERE cell IN ({marks})"
+        parameters = list(cells)
+        if failed_too:
+            query += f" UNION ALL SELECT cell FROM failures WHERE cell IN ({marks})"
+            parameters += cells
+        with explained(self.path):
+            return {cell for (cell,) in self._connection.execute(query, parameters)}
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many cells are finished and how many failed."""
+        with explained(self.path):
+            done = self._connection.execute("SELECT COUNT(*) FROM cells").fetchone()[0]
+            failed = self._connection.execute("SELECT COUNT(*) FROM failures").fetchone()[0]
+        return done, failed
+
+    def commit(self, results: Sequence[CellResult], num_done: int) -> None:
+        """Write `results` in one transaction; on return they are on the disk.
+
+        `num_done` is how many of the spec's cells are settled by now.
+        """
+        with explained(self.path), self._transaction():
+            first = self._connection.execute("SELECT IFNULL(MAX(number), 0) FROM cells")
+            number = first.fetchone()[0]
+            cells, rows, failures = [], [], []
+            for result in results:
+                if result.error:
+                    failures.append(
+                        (
+                            result.cell,
+                            *result.values,
+                            result.error,
+                            result.message,
+                            provenance.now(),
+                        )
+                    )
+                    continue
+                number += 1
+                cells.append((number, result.cell, *result.values, result.duration_ns))
+                rows += [(number, *row) for row in result.rows]
+            self._connection.executemany(_INSERT_CELL, cells)
+            self._connection.executemany(_INSERT_ROW, rows)
+            self._connection.executemany(_INSERT_FAILURE, failures)
+            if cells:
+                # A cell that failed before and was tried again with success.
+                self._connection.executemany(
+                    "DELETE FROM failures WHERE cell = ?", [(cell[1],) for cell in cells]
+                )
+            self._connection.execute(
+                "UPDATE specs SET num_done = MAX(num_done, ?) WHERE digest = ?",
+                (num_done, self._spec_digest),
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+
+def _foreign_files(directory: Path) -> bool:
+    return any(entry.name != LOCK_NAME for entry in directory.iterdir())
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a connection to the journal into shape: check what is there, or make the tables."""
+    is_new = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
+    if not is_new:
+        check_format(connection, path)
+        if path.stat().st_size <= _MAX_CHECKED_BYTES:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise damaged(path, verdict)
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise InputError(
+            f"{path}: SQLite can't keep a write-ahead log here (got {mode!r}): use an --out on a "
+            "local file system"
+        )
+    connection.execute("PRAGMA synchronous = FULL")
+    if is_new:
+        connection.executescript(
+            f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; "
+            f"PRAGMA user_version = {STORE_VERSION}; COMMIT;"
+        )
