@@ -89,6 +89,7 @@ def estimate(
 
     Raises `InputError` for combinations that no guest can have.
     """
+    engines.check_choice(engines.THREADS, jobs, None)
     spec.check()
     num_workers = provenance.num_cores() if jobs is None else jobs
     budget = _budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
@@ -389,6 +390,7 @@ def sweep(
         spec = SweepSpec.from_file(find_spec(str(spec)))
     if resident not in ("auto", "all"):
         raise InputError(f"--resident {resident}: use auto or all")
+    engines.check_choice(engine, jobs, scheduler)
     budget = _budget_bytes(memory_budget)
     spec.check()
     stop = _Stop()
