@@ -200,6 +200,17 @@ def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
 
 
 @inner_kernel
+def _neighbour_pfn(par: Int64Array, index: int) -> int:
+    """Return what m2p holds for the `index`-th frame, one that is not the guest's."""
+    other = index - par[H_GUEST_FRAMES]
+    if par[H_HOLES_TO_OTHERS] != 0:
+        other = other + par[H_NUM_HOLES] if other >= 0 else hole_rank(par, _index_pfn(par, index))
+    if other < 0 or other >= par[H_NUM_NEIGHBOUR]:
+        return INVALID
+    return other % par[H_NEIGHBOUR_PAGES]
+
+
+@inner_kernel
 def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return what the host's m2p holds for `mfn`: a PFN of whichever domain, or INVALID."""
     par = h.par
@@ -210,18 +221,28 @@ def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     index = host_index(par, mfn)
     if index < 0:
         return INVALID
-    other = index - par[H_GUEST_FRAMES]
-    if other >= 0:
-        if par[H_HOLES_TO_OTHERS] != 0:
-            other += par[H_NUM_HOLES]
-    else:
+    if index < par[H_GUEST_FRAMES]:
         pfn = _index_pfn(par, index)
         if _has_frame(t, h, pfn):
             return pfn
-        other = hole_rank(par, pfn)
-        if other < 0 or par[H_HOLES_TO_OTHERS] == 0:
-            return INVALID
-    return other % par[H_NEIGHBOUR_PAGES] if other < par[H_NUM_NEIGHBOUR] else INVALID
+    return _neighbour_pfn(par, index)
+
+
+@kernel
+def write_out_host(par: Int64Array, mfns: Int64Array, others: Int64Array) -> None:
+    """Write a function host out in full.
+
+    `mfns` (int64[span]) gets the frame named for each PFN; `others` (int64[frames]) what m2p holds
+    for each frame that is nobody's or another domain's; INVALID where there is none.
+    """
+    for pfn in range(len(mfns)):
+        mfns[pfn] = given_frame(par, pfn)
+    for mfn in range(len(others)):
+        index = host_index(par, mfn)
+        others[mfn] = _neighbour_pfn(par, index) if index >= 0 else INVALID
+    for pfn in range(len(mfns)):
+        if mfns[pfn] != INVALID:
+            others[mfns[pfn]] = INVALID
 
 
 # --- the guest's pages -------------------------------------------------------------------------
@@ -409,3 +430,10 @@ def lookup(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> No
     """
     for k in range(len(pfns)):
         out[k] = get_phys_to_machine(t, h, pfns[k])
+
+
+@kernel
+def holes_of(par: Int64Array, out: Int64Array) -> None:
+    """Write to `out` (int64[k]) where the bijection at `par[0:]` sends 0 ... k - 1."""
+    for k in range(len(out)):
+        out[k] = forward(par, 0, k)

@@ -305,12 +305,10 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     n = 1 << shift
     stale = state[S_POLICY] == STALE
     end = (state[S_XEN_MAX] + n - 1) >> shift
-    if x == 0:
-        state[S_ENTRIES_WRITTEN] = 0
-        if state[S_BRK_CLOSED] != 0 and not stale:
-            status = _mid_mfn_init(t, h, page_code(t, state[S_MID_MISSING_MFN]))
-            if status != OK:
-                return status
+    if x == 0 and state[S_BRK_CLOSED] != 0 and not stale:
+        status = _mid_mfn_init(t, h, page_code(t, state[S_MID_MISSING_MFN]))
+        if status != OK:
+            return status
     while x < end:
         if not room_left(t):
             state[S_POSITION] = x
@@ -508,8 +506,9 @@ def _store_entry(t: P2MTables, h: HostTables, top: int, page: int, i: int, mfn: 
 
 @kernel
 def begin_event(t: P2MTables) -> None:
-    """Start counting the stray writes of a new event."""
+    """Start counting what a new event writes."""
     t.state[S_EVENT] += 1
+    t.state[S_ENTRIES_WRITTEN] = 0
     t.state[S_STRAY_WRITES] = 0
     t.state[S_STRAY_PAGES] = 0
 
@@ -688,12 +687,12 @@ def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
 
 
 @kernel
-def grow_lazy(t: P2MTables, h: HostTables, leaves: Int64Array, first: int) -> int:
+def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
     """Populate the whole leaves `leaves` (int64[k]) from index `first` on, each as a balloon would.
 
-    The tree grows for a leaf's first page; the entries then follow from the function host, so the
-    leaf's own slot is given back and it stays LAZY. Returns as `set_runs`; `state[S_POSITION]` is
-    the index to go on from.
+    The tree grows for a leaf's first page; the entries then follow from the function host. With
+    `lazy` the leaf's own slot is given back and it stays LAZY. Returns as `set_runs`;
+    `state[S_POSITION]` is the index to go on from.
     """
     for k in range(first, len(leaves)):
         t.state[S_POSITION] = k
@@ -704,7 +703,7 @@ def grow_lazy(t: P2MTables, h: HostTables, leaves: Int64Array, first: int) -> in
         if status != OK:
             return status
         slot = np.int64(t.leaf_slot[x])
-        if slot == t.state[S_NUM_SLOTS] - 1:
+        if lazy and slot == t.state[S_NUM_SLOTS] - 1:
             t.state[S_NUM_SLOTS] = slot
             t.slots[slot, P_PAGE] = NO_PAGE
             t.slots[slot, P_LEAF] = -1

@@ -55,6 +55,10 @@ class EventResult:
     """Of a set: False where `set_phys_to_machine` returned false."""
     entries_set: int = 0
     """Of a set: how many entries succeeded."""
+    stray_writes: int = 0
+    """Stores of this event through a mid_mfn page that is not the true one (model section 6)."""
+    stray_pages: int = 0
+    """Distinct pages that they hit."""
     rebuild_ns: int = 0
     save_walk_ns: int = 0
     restore_ns: int = 0
@@ -71,16 +75,6 @@ class Life:
     def scalar(self, index: int) -> int:
         """Return one word of the state, by its `S_` index."""
         return int(self.tables.state[index])
-
-    @property
-    def stray_writes(self) -> int:
-        """Return how many stray writes the last event made."""
-        return self.scalar(tb.S_STRAY_WRITES)
-
-    @property
-    def stray_pages(self) -> int:
-        """Return how many distinct pages the last event's stray writes hit."""
-        return self.scalar(tb.S_STRAY_PAGES)
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
@@ -105,11 +99,11 @@ class Life:
         result.entries_set = self.scalar(tb.S_POSITION)
         return result
 
-    def grow_lazy(self, leaves: Int64Array) -> EventResult:
-        """Populate the whole leaves `leaves` (int64[k]) on a function host, without making them."""
+    def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
+        """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
         kb.begin_event(self.tables)
         return self._result(
-            self._run(lambda first: kb.grow_lazy(self.tables, self.host, leaves, first))
+            self._run(lambda k: kb.grow_leaves(self.tables, self.host, leaves, lazy, k))
         )
 
     def save(self) -> EventResult:
@@ -159,6 +153,13 @@ class Life:
         return status
 
     def _result(self, status: int) -> EventResult:
+        """Return what a kernel's status code means, with the event's stray writes."""
+        result = self._meaning(status)
+        result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
+        result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        return result
+
+    def _meaning(self, status: int) -> EventResult:
         if status == kn.OK:
             return EventResult()
         if status == kn.NO_MEMORY:

@@ -228,8 +228,8 @@ def _parse_guest(check: _Checker, value: Any) -> GuestLayout:
     max_p2m_pfn = check.integer(
         value["max_p2m_pfn"], "guest.max_p2m_pfn", nr_pages, 2 * geo.max_p2m_pfn
     )
-    # The direct map ends where the address space does; pages above it have no address.
-    limit = geo.max_p2m_pfn if geo.word_bytes == 8 else (1 << 32) - geo.va_base >> 12
+    # The direct map ends below the last page of the address space, where INVALID would point.
+    limit = geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
     directmap = check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit)
     layout = GuestLayout(
         geo.word_bytes,
