@@ -21,12 +21,13 @@ from typing import NamedTuple
 from p2mbatch import engines, provenance
 from p2mbatch.engines import Batch, Engine, open_engine
 from p2mbatch.errors import InputError, ResourceError
-from p2mbatch.geometry import PAGE_BYTES, geometry, parse_size
+from p2mbatch.geometry import MIB, PAGE_BYTES, geometry, parse_size
 from p2mbatch.journal import CellResult, Journal
 from p2mbatch.presets import find_spec
 from p2mbatch.progress import Mode, ProgressReport
 from p2mbatch.results import SweepResult
 from p2mbatch.scenario import FIELDS, Scenario, cell_id_of
+from p2mbatch.schema import LAYOUTS
 from p2mbatch.spec import SweepSpec, Values
 
 _LOOKUP_CELLS = 256
@@ -115,13 +116,15 @@ def _budget_bytes(memory_budget: int | str | None) -> int | None:
 
 def warm_up(report: ProgressReport) -> None:
     """Compile the kernels, or load them, before there are threads that would all wait for it."""
-    from p2mbatch import _jit, cell
+    from p2mbatch import _jit
+    from p2mbatch.cell import run_scenario
 
     if not _jit.has_compiled_kernels():
         report.notice("compiling the kernels for this machine (once, under half a minute) ...")
     start = time.monotonic()
     with _jit.compile_lock() as compiled:
-        cell.warm_up()
+        for layout in LAYOUTS:
+            run_scenario(Scenario(memory_bytes=64 * MIB, sparsity=0.5, layout=layout))
     if compiled:
         report.notice(f"compiled in {time.monotonic() - start:.0f} s")
 

@@ -72,7 +72,8 @@ def _replacing(path: Path, *, binary: bool) -> Iterator[IO[Any]]:
     except OSError as error:
         raise ResourceError(f"{path}: can't be written: {error.strerror or error}") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def export(result: SweepResult, path: str | Path, file_format: str = "parquet") -> None:
