@@ -124,7 +124,7 @@ def warm_up(report: ProgressReport) -> None:
     start = time.monotonic()
     with _jit.compile_lock() as compiled:
         for layout in LAYOUTS:
-            run_scenario(Scenario(memory_bytes=64 * MIB, sparsity=0.5, layout=layout))
+            run_scenario(Scenario(memory_bytes=256 * MIB, sparsity=0.5, layout=layout))
     if compiled:
         report.notice(f"compiled in {time.monotonic() - start:.0f} s")
 
