@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
+    "audit": ("audit", "audit", "Say what a real guest's file holds and whether it can be saved."),
 }
 
 

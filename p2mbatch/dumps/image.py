@@ -107,7 +107,7 @@ def _image(life: Life) -> GuestImage:
     p2m = np.empty(span, np.int64)
     ks.p2m_words(tables, host, 0, p2m)
     num_slots = life.scalar(tb.S_NUM_SLOTS)
-    pages = tables.slot_page[:num_slots].tolist()
+    pages = tables.slots[:num_slots, tb.P_PAGE].tolist()
     words = {page: tables.words[slot].copy() for slot, page in enumerate(pages) if page >= 0}
     shape = geometry(life.scalar(tb.S_WORD_BITS) // 8)
     top, limit = life.scalar(tb.S_TOP), life.scalar(tb.S_DIRECTMAP)

@@ -95,6 +95,16 @@ class P2M(ABC):
         """Return int64[span]: everything at once, 8 bytes a PFN."""
         return self.chunk(0, self.span)
 
+    def num_repeated(self) -> int:
+        """Return how many entries name a frame that a lower PFN names too, foreign ones included.
+
+        Sorts the entries: 8 bytes for each that is not INVALID.
+        """
+        named = np.concatenate(
+            [e[e != INVALID] for _, e in self.chunks()] or [np.zeros(0, np.int64)]
+        )
+        return int(named.size - np.unique(named).size)
+
     def sha256(self) -> str:
         """Return the digest that traces use: little-endian 64-bit words, INVALID as 2^64 - 1."""
         digest = hashlib.sha256()
@@ -158,6 +168,24 @@ class LeafP2M(P2M):
             words = self._leaf(int(self.leaf_pfns[leaf]))
             entries[low - start : high - start] = words[low - leaf * n : high - leaf * n]
         return entries
+
+    def num_repeated(self) -> int:
+        """Return how many entries name a frame that a lower PFN names too.
+
+        Leaves that share a page repeat all of it, so each page is sorted once only: the cost is
+        bounded by what the file holds.
+        """
+        n = self._geometry.entries
+        leaf_pfns = self.leaf_pfns[: -(-min(self.span, self._covered) // n)]
+        _, firsts, counts = np.unique(leaf_pfns, return_index=True, return_counts=True)
+        repeated, parts = 0, [np.zeros(0, np.int64)]
+        for leaf, count in zip(firsts.tolist(), counts.tolist(), strict=True):
+            entries = self.chunk(leaf * n, min((leaf + 1) * n, self.span))
+            entries = entries[entries != INVALID]
+            repeated += (count - 1) * entries.size
+            parts.append(entries)
+        named = np.concatenate(parts)
+        return repeated + int(named.size - np.unique(named).size)
 
 
 class SparseP2M(P2M):

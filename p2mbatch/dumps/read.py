@@ -9,7 +9,14 @@ from contextlib import contextmanager
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.core import read_core
 from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.dumps.sources import Cursor, MappedCursor, Progress, SequentialCursor, open_source
+from p2mbatch.dumps.sources import (
+    SMALL_BYTES,
+    Cursor,
+    MappedCursor,
+    Progress,
+    SequentialCursor,
+    open_source,
+)
 from p2mbatch.dumps.stream import looks_like_stream, read_stream
 from p2mbatch.dumps.text import looks_like_text, read_text
 
@@ -20,8 +27,13 @@ _RECOGNISED = (
 _PEEK_BYTES = 4096
 
 
-def read_cursor(cursor: Cursor) -> DumpGuest:
-    """Read the guest at `cursor`, whatever its format. Raises `InputError` for anything else."""
+def read_cursor(cursor: Cursor, small_bytes: int = SMALL_BYTES) -> DumpGuest:
+    """Read the guest at `cursor`, whatever its format. Raises `InputError` for anything else.
+
+    What is read only once (a pipe, gzip) is held whole up to `small_bytes`.
+    """
+    if isinstance(cursor, SequentialCursor):
+        cursor = cursor.whole(small_bytes) or cursor
     head = cursor.peek(_PEEK_BYTES)
     if not head:
         raise cursor.fail(f"the file is empty: expected {_RECOGNISED}")

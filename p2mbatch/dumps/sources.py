@@ -29,6 +29,9 @@ Progress = Callable[[int], None]
 """Called with the bytes of the file (as it lies on disk) that have gone by so far."""
 
 CHUNK_BYTES = 1 << 20
+SMALL_BYTES = 64 * MIB
+"""What comes through a pipe or gzip and is no longer than this is held whole: small guests are
+then read as thoroughly as from a file."""
 GZIP_MAGIC = b"\x1f\x8b"
 _RELEASE_BYTES = 256 * MIB
 _FREE_KEPT_BYTES = 64 * MIB
@@ -156,9 +159,12 @@ class SequentialCursor(Cursor):
     def _fill(self, num_bytes: int) -> int:
         """Have `num_bytes` (at most the buffer) ready; return how many there really are."""
         if self._start + num_bytes > len(self._buffer):
-            ready = self._stop - self._start
-            self._view[:ready] = bytes(self._view[self._start : self._stop])
-            self._start, self._stop = 0, ready
+            rest = bytes(self._view[self._start : self._stop])
+            if len(self._buffer) > 2 * CHUNK_BYTES:
+                self._buffer = bytearray(2 * CHUNK_BYTES)
+                self._view = memoryview(self._buffer)
+            self._view[: len(rest)] = rest
+            self._start, self._stop = 0, len(rest)
         while self._stop - self._start < num_bytes and not self._ended:
             count = self._read(self._view[self._stop :])
             self._ended = count == 0
@@ -186,6 +192,20 @@ class SequentialCursor(Cursor):
         self._start += num_bytes
         self.offset += num_bytes
         return view
+
+    def whole(self, limit_bytes: int = SMALL_BYTES) -> MappedCursor | None:
+        """Return a cursor over the whole rest if it is at most `limit_bytes`, else None.
+
+        Either way nothing is lost: what was read waits in the buffer.
+        """
+        larger = bytearray(max(limit_bytes + 1, 2 * CHUNK_BYTES))
+        ready = self._stop - self._start
+        larger[:ready] = self._view[self._start : self._stop]
+        self._buffer, self._view = larger, memoryview(larger)
+        self._start, self._stop = 0, ready
+        if self._fill(limit_bytes + 1) > limit_bytes:
+            return None
+        return MappedCursor(bytes(self._view[: self._stop]), self.name)
 
     def buffered(self) -> bytes:
         """Return all bytes that were read and not yet taken."""

@@ -1,0 +1,55 @@
+"""`p2mbatch audit`: what a guest's file says of the guest, and whether it can be saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from p2mbatch.dumps.model import DumpGuest
+
+
+def read_with_progress(file: str) -> DumpGuest:
+    """Read the guest in `file`, with a bar on stderr where that is a terminal."""
+    import sys
+
+    from tqdm import tqdm
+
+    from p2mbatch.dumps.read import read_dump
+    from p2mbatch.dumps.sources import file_bytes
+
+    with tqdm(
+        total=file_bytes(file),
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        desc=Path(file).name,
+        leave=False,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+
+        def advance(offset: int) -> None:
+            bar.update(offset - bar.n)
+
+        return read_dump(file, advance)
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def audit(file: str, as_json: bool) -> int:
+    """Say what the guest in FILE looks like and whether it can be saved; exit 1 where it can't.
+
+    FILE is an xl save file, a migration stream (v2 or v3), an xl dump-core file or a text listing
+    (xen-mfndump dump-p2m, debugfs xen/mmu/p2m), recognised by content, also through gzip. "-" is
+    standard input: xl save GUEST /dev/stdout | p2mbatch audit -
+    """
+    from p2mbatch.dumps.audit import audit as audit_guest
+    from p2mbatch.dumps.audit import audit_text
+
+    result = audit_guest(read_with_progress(file))
+    click.echo(json.dumps(result.to_json()) if as_json else audit_text(result))
+    return 1 if result.failed else 0
