@@ -437,3 +437,10 @@ def holes_of(par: Int64Array, out: Int64Array) -> None:
     """Write to `out` (int64[k]) where the bijection at `par[0:]` sends 0 ... k - 1."""
     for k in range(len(out)):
         out[k] = forward(par, 0, k)
+
+
+@kernel
+def given_frames(par: Int64Array, pfns: Int64Array, out: Int64Array) -> None:
+    """Write to `out` (int64[k]) the frame that a function host keeps for each of `pfns`."""
+    for k in range(len(pfns)):
+        out[k] = given_frame(par, pfns[k])

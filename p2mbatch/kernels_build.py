@@ -413,11 +413,24 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
             k += count
             done += count
     # Before the change the kernel passed over missing leaves.
-    skipped = t.state[S_MISSING] if t.state[S_POLICY] == STALE else NO_PAGE
+    missing = t.state[S_MISSING]
+    missing_mfn = pfn_to_mfn(t, h, missing)
+    skip_missing = t.state[S_POLICY] == STALE
     while k < stop:
         pfn = np.int64(t.leaf_page[k])
-        if pfn != skipped:
-            row[k & (n - 1)] = pfn_to_mfn(t, h, pfn)
+        if pfn == missing:
+            if not skip_missing:
+                row[k & (n - 1)] = missing_mfn
+                done += 1
+        else:
+            source = LAZY
+            if pfn >> shift < t.state[S_NUM_LEAVES]:
+                source = np.int64(t.leaf_slot[pfn >> shift])
+            if source >= 0:
+                entry = t.words[source, pfn & (n - 1)]
+                row[k & (n - 1)] = entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
+            else:
+                row[k & (n - 1)] = pfn_to_mfn(t, h, pfn)
             done += 1
         k += 1
     t.state[S_ENTRIES_WRITTEN] += done

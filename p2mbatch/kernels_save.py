@@ -19,6 +19,7 @@ from p2mbatch.kernels import (
     m2p,
     make_leaf,
     own_pfn,
+    page_at,
     page_code,
     page_word,
     pfn_to_mfn,
@@ -36,6 +37,7 @@ from p2mbatch.tables import (
     P_LEAF,
     S_DETAIL,
     S_ENTRIES_SHIFT,
+    S_MID_MISSING,
     S_MISSING,
     S_NUM_LEAVES,
     S_NUM_SLOTS,
@@ -43,8 +45,10 @@ from p2mbatch.tables import (
     S_SAVED_MAX_PFN,
     S_SHARED_FLL,
     S_SHARED_MAX,
+    S_TOP,
     S_WILD,
     S_XEN_MAX,
+    BoolArray,
     HostTables,
     Int64Array,
     P2MTables,
@@ -368,3 +372,27 @@ def _stale_entries(t: P2MTables, h: HostTables, page: int, x: int, stop: int) ->
         num_stale += word != true
         x += 1
     return num_stale
+
+
+@kernel
+def list_entries(
+    t: P2MTables, h: HostTables, tops: Int64Array, lists: Int64Array, mids: BoolArray
+) -> None:
+    """Write out the list as the toolstack reads it (row 0) beside what would be true (row 1).
+
+    `tops` is int64[2, num_tops], `lists` int64[2, num_leaves], `mids` bool[num_tops] (whether a
+    mid page of its own exists). UNREADABLE entries are -2.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    fll = own_pfn(t, h, state[S_SHARED_FLL])
+    for top in range(tops.shape[1]):
+        tops[0, top] = page_word(t, h, fll, top) if fll >= 0 else -2
+        tops[1, top] = pfn_to_mfn(t, h, t.true_mid_mfn[top])
+        mids[top] = page_at(t, t.words[page_code(t, state[S_TOP]), top]) != state[S_MID_MISSING]
+        page = own_pfn(t, h, tops[0, top])
+        for x in range(top << shift, min((top + 1) << shift, lists.shape[1])):
+            lists[0, x] = page_word(t, h, page, x & (n - 1)) if page >= 0 else -2
+            leaf = leaf_page_of(t, x)
+            lists[1, x] = pfn_to_mfn(t, h, leaf) if leaf >= 0 else leaf

@@ -23,6 +23,7 @@ from p2mbatch.geometry import Geometry
 Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
 UInt64Array = npt.NDArray[np.uint64]
 
 TRACKED, STALE, NONE = 0, 1, 2

@@ -1,0 +1,124 @@
+"""`p2mbatch replay`: run traces, print or compare what happened."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from p2mbatch.trace import Trace
+
+
+@click.command()
+@click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line per trace.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Compare with each trace's own expected results; exit 1 where a field differs.",
+)
+@click.pass_context
+def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bool) -> None:
+    """Replay TRACEs (p2mbatch-trace/1, .json or .json.gz) on the exact model.
+
+    Prints a line for each event. Every trace is read and checked before the first is run.
+    """
+    from p2mbatch.trace import load_trace
+
+    if as_json and check:
+        raise click.UsageError("--json and --check exclude each other")
+    loaded = [(path, load_trace(path)) for path in traces] if len(traces) < 1000 else None
+    # Thousands of traces are read one at a time: held all at once they could fill the memory.
+    work = loaded if loaded is not None else ((path, load_trace(path)) for path in traces)
+    if check:
+        ctx.exit(_check(work, len(traces)))
+    from p2mbatch.replay import replay as run
+    from p2mbatch.replay import replay_events
+
+    for path, trace in work:
+        if as_json:
+            click.echo(json.dumps({"trace": trace.name, "events": run(trace)}))
+            continue
+        click.echo(f"{path}: {trace.name}, {_describe(trace)}")
+        for i, event in enumerate(replay_events(trace)):
+            click.echo(f"  {i:3d}  {_line(event, trace.events[i])}")
+
+
+def _check(work: Any, num_traces: int) -> int:
+    """Compare each trace with its expected results; return the exit code."""
+    from tqdm import tqdm
+
+    num_exact = 0
+    for path, trace in tqdm(
+        work, total=num_traces, unit="trace", leave=False, disable=None, dynamic_ncols=True
+    ):
+        differences = list(_differences(trace))
+        num_exact += not differences
+        for line in differences:
+            tqdm.write(f"{path}: {line}")
+    click.echo(f"{num_exact} of {num_traces} exact")
+    return 0 if num_exact == num_traces else 1
+
+
+def _differences(trace: Trace) -> Iterator[str]:
+    """Yield a line for each field that is not what the trace expects."""
+    from p2mbatch.replay import replay as run
+
+    if trace.expected is None:
+        yield "has no expected results to compare with"
+        return
+    events = run(trace)
+    if len(events) != len(trace.expected):
+        yield f"expected: {len(trace.expected)} events ran, here {len(events)}"
+    for i, (got, wanted) in enumerate(zip(events, trace.expected, strict=False)):
+        for key in [*wanted, *(key for key in got if key not in wanted)]:
+            if key not in got or key not in wanted or got[key] != wanted[key]:
+                yield (
+                    f"expected[{i}].{key}: {_show(wanted, key)} is expected, "
+                    f"here it is {_show(got, key)}"
+                )
+
+
+def _show(event: dict[str, Any], key: str) -> str:
+    return json.dumps(event[key]) if key in event else "absent"
+
+
+def _describe(trace: Trace) -> str:
+    """Return the guest in a few words."""
+    from p2mbatch.geometry import PAGE_BYTES, format_size
+
+    guest = trace.guest
+    return (
+        f"{trace.policy}, {8 * guest.word_bytes}-bit, boots with {guest.nr_pages} pages "
+        f"({guest.nr_pages * PAGE_BYTES / (1 << 20):.0f} MiB) of "
+        f"{format_size(guest.max_p2m_pfn * PAGE_BYTES)}"
+    )
+
+
+def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
+    """Return one event as a person reads it."""
+    op = event["op"]
+    if op == "fail_alloc":
+        return f"fail_alloc   allocation {asked['at']} from here on will fail"
+    what = f"{op} to host {asked['host']}" if op == "migrate" else op
+    if op == "boot":
+        what = f"boot on host {asked['host']}"
+    parts = [f"{what:18s} {event['outcome']}"]
+    if event["detail"] is not None:
+        parts.append(f"({event['detail']})")
+    if op == "set":
+        wanted = int(asked["runs"][:, 2].sum())
+        parts.append(f"{event['entries_set']} of {wanted} entries set")
+        if not event["ok"]:
+            parts.append("then out of pages")
+    if event["stray_writes"]:
+        parts.append(f"{event['stray_writes']} stray writes on {event['stray_pages']} pages")
+    parts.append(
+        f"list at MFN {event['frame_list_list_mfn']}, "
+        f"{event['brk_pages_used']} brk and {event['pool_pages_used']} pool pages"
+    )
+    return "  ".join(parts)
