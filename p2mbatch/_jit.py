@@ -24,7 +24,10 @@ from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba
+import numpy as np
 import platformdirs
+from numba import types
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,6 +92,44 @@ def inner_kernel(function: F) -> F:
     what a small function costs to compile.
     """
     return _compile(function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def inline_kernel(function: F) -> F:
+    """Like `inner_kernel`, but part of its callers before anything is optimised.
+
+    For helpers in loops that should be vectorised: a call that is still there when the loop is
+    looked at stops that.
+    """
+    return _compile(
+        function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
+    )
+
+
+if numba.config.DISABLE_JIT:
+
+    def never_inline() -> None:
+        """Do nothing: there is no compiled code."""
+
+else:
+
+    @intrinsic
+    def never_inline(typing_context: Any) -> Any:
+        """Keep the kernel that calls this out of its callers: for what is long or rarely run.
+
+        Inlined everywhere, the host's bijections made every kernel take seconds to compile.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            builder.function.attributes.add("noinline")
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+
+@inner_kernel
+def as_int(value: Any) -> int:
+    """Return `value` as the int64 that all of a kernel's numbers are."""
+    return np.int64(value)  # type: ignore[return-value]
 
 
 def parallel_kernel(function: F) -> F:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2mbatch._jit import inner_kernel, kernel
+from p2mbatch._jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.bijection import forward, inverse
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.kernels_rows import given_row
 from p2mbatch.tables import (
     BLOCK_SHIFT,
     EXTENTS,
@@ -94,6 +95,7 @@ def host_frame(par: Int64Array, index: int) -> int:
 @inner_kernel
 def host_index(par: Int64Array, mfn: int) -> int:
     """Return when a function host hands out frame `mfn`: the inverse of `host_frame`; -1 never."""
+    never_inline()
     at = mfn - par[H_RESERVED]
     if at < 0 or mfn >= par[H_FRAMES]:
         return -1
@@ -107,6 +109,7 @@ def host_index(par: Int64Array, mfn: int) -> int:
 @inner_kernel
 def hole_rank(par: Int64Array, pfn: int) -> int:
     """Return the rank among the layout's holes of `pfn`, 0 <= pfn < span, or -1 if it is none."""
+    never_inline()
     layout = par[H_LAYOUT]
     if layout == TAIL:
         return pfn - par[H_NR_PAGES] if pfn >= par[H_NR_PAGES] else -1
@@ -131,6 +134,7 @@ def hole_rank(par: Int64Array, pfn: int) -> int:
 @inner_kernel
 def given_frame(par: Int64Array, pfn: int) -> int:
     """Return the MFN that a function host has for `pfn`, or INVALID where it names none."""
+    never_inline()
     if pfn < 0 or pfn >= par[H_SPAN]:
         return INVALID
     if par[H_NAMES_ALL] == 0 and par[H_NUM_HOLES] > 0 and hole_rank(par, pfn) >= 0:
@@ -146,10 +150,10 @@ def given_frame(par: Int64Array, pfn: int) -> int:
 
 
 @inner_kernel
-def layout_frame(t: P2MTables, h: HostTables, pfn: int) -> int:
+def layout_frame(par: Int64Array, saved_max_pfn: int, pfn: int) -> int:
     """Return what the entry of `pfn` in a leaf not yet made holds: its frame, or INVALID."""
-    par = h.par
-    if pfn > t.state[S_SAVED_MAX_PFN] or pfn >= par[H_SPAN]:
+    never_inline()
+    if pfn > saved_max_pfn or pfn >= par[H_SPAN]:
         return INVALID
     if par[H_NUM_HOLES] > 0 and hole_rank(par, pfn) >= 0:
         return INVALID
@@ -159,6 +163,7 @@ def layout_frame(t: P2MTables, h: HostTables, pfn: int) -> int:
 @inner_kernel
 def _index_pfn(par: Int64Array, index: int) -> int:
     """Return the PFN that gets the `index`-th frame, index < H_GUEST_FRAMES."""
+    never_inline()
     if par[H_LAYOUT] != EXTENTS or index < par[H_NR_PAGES]:
         return index
     shift = par[H_ENTRIES_SHIFT]
@@ -176,9 +181,9 @@ def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     x = pfn >> shift
     if x >= t.state[S_NUM_LEAVES]:
         return False
-    slot = np.int64(t.leaf_slot[x])
+    slot = as_int(t.leaf_slot[x])
     if slot < 0:
-        return layout_frame(t, h, pfn) != INVALID
+        return layout_frame(h.par, t.state[S_SAVED_MAX_PFN], pfn) != INVALID
     if t.slots[slot, P_LEAF] != x:
         return False
     i = pfn & ((1 << shift) - 1)
@@ -267,17 +272,17 @@ def page_code(t: P2MTables, page: int) -> int:
     block = page >> BLOCK_SHIFT
     if page < 0 or block >= len(t.block_of):
         return NO_PAGE
-    row = np.int64(t.block_of[block])
+    row = as_int(t.block_of[block])
     if row < 0:
         return NO_PAGE
-    return np.int64(t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)])
+    return as_int(t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)])
 
 
 @inner_kernel
 def set_page_code(t: P2MTables, page: int, code: int) -> None:
     """Set the directory's code for a page of the direct map."""
     block = page >> BLOCK_SHIFT
-    row = np.int64(t.block_of[block])
+    row = as_int(t.block_of[block])
     if row < 0:
         row = t.state[S_NUM_BLOCKS]
         t.state[S_NUM_BLOCKS] = row + 1
@@ -309,10 +314,15 @@ def take_slot(t: P2MTables, page: int) -> int:
 def fill_leaf(t: P2MTables, h: HostTables, slot: int, x: int) -> None:
     """Write leaf `x` as a function host gave it into `slot`, with who owns its frames."""
     shift = t.state[S_ENTRIES_SHIFT]
-    for i in range(1 << shift):
-        mfn = layout_frame(t, h, (x << shift) | i)
-        t.words[slot, i] = mfn
-        set_own(t, slot, i, mfn != INVALID)
+    saved = ((x + 1) << shift) - 1 <= t.state[S_SAVED_MAX_PFN]
+    if saved and given_row(h.par, x, t.words[slot]):
+        for i in range(t.own.shape[1]):
+            t.own[slot, i] = ~np.uint64(0)
+    else:
+        for i in range(1 << shift):
+            mfn = layout_frame(h.par, t.state[S_SAVED_MAX_PFN], (x << shift) | i)
+            t.words[slot, i] = mfn
+            set_own(t, slot, i, mfn != INVALID)
     t.slots[slot, P_LEAF] = x
     t.slots[slot, P_CLEAN] = 1
     t.leaf_slot[x] = slot
@@ -329,9 +339,10 @@ def set_own(t: P2MTables, slot: int, i: int, owned: bool) -> None:
 @inner_kernel
 def make_leaf(t: P2MTables, h: HostTables, x: int) -> int:
     """Make the LAZY leaf `x` resident and return its slot."""
+    never_inline()
     slot = t.state[S_NUM_SLOTS]
     t.state[S_NUM_SLOTS] = slot + 1
-    page = np.int64(t.leaf_page[x])
+    page = as_int(t.leaf_page[x])
     t.slots[slot, P_PAGE] = page
     t.slots[slot, P_KIND] = LEAF
     set_page_code(t, page, slot)
@@ -347,7 +358,9 @@ def page_word(t: P2MTables, h: HostTables, page: int, i: int) -> int:
         return t.words[code, i]
     if code == NO_PAGE:
         return 0
-    return layout_frame(t, h, ((LAZY - code) << t.state[S_ENTRIES_SHIFT]) | i)
+    return layout_frame(
+        h.par, t.state[S_SAVED_MAX_PFN], ((LAZY - code) << t.state[S_ENTRIES_SHIFT]) | i
+    )
 
 
 @inner_kernel
@@ -361,6 +374,7 @@ def stray_store(t: P2MTables, h: HostTables, page: int, i: int, word: int) -> No
 @inner_kernel
 def stray_slot(t: P2MTables, h: HostTables, page: int) -> int:
     """Return the slot of a page that is about to be hit, with the damage to the caches noted."""
+    never_inline()
     code = page_code(t, page)
     if code <= LAZY:
         code = make_leaf(t, h, LAZY - code)
@@ -399,14 +413,21 @@ def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
         return INVALID
     shift = t.state[S_ENTRIES_SHIFT]
     x = pfn >> shift
-    i = pfn & ((1 << shift) - 1)
     if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
-        slot = np.int64(t.leaf_slot[x])
+        slot = as_int(t.leaf_slot[x])
         if slot >= 0:
-            return t.words[slot, i]
-        return layout_frame(t, h, pfn)
-    page = leaf_page_of(t, x)
-    return page_word(t, h, page, i) if page >= 0 else page
+            return t.words[slot, pfn & ((1 << shift) - 1)]
+        return layout_frame(h.par, t.state[S_SAVED_MAX_PFN], pfn)
+    return _walk_to_entry(t, h, pfn)
+
+
+@inner_kernel
+def _walk_to_entry(t: P2MTables, h: HostTables, pfn: int) -> int:
+    """Return the entry of `pfn` by way of the pointer pages' own words."""
+    never_inline()
+    shift = t.state[S_ENTRIES_SHIFT]
+    page = leaf_page_of(t, pfn >> shift)
+    return page_word(t, h, page, pfn & ((1 << shift) - 1)) if page >= 0 else page
 
 
 @inner_kernel

@@ -7,9 +7,7 @@ the same loop reads next. Where nothing that is read can be hit, a whole mid pag
 
 from __future__ import annotations
 
-import numpy as np
-
-from p2mbatch._jit import inner_kernel, kernel
+from p2mbatch._jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.kernels import (
     BUG_BRK_CLOSED,
@@ -38,6 +36,7 @@ from p2mbatch.kernels import (
     stray_store,
     take_slot,
 )
+from p2mbatch.kernels_plain import rebuild_plain
 from p2mbatch.tables import (
     FUNCTION_HOST,
     H_FRAMES,
@@ -136,6 +135,7 @@ def _fill(t: P2MTables, slot: int, word: int) -> None:
 @inner_kernel
 def _mid_mfn_init(t: P2MTables, h: HostTables, slot: int) -> int:
     """Fill a mid_mfn page with the present MFN of `p2m_missing`; return OK or a FAULT_ code."""
+    never_inline()
     mfn = pfn_to_mfn(t, h, t.state[S_MISSING])
     if mfn <= FAULT_TOP:
         return mfn
@@ -234,7 +234,7 @@ def boot(t: P2MTables, h: HostTables) -> int:
             state[S_NUM_MIDS] += 1
             _fill(t, mid, address(t, state[S_MISSING]))
             t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
-        t.words[mid, x & (n - 1)] = address(t, np.int64(t.leaf_page[x]))
+        t.words[mid, x & (n - 1)] = address(t, as_int(t.leaf_page[x]))
     status = _first_build(t, h)
     if status == OK:
         # A literal 0 would be a type of its own, and everything below be compiled twice.
@@ -249,6 +249,7 @@ def boot(t: P2MTables, h: HostTables) -> int:
 @inner_kernel
 def _first_build(t: P2MTables, h: HostTables) -> int:
     """Make the list's own pages, on the first call of `xen_build_mfn_list_list`."""
+    never_inline()
     state = t.state
     mid_missing_mfn = _extend_brk(t)
     if mid_missing_mfn < 0:
@@ -300,6 +301,7 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     BUG_ or FAULT_ code with what was stored left in place, or MORE_ROOM with `state[S_POSITION]`
     the leaf to go on from. Only a call with `x` 0 refills `p2m_mid_missing_mfn`.
     """
+    never_inline()
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
@@ -309,6 +311,8 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
         status = _mid_mfn_init(t, h, page_code(t, state[S_MID_MISSING_MFN]))
         if status != OK:
             return status
+    if not stale and x & (n - 1) == 0 and state[S_BRK_CLOSED] != 0:
+        x = rebuild_plain(t, x, end)
     while x < end:
         if not room_left(t):
             state[S_POSITION] = x
@@ -328,6 +332,7 @@ FAULT_LIMIT = -100
 @inner_kernel
 def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves `x` to `stop` of one mid as the kernel does after the change."""
+    never_inline()
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
@@ -384,10 +389,11 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
 
     Only for a tree whose pointers are sound and a page whose words nothing here reads.
     """
+    never_inline()
     shift = t.state[S_ENTRIES_SHIFT]
     n = 1 << shift
     row = t.words[slot]
-    first = np.int64(t.leaf_page[x])
+    first = as_int(t.leaf_page[x])
     # One branch-free pass tells whether these leaves are one run of PFNs, as mfn_list's are:
     # then their entries lie side by side.
     differ = 0
@@ -400,7 +406,7 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
             pfn = first + (k - x)
             source = LAZY
             if pfn >> shift < t.state[S_NUM_LEAVES]:
-                source = np.int64(t.leaf_slot[pfn >> shift])
+                source = as_int(t.leaf_slot[pfn >> shift])
             if source < 0:
                 break
             i = pfn & (n - 1)
@@ -417,7 +423,7 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
     missing_mfn = pfn_to_mfn(t, h, missing)
     skip_missing = t.state[S_POLICY] == STALE
     while k < stop:
-        pfn = np.int64(t.leaf_page[k])
+        pfn = as_int(t.leaf_page[k])
         if pfn == missing:
             if not skip_missing:
                 row[k & (n - 1)] = missing_mfn
@@ -425,7 +431,7 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
         else:
             source = LAZY
             if pfn >> shift < t.state[S_NUM_LEAVES]:
-                source = np.int64(t.leaf_slot[pfn >> shift])
+                source = as_int(t.leaf_slot[pfn >> shift])
             if source >= 0:
                 entry = t.words[source, pfn & (n - 1)]
                 row[k & (n - 1)] = entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
@@ -440,6 +446,7 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
 @inner_kernel
 def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves from `x` of one mid as the kernel did before the change: all, or one exactly."""
+    never_inline()
     state = t.state
     top = x >> state[S_ENTRIES_SHIFT]
     if state[S_WILD] != 0 or stop > state[S_NUM_LEAVES]:
@@ -467,6 +474,7 @@ def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
 @inner_kernel
 def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     """Do leaf `x` as the kernel did before the change, each read and store in its order."""
+    never_inline()
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     top = x >> shift
@@ -600,13 +608,14 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
 def _leaf_for_set(t: P2MTables, x: int) -> int:
     """Return the page of leaf `x`, by the cache where it may be believed; or a FAULT_ code."""
     if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
-        return np.int64(t.leaf_page[x])
+        return as_int(t.leaf_page[x])
     return leaf_page_of(t, x)
 
 
 @inner_kernel
 def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
     """Grow the tree for leaf `x` (model section 5). Source: kernel `alloc_p2m`."""
+    never_inline()
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     top = x >> shift
@@ -658,6 +667,7 @@ def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
 @inner_kernel
 def _install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
     """Fill a fresh mid_mfn page and hang it in, if the top_mfn entry is that of the missing one."""
+    never_inline()
     state = t.state
     slot = take_slot(t, page)
     t.slots[slot, P_KIND] = MID_MFN
@@ -715,7 +725,7 @@ def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, fir
         status = _alloc_p2m(t, h, x)
         if status != OK:
             return status
-        slot = np.int64(t.leaf_slot[x])
+        slot = as_int(t.leaf_slot[x])
         if lazy and slot == t.state[S_NUM_SLOTS] - 1:
             t.state[S_NUM_SLOTS] = slot
             t.slots[slot, P_PAGE] = NO_PAGE
@@ -724,7 +734,7 @@ def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, fir
             for i in range(t.words.shape[1]):
                 t.words[slot, i] = 0
             t.leaf_slot[x] = LAZY
-            set_page_code(t, np.int64(t.leaf_page[x]), LAZY - x)
+            set_page_code(t, as_int(t.leaf_page[x]), LAZY - x)
         else:
             fill_leaf(t, h, slot, x)
     return OK

@@ -5,9 +5,7 @@ Source: model section 7; libxc's `map_p2m_tree` and `x86_pv` save and restore.
 
 from __future__ import annotations
 
-import numpy as np
-
-from p2mbatch._jit import inner_kernel, kernel
+from p2mbatch._jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.geometry import INVALID, WILD
 from p2mbatch.kernels import (
     FAULT_TOP,
@@ -26,6 +24,7 @@ from p2mbatch.kernels import (
     room_left,
     set_own,
 )
+from p2mbatch.kernels_plain import restore_plain, walk_list
 from p2mbatch.tables import (
     FUNCTION_HOST,
     H_FRAMES,
@@ -72,6 +71,24 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     the failed check's number; `state[S_SAVED_MAX_PFN]` of a walk that succeeds is the last PFN
     that is saved. MISDIRECTED: all checks passed on pages that are not the p2m.
     """
+    max_pfn = as_int(map_frame_lists(t, h, found))
+    if max_pfn < 0:
+        return -max_pfn
+    end = (max_pfn >> t.state[S_ENTRIES_SHIFT]) + 1
+    if not _walk_is_plain(t, h, found, end, max_pfn):
+        status = _walk_each(t, h, found, end, max_pfn)
+        if status != OK:
+            return status
+    t.state[S_SAVED_MAX_PFN] = max_pfn
+    return OK
+
+
+@inner_kernel
+def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Do the checks up to `map-fl-failed`; return the last PFN to save, or minus a SAVE_ code.
+
+    `found` (int64[n]) gets the PFNs of the frame list pages.
+    """
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
@@ -80,20 +97,20 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     num_fll = (max_pfn >> (2 * shift)) + 1
     state[S_DETAIL] = max_pfn
     if num_fll > n:
-        return SAVE_MAX_PFN
+        return -SAVE_MAX_PFN
     fll_mfn = state[S_SHARED_FLL]
     state[S_DETAIL] = fll_mfn
     if _bad(frames, fll_mfn):
-        return SAVE_BAD_FLL_MFN
+        return -SAVE_BAD_FLL_MFN
     fll = own_pfn(t, h, fll_mfn)
     if fll < 0:
-        return SAVE_MAP_FLL
+        return -SAVE_MAP_FLL
     last = 0
     for x in range(num_fll):
         mfn = page_word(t, h, fll, x)
         state[S_DETAIL] = x
         if _bad(frames, mfn):
-            return SAVE_BAD_MFN_FLL
+            return -SAVE_BAD_MFN_FLL
         if mfn != page_word(t, h, fll, last):
             last = x
     trimmed = ((last + 1) << (2 * shift)) - 1
@@ -104,14 +121,8 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
         found[x] = own_pfn(t, h, page_word(t, h, fll, x))
         if found[x] < 0:
             state[S_DETAIL] = x
-            return SAVE_MAP_FL
-    end = (max_pfn >> shift) + 1
-    if not _walk_is_plain(t, h, found, end, max_pfn):
-        status = _walk_each(t, h, found, end, max_pfn)
-        if status != OK:
-            return status
-    state[S_SAVED_MAX_PFN] = max_pfn
-    return OK
+            return -SAVE_MAP_FL
+    return max_pfn
 
 
 @inner_kernel
@@ -121,39 +132,27 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
     Then all of the toolstack's checks hold. A frame that restore gave to a PFN, in a leaf that
     nothing else has written to, is known to be owned without asking the host.
     """
+    never_inline()
     state = t.state
     if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
         return False
     shift = state[S_ENTRIES_SHIFT]
-    n = 1 << shift
-    table = h.par[H_KIND] != FUNCTION_HOST
-    frames = h.par[H_FRAMES]
-    for top in range((end + n - 1) >> shift):
+    words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
+    for top in range((end + (1 << shift) - 1) >> shift):
+        x = top << shift
+        stop = min((top + 1) << shift, end)
         slot = page_code(t, found[top])
         if slot < 0:
             return False
-        for x in range(top << shift, min((top + 1) << shift, end)):
-            pfn = np.int64(t.leaf_page[x])
-            if pfn > max_pfn:
-                return False
-            source = np.int64(t.leaf_slot[pfn >> shift])
-            if source < 0:
-                return False
-            i = pfn & (n - 1)
-            mfn = t.words[source, i]
-            if mfn != t.words[slot, x & (n - 1)] or mfn <= 0 or mfn >= frames:
-                return False
-            if table:
-                if h.owned[mfn] == 0 or h.m2p[mfn] != pfn:
-                    return False
-            elif t.slots[source, P_CLEAN] == 0 or (int(t.own[source, i >> 6]) >> (i & 63)) & 1 == 0:
-                return False
+        if not walk_list(words, own, slots, leaf_slot, leaf_page, h, max_pfn, x, stop, slot):
+            return False
     return True
 
 
 @inner_kernel
 def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
     """Do the checks on each frame list entry in the toolstack's order, then tell whose leaves."""
+    never_inline()
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
@@ -227,9 +226,13 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
         old_missing[i] = t.words[missing, i]
         blank = blank and old_missing[i] == INVALID
     if h.par[H_KIND] == FUNCTION_HOST:
+        words, own, slots = t.words, t.own, t.slots
         for slot in range(state[S_NUM_SLOTS]):
-            if t.slots[slot, P_KIND] == LEAF and t.slots[slot, P_LEAF] >= 0:
-                _restore_leaf(t, h, slot, t.slots[slot, P_LEAF], max_pfn)
+            x = slots[slot, P_LEAF]
+            if slots[slot, P_KIND] != LEAF or x < 0:
+                continue
+            if not restore_plain(words, own, slots, h.par, max_pfn, slot):
+                restore_leaf(t, h, slot, x, max_pfn)
         if not blank:
             for x in range(end):
                 if t.leaf_slot[x] == missing:
@@ -237,7 +240,7 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
         return OK
     run = 0
     for x in range(end):
-        slot = np.int64(t.leaf_slot[x])
+        slot = as_int(t.leaf_slot[x])
         while run < len(h.domain) and h.domain[run, 0] + h.domain[run, 2] <= x << shift:
             run += 1
         if slot != missing:
@@ -248,7 +251,7 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
 
 
 @inner_kernel
-def _restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -> None:
+def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -> None:
     """Overwrite one resident leaf up to `max_pfn` with a function host's frames."""
     n = t.words.shape[1]
     base = x * n
@@ -265,6 +268,7 @@ def _restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) 
 @inner_kernel
 def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, x: int, max_pfn: int) -> None:
     """Overwrite `p2m_missing` as leaf `x`: its words, once hit, look like populated pages."""
+    never_inline()
     n = t.words.shape[1]
     slot = page_code(t, t.state[S_MISSING])
     for i in range(min(n, max_pfn + 1 - x * n)):
@@ -276,6 +280,7 @@ def _restore_from_runs(
     t: P2MTables, h: HostTables, old: Int64Array, slot: int, x: int, max_pfn: int, run: int
 ) -> None:
     """Overwrite one leaf up to `max_pfn` with a table host's frames, from domain run `run` on."""
+    never_inline()
     n = t.words.shape[1]
     base = x * n
     stop = min(base + n, max_pfn + 1)
@@ -364,7 +369,7 @@ def _stale_entries(t: P2MTables, h: HostTables, page: int, x: int, stop: int) ->
     slot = page_code(t, page)
     while x < stop:
         if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
-            leaf = np.int64(t.leaf_page[x])
+            leaf = as_int(t.leaf_page[x])
         else:
             leaf = leaf_page_of(t, x)
         word = t.words[slot, x & (n - 1)] if slot >= 0 else page_word(t, h, page, x & (n - 1))
