@@ -122,7 +122,7 @@ def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
         if found[x] < 0:
             state[S_DETAIL] = x
             return -SAVE_MAP_FL
-    return max_pfn
+    return as_int(max_pfn)
 
 
 @inner_kernel

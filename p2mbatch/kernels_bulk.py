@@ -1,0 +1,352 @@
+"""Compiled kernels on one big guest whose leaves are memory: lookups, and everything in parallel.
+
+The `_parallel` ones use all cores and call the same loops as one thread's; they are for a guest of
+its own, never for a sweep's cells, whose threads are busy already. Each does what the exact kernel
+of the same name does, to the bit: what is not plain is left to that kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from p2mbatch._jit import as_int, inner_kernel, kernel, parallel_kernel
+from p2mbatch.bijection import inverse
+from p2mbatch.geometry import INVALID
+from p2mbatch.kernels import OK, get_phys_to_machine, m2p
+from p2mbatch.kernels_build import rebuild
+from p2mbatch.kernels_plain import (
+    LOOKUP_BLOCK,
+    code_of,
+    list_pages,
+    lookup_plain,
+    rebuild_mid,
+    restore_plain,
+    walk_list,
+)
+from p2mbatch.kernels_save import map_frame_lists, restore, restore_leaf, save_walk
+from p2mbatch.tables import (
+    EXTENTS,
+    FUNCTION_HOST,
+    H_ENTRIES_SHIFT,
+    H_FRAMES,
+    H_FRAMES_PERM,
+    H_GUEST_FRAMES,
+    H_KIND,
+    H_LAYOUT,
+    H_NR_PAGES,
+    H_NUM_EXTENTS,
+    H_ORDER,
+    H_RESERVED,
+    LEAF,
+    P_KIND,
+    P_LEAF,
+    S_ENTRIES_SHIFT,
+    S_ENTRIES_WRITTEN,
+    S_MAX_P2M,
+    S_MISSING,
+    S_NUM_SLOTS,
+    S_SAVED_MAX_PFN,
+    S_TOP_MFN,
+    S_WILD,
+    S_XEN_MAX,
+    HostTables,
+    Int32Array,
+    Int64Array,
+    P2MTables,
+    UInt8Array,
+    UInt64Array,
+)
+
+CHUNK = 1 << 14
+"""Lookups that one thread takes at a time."""
+BLOCK_LEAVES = 1 << 10
+"""Leaves that one thread restores at a time: 4 MiB."""
+
+
+# --- lookup ------------------------------------------------------------------------------------
+
+
+@inner_kernel
+def _lookup_rest(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array, k: int) -> None:
+    """Look `pfns[k:]` up, block by block, exactly where a block is not plain."""
+    words, leaf_slot, max_p2m_pfn = t.words, t.leaf_slot, t.state[S_MAX_P2M]
+    plain = t.state[S_WILD] == 0
+    end = len(pfns)
+    while k < end:
+        if plain:
+            k = lookup_plain(words, leaf_slot, max_p2m_pfn, pfns, out, k, end)
+        stop = min(k + LOOKUP_BLOCK, end)
+        while k < stop:
+            out[k] = get_phys_to_machine(t, h, pfns[k])
+            k += 1
+
+
+@kernel
+def lookup(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
+    """Write `get_phys_to_machine` of each of `pfns` (int64[k]) to `out` (int64[k]).
+
+    FAULT_ codes stand where a wild pointer is in the way.
+    """
+    _lookup_rest(t, h, pfns, out, as_int(0))
+
+
+@parallel_kernel
+def _lookup_chunks(
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    max_p2m_pfn: int,
+    pfns: Int64Array,
+    out: Int64Array,
+    done: Int64Array,
+) -> None:
+    """Look each chunk up as far as it is plain; `done` (int64[chunks]) gets how far that was."""
+    for chunk in prange(len(done)):
+        begin = as_int(chunk) * CHUNK
+        end = min(begin + CHUNK, len(pfns))
+        done[chunk] = lookup_plain(words, leaf_slot, max_p2m_pfn, pfns, out, begin, end)
+
+
+@kernel
+def _lookup_left(
+    t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array, done: Int64Array
+) -> None:
+    """Look up what `_lookup_chunks` left."""
+    for chunk in range(len(done)):
+        end = min((chunk + 1) * CHUNK, len(pfns))
+        if done[chunk] < end:
+            _lookup_rest(t, h, pfns[:end], out[:end], done[chunk])
+
+
+def lookup_parallel(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
+    """Do `lookup` on all cores."""
+    done = np.arange(-(-len(pfns) // CHUNK), dtype=np.int64) * CHUNK
+    if t.state[S_WILD] == 0:
+        _lookup_chunks(t.words, t.leaf_slot, int(t.state[S_MAX_P2M]), pfns, out, done)
+    _lookup_left(t, h, pfns, out, done)
+
+
+# --- m2p ---------------------------------------------------------------------------------------
+
+
+@inner_kernel
+def _m2p_span(
+    words: Int64Array,
+    own: UInt64Array,
+    slots: Int64Array,
+    leaf_slot: Int32Array,
+    h: HostTables,
+    mfns: Int64Array,
+    out: Int64Array,
+    begin: int,
+    end: int,
+) -> bool:
+    """Write the m2p entries that are plain, and INVALID - 1 for the others; whether all were.
+
+    Plain are a table host's, frames out of range, and those that the guest owns in a resident leaf.
+    """
+    par = h.par
+    frames, order, reserved = par[H_FRAMES], par[H_ORDER], par[H_RESERVED]
+    guest_frames, num_extents = par[H_GUEST_FRAMES], par[H_NUM_EXTENTS]
+    if par[H_LAYOUT] == EXTENTS:
+        guest_frames = min(guest_frames, par[H_NR_PAGES])
+    shift = par[H_ENTRIES_SHIFT]
+    table = par[H_KIND] != FUNCTION_HOST
+    every = True
+    for k in range(begin, end):
+        mfn = mfns[k]
+        out[k] = INVALID
+        if mfn < 0 or mfn >= frames:
+            continue
+        if table:
+            out[k] = h.m2p[mfn]
+            continue
+        out[k] = INVALID - 1
+        pfn = mfn - reserved
+        if pfn >= 0 and pfn >> order < num_extents:
+            low = pfn & ((1 << order) - 1)
+            pfn = (inverse(par, H_FRAMES_PERM, pfn >> order) << order) | low
+        x = pfn >> shift
+        if 0 <= pfn < guest_frames and x < len(leaf_slot) and leaf_slot[x] >= 0:
+            slot = leaf_slot[x]
+            i = pfn & ((1 << shift) - 1)
+            if slots[slot, P_LEAF] == x and (np.int64(own[slot, i >> 6]) >> (i & 63)) & 1 != 0:
+                out[k] = pfn
+        every = every and out[k] >= INVALID
+    return every
+
+
+@kernel
+def _m2p_left(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> None:
+    """Write the m2p entries that `_m2p_span` left."""
+    for k in range(len(mfns)):
+        if out[k] < INVALID:
+            out[k] = m2p(t, h, mfns[k])
+
+
+@kernel
+def _m2p_all(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> bool:
+    """Do `_m2p_span` on one thread."""
+    return _m2p_span(t.words, t.own, t.slots, t.leaf_slot, h, mfns, out, as_int(0), len(mfns))
+
+
+@parallel_kernel
+def _m2p_chunks(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> int:
+    """Do `_m2p_span` on all cores; return how many chunks were not plain."""
+    words, own, slots, leaf_slot = t.words, t.own, t.slots, t.leaf_slot
+    left = 0
+    for chunk in prange((len(mfns) + CHUNK - 1) // CHUNK):
+        begin = as_int(chunk) * CHUNK
+        end = min(begin + CHUNK, len(mfns))
+        if not _m2p_span(words, own, slots, leaf_slot, h, mfns, out, begin, end):
+            left += 1
+    return left
+
+
+def lookup_m2p(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> None:
+    """Write what the host's m2p holds for each of `mfns` (int64[k]) to `out` (int64[k]).
+
+    INVALID for frames of nobody and out of range (model section 7).
+    """
+    if not _m2p_all(t, h, mfns, out):
+        _m2p_left(t, h, mfns, out)
+
+
+def lookup_m2p_parallel(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> None:
+    """Do `lookup_m2p` on all cores."""
+    if _m2p_chunks(t, h, mfns, out):
+        _m2p_left(t, h, mfns, out)
+
+
+# --- a migration's three steps -----------------------------------------------------------------
+
+
+@parallel_kernel
+def _rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> int:
+    """Build the list below leaf `end` on all cores; return the entries written, or -1 if not plain.
+
+    `pages` and `slots` are workspaces, int64[mids].
+    """
+    if not list_pages(t, end, pages, slots):
+        return -1
+    state, words, leaf_slot, leaf_page = t.state, t.words, t.leaf_slot, t.leaf_page
+    shift = state[S_ENTRIES_SHIFT]
+    top_mfn = code_of(t.block_of, t.block_code, state[S_TOP_MFN])
+    written = 0
+    odd = 0
+    for top in prange(len(pages)):
+        # What prange counts with is unsigned, and mixed with an int64 it would become a float.
+        x = as_int(top) << shift
+        stop = min(x + (1 << shift), end)
+        count = rebuild_mid(
+            state, words, leaf_slot, leaf_page, top_mfn, pages[top], slots[top], x, stop
+        )
+        written += count
+        if count < 0:
+            odd += 1
+    return written if odd == 0 else -1
+
+
+def rebuild_parallel(t: P2MTables, h: HostTables) -> int:
+    """Do `kernels_build.rebuild` from leaf 0 on all cores, for a `tracked` guest after boot.
+
+    Returns as `rebuild` does.
+    """
+    shift = int(t.state[S_ENTRIES_SHIFT])
+    end = (int(t.state[S_XEN_MAX]) + (1 << shift) - 1) >> shift
+    work = np.empty((2, (end + (1 << shift) - 1) >> shift), np.int64)
+    written = _rebuild_mids(t, end, work[0], work[1])
+    if written < 0:
+        return int(rebuild(t, h, 0))
+    t.state[S_ENTRIES_WRITTEN] += written
+    return OK
+
+
+@parallel_kernel
+def _walk_mids(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
+    """Return how many mids' frame lists are not plain, on all cores."""
+    words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
+    shift = t.state[S_ENTRIES_SHIFT]
+    block_of, block_code = t.block_of, t.block_code
+    odd = 0
+    for top in prange((end + (1 << shift) - 1) >> shift):
+        x = as_int(top) << shift
+        stop = min(x + (1 << shift), end)
+        slot = code_of(block_of, block_code, found[top])
+        if slot < 0 or not walk_list(
+            words, own, slots, leaf_slot, leaf_page, h, max_pfn, x, stop, slot
+        ):
+            odd += 1
+    return odd
+
+
+@kernel
+def _map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Do `kernels_save.map_frame_lists`."""
+    return map_frame_lists(t, h, found)
+
+
+def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Do `kernels_save.save_walk` on all cores; returns as it does."""
+    max_pfn = int(_map_frame_lists(t, h, found))
+    if max_pfn < 0:
+        return -max_pfn
+    end = (max_pfn >> int(t.state[S_ENTRIES_SHIFT])) + 1
+    if t.state[S_WILD] != 0 or end > len(t.leaf_slot) or _walk_mids(t, h, found, end, max_pfn):
+        return int(save_walk(t, h, found))
+    t.state[S_SAVED_MAX_PFN] = max_pfn
+    return OK
+
+
+@parallel_kernel
+def _restore_slots(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> int:
+    """Overwrite every resident leaf that is plain, on all cores; return how many were not.
+
+    `left` (uint8[slots in use]) gets 1 for each of those.
+    """
+    words, own, slots, par = t.words, t.own, t.slots, h.par
+    num_left = 0
+    for block in prange((len(left) + BLOCK_LEAVES - 1) // BLOCK_LEAVES):
+        first = as_int(block) * BLOCK_LEAVES
+        for slot in range(first, min(first + BLOCK_LEAVES, len(left))):
+            left[slot] = 0
+            if (
+                slots[slot, P_KIND] == LEAF
+                and slots[slot, P_LEAF] >= 0
+                and not restore_plain(words, own, slots, par, max_pfn, slot)
+            ):
+                left[slot] = 1
+                num_left += 1
+    return num_left
+
+
+@kernel
+def _restore_left(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> None:
+    """Overwrite the leaves that `_restore_slots` left."""
+    for slot in range(len(left)):
+        if left[slot] != 0:
+            restore_leaf(t, h, slot, t.slots[slot, P_LEAF], max_pfn)
+
+
+def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
+    """Do `kernels_save.restore` on all cores; returns as it does.
+
+    A table host, and a guest whose `p2m_missing` was hit, are left to one thread.
+    """
+    if h.par[H_KIND] != FUNCTION_HOST or not missing_is_blank(t):
+        return int(restore(t, h, old_missing))
+    max_pfn = int(t.state[S_SAVED_MAX_PFN])
+    left = np.empty(int(t.state[S_NUM_SLOTS]), np.uint8)
+    if _restore_slots(t, h, max_pfn, left):
+        _restore_left(t, h, max_pfn, left)
+    return OK
+
+
+@kernel
+def missing_is_blank(t: P2MTables) -> bool:
+    """Return whether `p2m_missing` is all INVALID still."""
+    slot = code_of(t.block_of, t.block_code, t.state[S_MISSING])
+    differ = as_int(0)
+    for i in range(t.words.shape[1]):
+        differ |= t.words[slot, i] ^ INVALID
+    return bool(differ == 0)

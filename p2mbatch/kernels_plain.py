@@ -1,0 +1,431 @@
+"""Compiled inner loops for the plain case: sound pointers, resident leaves, nothing hit by a stray.
+
+Handing the tables to a function costs more than most of what it then does, so what runs once per
+leaf or per page takes bare arrays. Each of these loops says how far it came; where anything is out
+of the ordinary it stops before having changed anything there, and the exact kernels go on. One
+thread's kernels and the parallel ones call the same loops.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2mbatch._jit import as_int, inline_kernel, inner_kernel
+from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.kernels_rows import given_row
+from p2mbatch.tables import (
+    BLOCK_SHIFT,
+    FUNCTION_HOST,
+    H_FRAMES,
+    H_KIND,
+    NO_PAGE,
+    P_CLEAN,
+    P_LEAF,
+    S_ENTRIES_SHIFT,
+    S_ENTRIES_WRITTEN,
+    S_MID_MISSING,
+    S_MID_MISSING_MFN,
+    S_MISSING,
+    S_NUM_LEAVES,
+    S_POLICY,
+    S_TOP,
+    S_TOP_MFN,
+    S_TOP_MFN_P,
+    S_VA_BASE,
+    S_VA_MASK,
+    S_WILD,
+    STALE,
+    HostTables,
+    Int32Array,
+    Int64Array,
+    P2MTables,
+    UInt64Array,
+)
+
+LOOKUP_BLOCK = 64
+"""Lookups that are in flight together; a block with one that is not plain is left to the caller."""
+ALL_OWN = ~np.uint64(0)
+"""A word of `P2MTables.own` when all of its 64 entries got their frames."""
+
+
+@inline_kernel
+def code_of(block_of: Int32Array, block_code: Int32Array, page: int) -> int:
+    """Return `kernels.page_code` from the bare arrays."""
+    block = page >> BLOCK_SHIFT
+    if page < 0 or block >= len(block_of) or block_of[block] < 0:
+        return NO_PAGE
+    return as_int(block_code[block_of[block], page & ((1 << BLOCK_SHIFT) - 1)])
+
+
+@inline_kernel
+def _shift(n: int) -> int:
+    """Return log2 of the entries per page, a power of two."""
+    return 9 if n == 512 else 10
+
+
+@inline_kernel
+def _masked(entry: int) -> int:
+    """Return what `pfn_to_mfn` makes of a p2m entry."""
+    return entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
+
+
+# --- lookup ------------------------------------------------------------------------------------
+
+
+@inner_kernel
+def lookup_plain(
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    max_p2m_pfn: int,
+    pfns: Int64Array,
+    out: Int64Array,
+    begin: int,
+    end: int,
+) -> int:
+    """Look `pfns[begin:end]` up; return where a block begins that is not plain, or `end`.
+
+    Plain are PFNs of resident leaves (`p2m_missing` is one) and those that no tree can hold.
+    """
+    n = words.shape[1]
+    shift = _shift(n)
+    limit = len(leaf_slot) << shift
+    k = begin
+    while k < end:
+        stop = min(k + LOOKUP_BLOCK, end)
+        first = pfns[k]
+        x = first >> shift
+        differ = 1
+        # The ends tell almost every block of scattered PFNs apart, before all of it is compared.
+        if pfns[stop - 1] - first == stop - 1 - k and 0 <= first < limit:
+            differ = x ^ (pfns[stop - 1] >> shift)
+            for j in range(k, stop):
+                differ |= (pfns[j] - j) ^ (first - k)
+        if differ == 0 and leaf_slot[x] >= 0:
+            row = words[leaf_slot[x]]
+            at = (first & (n - 1)) - k
+            for j in range(k, stop):
+                out[j] = row[at + j]
+            k = stop
+            continue
+        odd = 0
+        for j in range(k, stop):
+            pfn = pfns[j]
+            # No branch here: a block's loads must not wait for one another.
+            inside = np.int64(pfn >= 0) & np.int64(pfn < limit)
+            slot = as_int(leaf_slot[(pfn >> shift) * inside])
+            good = inside & np.int64(slot >= 0)
+            word = words[slot * good, pfn & (n - 1)]
+            out[j] = word if good != 0 else INVALID
+            beyond = np.int64(pfn < 0) | np.int64(pfn >= max_p2m_pfn)
+            odd |= (good | beyond) ^ 1
+        if odd != 0:
+            return k
+        k = stop
+    return end
+
+
+# --- xen_build_mfn_list_list -------------------------------------------------------------------
+
+
+@inline_kernel
+def copy_run(
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    shift: int,
+    x: int,
+    stop: int,
+    row: Int64Array,
+) -> int:
+    """Store the MFNs of leaves `x` to `stop` of one mid in `row`; return the first leaf not done.
+
+    Done are runs of leaf pages that lie side by side, as those of `mfn_list` do, in leaves that
+    are resident: their entries are copied as they stand.
+    """
+    n = 1 << shift
+    first = as_int(leaf_page[x])
+    differ = np.int32(0)
+    base = np.int32(first - x)
+    for k in range(x, stop):
+        differ |= (leaf_page[k] - np.int32(k)) ^ base
+    if differ != 0:
+        return x
+    k = x
+    while k < stop:
+        pfn = first + (k - x)
+        if pfn >> shift >= len(leaf_slot) or leaf_slot[pfn >> shift] < 0:
+            return k
+        entries = words[leaf_slot[pfn >> shift]]
+        i = pfn & (n - 1)
+        count = min(n - i, stop - k)
+        j = k & (n - 1)
+        for at in range(count):
+            row[j + at] = _masked(entries[i + at])
+        k += count
+    return stop
+
+
+@inline_kernel
+def copy_each(
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    shift: int,
+    x: int,
+    stop: int,
+    row: Int64Array,
+) -> int:
+    """Like `copy_run` for leaf pages anywhere, `p2m_missing` among them."""
+    n = 1 << shift
+    for k in range(x, stop):
+        pfn = as_int(leaf_page[k])
+        if pfn >> shift >= len(leaf_slot) or leaf_slot[pfn >> shift] < 0:
+            return k
+        row[k & (n - 1)] = _masked(words[leaf_slot[pfn >> shift], pfn & (n - 1)])
+    return stop
+
+
+@inline_kernel
+def _list_slots(t: P2MTables) -> tuple[int, int, int]:
+    """Return the slots of `p2m_top`, `p2m_top_mfn_p` and `p2m_top_mfn`."""
+    return (
+        code_of(t.block_of, t.block_code, t.state[S_TOP]),
+        code_of(t.block_of, t.block_code, t.state[S_TOP_MFN_P]),
+        code_of(t.block_of, t.block_code, t.state[S_TOP_MFN]),
+    )
+
+
+@inner_kernel
+def _plain_mid_mfn(state: Int64Array, leaf_slot: Int32Array, mid: int, tracked: int) -> int:
+    """Return the page that the list has for a mid, or NO_PAGE where that is not plain.
+
+    `mid` and `tracked` are the words of `p2m_top` and `p2m_top_mfn_p`. Both or neither must be the
+    missing page, and the entry of the list's page must be in a resident leaf.
+    """
+    base, mask = state[S_VA_BASE], state[S_VA_MASK]
+    page = ((tracked - base) >> 12) & mask
+    no_mid = ((mid - base) >> 12) & mask == state[S_MID_MISSING]
+    if no_mid != (page == state[S_MID_MISSING_MFN]):
+        return NO_PAGE
+    x = page >> state[S_ENTRIES_SHIFT]
+    if x >= len(leaf_slot) or leaf_slot[x] < 0:
+        return NO_PAGE
+    return as_int(page)
+
+
+@inner_kernel
+def rebuild_mid(
+    state: Int64Array,
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    top_mfn: int,
+    page: int,
+    slot: int,
+    x: int,
+    stop: int,
+) -> int:
+    """Store one mid's part of the list; return how many entries, or -1 if it has not come through.
+
+    `page` is the list's page for this mid, in `slot`; `top_mfn` the slot of `p2m_top_mfn`. What is
+    stored before -1 is what the exact step stores too.
+    """
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    words[top_mfn, x >> shift] = _masked(words[leaf_slot[page >> shift], page & (n - 1)])
+    if page == state[S_MID_MISSING_MFN]:
+        return 1
+    row = words[slot]
+    done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, row)
+    if done < stop:
+        done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, row)
+    return stop - x + 1 if done == stop else -1
+
+
+@inner_kernel
+def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
+    """Build the list of a `tracked` guest from leaf `x` on; return the first leaf not done.
+
+    `x` begins a mid. The exact `rebuild` goes on from there.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
+        return x
+    words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
+    top_slot, tracked, top_mfn = _list_slots(t)
+    while x < end:
+        top = x >> shift
+        page = _plain_mid_mfn(state, leaf_slot, words[top_slot, top], words[tracked, top])
+        if page == NO_PAGE:
+            return x
+        stop = min((top + 1) << shift, end)
+        slot = code_of(t.block_of, t.block_code, page)
+        written = rebuild_mid(state, words, leaf_slot, leaf_page, top_mfn, page, slot, x, stop)
+        if written < 0:
+            return x
+        state[S_ENTRIES_WRITTEN] += written
+        x = stop
+    return x
+
+
+@inner_kernel
+def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> bool:
+    """Write the list's page of each mid below leaf `end` and its slot; whether all are plain.
+
+    `pages` and `slots` are int64[mids]. Where this is true, a rebuild can meet no BUG, so that
+    the order in which the mids are done does not show.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES] or state[S_POLICY] == STALE:
+        return False
+    top_slot, tracked, _ = _list_slots(t)
+    for top in range((end + (1 << shift) - 1) >> shift):
+        pages[top] = _plain_mid_mfn(
+            state, t.leaf_slot, t.words[top_slot, top], t.words[tracked, top]
+        )
+        if pages[top] == NO_PAGE:
+            return False
+        slots[top] = code_of(t.block_of, t.block_code, pages[top])
+    return refill_plain(t)
+
+
+@inner_kernel
+def refill_plain(t: P2MTables) -> bool:
+    """Fill `p2m_mid_missing_mfn` with the present MFN of `p2m_missing`; whether it could."""
+    missing = t.state[S_MISSING]
+    shift = t.state[S_ENTRIES_SHIFT]
+    x = missing >> shift
+    slot = code_of(t.block_of, t.block_code, t.state[S_MID_MISSING_MFN])
+    if x >= len(t.leaf_slot) or t.leaf_slot[x] < 0 or slot < 0:
+        return False
+    mfn = _masked(t.words[t.leaf_slot[x], missing & ((1 << shift) - 1)])
+    for i in range(1 << shift):
+        t.words[slot, i] = mfn
+    return True
+
+
+# --- the save walk -----------------------------------------------------------------------------
+
+
+@inner_kernel
+def walk_list(
+    words: Int64Array,
+    own: UInt64Array,
+    slots: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    h: HostTables,
+    max_pfn: int,
+    x: int,
+    stop: int,
+    slot: int,
+) -> bool:
+    """Return whether the frame list in `slot` has leaves `x` to `stop` as they are, and owned.
+
+    That is: each entry is the unmasked entry of the true leaf's page, is a frame, and belongs to
+    the guest there; then all of the toolstack's checks on it hold.
+    """
+    n = words.shape[1]
+    frames = h.par[H_FRAMES]
+    table = h.par[H_KIND] != FUNCTION_HOST
+    shift = _shift(n)
+    first = as_int(leaf_page[x])
+    differ = np.int32(0)
+    base = np.int32(first - x)
+    for k in range(x, stop):
+        differ |= (leaf_page[k] - np.int32(k)) ^ base
+    k = x
+    while k < stop:
+        pfn = as_int(leaf_page[k])
+        y = pfn >> shift
+        if y >= len(leaf_slot) or leaf_slot[y] < 0:
+            return False
+        source = as_int(leaf_slot[y])
+        i = pfn & (n - 1)
+        count = min(n - i, stop - k) if differ == 0 else 1
+        if pfn + count - 1 > max_pfn:
+            return False
+        j = k & (n - 1)
+        bad = 0
+        for at in range(count):
+            mfn = words[source, i + at]
+            bad |= (mfn ^ words[slot, j + at]) | np.int64(mfn <= 0) | np.int64(mfn >= frames)
+        if bad != 0:
+            return False
+        if table:
+            for at in range(count):
+                mfn = words[source, i + at]
+                bad |= (h.m2p[mfn] ^ (pfn + at)) | np.int64(h.owned[mfn] == 0)
+        elif slots[source, P_CLEAN] == 0:
+            return False
+        elif not all_own(own, source):
+            for at in range(i, i + count):
+                bad |= (~np.int64(own[source, at >> 6]) >> (at & 63)) & 1
+        if bad != 0:
+            return False
+        k += count
+    return True
+
+
+@inline_kernel
+def all_own(own: UInt64Array, slot: int) -> bool:
+    """Return whether every entry of the leaf in `slot` got its frame."""
+    every = own[slot, 0]
+    for i in range(1, own.shape[1]):
+        every &= own[slot, i]
+    return bool(every == ALL_OWN)
+
+
+# --- restore and set ---------------------------------------------------------------------------
+
+
+@inner_kernel
+def restore_plain(
+    words: Int64Array,
+    own: UInt64Array,
+    slots: Int64Array,
+    par: Int64Array,
+    max_pfn: int,
+    slot: int,
+) -> bool:
+    """Overwrite the leaf in `slot` with a function host's frames; whether it could.
+
+    It can where the whole leaf was saved, every entry was populated and nothing else has been
+    written there, so that what it holds need not be read.
+    """
+    x = slots[slot, P_LEAF]
+    if slots[slot, P_CLEAN] == 0 or (x + 1) * words.shape[1] - 1 > max_pfn:
+        return False
+    return bool(all_own(own, slot) and given_row(par, x, words[slot]))
+
+
+@inner_kernel
+def set_plain(
+    words: Int64Array, own: UInt64Array, h: HostTables, slot: int, pfn: int, mfn: int, count: int
+) -> None:
+    """Set `count` entries of one resident leaf from `pfn` on, to `mfn` and up or all INVALID."""
+    i = pfn & (words.shape[1] - 1)
+    step = np.int64(mfn >= 0)
+    if h.par[H_KIND] == FUNCTION_HOST:
+        for at in range(count):
+            words[slot, i + at] = mfn + at * step
+        for at in range(i, i + count):
+            bit = np.uint64(1) << np.uint64(at & 63)
+            if step != 0:
+                own[slot, at >> 6] |= bit
+            else:
+                own[slot, at >> 6] &= ~bit
+        return
+    frames = h.par[H_FRAMES]
+    for at in range(count):
+        before = words[slot, i + at]
+        after = mfn + at * step
+        words[slot, i + at] = after
+        if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn + at:
+            h.owned[before] = 0
+            h.m2p[before] = INVALID
+        if 0 <= after < frames:
+            h.owned[after] = 1
+            h.m2p[after] = pfn + at
