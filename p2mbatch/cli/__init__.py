@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
     "audit": ("audit", "audit", "Say what a real guest's file holds and whether it can be saved."),
+    "import": ("import_", "import_", "Turn a real guest's file into a trace."),
+    "anonymise": ("anonymise", "anonymise", "Renumber a guest's frames for a bug report."),
+    "make-stream": ("make", "make_stream", "Write a trace's guest as a migration stream."),
+    "make-core": ("make", "make_core", "Write a trace's guest as an xl dump-core file."),
 }
 
 

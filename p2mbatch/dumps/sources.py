@@ -333,6 +333,28 @@ def open_source(path: str | os.PathLike[str], progress: Progress | None = None) 
         yield MappedCursor(mapped, name, start, progress)
 
 
+def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
+    """Have `write` fill the file at `path`, gzipped where its name ends in .gz; all or nothing.
+
+    The bytes go to a file beside it that takes its place at the end. Raises `InputError` where the
+    place can't be written to.
+    """
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as raw:
+            if target.suffix == ".gz":
+                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+                    write(packed)  # type: ignore[arg-type]
+            else:
+                write(raw)
+        part.replace(target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot write: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def file_bytes(path: str | os.PathLike[str]) -> int | None:
     """Return how long the file at `path` is on disk, for a progress bar; None for a pipe."""
     if os.fspath(path) == "-":

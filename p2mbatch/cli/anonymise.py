@@ -1,0 +1,36 @@
+"""`p2mbatch anonymise`: a trace or a guest's file without anything but the shape."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="TRACE",
+    type=click.Path(dir_okay=False, writable=True),
+    help="The trace to write, gzipped where its name ends in .gz.",
+)
+def anonymise(file: str, out: str) -> int:
+    """Write the guest in FILE as a trace with new frame numbers, fit for a bug report.
+
+    FILE is a trace, or anything that audit reads. Kept: the layout, holes, and how long extents are
+    and how they lie within 2 MiB. Gone: which frames, what is between them, other domains, names,
+    page contents.
+    """
+    from p2mbatch.cli.audit import read_with_progress
+    from p2mbatch.dumps.importer import anonymise as anonymise_trace
+    from p2mbatch.dumps.importer import import_trace, is_trace_file
+    from p2mbatch.trace import load_trace, write_trace
+
+    if is_trace_file(file):
+        trace = load_trace(file)
+    else:
+        trace = import_trace(read_with_progress(file), "anonymous")
+    write_trace(anonymise_trace(trace), out)
+    click.echo(f"{out}: every frame renumbered")
+    return 0

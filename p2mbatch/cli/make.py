@@ -1,0 +1,79 @@
+"""`p2mbatch make-stream` and `make-core`: a guest of a trace in the formats of real ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from p2mbatch.dumps.image import GuestImage
+
+_out = click.option(
+    "-o",
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True),
+    help="The file to write, gzipped where its name ends in .gz.",
+)
+_event = click.option(
+    "--event",
+    type=int,
+    metavar="K",
+    help="Write the guest as it is after event K, from 0 (default: the last that runs).",
+)
+
+
+def _write(
+    trace: str, event: int | None, out: str, write: Callable[[GuestImage, BinaryIO], None]
+) -> int:
+    from p2mbatch.dumps.image import image_at
+    from p2mbatch.dumps.sources import write_whole
+    from p2mbatch.trace import load_trace
+
+    image = image_at(load_trace(trace), event)
+    write_whole(out, lambda file: write(image, file))
+    click.echo(f"{out}: {8 * image.word_bytes}-bit guest of {image.p2m.size} PFNs")
+    return 0
+
+
+@click.command("make-stream")
+@click.argument("trace", metavar="TRACE")
+@_out
+@_event
+@click.option("--version", type=click.IntRange(2, 3), default=3, show_default=True)
+@click.option(
+    "--wrapper",
+    type=click.Choice(["libxc", "libxl", "xl"]),
+    default="xl",
+    show_default=True,
+    help="A bare libxc stream, in a libxl stream, or in an xl save file.",
+)
+@click.option("--live", is_flag=True, help="Send the structures' pages twice, as live ones are.")
+def make_stream(
+    trace: str, out: str, event: int | None, version: int, wrapper: str, live: bool
+) -> int:
+    """Write the guest of TRACE as a migration stream, valid by Xen's specification."""
+    from p2mbatch.dumps.stream_writer import write_stream
+
+    return _write(
+        trace,
+        event,
+        out,
+        lambda image, file: write_stream(image, file, version=version, wrapper=wrapper, live=live),
+    )
+
+
+@click.command("make-core")
+@click.argument("trace", metavar="TRACE")
+@_out
+@_event
+def make_core(trace: str, out: str, event: int | None) -> int:
+    """Write the guest of TRACE as an xl dump-core file."""
+    from p2mbatch.dumps.core_writer import write_core
+
+    return _write(trace, event, out, write_core)
