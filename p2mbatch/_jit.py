@@ -112,7 +112,7 @@ if numba.config.DISABLE_JIT:
 
 else:
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def never_inline(typing_context: Any) -> Any:
         """Keep the kernel that calls this out of its callers: for what is long or rarely run.
 

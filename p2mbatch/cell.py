@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from p2mbatch.trace import GuestLayout, HostRuns, Trace
 if TYPE_CHECKING:
     from p2mbatch.scenario import Scenario
 
-Resident = Literal["auto", "all"]
+RESIDENT = ("auto", "all")
 """Which leaves are memory: those that hold structure pages, or all (model section 10)."""
 
 MAX_WRITTEN_FRAMES = 1 << 26
@@ -34,7 +34,7 @@ def check_scenario(scenario: Scenario) -> Placement:
     return placement
 
 
-def estimate_memory_bytes(scenario: Scenario, resident: Resident = "auto") -> int:
+def estimate_memory_bytes(scenario: Scenario, resident: str = "auto") -> int:
     """Return the bytes that running the scenario touches at its peak, for admission."""
     return _place(scenario).table_bytes(resident=resident == "all") + (1 << 18)
 
@@ -63,7 +63,7 @@ def _host(scenario: Scenario, placement: Placement, index: int) -> tb.HostTables
     )
 
 
-def run_scenario(scenario: Scenario, resident: Resident = "auto") -> list[dict[str, Any]]:
+def run_scenario(scenario: Scenario, resident: str = "auto") -> list[dict[str, Any]]:
     """Live the scenario through and return one row for the boot and each migration that ran.
 
     The rows' exact columns do not depend on `resident` (docs/data-dictionary.md names them all).
@@ -79,17 +79,17 @@ def run_scenario(scenario: Scenario, resident: Resident = "auto") -> list[dict[s
         grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
         grown.rebuild_ns = result.rebuild_ns
         result = grown
-    rows = [_row(life, placement, 0, result, written)]
+    rows = [row_of(life, placement, 0, result, written)]
     for migration in range(1, scenario.migrations + 1):
         if result.outcome != "ok":
             break
         result = life.migrate(_host(scenario, placement, migration))
         written = life.scalar(tb.S_ENTRIES_WRITTEN)
-        rows.append(_row(life, placement, migration, result, written))
+        rows.append(row_of(life, placement, migration, result, written))
     return rows
 
 
-def _row(
+def row_of(
     life: Life, placement: Placement, migration: int, result: EventResult, entries_written: int
 ) -> dict[str, Any]:
     """Return one row: what happened, what it costs, what was measured."""

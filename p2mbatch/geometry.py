@@ -95,7 +95,7 @@ def parse_size(text: str | int, name: str = "size") -> int:
     if match is None or factor is None:
         raise InputError(f"{name}: {text!r} is not a size: use a number and a unit, such as 128GiB")
     whole, _, fraction = match.group(1).partition(".")
-    scale = 10 ** len(fraction)
+    scale: int = 10 ** len(fraction)
     num_bytes, rest = divmod(int(whole + fraction) * factor, scale)
     if rest:
         raise InputError(f"{name}: {text!r} is not a whole number of bytes")

@@ -57,12 +57,12 @@ class TreeView:
     @property
     def stale_top(self) -> npt.NDArray[np.bool_]:
         """Return which frame list list entries are not true: bool[num_tops]."""
-        return self.top_entries != self.top_true
+        return np.not_equal(self.top_entries, self.top_true)
 
     @property
     def stale_list(self) -> npt.NDArray[np.bool_]:
         """Return which frame list entries are not true: bool[num_leaves]."""
-        return self.list_entries != self.list_true
+        return np.not_equal(self.list_entries, self.list_true)
 
 
 class Guest:
@@ -115,7 +115,7 @@ class Guest:
             else parse_size(host_memory, "host_memory")
         )
         neighbour_bytes = parse_size(neighbour_memory or memory_bytes, "neighbour_memory")
-        hosts = {
+        hosts: dict[str, Any] = {
             "frames": host_bytes // PAGE_BYTES,
             "neighbours": neighbours,
             "neighbour_pages": max(neighbour_bytes // PAGE_BYTES, 1),

@@ -20,7 +20,7 @@ from p2mbatch.kernels import holes_of
 from p2mbatch.life import Life
 
 BRK_PFN = 4096
-"""16 MiB, where brk begins in guests of 64 MiB and more."""
+"""16 MiB, where brk begins in guests that boot with 64 MiB or more."""
 _SMALL_GUEST_PAGES = 16384
 
 
@@ -197,7 +197,7 @@ def place(
         nr_pages=nr_pages,
         num_holes=span - populated,
         num_grown=num_grown,
-        brk_pfn=BRK_PFN if span >= _SMALL_GUEST_PAGES else nr_pages // 8,
+        brk_pfn=BRK_PFN if nr_pages >= _SMALL_GUEST_PAGES else nr_pages // 8,
         # Three pages of the tree, three of the list, and a mid and a mid_mfn for each mid.
         brk_pages=6 + 2 * num_mids,
         pool_pages=pool_pages,
