@@ -11,6 +11,7 @@ consecutive outputs to look uniform; keys are digests, since related keys give r
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,7 @@ def parameters(size: int, *purpose: Any) -> list[int]:
     right_bits = max(max(size - 1, 0).bit_length() // 2, 1)
     left = max(-(-size >> right_bits), 1)
     digest = hashlib.blake2b(repr(purpose).encode(), digest_size=16).digest()
-    keys = [int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(4)]
-    return [size, left, right_bits, *keys]
+    return [size, left, right_bits, *struct.unpack("<4I", digest)]
 
 
 @inner_kernel

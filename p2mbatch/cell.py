@@ -97,7 +97,7 @@ def row_of(
     state = life.tables.state.tolist()
     leaves = placement.num_boot_leaves + state[tb.S_NUM_GROWN]
     pages = placement.num_boot_leaves + state[tb.S_BRK_USED] + state[tb.S_POOL_USED]
-    slots = life.tables.slots[: state[tb.S_NUM_SLOTS]]
+    num_resident = np.count_nonzero(life.tables.slots[: state[tb.S_NUM_SLOTS], tb.P_LEAF] >= 0)
     return {
         "migration": migration,
         "outcome": result.outcome,
@@ -112,7 +112,7 @@ def row_of(
         "structure_bytes": pages * PAGE_BYTES,
         "structure_overhead": pages / placement.populated_pages,
         "entries_written": entries_written,
-        "resident_leaves": int(np.count_nonzero(slots[:, tb.P_LEAF] >= 0)),
+        "resident_leaves": int(num_resident),
         "rebuild_ns": result.rebuild_ns,
         "save_walk_ns": result.save_walk_ns,
         "restore_ns": result.restore_ns,

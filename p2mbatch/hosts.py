@@ -7,6 +7,7 @@ seed and costs nothing, whatever its size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -66,6 +67,11 @@ class Population:
             return (self.span - self.nr_pages) >> self.entries_shift
         return 0
 
+    @cached_property
+    def holes_parameters(self) -> list[int]:
+        """Return the bijection that places the holes or the grown leaves."""
+        return bijection.parameters(self.choices, "holes", *self.key)
+
     @property
     def guest_frames(self) -> int:
         """Return how many of a host's frames, in the order of handing out, are the guest's."""
@@ -92,35 +98,34 @@ def function_host(
     With `names_all` every page of the span has a frame kept for it, populated or not.
     """
     reserved = reserved_frames(order)
-    par = np.zeros(tb.H_WORDS, np.int64)
+    num_extents = (frames - reserved) >> order
     inside = population.layout == tb.SCATTERED
-    guest_frames = population.span if names_all else population.guest_frames
     populated = population.span - (0 if inside and first else population.num_holes)
-    par[tb.H_KIND] = tb.FUNCTION_HOST
-    par[tb.H_FRAMES] = frames
-    par[tb.H_RESERVED] = reserved
-    par[tb.H_ORDER] = order
-    par[tb.H_NUM_EXTENTS] = (frames - reserved) >> order
-    par[tb.H_LAYOUT] = population.layout
-    par[tb.H_ENTRIES_SHIFT] = population.entries_shift
-    par[tb.H_NR_PAGES] = population.nr_pages
-    par[tb.H_SPAN] = population.span
-    par[tb.H_NUM_HOLES] = population.num_holes
-    par[tb.H_HOLES_TO_OTHERS] = inside and not first and not names_all
-    par[tb.H_NAMES_ALL] = names_all
-    par[tb.H_STRUCT_FIRST] = population.struct_first
-    par[tb.H_STRUCT_PAGES] = population.struct_pages
-    par[tb.H_NUM_GROWN] = population.num_grown
-    par[tb.H_GUEST_FRAMES] = guest_frames
-    par[tb.H_NUM_NEIGHBOUR] = round(neighbours * (frames - populated))
-    par[tb.H_NEIGHBOUR_PAGES] = neighbour_pages
-    at = tb.H_FRAMES_PERM
-    par[at : at + bijection.NUM_PARAMETERS] = bijection.parameters(
-        int(par[tb.H_NUM_EXTENTS]), "frames", *key
-    )
-    at = tb.H_HOLES_PERM
-    par[at : at + bijection.NUM_PARAMETERS] = bijection.parameters(
-        population.choices, "holes", *population.key
+    # One list in the order of the H_ indices: a sweep makes a host for every migration.
+    par = np.array(
+        [
+            tb.FUNCTION_HOST,
+            frames,
+            reserved,
+            order,
+            num_extents,
+            population.layout,
+            population.entries_shift,
+            population.nr_pages,
+            population.span,
+            population.num_holes,
+            inside and not first and not names_all,
+            names_all,
+            population.struct_first,
+            population.struct_pages,
+            population.num_grown,
+            population.span if names_all else population.guest_frames,
+            round(neighbours * (frames - populated)),
+            neighbour_pages,
+            *bijection.parameters(num_extents, "frames", *key),
+            *population.holes_parameters,
+        ],
+        np.int64,
     )
     return tb.HostTables(par, _EMPTY, _NONE_OWNED, _NO_RUNS)
 

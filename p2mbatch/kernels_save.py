@@ -24,7 +24,7 @@ from p2mbatch.kernels import (
     room_left,
     set_own,
 )
-from p2mbatch.kernels_plain import restore_plain, walk_list
+from p2mbatch.kernels_plain import copy_each, copy_run, restore_plain, walk_list
 from p2mbatch.tables import (
     FUNCTION_HOST,
     H_FRAMES,
@@ -334,11 +334,12 @@ def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
 
 
 @kernel
-def count_stale(t: P2MTables, h: HostTables, counts: Int64Array) -> None:
+def count_stale(t: P2MTables, h: HostTables, counts: Int64Array, work: Int64Array) -> None:
     """Count the list's entries that the toolstack would read and that are not true any more.
 
     `counts` (int64[2]) gets those of the frame list list and of the frame list, up to the last
-    PFN that the shared info names. A frame list whose page can't be reached counts whole.
+    PFN that the shared info names; `work` (int64[n]) is a workspace. A frame list whose page can't
+    be reached counts whole.
     """
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
@@ -356,26 +357,33 @@ def count_stale(t: P2MTables, h: HostTables, counts: Int64Array) -> None:
         if page < 0:
             counts[1] += stop - (top << shift)
             continue
-        counts[1] += _stale_entries(t, h, page, top << shift, stop)
+        counts[1] += _stale_entries(t, h, page, top << shift, stop, work)
 
 
 @inner_kernel
-def _stale_entries(t: P2MTables, h: HostTables, page: int, x: int, stop: int) -> int:
+def _stale_entries(
+    t: P2MTables, h: HostTables, page: int, x: int, stop: int, work: Int64Array
+) -> int:
     """Count the words of frame list page `page` that are not their leaf's present MFN."""
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
     num_stale = 0
     slot = page_code(t, page)
-    while x < stop:
-        if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
-            leaf = as_int(t.leaf_page[x])
-        else:
-            leaf = leaf_page_of(t, x)
-        word = t.words[slot, x & (n - 1)] if slot >= 0 else page_word(t, h, page, x & (n - 1))
+    if slot >= 0 and state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
+        words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
+        done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, work)
+        if done < stop:
+            done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, work)
+        if done == stop:
+            row = words[slot]
+            for k in range(x & (n - 1), (x & (n - 1)) + stop - x):
+                num_stale += row[k] != work[k]
+            return num_stale
+    for k in range(x, stop):
+        leaf = leaf_page_of(t, k)
         true = pfn_to_mfn(t, h, leaf) if leaf >= 0 else leaf
-        num_stale += word != true
-        x += 1
+        num_stale += page_word(t, h, page, k & (n - 1)) != true
     return num_stale
 
 

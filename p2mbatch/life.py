@@ -140,7 +140,7 @@ class Life:
     def count_stale(self) -> tuple[int, int]:
         """Return how many entries of the frame list list and of the frame list are not true."""
         counts = np.zeros(2, np.int64)
-        ks.count_stale(self.tables, self.host, counts)
+        ks.count_stale(self.tables, self.host, counts, self._work)
         return int(counts[0]), int(counts[1])
 
     def _run(self, call: Callable[[int], int]) -> int:

@@ -93,7 +93,7 @@ class Placement:
     def grown_leaves(self) -> tb.Int64Array:
         """Return the leaves that arrive after boot, in their order: int64[num_grown]."""
         leaves = np.empty(self.num_grown, np.int64)
-        par = np.array(bijection.parameters(self.population.choices, "holes", *self.key), np.int64)
+        par = np.array(self.population.holes_parameters, np.int64)
         holes_of(par, leaves)
         return leaves + self.nr_pages // self.geo.entries
 
