@@ -120,7 +120,7 @@ def warm_up(report: ProgressReport) -> None:
     from p2mbatch.cell import run_scenario
 
     if not _jit.has_compiled_kernels():
-        report.notice("compiling the kernels for this machine (once, under half a minute) ...")
+        report.notice("compiling the kernels for this machine (once, about half a minute) ...")
     start = time.monotonic()
     with _jit.compile_lock() as compiled:
         for layout in LAYOUTS:

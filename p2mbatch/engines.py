@@ -206,7 +206,7 @@ def dask_engine(
             is_address = "://" in scheduler
             target = {"address": scheduler} if is_address else {"scheduler_file": scheduler}
         try:
-            client: Any = make_client(**target, timeout=30, set_as_default=False)
+            client: Any = make_client(**target, timeout=10, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise ResourceError(
                 f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one "

@@ -1,0 +1,585 @@
+"""Sweeps end to end: continued, killed, interrupted, failing, on threads and on Dask."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sweep_support import MEASURED, SOURCE, command, one_line, p2mbatch, row
+
+from p2mbatch import cell, driver, engines
+from p2mbatch.errors import InputError
+from p2mbatch.geometry import MIB
+from p2mbatch.progress import ProgressReport, format_duration
+from p2mbatch.results import SweepResult
+from p2mbatch.scenario import Scenario
+from p2mbatch.spec import SweepSpec
+from p2mbatch.summary import format_table, survival
+
+GRID = {"memory": "256MiB,1GiB", "policy": "tracked,stale", "migrations": "2"}
+
+
+def exact(result: SweepResult) -> pd.DataFrame:
+    """Return the table without what was measured."""
+    return result.frame.drop(columns=MEASURED)
+
+
+def run(spec: SweepSpec, out: Path, **options: Any) -> SweepResult:
+    """Sweep without a word."""
+    return driver.sweep(spec, out, progress="quiet", **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    spec = SweepSpec.from_options(**GRID, seeds="5")
+    return run(spec, tmp_path_factory.mktemp("sweep") / "s")
+
+
+def test_every_cell_has_the_rows_that_the_cell_itself_gives(undisturbed: SweepResult) -> None:
+    frame = undisturbed.frame
+    assert frame["cell"].nunique() == 20
+    for scenario in undisturbed.spec.scenarios():
+        own = frame[frame["cell"] == scenario.cell_id]
+        for expected, got in zip(cell.run_scenario(scenario), own.to_dict("records"), strict=True):
+            for name in set(expected) - set(MEASURED):
+                same = got[name] == expected[name] or (
+                    expected[name] is None and pd.isna(got[name])
+                )
+                assert same, (scenario, name)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_number_of_threads_changes_nothing(
+    undisturbed: SweepResult, tmp_path: Path, jobs: int
+) -> None:
+    again = run(undisturbed.spec, tmp_path / "s", jobs=jobs)
+    pd.testing.assert_frame_equal(exact(again), exact(undisturbed))
+
+
+def test_every_leaf_resident_changes_only_their_number(
+    undisturbed: SweepResult, tmp_path: Path
+) -> None:
+    everything = run(undisturbed.spec, tmp_path / "s", resident="all")
+    drop = "resident_leaves"
+    pd.testing.assert_frame_equal(
+        exact(everything).drop(columns=drop), exact(undisturbed).drop(columns=drop)
+    )
+    assert (everything.frame[drop] >= undisturbed.frame[drop]).all()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """Return a list that every scenario that runs from now on is added to."""
+    ran: list[Scenario] = []
+    real = cell.run_scenario
+
+    def counting(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        ran.append(scenario)
+        return real(scenario, resident)
+
+    monkeypatch.setattr(cell, "run_scenario", counting)
+    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    return ran
+
+
+def test_the_same_sweep_again_runs_nothing_and_extend_runs_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = counted(monkeypatch)
+    small, large = (SweepSpec.from_options(**GRID, seeds=str(n)) for n in (2, 3))
+    first = run(small, tmp_path / "s")
+    assert len(ran) == 8
+    assert first.progress.state == "complete"
+    before = first.frame
+    again = run(small, tmp_path / "s")
+    assert len(ran) == 8
+    pd.testing.assert_frame_equal(again.frame, before)
+    with pytest.raises(InputError, match="--extend"):
+        run(large, tmp_path / "s")
+    extended = run(large, tmp_path / "s", extend=True)
+    assert len(ran) == 12
+    assert extended.progress.num_finished == 12
+    kept = extended.frame[extended.frame["cell"].isin(before["cell"])]
+    pd.testing.assert_frame_equal(kept.reset_index(drop=True), before)
+
+
+def test_a_cell_that_sections_and_draws_share_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = counted(monkeypatch)
+    spec = SweepSpec.from_dict(
+        {
+            "cells": [{"memory": "256MiB"}],
+            "sample": {"n": 40, "memory": ["256MiB", "512MiB"], "seed": [0, 1]},
+        }
+    )
+    result = run(spec, tmp_path / "s")
+    assert len(ran) == len({scenario.cell_id for scenario in ran}) == 4
+    assert result.progress.num_finished == 4
+    assert result.progress.state == "complete"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception | None, seeds: set[int]) -> None:
+    """Make the cells of `seeds` raise `error`; the others are made up."""
+
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        if error is not None and scenario.seed in seeds:
+            raise error
+        return [row(0), row(1)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "message"),
+    [
+        (MemoryError(), "MemoryError", "the machine has no memory left for it"),
+        (InputError("memory_bytes: 12 is too little"), "InputError", "memory_bytes: 12 is too"),
+        (ZeroDivisionError("division\nby zero"), "ZeroDivisionError", "division"),
+    ],
+)
+def test_a_cell_that_raises_is_a_recorded_failure_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str, message: str
+) -> None:
+    spec = SweepSpec.from_options(memory="256MiB", seeds="200")
+    failing(monkeypatch, error, {3, 77})
+    result = run(spec, tmp_path / "s")
+    assert result.progress.num_finished == 198
+    assert result.failures["seed"].tolist() == [3, 77]
+    assert set(result.failures["error"]) == {name}
+    assert result.failures["message"].str.startswith(message).all()
+    # Not tried again unless asked; then what succeeds is no failure any more.
+    failing(monkeypatch, None, set())
+    assert run(spec, tmp_path / "s").num_failed == 2
+    retried = run(spec, tmp_path / "s", retry_failed=True)
+    assert retried.num_failed == 0
+    assert retried.progress.num_finished == 200
+
+
+def test_fail_fast_stops_at_the_first_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RuntimeError("no"), set(range(100_000)))
+    spec = SweepSpec.from_options(memory="256MiB", seeds="100000")
+    result = run(spec, tmp_path / "s", fail_fast=True, jobs=1)
+    assert 0 < result.num_failed < 5000
+    assert result.progress.state == "interrupted"
+
+
+def test_a_cell_over_the_memory_budget_is_refused_with_both_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, None, set())
+    monkeypatch.setattr(
+        cell,
+        "estimate_memory_bytes",
+        lambda scenario, resident: 64 * MIB if scenario.seed == 0 else 1,
+    )
+    driver._memory_bytes.cache_clear()
+    spec = SweepSpec.from_options(memory="256MiB", seeds="2")
+    result = run(spec, tmp_path / "s", memory_budget="16MiB")
+    driver._memory_bytes.cache_clear()
+    assert result.failures["error"].tolist() == ["MemoryBudget"] * 2
+    message = result.failures["message"].iloc[0]
+    assert "64 MiB" in message
+    assert "16 MiB" in message
+    assert "--memory-budget" in message
+
+
+def test_cells_in_flight_stay_within_the_memory_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    running = peak = 0
+    lock = threading.Lock()
+
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return [row(0)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    monkeypatch.setattr(cell, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
+    monkeypatch.setattr(driver, "cost_ns", lambda values: 10**9)
+    driver._memory_bytes.cache_clear()
+    spec = SweepSpec.from_options(memory="256MiB", seeds="30")
+    run(spec, tmp_path / "wide", jobs=8)
+    assert peak > 2
+    peak = 0
+    run(spec, tmp_path / "narrow", jobs=8, memory_budget="25MiB")
+    driver._memory_bytes.cache_clear()
+    assert peak <= 2
+
+
+def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
+    import numpy as np
+
+    values = engines._row(row(0, leaves=np.int64(7), structure_overhead=np.float64(0.5)))
+    assert {type(value) for value in values} <= {int, float, str, type(None)}
+    assert 7 in values
+
+
+KILL_SPEC = """
+[grid]
+memory = ["1GiB", "4GiB", "16GiB"]
+sparsity = [0, 0.5]
+policy = ["tracked", "stale"]
+migrations = 4
+seeds = 40
+"""
+
+
+def finished(out: Path) -> int:
+    """Return how many cells the store has by now, also before it has a table."""
+    try:
+        return SweepResult.open(out).progress.num_finished
+    except Exception:
+        return 0
+
+
+def wait_for(out: Path, num_cells: int, process: subprocess.Popen[Any]) -> None:
+    """Return when the store has `num_cells` cells and its process still runs."""
+    deadline = time.monotonic() + 180
+    while finished(out) < num_cells:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def sweep_process(spec: Path, out: Path, *more: str) -> subprocess.Popen[Any]:
+    """Start the command for `spec`."""
+    return subprocess.Popen(
+        command("sweep", str(spec), "--out", str(out), "--no-report", *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def kill_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "kill.toml"
+    path.write_text(KILL_SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def kill_reference(kill_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return exact(run(SweepSpec.from_file(kill_spec), tmp_path_factory.mktemp("ref") / "s"))
+
+
+def test_a_sweep_killed_twice_ends_with_the_undisturbed_table(
+    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    for target in (100, 250):
+        process = sweep_process(kill_spec, out)
+        wait_for(out, target, process)
+        process.kill()
+        process.communicate()
+    assert SweepResult.open(out).progress.state == "interrupted"
+    last = p2mbatch("sweep", str(kill_spec), "--out", str(out), "--no-report")
+    assert last.returncode == 0, last.stderr
+    result = SweepResult.open(out)
+    pd.testing.assert_frame_equal(exact(result), kill_reference)
+    assert result.progress.state == "complete"
+    assert [r["state"] for r in result.provenance["runs"]] == ["running", "running", "done"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_cleanly_and_says_how_to_continue(
+    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "s"
+    process = sweep_process(kill_spec, out)
+    wait_for(out, 50, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "give the same command again to continue" in err
+    assert "Traceback" not in err
+    result = SweepResult.open(out)
+    assert result.progress.state == "interrupted"
+    assert result.provenance["runs"][0]["state"] == "interrupted"
+    assert p2mbatch("sweep", str(kill_spec), "--out", str(out), "-q", "--no-report").returncode == 0
+    pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
+
+
+def test_a_second_sweep_into_the_store_is_refused(kill_spec: Path, tmp_path: Path) -> None:
+    out = tmp_path / "s"
+    process = sweep_process(kill_spec, out)
+    try:
+        wait_for(out, 1, process)
+        second = p2mbatch("sweep", str(kill_spec), "--out", str(out), "--no-report")
+        one_line(second, 2, f"process {process.pid} is sweeping into this store")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_sweep_on_a_full_disk_continues_when_there_is_room(
+    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
+) -> None:
+    out = tmp_path / "s"
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200000,) * 2); "
+    code = limit + "from p2mbatch.cli import main; main(sys.argv[1:])"
+    full = subprocess.run(
+        [sys.executable, "-c", code, "sweep", str(kill_spec), "--out", str(out), "--no-report"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    one_line(full, 2, "the disk is full or can't be written", "give the same command again")
+    kept = finished(out)
+    assert kept > 0
+    assert p2mbatch("sweep", str(kill_spec), "--out", str(out), "-q", "--no-report").returncode == 0
+    pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
+
+
+def test_the_command_prints_the_table_and_leaves_a_store(tmp_path: Path) -> None:
+    done = p2mbatch(
+        *("sweep", "--memory", "1GiB", "--policy", "tracked,stale", "--seeds", "4"),
+        *("--migrations", "3", "--out", "s", "--no-report"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:4] == ["policy", "migration", "guests", "survived"]
+    tracked = next(line for line in lines if line.startswith("tracked"))
+    assert tracked.split()[:6] == ["tracked", "1–3", "4", "4", "0", "0"]
+    quiet = p2mbatch(
+        *("sweep", "--memory", "1GiB", "--policy", "tracked,stale", "--seeds", "4"),
+        *("--migrations", "3", "--out", "s", "--no-report", "--quiet"),
+        cwd=tmp_path,
+    )
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["sweep"], "give a spec file, a preset's name, or axes"),
+        (["sweep", "headline", "--memory", "1GiB"], "--memory: SPEC 'headline' has its own axes"),
+        (["sweep", "none.toml"], "none.toml: no such spec file and no preset"),
+        (["sweep", "--memory", "1TiB"], "1TiB is over MAX_P2M_PFN, 512GiB"),
+        (["sweep", "--memory", "1GiB", "--host-memory", "64MiB"], "host_memory"),
+        (["sweep", "--memory", "8KiB"], "memory_bytes: "),
+        (["sweep", "--memory", "1GiB", "--jobs", "0"], "--jobs 0"),
+        (["sweep", "--memory", "1GiB", "--memory-budget", "lots"], "--memory-budget: 'lots'"),
+        (["sweep", "--memory", "1GiB", "--scheduler", "tcp://x:1"], "--scheduler is for"),
+        (["sweep", "--memory", "1GiB", "--out", "/proc/nothing/here"], "can't be written"),
+        (["spec", "check", "none.toml"], "no such spec file"),
+    ],
+)
+def test_bad_input_is_one_line_exit_2_and_nothing_written(
+    tmp_path: Path, args: list[str], message: str
+) -> None:
+    one_line(p2mbatch(*args, cwd=tmp_path), 2, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failures_make_the_exit_code_1_and_are_named(tmp_path: Path) -> None:
+    # A sample is judged cell by cell: some of these hosts are too small for their guests.
+    (tmp_path / "s.toml").write_text(
+        '[sample]\nn = 20\nmemory = ["256MiB", "2GiB"]\nhost_memory = "1GiB"\n'
+    )
+    done = p2mbatch("sweep", "s.toml", "--out", "s", "--no-report", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "cells failed" in done.stderr
+    assert "--retry-failed" in done.stderr
+    status = p2mbatch("status", "s", cwd=tmp_path)
+    assert status.returncode == 1
+    assert "InputError" in status.stdout
+
+
+def test_dry_runs_answer_at_once_for_a_million_cells(tmp_path: Path) -> None:
+    done = p2mbatch(
+        *("sweep", "--memory", "1GiB..512GiB x2", "--sparsity", "0..0.9 +0.1"),
+        *("--seeds", "10000", "--dry-run", "--out", "s"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cells         1,000,000" in done.stdout
+    assert "peak memory" in done.stdout
+    assert "time          about" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_says_everything(undisturbed: SweepResult) -> None:
+    details = undisturbed.provenance
+    for key in ("p2mbatch", "model_version", "python", "numba", "numpy", "cpu", "cores"):
+        assert details[key], key
+    assert details["memory_bytes"] > 2**28
+    if (SOURCE / ".git").exists():
+        assert len(details["git_commit"].rstrip("+")) == 40
+    assert isinstance(details["command"], list)
+    assert details["spec"]["grid"][0]["memory_bytes"] == [256 * MIB, 1024 * MIB]
+    assert details["started_at"] <= details["ended_at"]
+    assert details["engine"] == "threads"
+    json.dumps(details)
+
+
+def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> None:
+    frame = undisturbed.frame
+    entries = survival(undisturbed)
+    assert {(e.policy, e.migration) for e in entries} == {
+        (p, m) for p in ("tracked", "stale") for m in range(3)
+    }
+    for entry in entries:
+        own = frame[frame["policy"] == entry.policy]
+        until = own[own["migration"] <= entry.migration]
+        here = own[(own["migration"] == entry.migration) & (own["outcome"] == "ok")]
+        strays = until.groupby("cell")["stray_writes"].sum()
+        assert entry.num_guests == own["cell"].nunique()
+        assert entry.num_survived == len(here)
+        assert entry.num_corrupted == int((strays[here["cell"]] > 0).sum())
+        assert sum(entry.lost.values()) == entry.num_guests - entry.num_survived
+        for outcome, number in entry.lost.items():
+            assert number == (until["outcome"] == outcome).sum()
+    text = format_table(entries)
+    assert text.splitlines()[2].startswith("tracked")
+
+
+def test_long_lives_are_folded_into_few_lines(tmp_path: Path, monkeypatch: Any) -> None:
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        lost_at = 1 + scenario.seed * 3
+        rows = [row(m) for m in range(min(lost_at, 500))]
+        return [*rows, row(lost_at, outcome="fault", detail="x")] if lost_at < 500 else rows
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    spec = SweepSpec.from_options(memory="256MiB", migrations="499", seeds="100")
+    result = run(spec, tmp_path / "s")
+    lines = format_table(survival(result), max_lines=10).splitlines()
+    assert len(lines) == 12
+    assert lines[-1].split()[1:4] == ["298–499", "100", "0"]
+
+
+def test_a_line_and_a_bar_tell_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressReport(1000, "lines") as report:
+        report.begin()
+        report.skip(500)
+        report.add(100, 3)
+        line = report.line()
+    assert line.startswith("600 of 1,000 cells done, 3 failed, ")
+    assert line.endswith("left")
+    with ProgressReport(1000, "bar") as report:
+        report.begin()
+        report.skip(500)
+        report.add(100, 3)
+    err = capsys.readouterr().err
+    assert "600/1000" in err
+    assert "failed=3" in err
+    assert [format_duration(s) for s in (0.04, 12, 200, 7500, 400_000)] == [
+        "40 ms",
+        "12 s",
+        "3 min 20 s",
+        "2 h 5 min",
+        "4 days 15 h",
+    ]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[Any]]]]:
+    """A scheduler and two worker processes, without nannies, as a user's own cluster."""
+    pytest.importorskip("distributed")
+    scheduler_file = tmp_path / "scheduler.json"
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(SOURCE),
+        # Workers that die are noticed at once.
+        "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s",
+    }
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
+    base = [sys.executable, "-m", "distributed.cli.dask_"]
+    scheduler = subprocess.Popen(
+        [
+            *(base[0], "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"),
+            *("--host", "127.0.0.1", "--scheduler-file", str(scheduler_file)),
+        ],
+        **quiet,
+    )
+    workers = [
+        subprocess.Popen(
+            [
+                *(base[0], "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny"),
+                *("--no-dashboard", "--scheduler-file", str(scheduler_file), "--name", f"w{i}"),
+            ],
+            **quiet,
+            cwd=tmp_path,
+        )
+        for i in range(2)
+    ]
+    processes = [scheduler, *workers]
+    try:
+        yield scheduler_file, processes
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+@pytest.mark.slow
+def test_dask_with_a_worker_killed_gives_the_table_of_the_threads(
+    cluster: tuple[Path, list[subprocess.Popen[Any]]],
+    kill_spec: Path,
+    kill_reference: pd.DataFrame,
+    tmp_path: Path,
+) -> None:
+    scheduler_file, (_, first, _) = cluster
+    out = tmp_path / "s"
+    process = sweep_process(kill_spec, out, "--engine", "dask", "--scheduler", str(scheduler_file))
+    wait_for(out, 60, process)
+    first.send_signal(signal.SIGKILL)
+    assert finished(out) < 480
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    result = SweepResult.open(out)
+    pd.testing.assert_frame_equal(exact(result), kill_reference)
+    assert result.provenance["engine"] == "dask"
+    assert result.provenance["workers"] == 2
+
+
+@pytest.mark.slow
+def test_dask_on_this_machine_continues_what_threads_began(
+    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed")
+    out = tmp_path / "s"
+    process = sweep_process(kill_spec, out)
+    wait_for(out, 100, process)
+    process.kill()
+    process.communicate()
+    done = p2mbatch(
+        *("sweep", str(kill_spec), "--out", str(out), "--engine", "dask", "--jobs", "2", "-q"),
+        "--no-report",
+    )
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
+
+
+def test_a_scheduler_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    done = p2mbatch(
+        *("sweep", "--memory", "256MiB", "--engine", "dask", "--out", "s"),
+        *("--scheduler", "tcp://127.0.0.1:9"),
+        cwd=tmp_path,
+    )
+    one_line(done, 2, "no Dask scheduler answers there")
