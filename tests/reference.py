@@ -90,13 +90,13 @@ class Machine:
         self.fail_at: int | None = None
 
         self.xen_max_p2m_pfn: int = guest["nr_pages"]
-        # Pointer variables of the kernel, as addresses; None is NULL.
+        # Pointer variables of the kernel, as addresses; 0 is NULL.
         self.missing = 0
         self.mid_missing = 0
         self.top = 0
         self.mid_missing_mfn = 0
-        self.top_mfn_p: int | None = None
-        self.top_mfn: int | None = None
+        self.top_mfn_p = 0
+        self.top_mfn = 0
         # What the shared info page says.
         self.shared_fll = 0
         self.shared_max_pfn = 0
@@ -202,7 +202,6 @@ class Machine:
         self.set_shared_info()
 
     def set_shared_info(self) -> None:
-        assert self.top_mfn is not None
         self.shared_fll = self.virt_to_mfn(self.top_mfn)
         self.shared_max_pfn = self.xen_max_p2m_pfn
 
@@ -211,12 +210,12 @@ class Machine:
     def build(self) -> None:
         if self.policy == "stale":
             self.build_stale()
-        elif self.policy == "tracked" or self.top_mfn is None:
+        elif self.policy == "tracked" or not self.top_mfn:
             self.build_tracked()
 
     def build_tracked(self) -> None:
         """`xen_build_mfn_list_list` after the change."""
-        if self.top_mfn is None:
+        if not self.top_mfn:
             self.mid_missing_mfn = self.extend_brk()
             self.fill(self.mid_missing_mfn, self.virt_to_mfn(self.missing))
             self.top_mfn_p = self.extend_brk()
@@ -225,7 +224,6 @@ class Machine:
             self.fill(self.top_mfn, self.virt_to_mfn(self.mid_missing_mfn))
         else:
             self.fill(self.mid_missing_mfn, self.virt_to_mfn(self.missing))
-        assert self.top_mfn_p is not None
         tops = self.page(self.pfn_at(self.top))
         tracked = self.page(self.pfn_at(self.top_mfn_p))
         top_mfns = self.page(self.pfn_at(self.top_mfn))
@@ -252,7 +250,7 @@ class Machine:
 
     def build_stale(self) -> None:
         """`xen_build_mfn_list_list` before the change."""
-        if self.top_mfn is None:
+        if not self.top_mfn:
             self.mid_missing_mfn = self.extend_brk()
             self.fill(self.mid_missing_mfn, self.virt_to_mfn(self.missing))
             self.top_mfn = self.extend_brk()
@@ -301,7 +299,6 @@ class Machine:
     def alloc_p2m(self, pfn: int) -> bool:
         top, mid, _ = self.indexes(pfn)
         tops = self.page(self.pfn_at(self.top))
-        assert self.top_mfn is not None
         top_mfns = self.page(self.pfn_at(self.top_mfn))
 
         if tops[top] == self.mid_missing:
@@ -314,7 +311,6 @@ class Machine:
         if self.policy == "stale":
             mid_mfn = self.mfn_to_virt(top_mfns[top])
         else:
-            assert self.top_mfn_p is not None
             mid_mfn = self.page(self.pfn_at(self.top_mfn_p))[top]
             if self.virt_to_mfn(mid_mfn) != top_mfns[top]:
                 raise Bug("virt_to_mfn(mid_mfn) != *top_mfn_p")
@@ -330,7 +326,7 @@ class Machine:
             if top_mfns[top] == missing_mfn:
                 top_mfns[top] = mid_mfn_mfn
                 self.true_mid_mfn[top] = mid_mfn
-                if self.top_mfn_p is not None:
+                if self.top_mfn_p:
                     self.page(self.pfn_at(self.top_mfn_p))[top] = mid_mfn
 
         if self.leaf_pointer(pfn) == self.missing:
@@ -358,7 +354,7 @@ class Machine:
         if max_pfn // n**2 + 1 > n:
             raise SaveFailed(f"max_pfn-too-large {max_pfn}")
         if bad(self.shared_fll):
-            raise SaveFailed(f"bad-fll-mfn {self.widen(self.shared_fll)}")
+            raise SaveFailed(f"bad-fll-mfn {self.shared_fll}")
         if self.shared_fll not in self.host.owned:
             raise SaveFailed(f"map-fll-failed {self.shared_fll}")
         fll = contents(self.shared_fll)[: max_pfn // n**2 + 1]
@@ -467,16 +463,20 @@ class Machine:
         return struct.pack(f"<{len(words)}Q", *map(self.widen, words))
 
     def frame_list_list_bytes(self) -> Iterator[bytes]:
-        if self.top_mfn is not None:
+        if self.top_mfn:
             yield self.wide(self.page(self.pfn_at(self.top_mfn)))
 
     def frame_list_bytes(self) -> Iterator[bytes]:
+        if not self.top_mfn:
+            return
         num_leaves = -(-self.xen_max_p2m_pfn // self.n)
         for x in range(0, num_leaves, self.n):
             page = self.true_mid_mfn.get(x // self.n, self.mid_missing_mfn)
             yield self.wide(self.page(self.pfn_at(page))[: num_leaves - x])
 
     def p2m_bytes(self) -> Iterator[bytes]:
+        if not self.top:
+            return
         missing = b""
         for first in range(0, self.xen_max_p2m_pfn, self.n):
             count = min(self.n, self.xen_max_p2m_pfn - first)
