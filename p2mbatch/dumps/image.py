@@ -65,7 +65,7 @@ class GuestImage:
     def last_saved_pfn(self) -> int:
         """Return the last PFN that the toolstack would send: max_pfn, trimmed as on save."""
         shift = self.geometry.entries_shift
-        last = min(self.shared_max_pfn, self.geometry.max_p2m_pfn) - 1
+        last = min(self.shared_max_pfn, self.p2m.size) - 1
         fll_pfn = np.flatnonzero(self.p2m == self.frame_list_list_mfn)
         if fll_pfn.size and int(fll_pfn[0]) in self.words:
             needed = self.words[int(fll_pfn[0])][: (last >> (2 * shift)) + 1]

@@ -86,10 +86,19 @@ class P2M(ABC):
     def chunk(self, start: int, stop: int) -> Int64Array:
         """Return int64[stop - start]: the entries of PFNs `start` to `stop` - 1."""
 
+    @abstractmethod
+    def is_empty(self, start: int, stop: int) -> bool:
+        """Return whether PFNs `start` to `stop` - 1 are known to be holes without looking long.
+
+        A small file can claim a large span: what is not there must not cost what is there.
+        """
+
     def chunks(self) -> Iterator[tuple[int, Int64Array]]:
-        """Yield (first PFN, int64[<= CHUNK_PFNS]) over the whole span."""
+        """Yield (first PFN, int64[<= CHUNK_PFNS]) over the span, without pieces known as holes."""
         for start in range(0, self.span, CHUNK_PFNS):
-            yield start, self.chunk(start, min(start + CHUNK_PFNS, self.span))
+            stop = min(start + CHUNK_PFNS, self.span)
+            if not self.is_empty(start, stop):
+                yield start, self.chunk(start, stop)
 
     def to_array(self) -> Int64Array:
         """Return int64[span]: everything at once, 8 bytes a PFN."""
@@ -107,9 +116,12 @@ class P2M(ABC):
 
     def sha256(self) -> str:
         """Return the digest that traces use: little-endian 64-bit words, INVALID as 2^64 - 1."""
-        digest = hashlib.sha256()
-        for _, entries in self.chunks():
+        digest, at = hashlib.sha256(), 0
+        for start, entries in self.chunks():
+            _hash_holes(digest, start - at)
             digest.update(np.ascontiguousarray(entries.astype("<i8", copy=False)).data)
+            at = start + entries.size
+        _hash_holes(digest, self.span - at)
         return digest.hexdigest()
 
     def find(self, mfns: Int64Array) -> Int64Array:
@@ -132,6 +144,13 @@ class P2M(ABC):
             found[at[fresh][::-1]] = pfns[fresh][::-1]
         result: Int64Array = found[inverse].reshape(mfns.shape)
         return result
+
+
+def _hash_holes(digest: hashlib._Hash, num_pfns: int) -> None:
+    """Feed `num_pfns` INVALID entries to `digest`."""
+    holes = b"\xff" * min(8 * num_pfns, 8 * CHUNK_PFNS)
+    for start in range(0, num_pfns, CHUNK_PFNS):
+        digest.update(memoryview(holes)[: 8 * (num_pfns - start)])
 
 
 class LeafP2M(P2M):
@@ -157,6 +176,16 @@ class LeafP2M(P2M):
             assert page is not None, "readers check that every leaf is in the file"
             self._last = (pfn, page.words)
         return self._last[1]
+
+    def is_empty(self, start: int, stop: int) -> bool:
+        """Return whether one leaf without entries stands for the whole piece."""
+        n = self._geometry.entries
+        leaves = self.leaf_pfns[start // n : -(-min(stop, self._covered) // n)]
+        if not leaves.size:
+            return True
+        return bool(np.all(leaves == leaves[0])) and bool(
+            np.all(self._leaf(int(leaves[0])) == INVALID)
+        )
 
     def chunk(self, start: int, stop: int) -> Int64Array:
         """Return int64[stop - start]: the entries of PFNs `start` to `stop` - 1."""
@@ -199,6 +228,11 @@ class SparseP2M(P2M):
         self.mfns = mfns
         self.span = span
 
+    def is_empty(self, start: int, stop: int) -> bool:
+        """Return whether no pair lies in the piece."""
+        low, high = np.searchsorted(self.pfns, (start, stop))
+        return bool(low == high)
+
     def chunk(self, start: int, stop: int) -> Int64Array:
         """Return int64[stop - start]: the entries of PFNs `start` to `stop` - 1."""
         entries = np.full(stop - start, INVALID, np.int64)
@@ -222,6 +256,11 @@ class ShapeP2M(P2M):
         self.starts = starts
         self.values = values
         self.span = span
+
+    def is_empty(self, start: int, stop: int) -> bool:
+        """Return whether the piece lies within one hole."""
+        low, high = np.searchsorted(self.starts, (start, stop - 1), side="right")
+        return bool(low == high and self.values[low - 1] == INVALID)
 
     def chunk(self, start: int, stop: int) -> Int64Array:
         """Return int64[stop - start]: PAGE, IDENTITY or INVALID of PFNs `start` to `stop` - 1."""

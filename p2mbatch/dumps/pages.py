@@ -17,6 +17,7 @@ In both, the last copy of a page counts: live streams send pages again.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from abc import abstractmethod
 from array import array
 from typing import IO
@@ -125,6 +126,7 @@ class SequentialPages(StreamPages):
         self._entries = geometry(word_bytes).entries
         self._limit = np.uint64(formats.MAX_MFN[word_bytes])
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
+        weakref.finalize(self, self._spool.close)
         self._spooled = 0
         # One triple for each kept copy: PFN, offset in the spool, words; later ones count.
         self._kept = array("q")

@@ -90,7 +90,11 @@ def measure(p2m: P2M, geo: Geometry) -> Shape:
     shape, word_bytes = Shape(), geo.word_bytes
     tops: set[int] = set()
     carry: tuple[int, int, int] | None = None  # (first PFN, key, pages) of the run not yet ended
+    at = 0
     for start, entries in p2m.chunks():
+        if start > at:
+            carry = _skip_hole(shape, carry, at, start)
+        at = start + entries.size
         hole = entries == INVALID
         foreign, identity = is_foreign(entries, word_bytes), is_identity(entries, word_bytes)
         own = ~(hole | foreign | identity)
@@ -101,20 +105,33 @@ def measure(p2m: P2M, geo: Geometry) -> Shape:
         pfns = np.arange(start, start + entries.size)
         keys = entries - pfns if p2m.has_frames else np.zeros_like(entries)
         keys[hole], keys[foreign], keys[identity] = _HOLE, _FOREIGN, _IDENTITY
-        firsts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+        firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
         lengths = np.diff(firsts, append=keys.size)
         kinds, firsts = keys[firsts], firsts + start
         if carry is not None:
             if carry[1] == kinds[0]:
                 firsts[0], lengths[0] = carry[0], lengths[0] + carry[2]
             else:
-                _close(shape, np.array([carry[0]]), np.array([carry[1]]), np.array([carry[2]]))
+                _close(shape, *np.array([[part] for part in carry]))
         _close(shape, firsts[:-1], kinds[:-1], lengths[:-1])
         carry = int(firsts[-1]), int(kinds[-1]), int(lengths[-1])
+    if at < p2m.span:
+        carry = _skip_hole(shape, carry, at, p2m.span)
     if carry is not None:
-        _close(shape, np.array([carry[0]]), np.array([carry[1]]), np.array([carry[2]]))
+        _close(shape, *np.array([[part] for part in carry]))
     shape.mids = len(tops)
     return shape
+
+
+def _skip_hole(
+    shape: Shape, carry: tuple[int, int, int] | None, start: int, stop: int
+) -> tuple[int, int, int]:
+    """Return the run that reaches to `stop`, given one to `start` and only holes between."""
+    if carry is not None and carry[1] == _HOLE:
+        return carry[0], int(_HOLE), carry[2] + stop - start
+    if carry is not None:
+        _close(shape, *np.array([[part] for part in carry]))
+    return start, int(_HOLE), stop - start
 
 
 def _count(
