@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2mbatch._jit import as_int, inline_kernel, inner_kernel
+from p2mbatch._jit import as_int, inline_kernel, inner_kernel, prefetch
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.kernels_rows import given_row
 from p2mbatch.tables import (
@@ -43,7 +43,9 @@ from p2mbatch.tables import (
 )
 
 LOOKUP_BLOCK = 64
-"""Lookups that are in flight together; a block with one that is not plain is left to the caller."""
+"""Lookups that are done together; a block with one that is not plain is left to the caller."""
+LOOKUPS_AHEAD = np.uint64(24)
+"""How many lookups ahead of its use an entry is asked for."""
 ALL_OWN = ~np.uint64(0)
 """A word of `P2MTables.own` when all of its 64 entries got their frames."""
 
@@ -88,7 +90,9 @@ def lookup_plain(
     """
     n = words.shape[1]
     shift = _shift(n)
-    limit = len(leaf_slot) << shift
+    limit = np.uint64(len(leaf_slot) << shift)
+    up, mask, zero = np.uint64(shift), np.uint64(n - 1), np.uint64(0)
+    max_p2m, last = np.uint64(max_p2m_pfn), np.uint64(end - 1)
     k = begin
     while k < end:
         stop = min(k + LOOKUP_BLOCK, end)
@@ -96,7 +100,7 @@ def lookup_plain(
         x = first >> shift
         differ = 1
         # The ends tell almost every block of scattered PFNs apart, before all of it is compared.
-        if pfns[stop - 1] - first == stop - 1 - k and 0 <= first < limit:
+        if pfns[stop - 1] - first == stop - 1 - k and np.uint64(first) < limit:
             differ = x ^ (pfns[stop - 1] >> shift)
             for j in range(k, stop):
                 differ |= (pfns[j] - j) ^ (first - k)
@@ -107,19 +111,25 @@ def lookup_plain(
                 out[j] = row[at + j]
             k = stop
             continue
-        odd = 0
-        for j in range(k, stop):
-            pfn = pfns[j]
+        every = True
+        # Unsigned, one comparison covers both ends and an index needs no look at its sign.
+        for j in range(np.uint64(k), np.uint64(stop)):
+            ahead = np.uint64(pfns[min(j + LOOKUPS_AHEAD, last)])
+            slot = leaf_slot[ahead >> up if ahead < limit else zero]
+            prefetch(words, np.uint64(slot) if slot >= 0 else zero, ahead & mask)
             # No branch here: a block's loads must not wait for one another.
-            inside = np.int64(pfn >= 0) & np.int64(pfn < limit)
-            slot = as_int(leaf_slot[(pfn >> shift) * inside])
-            good = inside & np.int64(slot >= 0)
-            word = words[slot * good, pfn & (n - 1)]
-            out[j] = word if good != 0 else INVALID
-            beyond = np.int64(pfn < 0) | np.int64(pfn >= max_p2m_pfn)
-            odd |= (good | beyond) ^ 1
-        if odd != 0:
-            return k
+            pfn = np.uint64(pfns[j])
+            inside = pfn < limit
+            slot = leaf_slot[pfn >> up if inside else zero]
+            good = inside & (slot >= 0)
+            word = words[np.uint64(slot) if good else zero, pfn & mask]
+            out[j] = word if good else INVALID
+            every &= good
+        if not every:
+            for j in range(k, stop):
+                pfn = np.uint64(pfns[j])
+                if pfn < max_p2m and (pfn >= limit or leaf_slot[pfn >> up] < 0):
+                    return k
         k = stop
     return end
 
