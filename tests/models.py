@@ -10,8 +10,9 @@ import numpy as np
 import reference
 
 from p2mbatch import kernels as kn
-from p2mbatch import replay as compiled
 from p2mbatch import tables as tb
+from p2mbatch.replay import new_life, observe, run_event
+from p2mbatch.replay import replay as replay_compiled
 from p2mbatch.trace import parse_trace
 
 Json = dict[str, Any]
@@ -126,14 +127,14 @@ class Compiled(Model):
     def __init__(self, trace: Json) -> None:
         super().__init__(trace)
         self.parsed = parse_trace(trace)
-        self.life = compiled.new_life(self.parsed)
+        self.life = new_life(self.parsed)
 
     def run_event(self, index: int) -> Json:
         event = self.parsed.events[index]
-        result = compiled.run_event(self.life, self.parsed, event)
+        result = run_event(self.life, self.parsed, event)
         if event["op"] == "fail_alloc":
             return {"op": "fail_alloc"}
-        return compiled.observe(self.life, event["op"], result)
+        return observe(self.life, event["op"], result)
 
     def page(self, pfn: int) -> list[int]:
         slots = self.life.tables.slots
@@ -171,5 +172,5 @@ class Compiled(Model):
 
 REPLAYS: dict[type[Model], Callable[[Json], list[Json]]] = {
     Reference: reference.replay,
-    Compiled: lambda trace: compiled.replay(parse_trace(trace)),
+    Compiled: lambda trace: replay_compiled(parse_trace(trace)),
 }
