@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from pathlib import Path
 from types import FrameType
@@ -39,12 +39,14 @@ _WAIT_S = 0.2
 """How long a stop takes to be noticed."""
 _TROUBLE_INTERVAL_S = 30.0
 
-_MEMORY, _MIGRATIONS, _WORD_BYTES = (
-    FIELDS.index(name) for name in ("memory_bytes", "migrations", "word_bytes")
+_MEMORY, _SPARSITY, _LAYOUT, _MIGRATIONS, _WORD_BYTES = (
+    FIELDS.index(name)
+    for name in ("memory_bytes", "sparsity", "layout", "migrations", "word_bytes")
 )
-_BASE_COST_NS = 300_000
-_COST_NS_PER_LEAF_AND_MIGRATION = 12.0
-"""What a cell costs (README's machine): a first guess for batches and dry runs; batches then go by
+_COST_NS_PER_CELL = 100_000
+_COST_NS_PER_EVENT = 110_000
+_COST_NS_PER_LEAF_AND_EVENT = {"tail": 16, "scattered": 60, "extents": 120}
+"""What cells cost (README's machine): a first guess for batches and dry runs; batches then go by
 what was measured."""
 
 
@@ -62,7 +64,10 @@ def cost_ns(values: Values) -> int:
     """Return about how long the cell of these canonical values runs on one thread."""
     entries = geometry(values[_WORD_BYTES]).entries
     leaves = values[_MEMORY] // (PAGE_BYTES * entries)
-    return _BASE_COST_NS + int(_COST_NS_PER_LEAF_AND_MIGRATION * leaves * (values[_MIGRATIONS] + 1))
+    # A guest without holes is the same in every layout.
+    layout = values[_LAYOUT] if values[_SPARSITY] else "tail"
+    per_event = _COST_NS_PER_EVENT + leaves * _COST_NS_PER_LEAF_AND_EVENT[layout]
+    return int(_COST_NS_PER_CELL + per_event * (values[_MIGRATIONS] + 1))
 
 
 @functools.lru_cache(maxsize=16384)
@@ -114,16 +119,20 @@ def _budget_bytes(memory_budget: int | str | None) -> int | None:
     return num_bytes
 
 
-def warm_up(report: ProgressReport) -> None:
-    """Compile the kernels, or load them, before there are threads that would all wait for it."""
+def warm_up(report: ProgressReport, layouts: Iterable[str] = LAYOUTS) -> None:
+    """Load the kernels that cells of `layouts` call, or compile all, before there are threads.
+
+    Otherwise all threads would wait for the first one, and the first cells' times would hold it.
+    """
     from p2mbatch import _jit
     from p2mbatch.cell import run_scenario
 
     if not _jit.has_compiled_kernels():
         report.notice("compiling the kernels for this machine (once, about half a minute) ...")
+        layouts = LAYOUTS
     start = time.monotonic()
     with _jit.compile_lock() as compiled:
-        for layout in LAYOUTS:
+        for layout in layouts:
             run_scenario(Scenario(memory_bytes=256 * MIB, sparsity=0.5, layout=layout))
     if compiled:
         report.notice(f"compiled in {time.monotonic() - start:.0f} s")
@@ -403,7 +412,7 @@ def sweep(
         stop.listening(),
     ):
         journal.admit(spec, resident=resident, extend=extend)
-        warm_up(report)
+        warm_up(report, sorted({values[_LAYOUT] for values, _ in spec.structural_cells()}))
         with open_engine(engine, jobs, budget, scheduler) as running:
             journal.begin_run({**provenance.collect(command), **running.details})
             report.begin()

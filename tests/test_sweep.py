@@ -86,7 +86,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
         return real(scenario, resident)
 
     monkeypatch.setattr(cell, "run_scenario", counting)
-    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
     return ran
 
 
@@ -136,7 +136,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception | None, seeds: set
         return [row(0), row(1)]
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_cells_in_flight_stay_within_the_memory_budget(
         return [row(0)]
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
     monkeypatch.setattr(cell, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
     monkeypatch.setattr(driver, "cost_ns", lambda values: 10**9)
     driver._memory_bytes.cache_clear()
@@ -463,7 +463,7 @@ def test_long_lives_are_folded_into_few_lines(tmp_path: Path, monkeypatch: Any) 
         return [*rows, row(lost_at, outcome="fault", detail="x")] if lost_at < 500 else rows
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
     spec = SweepSpec.from_options(memory="256MiB", migrations="499", seeds="100")
     result = run(spec, tmp_path / "s")
     lines = format_table(survival(result), max_lines=10).splitlines()
