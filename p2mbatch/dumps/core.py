@@ -71,7 +71,7 @@ def read_core(cursor: Cursor) -> DumpGuest:
         raise _hvm(cursor, sections[".xen_pfn"].header_at)
     for name in _NEEDED:
         if name not in sections:
-            raise cursor.fail(f"expected a section {name}, found {', '.join(sections)}", 0)
+            raise cursor.fail(f"expected a section {name}, found {len(sections)} others", 0)
     _check_overlaps(cursor, sections)
     details: dict[str, int | str] = {}
     num_pages = _read_notes(cursor, sections[".note.Xen"], details)
@@ -163,9 +163,9 @@ def _read_sections(cursor: MappedCursor) -> tuple[int, dict[str, _Section]]:
             raise fail(f"expected the name of section {i} in the string table", at)
         first = names_at + header[0]
         raw = bytes(cursor.data[first : min(first + _MAX_NAME_BYTES, names_at + names_size)])
-        name = raw.partition(b"\0")[0].decode("ascii", "backslashreplace")
+        name = raw.partition(b"\0")[0].decode("latin-1")
         if name in sections:
-            raise fail(f"expected one section {name}, found another", at)
+            raise fail(f"expected one section {name!r}, found another", at)
         sections[name] = _Section(name, at, header[4], header[5])
     return formats.ELF_MACHINES[machine], sections
 
@@ -176,7 +176,7 @@ def _check_overlaps(cursor: MappedCursor, sections: dict[str, _Section]) -> None
     for before, after in pairwise(by_offset):
         if after.offset < before.end:
             raise cursor.fail(
-                f"expected {after.name} behind {before.name}, which ends at {before.end:#x}, found "
+                f"expected {after.name!r} behind {before.name!r}, which ends at {before.end:#x}, found "
                 f"it at {after.offset:#x}: the sections overlap",
                 after.header_at + 24,
             )
