@@ -196,8 +196,17 @@ def _survival_axis(ax: Axes, last: int) -> None:
 
 
 def varying_axes(frame: pd.DataFrame) -> list[str]:
-    """Return the scenario columns that have more than one value, in the schema's order."""
-    return [name for name in _AXES if frame[name].nunique() > 1]
+    """Return the scenario columns that have more than one value, in the schema's order.
+
+    Sizes of hosts and neighbours that only follow the guest's memory are no axes of their own.
+    """
+    names = [name for name in _AXES if frame[name].nunique() > 1]
+    follow = [
+        name
+        for name in ("host_memory_bytes", "neighbour_memory_bytes")
+        if name in names and frame.groupby("memory_bytes")[name].nunique().max() == 1
+    ]
+    return [name for name in names if name not in follow]
 
 
 def _chosen_axes(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:

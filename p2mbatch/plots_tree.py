@@ -181,10 +181,15 @@ def _snapshots(source: Any, cell: str | None, migration: int) -> tuple[list[Snap
             count = own["cell"].nunique()
             raise InputError(f"cell: {count} cells begin with {cell!r}: give the id of one")
         row = own.iloc[0]
+    return live_through(row, migration), tree_title(row)
+
+
+def tree_title(row: Any) -> str:
+    """Return who the guest of a table's row is, as a figure's title."""
     about = f"{size_text(int(row['memory_bytes']))} guest, policy {row['policy']}"
     if row["sparsity"]:
         about += f", {row['sparsity'] * 100:.3g} % holes ({row['layout']})"
-    return live_through(row, migration), f"{about}, seed {row['seed']}"
+    return f"{about}, seed {row['seed']}"
 
 
 class _Panel:
@@ -553,7 +558,7 @@ def _legend(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
     handles = [handle for wanted, handle in entries if wanted]
     ax.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(-0.012, -1.55),
-        bbox_transform=ax.transData, ncols=len(handles) if len(snapshots) > 1 else 3,
+        bbox_transform=ax.transData, ncols=len(handles) if len(snapshots) > 1 else 2,
         columnspacing=1.4, handlelength=1.5, borderaxespad=0,
     )  # fmt: skip
 

@@ -20,6 +20,10 @@ from p2mbatch.errors import P2MBatchError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "sweep": ("sweep", "sweep", "Run a grid of guests and hosts, or go on with one."),
     "status": ("status", "status", "Say how far a sweep has come."),
+    "report": ("report", "report", "Write a sweep's report as one HTML page, or as Markdown."),
+    "plot": ("plot", "plot", "Draw one figure of a sweep."),
+    "compare": ("compare", "compare", "Compare two sweeps cell by cell."),
+    "notebooks": ("notebooks", "notebooks", "Copy the notebooks to a directory of yours."),
     "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),

@@ -1,0 +1,26 @@
+"""`p2mbatch compare`: two sweeps cell by cell."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def compare(a: str, b: str, as_json: bool) -> int:
+    """Compare the sweeps in the stores A and B; exit 1 where what must be equal is not.
+
+    Cells are matched by scenario. Exact columns that differ are listed; measured ones are given
+    as ratios B / A with a bootstrap interval, by size.
+    """
+    from p2mbatch.compare import compare as run_compare
+    from p2mbatch.compare import to_text
+    from p2mbatch.results import SweepResult
+
+    found = run_compare(SweepResult.open(a), SweepResult.open(b))
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else to_text(found))
+    return 0 if found.equal else 1

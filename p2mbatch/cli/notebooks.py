@@ -1,0 +1,16 @@
+"""`p2mbatch notebooks`: hand out the notebooks."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("copy_to", metavar="COPY_TO")
+def notebooks(copy_to: str) -> None:
+    """Copy the notebooks into the directory COPY_TO; files that are there already are kept."""
+    from p2mbatch.handout import copy_notebooks
+
+    for path, copied in copy_notebooks(copy_to):
+        click.echo(f"{path}" if copied else f"{path} is there already: kept")
+    click.echo("Run them with Jupyter; `pip install 'p2mbatch[notebook]'` brings what they need.")

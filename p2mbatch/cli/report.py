@@ -1,0 +1,28 @@
+"""`p2mbatch report`: a sweep's report as one HTML page, or as Markdown."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--output", "-o", metavar="FILE", help="Where to [RUN/report.html]; - is stdout.")
+@click.option("--against", metavar="RUN", help="Another run to compare with, in a section.")
+@click.option("--markdown", is_flag=True, help="Markdown for a mailing list, to stdout or FILE.")
+def report(run: str, output: str | None, against: str | None, markdown: bool) -> None:
+    """Write the report of the sweep in RUN: question, answer, figures, tables, provenance."""
+    from pathlib import Path
+
+    from p2mbatch.report import html, to_markdown, write_text
+    from p2mbatch.results import SweepResult
+
+    result = SweepResult.open(run)
+    other = None if against is None else SweepResult.open(against)
+    text = to_markdown(result, other) if markdown else html(result, other)
+    if output == "-" or (output is None and markdown):
+        click.echo(text, nl=False)
+        return
+    path = Path(run) / "report.html" if output is None else Path(output)
+    write_text(path, text)
+    click.echo(f"report: {path}")

@@ -1,0 +1,366 @@
+"""The report of a sweep: one self-contained HTML page, or Markdown for a mailing list.
+
+Everything in it is computed from the result; nothing is loaded from anywhere when it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html as html_escape
+import io
+import json
+import os
+import re
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from p2mbatch import plots
+from p2mbatch._version import __version__
+from p2mbatch.compare import Comparison, compare, to_text, verdict
+from p2mbatch.errors import InputError
+from p2mbatch.geometry import format_size
+from p2mbatch.plots_style import new_figure, style
+from p2mbatch.plots_tree import live_through, telling_cell, tree_title
+from p2mbatch.provenance import now
+from p2mbatch.report_tables import (
+    Table,
+    TableColumn,
+    answer,
+    cell_tables,
+    corruption_answer,
+    failure_table,
+    fixed_axes,
+    policy_key,
+    show,
+    survival_table,
+    survival_text,
+)
+from p2mbatch.results import SweepResult
+from p2mbatch.summary import survival
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_MAX_SVG_BYTES = 500_000
+"""A larger figure is put into the page as PNG."""
+_TITLES = {
+    "survival": "By policy and migration",
+    "scenarios": "By scenario",
+    "cells": "Every cell",
+    "failures": "Failed cells",
+}
+
+
+class _Art(NamedTuple):
+    name: str
+    art: str
+    caption: str
+    number: str = ""
+    narrow: str = ""
+    """The same for phones, where there is another form."""
+
+
+def write_html(result: SweepResult, path: str | Path, against: SweepResult | None = None) -> None:
+    """Write the report of `result` to `path`; with `against`, a section compares the two runs.
+
+    The file is replaced in one step. Raises `InputError` where it can't be written, and what
+    `compare` raises.
+    """
+    write_text(Path(path), html(result, against))
+
+
+def html(result: SweepResult, against: SweepResult | None = None) -> str:
+    """Return the report of `result` as one HTML page that needs nothing else."""
+    context = _context(result, against)
+    frame = result.frame
+    comparison: Comparison | None = context["comparison"]
+    failed = failure_table(result.failures)
+    tables = [survival_table(context["entries"])] if context["entries"] else []
+    tables += cell_tables(frame)
+    if failed is not None:
+        tables.insert(0, failed)
+    page: str = _template("report.html.j2").render(
+        **context,
+        figures=_figures(result),
+        tables=[(table, _TITLES[table.name]) for table in tables],
+        fixed=fixed_axes(frame),
+        verdict=None if comparison is None else verdict(comparison),
+        ratio_table=None if comparison is None else _ratio_table(comparison),
+        difference_table=None if comparison is None else _difference_table(comparison),
+        css=_asset("report.css"),
+        js=_asset("report.js"),
+        spec_json=json.dumps(_spec_of(result), indent=1),
+        run=str(result.path),
+        made_at=now(),
+    )
+    return page
+
+
+def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
+    """Return the report of `result` as Markdown that is readable as plain text too."""
+    context = _context(result, against)
+    comparison: Comparison | None = context["comparison"]
+    failures = [
+        (cell[:10], " ".join(str(message).split()))
+        for cell, message in zip(
+            result.failures["cell"].head(20), result.failures["message"].head(20), strict=True
+        )
+    ]
+    text: str = _template("report.md.j2").render(
+        **context,
+        survival_text=survival_text(context["entries"]),
+        failures=failures,
+        comparison_text=None if comparison is None else to_text(comparison),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step, so that a reader never sees half of it.
+
+    Raises `InputError` where that can't be done.
+    """
+    handle = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        if handle is not None:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+        raise InputError(f"{path}: the report can't be written there: {error.strerror}") from None
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]:
+    """Return what both formats say."""
+    entries = survival(result)
+    progress = result.progress
+    provenance = result.provenance
+    banners = []
+    if progress.state != "complete":
+        banners.append(
+            (
+                "",
+                f"This sweep is {progress.state}: {progress.num_settled:,} of "
+                f"{progress.num_cells:,} cells are done.",
+            )
+        )
+    if progress.num_failed:
+        is_one = progress.num_failed == 1
+        cells = "1 cell" if is_one else f"{progress.num_failed:,} cells"
+        text = (
+            f"{cells} failed and {'is' if is_one else 'are'} in no number here but in the table of "
+            "failed cells, with the message."
+        )
+        banners.append(("bad", text))
+    runs = provenance["runs"]
+    command = shlex.join(runs[-1]["command"]) if runs else "p2mbatch sweep spec.json"
+    return {
+        "entries": entries,
+        "question": _question(result),
+        "answer": answer(entries),
+        "corrupted": corruption_answer(entries),
+        "policies": policy_key(entries),
+        "scale": _scale(result),
+        "banners": banners,
+        "facts": _facts(provenance),
+        "command": command,
+        "comparison": None if against is None else compare(result, against),
+        "version": __version__,
+    }
+
+
+def _question(result: SweepResult) -> str:
+    question = result.spec.question if result.specs else ""
+    return question or "What becomes of these guests when they migrate?"
+
+
+def _scale(result: SweepResult) -> str:
+    frame = result.frame
+    if frame.empty:
+        return "There are no rows yet."
+    low, high = int(frame["memory_bytes"].min()), int(frame["memory_bytes"].max())
+    sizes = show("size", low) if low == high else f"{show('size', low)} to {show('size', high)}"
+    cells, seeds = frame["cell"].nunique(), frame["seed"].nunique()
+    moves = int((frame["migration"] > 0).sum())
+    return (
+        f"{cells:,} simulated guest{'s'[: cells != 1]} of {sizes}, "
+        f"{seeds:,} seed{'s'[: seeds != 1]}, {moves:,} migration{'s'[: moves != 1]}."
+    )
+
+
+def _facts(provenance: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the provenance as (name, value) lines."""
+    if not provenance["runs"]:
+        return []
+    versions = ", ".join(
+        f"{name} {provenance[name]}" for name in ("python", "numba", "numpy", "pandas", "pyarrow")
+    )
+    facts = [
+        ("p2mbatch", f"{provenance['p2mbatch']} (model {provenance['model_version']}), "
+                     f"source {provenance['git_commit'] or 'not from a source tree'}"),
+        ("versions", versions),
+        ("machine", f"{provenance['cpu']}, {provenance['cores']} cores, "
+                    f"{show('size', provenance['memory_bytes'])} memory"),
+        ("system", str(provenance["system"])),
+        ("engine", f"{provenance.get('engine')}, {provenance.get('jobs')} jobs, "
+                   f"resident leaves: {provenance.get('resident')}"),
+        ("run", f"{provenance['started_at']} to {provenance['ended_at'] or 'now: it still runs'}, "
+                f"in {len(provenance['runs'])} part{'s'[: len(provenance['runs']) != 1]}"),
+    ]  # fmt: skip
+    facts += [
+        ("spec", f"{s['source']} ({s['num_cells']:,} cells, digest {s['digest'][:12]})")
+        for s in provenance["specs"]
+    ]
+    return facts
+
+
+def _spec_of(result: SweepResult) -> dict[str, Any]:
+    return result.spec.to_dict() if result.specs else {}
+
+
+# --- tables of a comparison --------------------------------------------------------------------
+
+
+def _ratio_table(found: Comparison) -> Table | None:
+    if not found.ratios:
+        return None
+    sizes = ["all" if r.memory_bytes is None else format_size(r.memory_bytes) for r in found.ratios]
+    return Table(
+        "ratios",
+        [
+            TableColumn("column", "column", "text", [r.column for r in found.ratios], True),
+            TableColumn("memory", "memory", "text", sizes, True),
+            TableColumn("ratio", "B / A", "number", [r.ratio for r in found.ratios]),
+            TableColumn("low", "95 % from", "number", [r.low for r in found.ratios]),
+            TableColumn("high", "to", "number", [r.high for r in found.ratios]),
+            TableColumn("cells", "cells", "number", [r.num_cells for r in found.ratios]),
+        ],
+        "Geometric mean over cells of the ratio of medians, with its bootstrap interval.",
+    )
+
+
+def _difference_table(found: Comparison) -> Table | None:
+    if found.equal:
+        return None
+    listed = found.differences[:1000]
+    keys = ("policy", "memory_bytes", "layout", "sparsity", "seed")
+    kinds = {"memory_bytes": "size", "sparsity": "number", "seed": "number"}
+    axes = [
+        TableColumn(key, key.removesuffix("_bytes"), kinds.get(key, "text"),
+                    [d.scenario[key] for d in listed], True)
+        for key in keys
+        if all(key in d.scenario for d in listed)
+    ]  # fmt: skip
+    return Table(
+        "differences",
+        [
+            TableColumn("cell", "cell", "id", [d.cell[:10] for d in listed]),
+            *axes,
+            TableColumn("migration", "migration", "number", [d.migration for d in listed]),
+            TableColumn("column", "column", "text", [d.column for d in listed], True),
+            TableColumn("a", "A", "text", [str(d.a) for d in listed]),
+            TableColumn("b", "B", "text", [str(d.b) for d in listed]),
+        ],
+        f"The first {len(listed):,} of {found.num_differences:,}."
+        if found.num_differences > len(listed)
+        else "",
+    )
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def _figures(result: SweepResult) -> list[_Art]:
+    """Return all figures, the trees first."""
+    found = _trees(result)
+    for name, plot in plots.PLOTS.items():
+        if name != "tree":
+            found.append(_Art(name, _inline(plots.draw(name, result), name), plot.caption))
+    return found
+
+
+def _trees(result: SweepResult) -> list[_Art]:
+    """Return the tree of the most telling guest, and that of the same one under `tracked`."""
+    frame = result.frame
+    caption = plots.PLOTS["tree"].caption
+    if frame.empty:
+        return [_Art("tree", _inline(plots.draw("tree", result), "tree"), caption)]
+    row = telling_cell(frame)
+    found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
+    if row["policy"] != "tracked" and (frame["policy"] == "tracked").any():
+        caption = (
+            "The same guest on the same hosts under the policy tracked: every entry is written "
+            "anew, through the page's own address."
+        )
+        shots = live_through(row, 1, policy="tracked")
+        found.append(_tree(shots, "The same guest, policy tracked", caption, "2"))
+    return found
+
+
+def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) -> _Art:
+    """Return a tree as one wide figure, and for phones as one figure per moment."""
+    art = []
+    for index, chosen in enumerate([shots, *([shot] for shot in shots)]):
+        width, height = plots.PLOTS["tree"].size
+        with style():
+            figure, ax = new_figure((width if index == 0 else 6.4, height))
+            plots.plot_tree(chosen, ax=ax)
+            ax.set_title(title if index < 2 else "")
+        art.append(_inline(figure, f"tree{number}p{index}"))
+    return _Art("tree", art[0], caption, number, "".join(art[1:]))
+
+
+def _inline(figure: Figure, name: str) -> str:
+    """Return `figure` as an svg element with ids of its own, or as an image where it is large."""
+    buffer = io.StringIO()
+    with style():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    if len(text) > _MAX_SVG_BYTES:
+        return _inline_png(figure, name)
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    # Several figures share a page: every id and every reference to one gets the figure's name.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(xlink:href="|href="|url\()#', rf"\g<1>#{name}-", text)
+    return re.sub(r"\s*\n\s*", "\n", text)
+
+
+def _inline_png(figure: Figure, name: str) -> str:
+    import base64
+
+    raw = io.BytesIO()
+    with style():
+        figure.savefig(raw, format="png", dpi=130)
+    data = base64.b64encode(raw.getvalue()).decode()
+    alt = html_escape.escape(name)
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+# --- templates ---------------------------------------------------------------------------------
+
+
+def _template(name: str) -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+    )
+    return environment.get_template(name)
+
+
+def _asset(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
