@@ -23,6 +23,9 @@ from p2mbatch.spec import Values
 THREADS, DASK = "threads", "dask"
 ENGINES = (THREADS, DASK)
 
+_WORKER_PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+"""What local workers run first: a terminal's Ctrl-C reaches them too, but is the client's to act
+on."""
 _MEMORY_SHARE = 0.8
 """Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
 _CONVERT = tuple(
@@ -197,6 +200,7 @@ def dask_engine(
                 memory_limit=None,
                 dashboard_address=None,
                 silence_logs=50,
+                preload=_WORKER_PRELOAD,
             )
             stack.callback(cluster.close, 30)
             target: dict[str, Any] = {"address": cluster}
