@@ -40,7 +40,14 @@ def read_with_progress(file: str) -> DumpGuest:
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def audit(file: str, as_json: bool) -> int:
+@click.option(
+    "--html",
+    "html",
+    metavar="OUT",
+    type=click.Path(dir_okay=False),
+    help="Also write a page of pictures to OUT.",
+)
+def audit(file: str, as_json: bool, html: str | None) -> int:
     """Say what the guest in FILE looks like and whether it can be saved; exit 1 where it can't.
 
     FILE is an xl save file, a migration stream (v2 or v3), an xl dump-core file or a text listing
@@ -51,5 +58,9 @@ def audit(file: str, as_json: bool) -> int:
     from p2mbatch.dumps.audit import audit_text
 
     result = audit_guest(read_with_progress(file))
+    if html is not None:
+        from p2mbatch.dump_page import write_page
+
+        write_page(result, html)
     click.echo(json.dumps(result.to_json()) if as_json else audit_text(result))
     return 1 if result.failed else 0
