@@ -5,22 +5,17 @@ Everything in it is computed from the result; nothing is loaded from anywhere wh
 
 from __future__ import annotations
 
-import contextlib
-import html as html_escape
-import io
 import json
-import os
 import re
 import shlex
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from p2mbatch import plots
 from p2mbatch._version import __version__
 from p2mbatch.compare import Comparison, compare, to_text, verdict
-from p2mbatch.errors import InputError
 from p2mbatch.geometry import format_size
+from p2mbatch.page import asset, inline, template, write_text
 from p2mbatch.plots_style import new_figure, style
 from p2mbatch.plots_tree import live_through, telling_cell, tree_title
 from p2mbatch.provenance import now
@@ -40,12 +35,6 @@ from p2mbatch.report_tables import (
 from p2mbatch.results import SweepResult
 from p2mbatch.summary import survival
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_TEMPLATES = Path(__file__).with_name("templates")
-_MAX_SVG_BYTES = 500_000
-"""A larger figure is put into the page as PNG."""
 _TITLES = {
     "survival": "By policy and migration",
     "scenarios": "By scenario",
@@ -82,7 +71,7 @@ def html(result: SweepResult, against: SweepResult | None = None) -> str:
     tables += cell_tables(frame)
     if failed is not None:
         tables.insert(0, failed)
-    page: str = _template("report.html.j2").render(
+    page: str = template("report.html.j2").render(
         **context,
         figures=_figures(result),
         tables=[(table, _TITLES[table.name]) for table in tables],
@@ -90,8 +79,8 @@ def html(result: SweepResult, against: SweepResult | None = None) -> str:
         verdict=None if comparison is None else verdict(comparison),
         ratio_table=None if comparison is None else _ratio_table(comparison),
         difference_table=None if comparison is None else _difference_table(comparison),
-        css=_asset("report.css"),
-        js=_asset("report.js"),
+        css=asset("report.css"),
+        js=asset("report.js"),
         spec_json=json.dumps(_spec_of(result), indent=1),
         run=str(result.path),
         made_at=now(),
@@ -109,32 +98,13 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
             result.failures["cell"].head(20), result.failures["message"].head(20), strict=True
         )
     ]
-    text: str = _template("report.md.j2").render(
+    text: str = template("report.md.j2").render(
         **context,
         survival_text=survival_text(context["entries"]),
         failures=failures,
         comparison_text=None if comparison is None else to_text(comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step, so that a reader never sees half of it.
-
-    Raises `InputError` where that can't be done.
-    """
-    handle = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError as error:
-        if handle is not None:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-        raise InputError(f"{path}: the report can't be written there: {error.strerror}") from None
 
 
 # --- words -------------------------------------------------------------------------------------
@@ -285,7 +255,7 @@ def _figures(result: SweepResult) -> list[_Art]:
     found = _trees(result)
     for name, plot in plots.PLOTS.items():
         if name != "tree":
-            found.append(_Art(name, _inline(plots.draw(name, result), name), plot.caption))
+            found.append(_Art(name, inline(plots.draw(name, result), name), plot.caption))
     return found
 
 
@@ -294,7 +264,7 @@ def _trees(result: SweepResult) -> list[_Art]:
     frame = result.frame
     caption = plots.PLOTS["tree"].caption
     if frame.empty:
-        return [_Art("tree", _inline(plots.draw("tree", result), "tree"), caption)]
+        return [_Art("tree", inline(plots.draw("tree", result), "tree"), caption)]
     row = telling_cell(frame)
     found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
     if row["policy"] != "tracked" and (frame["policy"] == "tracked").any():
@@ -316,51 +286,5 @@ def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) ->
             figure, ax = new_figure((width if index == 0 else 6.4, height))
             plots.plot_tree(chosen, ax=ax)
             ax.set_title(title if index < 2 else "")
-        art.append(_inline(figure, f"tree{number}p{index}"))
+        art.append(inline(figure, f"tree{number}p{index}"))
     return _Art("tree", art[0], caption, number, "".join(art[1:]))
-
-
-def _inline(figure: Figure, name: str) -> str:
-    """Return `figure` as an svg element with ids of its own, or as an image where it is large."""
-    buffer = io.StringIO()
-    with style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    if len(text) > _MAX_SVG_BYTES:
-        return _inline_png(figure, name)
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
-    # Several figures share a page: every id and every reference to one gets the figure's name.
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(xlink:href="|href="|url\()#', rf"\g<1>#{name}-", text)
-    return re.sub(r"\s*\n\s*", "\n", text)
-
-
-def _inline_png(figure: Figure, name: str) -> str:
-    import base64
-
-    raw = io.BytesIO()
-    with style():
-        figure.savefig(raw, format="png", dpi=130)
-    data = base64.b64encode(raw.getvalue()).decode()
-    alt = html_escape.escape(name)
-    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
-
-
-# --- templates ---------------------------------------------------------------------------------
-
-
-def _template(name: str) -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=False,
-    )
-    return environment.get_template(name)
-
-
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
