@@ -35,6 +35,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 BOUNDSCHECK = os.environ.get("P2MBATCH_BOUNDSCHECK", "") not in ("", "0")
 _OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": BOUNDSCHECK, "error_model": "numpy"}
+# Kernels make no arrays, so nothing needs counting; counting the tables' references at every call
+# cost more than most calls did.
+_NO_COUNTING: dict[str, Any] = {"_nrt": False}
 _KERNEL_FILES = ("_jit", "geometry", "bijection", "tables", "kernels")
 
 
@@ -84,7 +87,7 @@ def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
 
 def kernel(function: F) -> F:
     """Compile `function` for one thread, without the GIL, on its first call from Python."""
-    return _compile(function)
+    return _compile(function, **_NO_COUNTING)
 
 
 def inner_kernel(function: F) -> F:
@@ -93,7 +96,9 @@ def inner_kernel(function: F) -> F:
     The wrapper that takes a NamedTuple of arrays apart, and a cache file of its own, are most of
     what a small function costs to compile.
     """
-    return _compile(function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compile(
+        function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_NO_COUNTING
+    )
 
 
 def inline_kernel(function: F) -> F:
@@ -103,7 +108,12 @@ def inline_kernel(function: F) -> F:
     looked at stops that.
     """
     return _compile(
-        function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
+        function,
+        cached=False,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+        forceinline=True,
+        **_NO_COUNTING,
     )
 
 
@@ -169,6 +179,13 @@ def as_int(value: Any) -> int:
 def parallel_kernel(function: F) -> F:
     """Compile `function` with `prange` over all cores: for one big guest, never inside a sweep."""
     return _compile(function, parallel=True)
+
+
+def set_num_threads(count: int) -> int:
+    """Let the parallel kernels use `count` threads; return how many it was before."""
+    before = int(numba.get_num_threads())
+    numba.set_num_threads(count)
+    return before
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from p2mbatch.kernels import (
     stray_store,
     take_slot,
 )
-from p2mbatch.kernels_plain import rebuild_plain
+from p2mbatch.kernels_plain import copy_run, rebuild_plain, set_plain
 from p2mbatch.tables import (
     FUNCTION_HOST,
     H_FRAMES,
@@ -229,6 +229,8 @@ def boot(t: P2MTables, h: HostTables) -> int:
         if x & (n - 1) == 0:
             mid = _extend_brk(t)
             if mid < 0:
+                # The leaves from here on are cached, but do not hang in the tree.
+                state[S_WILD] = 1
                 return -mid
             t.slots[mid, P_KIND] = POINTER
             state[S_NUM_MIDS] += 1
@@ -393,35 +395,16 @@ def _copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
     shift = t.state[S_ENTRIES_SHIFT]
     n = 1 << shift
     row = t.words[slot]
-    first = as_int(t.leaf_page[x])
-    # One branch-free pass tells whether these leaves are one run of PFNs, as mfn_list's are:
-    # then their entries lie side by side.
-    differ = 0
-    for k in range(x, stop):
-        differ |= (t.leaf_page[k] - k) ^ (first - x)
-    done = 0
-    k = x
-    if differ == 0:
-        while k < stop:
-            pfn = first + (k - x)
-            source = LAZY
-            if pfn >> shift < t.state[S_NUM_LEAVES]:
-                source = as_int(t.leaf_slot[pfn >> shift])
-            if source < 0:
-                break
-            i = pfn & (n - 1)
-            count = min(n - i, stop - k)
-            entries = t.words[source]
-            j = k & (n - 1)
-            for at in range(count):
-                entry = entries[i + at]
-                row[j + at] = entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
-            k += count
-            done += count
-    # Before the change the kernel passed over missing leaves.
     missing = t.state[S_MISSING]
     missing_mfn = pfn_to_mfn(t, h, missing)
+    # Before the change the kernel passed over missing leaves; and `p2m_missing` may well be the
+    # page beside the last of mfn_list.
     skip_missing = t.state[S_POLICY] == STALE
+    first = as_int(t.leaf_page[x])
+    k = x
+    if not (skip_missing and first <= missing < first + stop - x):
+        k = copy_run(t.words, t.leaf_slot, t.leaf_page, shift, x, stop, row)
+    done = k - x
     while k < stop:
         pfn = as_int(t.leaf_page[k])
         if pfn == missing:
@@ -550,18 +533,40 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
     """
     skip = done
     t.state[S_POSITION] = done
+    words, own, n = t.words, t.own, t.words.shape[1]
     for run in range(len(runs)):
         pfn, mfn, count = runs[run, 0], runs[run, 1], runs[run, 2]
         begin = min(skip, count)
         skip -= begin
-        for k in range(begin, count):
-            if not room_left(t):
-                return MORE_ROOM
-            status = set_phys_to_machine(t, h, pfn + k, mfn + k if mfn >= 0 else INVALID)
-            if status != OK:
-                return status
-            t.state[S_POSITION] += 1
+        k = begin
+        while k < count:
+            slot = _plain_leaf(t, pfn + k)
+            if slot >= 0:
+                # All that the run has of a leaf that is there already, at once.
+                step = min(count - k, n - ((pfn + k) & (n - 1)))
+                value = mfn + k if mfn >= 0 else INVALID
+                set_plain(words, own, h, slot, pfn + k, value, step)
+            else:
+                if not room_left(t):
+                    return MORE_ROOM
+                status = set_phys_to_machine(t, h, pfn + k, mfn + k if mfn >= 0 else INVALID)
+                if status != OK:
+                    return status
+                step = 1
+            k += step
+            t.state[S_POSITION] += step
     return OK
+
+
+@inner_kernel
+def _plain_leaf(t: P2MTables, pfn: int) -> int:
+    """Return the slot of the resident leaf of `pfn`; below 0 for any other way to set an entry."""
+    x = pfn >> t.state[S_ENTRIES_SHIFT]
+    if t.state[S_WILD] != 0 or not 0 <= x < t.state[S_NUM_LEAVES]:
+        return NO_PAGE
+    if t.leaf_page[x] == t.state[S_MISSING]:
+        return NO_PAGE
+    return as_int(t.leaf_slot[x])
 
 
 @inner_kernel

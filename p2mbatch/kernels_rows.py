@@ -72,8 +72,8 @@ def forward_row(
     a0 = np.uint32(first >> bits)
     b0 = (first & mask) + np.int64(_mix32(a0, np.uint32(par[at + 3])) >> down)
     largest = np.uint32(0)
-    # Words of 32 bits until the last: with wider ones in the loop only four go abreast.
-    images = np.empty(count, np.uint32)
+    # Words of 32 bits until the last, in the row itself: of wider ones only four go abreast.
+    images = row.view(np.uint32)
     for i in range(count):
         b = np.uint32((b0 + i) & mask)
         a = _add_left(a0, _mix32(b, k1), left)
@@ -82,7 +82,8 @@ def forward_row(
         image = np.uint32(((np.int64(a) << np.int64(up)) & _MASK32) | np.int64(b))
         images[i] = image
         largest = np.uint32(max(largest, image))
-    for i in range(count):
+    # From the end, so that an image is read before the wider word of another lands on it.
+    for i in range(count - 1, -1, -1):
         row[i] = plus + np.int64(images[i])
     if np.int64(largest) >= size:
         for i in range(count):
