@@ -66,7 +66,13 @@ class Model(ABC):
 
     @property
     @abstractmethod
-    def xen_max_p2m_pfn(self) -> int: ...
+    def num_frames(self) -> int:
+        """Frames of the host that the guest is on."""
+
+    @property
+    @abstractmethod
+    def xen_max_p2m_pfn(self) -> int:
+        """`xen_max_p2m_pfn`, a count of PFNs."""
 
     @property
     @abstractmethod
@@ -111,6 +117,10 @@ class Reference(Model):
 
     def owns(self, mfn: int) -> bool:
         return mfn in self.machine.host.owned
+
+    @property
+    def num_frames(self) -> int:
+        return self.machine.host.frames
 
     @property
     def xen_max_p2m_pfn(self) -> int:
@@ -160,6 +170,10 @@ class Compiled(Model):
 
     def owns(self, mfn: int) -> bool:
         return mfn < len(self.life.host.owned) and bool(self.life.host.owned[mfn])
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.life.host.owned)
 
     @property
     def xen_max_p2m_pfn(self) -> int:

@@ -397,14 +397,17 @@ class Machine:
         max_pfn, leaves = self.save()
         self.check_leaves(leaves)
         self.host = Host(self.hosts[host], self.invalid)
+        # Read all before writing any: a page may be found for more than one leaf.
         old = [list(self.page(leaf)) for leaf in leaves]
-        for pfn in range(max_pfn + 1):
-            x, i = divmod(pfn, self.n)
-            mfn = self.invalid
-            if old[x][i] != self.invalid:
-                mfn = self.host.domain.get(pfn, self.invalid)
-            self.page(leaves[x])[i] = mfn
-            self.host.give(pfn, mfn)
+        for x, leaf in enumerate(leaves):
+            count = min(self.n, max_pfn + 1 - x * self.n)
+            mfns = [self.invalid] * count
+            if old[x] != [self.invalid] * self.n:
+                for i in range(count):
+                    if old[x][i] != self.invalid:
+                        mfns[i] = self.host.domain.get(x * self.n + i, self.invalid)
+                        self.host.give(x * self.n + i, mfns[i])
+            self.page(leaf)[:count] = mfns
         self.build()
         self.set_shared_info()
 
