@@ -194,7 +194,10 @@ class _Driver:
         self._retry_failed = retry_failed
         self._fail_fast = fail_fast
         self._in_flight: dict[Future[list[CellResult]], Batch] = {}
-        self._cells_in_flight: set[str] = set()
+        # The position in the spec of each cell that is on its way, in the order of the spec, and
+        # the position of the first cell that was not looked at yet.
+        self._open: dict[str, int] = {}
+        self._position = 0
         self._again: list[Batch] = []
         self._finished: list[CellResult] = []
         self._num_settled = 0
@@ -250,7 +253,11 @@ class _Driver:
         """Yield the cells that are not settled yet, in batches of about the engine's length."""
         cells: list[tuple[str, Values]] = []
         memory = cost = 0
-        expanded = self._spec.expand()
+        # What needs trying again may lie anywhere.
+        self._position = 0 if self._retry_failed else self._journal.settled_prefix()
+        self._num_settled = self._position
+        self._report.skip(self._position)
+        expanded = itertools.islice(self._spec.expand(), self._position, None)
         while chunk := list(itertools.islice(expanded, _LOOKUP_CELLS)):
             if self._stop:
                 return
@@ -260,7 +267,6 @@ class _Driver:
                     self._refuse(cell, values, needed)
                     continue
                 cells.append((cell, values))
-                self._cells_in_flight.add(cell)
                 memory = max(memory, needed)
                 cost += cost_ns(values)
                 if (
@@ -277,9 +283,12 @@ class _Driver:
         known = self._journal.known(ids, failed_too=not self._retry_failed)
         skipped = 0
         for cell, values in zip(ids, chunk, strict=True):
-            if cell in known or cell in self._cells_in_flight:
+            if cell in known or cell in self._open:
                 skipped += 1
+                self._position += 1
             else:
+                self._open[cell] = self._position
+                self._position += 1
                 yield cell, values
         if skipped:
             self._num_settled += skipped
@@ -287,7 +296,6 @@ class _Driver:
 
     def _refuse(self, cell: str, values: Values, needed: int) -> None:
         """Record as failed a cell that no admission can ever let in."""
-        self._cells_in_flight.add(cell)
         message = (
             f"needs about {needed / 2**20:.0f} MiB, over the memory budget of "
             f"{self._engine.max_cell_bytes / 2**20:.0f} MiB for one cell: raise --memory-budget"
@@ -307,13 +315,13 @@ class _Driver:
             results = future.result()
         except CancelledError:
             if not self._stop:
-                raise ResourceError(self._lost("the engine dropped a batch")) from None
+                raise self._lost("the engine dropped a batch") from None
             return
-        except ResourceError:
-            raise
+        except ResourceError as error:
+            raise self._lost(str(error)) from None
         except Exception as error:
             if type(error).__name__ != "KilledWorker":
-                raise ResourceError(self._lost(f"{type(error).__name__}: {error}")) from None
+                raise self._lost(f"{type(error).__name__}: {error}") from None
             self._after_killed_workers(batch, str(error))
             return
         self._finished += results
@@ -325,8 +333,10 @@ class _Driver:
         if any(result.error for result in results):
             self._note_failure()
 
-    def _lost(self, what: str) -> str:
-        return (
+    def _lost(self, what: str) -> ResourceError:
+        """Write down what there is and return the error to give up with."""
+        self._commit()
+        return ResourceError(
             f"{what.splitlines()[0]}; the finished cells in {self._journal.directory} are safe: "
             "give the same command again to continue"
         )
@@ -361,10 +371,12 @@ class _Driver:
         if not self._finished:
             return
         results = self._finished
-        self._journal.commit(results, self._num_settled + len(results))
+        for result in results:
+            del self._open[result.cell]
+        prefix = next(iter(self._open.values()), self._position)
+        self._journal.commit(results, self._num_settled + len(results), prefix)
         self._finished = []
         self._num_settled += len(results)
-        self._cells_in_flight.difference_update(result.cell for result in results)
         failed = sum(bool(result.error) for result in results)
         self._report.add(len(results), failed)
 

@@ -47,7 +47,8 @@ _TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE specs (
     digest TEXT PRIMARY KEY, spec TEXT NOT NULL, source TEXT NOT NULL, added_at TEXT NOT NULL,
-    num_cells INTEGER NOT NULL, num_done INTEGER NOT NULL, complete INTEGER NOT NULL
+    num_cells INTEGER NOT NULL, num_done INTEGER NOT NULL, settled_prefix INTEGER NOT NULL,
+    complete INTEGER NOT NULL
 );
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY, spec TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,
@@ -270,13 +271,14 @@ class Journal:
                         f"now {digest[:12]}): use another --out, or --extend to add the new cells"
                     )
                 self._connection.execute(
-                    _insert("specs", 7),
+                    _insert("specs", 8),
                     (
                         digest,
                         json.dumps(spec.to_dict()),
                         spec.source,
                         provenance.now(),
                         spec.num_cells,
+                        0,
                         0,
                         0,
                     ),
@@ -316,6 +318,12 @@ class Journal:
         with explained(self.path):
             return {cell for (cell,) in self._connection.execute(query, parameters)}
 
+    def settled_prefix(self) -> int:
+        """Return how many of the spec's first cells are all settled, so need not be looked up."""
+        query = "SELECT settled_prefix FROM specs WHERE digest = ?"
+        with explained(self.path):
+            return int(self._connection.execute(query, (self._spec_digest,)).fetchone()[0])
+
     def counts(self) -> tuple[int, int]:
         """Return how many cells are finished and how many failed."""
         with explained(self.path):
@@ -323,10 +331,11 @@ class Journal:
             failed = self._connection.execute("SELECT COUNT(*) FROM failures").fetchone()[0]
         return done, failed
 
-    def commit(self, results: Sequence[CellResult], num_done: int) -> None:
+    def commit(self, results: Sequence[CellResult], num_done: int, settled_prefix: int = 0) -> None:
         """Write `results` in one transaction; on return they are on the disk.
 
-        `num_done` is how many of the spec's cells are settled by now.
+        `num_done` is how many of the spec's cells are settled by now, `settled_prefix` how many of
+        its first ones are so without a gap.
         """
         with explained(self.path), self._transaction():
             first = self._connection.execute("SELECT IFNULL(MAX(number), 0) FROM cells")
@@ -356,8 +365,9 @@ class Journal:
                     "DELETE FROM failures WHERE cell = ?", [(cell[1],) for cell in cells]
                 )
             self._connection.execute(
-                "UPDATE specs SET num_done = MAX(num_done, ?) WHERE digest = ?",
-                (num_done, self._spec_digest),
+                "UPDATE specs SET num_done = MAX(num_done, ?), "
+                "settled_prefix = MAX(settled_prefix, ?) WHERE digest = ?",
+                (num_done, settled_prefix, self._spec_digest),
             )
 
     @contextlib.contextmanager

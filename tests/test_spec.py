@@ -279,3 +279,19 @@ def test_presets_read_and_ask_a_question(name: str) -> None:
 def test_a_name_that_is_nearly_a_preset_is_corrected() -> None:
     with pytest.raises(InputError, match="did you mean the preset 'headline'"):
         presets.find_spec("headlin")
+
+
+def test_the_documented_spec_reads(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "sweeps.md").read_text()
+    (tmp_path / "doc.toml").write_text(text.split("```toml\n")[1].split("```")[0])
+    spec = SweepSpec.from_toml(tmp_path / "doc.toml")
+    assert (len(spec.grid), len(spec.cells), len(spec.sample)) == (2, 1, 1)
+
+
+def test_the_documented_fields_are_those_of_a_scenario() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "sweeps.md").read_text()
+    table = text.split("## The fields of a scenario")[1].split("\n\n")[1]
+    named = [
+        part for line in table.splitlines()[2:] for part in line.split("|")[1].split("`")[1::2]
+    ]
+    assert named == list(FIELDS)

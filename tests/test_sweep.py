@@ -19,6 +19,7 @@ from sweep_support import MEASURED, SOURCE, command, one_line, p2mbatch, row
 from p2mbatch import cell, driver, engines
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import MIB
+from p2mbatch.journal import Journal
 from p2mbatch.progress import ProgressReport, format_duration
 from p2mbatch.results import SweepResult
 from p2mbatch.scenario import Scenario
@@ -175,6 +176,40 @@ def test_fail_fast_stops_at_the_first_failure(
     assert result.progress.state == "interrupted"
 
 
+def test_a_continued_sweep_does_not_look_at_its_settled_beginning_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        # Later cells overtake earlier ones, so what is settled has gaps when the sweep stops.
+        time.sleep(0.02 if scenario.seed % 40 == 0 else 0.0005)
+        if scenario.seed == 1500:
+            raise RuntimeError("stop here")
+        return [row(0)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    spec = SweepSpec.from_options(memory="256MiB", seeds="3000")
+    result = run(spec, tmp_path / "s", jobs=6, fail_fast=True)
+    settled = set(result.frame["seed"]) | set(result.failures["seed"])
+    ((prefix,),) = result.query("SELECT settled_prefix FROM specs")
+    assert prefix > 100
+    assert set(range(prefix)) <= settled
+    assert prefix not in settled
+
+    looked_up: list[str] = []
+    real = Journal.known
+
+    def known(journal: Journal, cells: Any, *, failed_too: bool) -> set[str]:
+        looked_up.extend(cells)
+        return real(journal, cells, failed_too=failed_too)
+
+    monkeypatch.setattr(Journal, "known", known)
+    result = run(spec, tmp_path / "s", jobs=6)
+    assert len(looked_up) == 3000 - prefix
+    assert result.progress.num_finished == 2999
+    assert result.query("SELECT settled_prefix FROM specs") == [(3000,)]
+
+
 def test_a_cell_over_the_memory_budget_is_refused_with_both_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,13 +356,16 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_continue(
     pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
 
 
-def test_a_second_sweep_into_the_store_is_refused(kill_spec: Path, tmp_path: Path) -> None:
+def test_a_second_sweep_into_the_store_is_refused(tmp_path: Path) -> None:
+    spec = tmp_path / "long.toml"
+    spec.write_text('[grid]\nmemory = "1GiB"\nseeds = 1000000\n')
     out = tmp_path / "s"
-    process = sweep_process(kill_spec, out)
+    process = sweep_process(spec, out)
     try:
         wait_for(out, 1, process)
-        second = p2mbatch("sweep", str(kill_spec), "--out", str(out), "--no-report")
+        second = p2mbatch("sweep", str(spec), "--out", str(out), "--no-report")
         one_line(second, 2, f"process {process.pid} is sweeping into this store")
+        assert process.poll() is None
     finally:
         process.kill()
         process.communicate()
