@@ -156,6 +156,7 @@ def test_anonymise_follows_a_guest_through_migrations():
 # --- guests of recorded traces, in every format ------------------------------------------------
 
 SHOWN = [
+    "crafted-beyond-ram-64-1",
     "dense-32-0",
     "alloc-fail-64-0",
     "stale-scattered-64-0",

@@ -47,7 +47,12 @@ def read_with_progress(file: str) -> DumpGuest:
     type=click.Path(dir_okay=False),
     help="Also write a page of pictures to OUT.",
 )
-def audit(file: str, as_json: bool, html: str | None) -> int:
+@click.option(
+    "--host-memory",
+    metavar="SIZE",
+    help="How large the host was (64GiB): frames beyond are then refused on sight, as Xen does.",
+)
+def audit(file: str, as_json: bool, html: str | None, host_memory: str | None) -> int:
     """Say what the guest in FILE looks like and whether it can be saved; exit 1 where it can't.
 
     FILE is an xl save file, a migration stream (v2 or v3), an xl dump-core file or a text listing
@@ -56,8 +61,10 @@ def audit(file: str, as_json: bool, html: str | None) -> int:
     """
     from p2mbatch.dumps.audit import audit as audit_guest
     from p2mbatch.dumps.audit import audit_text
+    from p2mbatch.geometry import PAGE_BYTES, parse_size
 
-    result = audit_guest(read_with_progress(file))
+    frames = None if host_memory is None else parse_size(host_memory, "--host-memory") // PAGE_BYTES
+    result = audit_guest(read_with_progress(file), frames)
     if html is not None:
         from p2mbatch.dump_page import write_page
 

@@ -145,9 +145,12 @@ class Audit:
         }
 
 
-def audit(guest: DumpGuest) -> Audit:
-    """Return the audit of `guest`. Reads its p2m a few times and some thousand pages."""
-    walk = save_check(guest)
+def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
+    """Return the audit of `guest`. Reads its p2m a few times and some thousand pages.
+
+    `max_mfn` is the number of frames of the host that the file comes from, where it is known.
+    """
+    walk = save_check(guest, max_mfn)
     shape = measure(guest.p2m, guest.geometry)
     structures = find_structures(guest, walk)
     return Audit(

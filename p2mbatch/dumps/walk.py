@@ -2,9 +2,9 @@
 
 The same checks in the same order as the compiled save walk (model section 7; libxc's
 `map_p2m_tree`), but over what a file holds: there are no ownership tables in a dump, so a frame is
-the guest's own if the p2m names it, and the host's size is unknown, so `formats.MAX_MFN` stands for
-`max_mfn`. The compiled walk needs the guest's pages as one slot table; this one reads the few pages
-it needs, so that a 512 GiB save file costs megabytes.
+the guest's own if the p2m names it; and unless somebody says how large the host was,
+`formats.MAX_MFN` stands for `max_mfn`. The compiled walk needs the guest's pages as one slot table
+and the host's m2p; this one reads the few pages it needs and searches the p2m in pieces.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Walk:
     """`ok`, the detail of model section 7, `misdirected`, or None where it can't be told."""
     reason: str = ""
     """Why it can't be told; or the toolstack's own words for the failure."""
+    max_mfn: int = 0
+    """Frame numbers above this are refused on sight."""
     max_pfn: int = -1
     """The last PFN that would be saved, after the toolstack's trim."""
     fll_pfn: int = -1
@@ -47,12 +49,14 @@ class _Stop(Exception):
     """Ends the walk; carries nothing: the walk object says why."""
 
 
-def save_check(guest: DumpGuest) -> Walk:
+def save_check(guest: DumpGuest, max_mfn: int | None = None) -> Walk:
     """Walk `guest`'s frame list list as the toolstack does on save and return what came of it.
 
-    Source: model section 7, the save checks in order.
+    `max_mfn` is the host's number of frames where it is known. Source: model section 7, the save
+    checks in order.
     """
-    walk = Walk()
+    most = formats.MAX_MFN[guest.word_bytes]
+    walk = Walk(max_mfn=most if max_mfn is None else min(max_mfn, most))
     try:
         _walk(guest, walk)
         walk.result = "ok"
@@ -75,9 +79,9 @@ def _unsigned(value: int, word_bytes: int) -> int:
     return int(value) & ((1 << 8 * word_bytes) - 1)
 
 
-def _bad_words(words: Int64Array, word_bytes: int) -> Int64Array:
+def _bad_words(words: Int64Array, max_mfn: int) -> Int64Array:
     """Return the indices of words that the toolstack refuses on sight."""
-    return np.flatnonzero((words <= 0) | (words > formats.MAX_MFN[word_bytes]))
+    return np.flatnonzero((words <= 0) | (words > max_mfn))
 
 
 def _needed(page: Page, count: int) -> Int64Array:
@@ -130,14 +134,14 @@ def _walk_top(guest: DumpGuest, walk: Walk, num_mids: int) -> None:
     width = guest.word_bytes
     assert guest.shared_info is not None
     mfn = guest.shared_info.frame_list_list_mfn
-    if not 0 < mfn <= formats.MAX_MFN[width]:
+    if not 0 < mfn <= walk.max_mfn:
         raise _fail(walk, f"bad-fll-mfn {mfn}", f"Bad mfn {mfn:#x} for p2m frame list list")
     walk.fll_pfn = int(guest.p2m.find(np.array([mfn]))[0])
     if walk.fll_pfn < 0:
         raise _fail(walk, f"map-fll-failed {mfn}", f"Failed to map p2m frame list list at {mfn:#x}")
     page = _read(guest, walk, walk.fll_pfn, "the frame list list")
     walk.fll = _needed(page, num_mids)
-    bad = _bad_words(walk.fll, width)
+    bad = _bad_words(walk.fll, walk.max_mfn)
     if bad.size:
         x = int(bad[0])
         raise _fail(
@@ -162,7 +166,7 @@ def _walk_mids(guest: DumpGuest, walk: Walk) -> None:
         page = _read(guest, walk, pfn, f"frame list {mid}")
         parts.append(_needed(page, min(num_leaves - (mid << shift), 1 << shift)))
     walk.fl = np.concatenate(parts)
-    bad = _bad_words(walk.fl, width)
+    bad = _bad_words(walk.fl, walk.max_mfn)
     if bad.size:
         x = int(bad[0])
         raise _fail(
