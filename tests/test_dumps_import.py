@@ -182,7 +182,7 @@ def test_the_audits_check_is_the_next_migrations_outcome(name):
             read_once(stream(image, version=2, wrapper="libxl", live=True)),
         ):
             assert guest.p2m.sha256() == expected[k]["p2m_sha256"]
-            assert save_check(guest).result == wanted
+            assert save_check(guest, image.frames).result == wanted
             assert guest.shared_info.frame_list_list_mfn == expected[k]["frame_list_list_mfn"]
         num_compared += 1
     assert num_compared
