@@ -1,8 +1,9 @@
 """Real guests' files: read them, audit them, turn them into traces, and write them.
 
-`read_dump(path)` recognises a file by its content and returns a `DumpGuest`; `audit(guest)` says
-what is in it; `import_trace(guest)` makes a trace of it; `writers` go the other way. Names load
-when first used, so importing the package costs nothing.
+`read_dump(path)` recognises a file by its content and returns a `DumpGuest`; `audit.audit(guest)`
+says what is in it; `import_trace(guest, name)` makes a trace of it; `image_at(trace, event)` with
+`write_stream` and `write_core` goes the other way. Names load when first used, so importing the
+package costs nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _EXPORTS = {
     "Audit": "audit",
     "DumpGuest": "model",
     "anonymise": "importer",
-    "audit": "audit",
+    "image_at": "image",
     "import_trace": "importer",
     "read_dump": "read",
     "save_check": "walk",
