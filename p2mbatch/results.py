@@ -89,11 +89,17 @@ class SweepResult:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         with explained(self.journal_path):
-            uri = self.journal_path.resolve().as_uri() + "?mode=ro"
-            if not os.access(self.path, os.W_OK) and not self._has_log():
+            uri = self.journal_path.resolve().as_uri()
+            if os.access(self.path, os.W_OK) and os.access(self.journal_path, os.W_OK):
+                # A connection that could write clears the write-ahead log away when it is the last.
+                uri += "?mode=rw"
+            elif self._has_log():
+                uri += "?mode=ro"
+            else:
                 # The log's index can't be made here; the file is whole without it.
-                uri += "&immutable=1"
+                uri += "?mode=ro&immutable=1"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+                connection.execute("PRAGMA query_only = ON")
                 yield connection
 
     def _has_log(self) -> bool:

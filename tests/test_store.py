@@ -104,6 +104,16 @@ def test_a_store_is_readable_while_it_is_written(store: Path) -> None:
         assert len(opened.frame) == 22
 
 
+def test_reading_leaves_nothing_behind_and_changes_nothing(store: Path) -> None:
+    before = (store / JOURNAL_NAME).read_bytes()
+    opened = SweepResult.open(store)
+    assert len(opened.frame) == 20
+    with pytest.raises(P2MBatchError):
+        opened.query("DELETE FROM cells")
+    assert sorted(path.name for path in store.iterdir()) == [JOURNAL_NAME, LOCK_NAME]
+    assert (store / JOURNAL_NAME).read_bytes() == before
+
+
 def test_a_transaction_is_whole_cells_or_nothing(store: Path) -> None:
     with Journal.open(store) as journal:
         journal.admit(SPEC, resident="auto", extend=False)

@@ -621,3 +621,21 @@ def test_a_scheduler_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> No
         cwd=tmp_path,
     )
     one_line(done, 2, "no Dask scheduler answers there")
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_and_gives_its_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, str(SOURCE / "benchmarks" / "bench_sweep.py"), "--quick"),
+            *("--json", str(tmp_path / "b.json"), "large-cell", "small-cells", "peak-memory"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "b.json").read_text())
+    assert len(record["figures"]) >= 6
+    assert record["provenance"]["cpu"]

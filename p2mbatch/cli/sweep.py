@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +141,6 @@ def _first(result: Any) -> str:
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:
-    if importlib.util.find_spec("p2mbatch.report") is None:
-        return
     from p2mbatch.report import write_html
 
     path = out / "report.html"
