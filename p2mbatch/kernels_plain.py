@@ -9,6 +9,7 @@ thread's kernels and the parallel ones call the same loops.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from p2mbatch._jit import as_int, inline_kernel, inner_kernel, prefetch
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID
@@ -71,6 +72,34 @@ def _masked(entry: int) -> int:
     return entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
 
 
+# Loops over views from 0 on: where an index might be below 0, and so count from the end, the
+# compiler does not take eight at a time.
+
+
+@inner_kernel
+def counts_up(numbers: npt.NDArray[np.integer]) -> bool:
+    """Return whether each of `numbers` (at least one) is one more than the one before."""
+    first = numbers[0]
+    differ = first ^ first
+    for j in range(len(numbers)):
+        differ |= numbers[j] ^ (first + type(first)(j))
+    return differ == 0
+
+
+@inner_kernel
+def copy_words(source: Int64Array, out: Int64Array) -> None:
+    """Copy `source` to the beginning of `out`."""
+    for j in range(len(source)):
+        out[j] = source[j]
+
+
+@inner_kernel
+def copy_masked(entries: Int64Array, out: Int64Array) -> None:
+    """Write what `pfn_to_mfn` makes of each p2m entry to the beginning of `out`."""
+    for j in range(len(entries)):
+        out[j] = _masked(entries[j])
+
+
 # --- lookup ------------------------------------------------------------------------------------
 
 
@@ -95,22 +124,18 @@ def lookup_plain(
     max_p2m, last = np.uint64(max_p2m_pfn), np.uint64(end - 1)
     k = begin
     while k < end:
-        stop = min(k + LOOKUP_BLOCK, end)
         first = pfns[k]
         x = first >> shift
-        differ = 1
-        # The ends tell almost every block of scattered PFNs apart, before all of it is compared.
-        if pfns[stop - 1] - first == stop - 1 - k and np.uint64(first) < limit:
-            differ = x ^ (pfns[stop - 1] >> shift)
-            for j in range(k, stop):
-                differ |= (pfns[j] - j) ^ (first - k)
-        if differ == 0 and leaf_slot[x] >= 0:
-            row = words[leaf_slot[x]]
-            at = (first & (n - 1)) - k
-            for j in range(k, stop):
-                out[j] = row[at + j]
+        # As far as PFNs that count up from here can stay in this leaf. Its end tells almost every
+        # block of scattered ones apart, before all of it is compared.
+        stop = min(k + n - (first & (n - 1)), end)
+        maybe = pfns[stop - 1] - first == stop - 1 - k and np.uint64(first) < limit
+        if maybe and counts_up(pfns[k:stop]) and leaf_slot[x] >= 0:
+            i = first & (n - 1)
+            copy_words(words[leaf_slot[x], i : i + stop - k], out[k:stop])
             k = stop
             continue
+        stop = min(k + LOOKUP_BLOCK, end)
         every = True
         # Unsigned, one comparison covers both ends and an index needs no look at its sign.
         for j in range(np.uint64(k), np.uint64(stop)):
@@ -154,11 +179,7 @@ def copy_run(
     """
     n = 1 << shift
     first = as_int(leaf_page[x])
-    differ = np.int32(0)
-    base = np.int32(first - x)
-    for k in range(x, stop):
-        differ |= (leaf_page[k] - np.int32(k)) ^ base
-    if differ != 0:
+    if not counts_up(leaf_page[x:stop]):
         return x
     k = x
     while k < stop:
@@ -169,8 +190,7 @@ def copy_run(
         i = pfn & (n - 1)
         count = min(n - i, stop - k)
         j = k & (n - 1)
-        for at in range(count):
-            row[j + at] = _masked(entries[i + at])
+        copy_masked(entries[i : i + count], row[j : j + count])
         k += count
     return stop
 
@@ -341,11 +361,7 @@ def walk_list(
     frames = h.par[H_FRAMES]
     table = h.par[H_KIND] != FUNCTION_HOST
     shift = _shift(n)
-    first = as_int(leaf_page[x])
-    differ = np.int32(0)
-    base = np.int32(first - x)
-    for k in range(x, stop):
-        differ |= (leaf_page[k] - np.int32(k)) ^ base
+    one_run = counts_up(leaf_page[x:stop])
     k = x
     while k < stop:
         pfn = as_int(leaf_page[k])
@@ -354,19 +370,17 @@ def walk_list(
             return False
         source = as_int(leaf_slot[y])
         i = pfn & (n - 1)
-        count = min(n - i, stop - k) if differ == 0 else 1
+        count = min(n - i, stop - k) if one_run else 1
         if pfn + count - 1 > max_pfn:
             return False
         j = k & (n - 1)
-        bad = 0
-        for at in range(count):
-            mfn = words[source, i + at]
-            bad |= (mfn ^ words[slot, j + at]) | np.int64(mfn <= 0) | np.int64(mfn >= frames)
-        if bad != 0:
+        mfns = words[source, i : i + count]
+        if not _same_frames(mfns, words[slot, j : j + count], frames):
             return False
+        bad = 0
         if table:
             for at in range(count):
-                mfn = words[source, i + at]
+                mfn = mfns[at]
                 bad |= (h.m2p[mfn] ^ (pfn + at)) | np.int64(h.owned[mfn] == 0)
         elif slots[source, P_CLEAN] == 0:
             return False
@@ -377,6 +391,16 @@ def walk_list(
             return False
         k += count
     return True
+
+
+@inner_kernel
+def _same_frames(mfns: Int64Array, others: Int64Array, frames: int) -> bool:
+    """Return whether two arrays are equal and hold frames of the machine, 0 not among them."""
+    bad = np.int64(0)
+    for j in range(len(mfns)):
+        # Below 0 where a number is 0 or less, or not below `frames`.
+        bad |= (mfns[j] ^ others[j]) | ((mfns[j] - 1) >> 63) | ((frames - 1 - mfns[j]) >> 63)
+    return bool(bad == 0)
 
 
 @inline_kernel
@@ -419,14 +443,18 @@ def set_plain(
     i = pfn & (words.shape[1] - 1)
     step = np.int64(mfn >= 0)
     if h.par[H_KIND] == FUNCTION_HOST:
+        entries = words[slot, i : i + count]
         for at in range(count):
-            words[slot, i + at] = mfn + at * step
-        for at in range(i, i + count):
-            bit = np.uint64(1) << np.uint64(at & 63)
-            if step != 0:
-                own[slot, at >> 6] |= bit
-            else:
-                own[slot, at >> 6] &= ~bit
+            entries[at] = mfn + at * step
+        bits = own[slot]
+        at = i
+        while at < i + count:
+            # As many bits as one word has of this run.
+            some = min(64 - (at & 63), i + count - at)
+            mask = (ALL_OWN >> np.uint64(64 - some)) << np.uint64(at & 63)
+            word = bits[at >> 6]
+            bits[at >> 6] = word | mask if step != 0 else word & ~mask
+            at += some
         return
     frames = h.par[H_FRAMES]
     for at in range(count):

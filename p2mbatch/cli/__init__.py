@@ -27,6 +27,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
+    "bench": (
+        "bench",
+        "bench",
+        "Measure the kernels beside this machine's limits and their peers.",
+    ),
     "audit": ("audit", "audit", "Say what a real guest's file holds and whether it can be saved."),
     "import": ("import_", "import_", "Turn a real guest's file into a trace."),
     "anonymise": ("anonymise", "anonymise", "Renumber a guest's frames for a bug report."),

@@ -1,0 +1,273 @@
+"""What the performance report runs: a booted guest of a size, each kernel beside its peers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from p2mbatch import bench_peer as peers
+from p2mbatch import kernels_build as kb
+from p2mbatch import kernels_bulk as bulk
+from p2mbatch import kernels_save as ks
+from p2mbatch import tables as tb
+from p2mbatch.bench_measure import Call, Ceilings, SelfTimed
+from p2mbatch.geometry import GIB, INVALID, PAGE_BYTES
+from p2mbatch.hosts import function_host
+from p2mbatch.life import Life
+from p2mbatch.placement import Placement, place
+from p2mbatch.tables import Int64Array
+
+NUM_LOOKUPS = 1 << 20
+"""Lookups in one call."""
+NAIVE_BYTES = GIB
+"""The largest guest that plain Python is asked to do."""
+NUM_NAIVE = 1 << 16
+"""Lookups that plain Python does, its time scaled to all."""
+RUN_PAGES = 300
+"""Pages in each run that `populate` sets."""
+NUM_RUNS = 512
+SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kernel on one guest, and who else does the same."""
+
+    kernel: str
+    """What is measured; `_order9` and `_order0` say how the host hands its frames out."""
+    items: int
+    """PFNs, leaves or pages that one call does."""
+    unit: str
+    """What an item is."""
+    floor_ns: Callable[[Ceilings, int], float]
+    """The least time for one call that the bytes it must move allow, on so many threads."""
+    floor_text: str
+    calls: dict[str, Call]
+    """Who (p2mbatch, parallel, numpy, naive, c) to one call."""
+
+
+class BenchGuest:
+    """A booted guest with every leaf resident, its hosts, and the peers' views of it."""
+
+    def __init__(self, memory_bytes: int, peer: peers.Peer | None) -> None:
+        self.memory_bytes = memory_bytes
+        self.peer = peer
+        self.placement: Placement = place(
+            memory_bytes=memory_bytes, sparsity=0.0, layout="tail", policy="tracked",
+            word_bytes=8, seed=SEED,
+        )  # fmt: skip
+        self.life = Life(*_tables(self.placement, self.host(0, 9)))
+        result = self.life.boot()
+        if result.outcome != "ok":
+            raise RuntimeError(f"the guest to measure did not boot: {result}")
+        self.num_pages = self.placement.span
+        self.num_leaves = self.placement.num_boot_leaves
+        self.work = np.empty(self.placement.geo.entries, np.int64)
+        self.random = np.random.default_rng(SEED)
+
+    @property
+    def t(self) -> tb.P2MTables:
+        """Return the guest's tables."""
+        return self.life.tables
+
+    def host(self, index: int, order: int) -> tb.HostTables:
+        """Return the `index`-th host, four times the guest's size, wholly owned by neighbours."""
+        return function_host(
+            self.placement.population,
+            frames=4 * self.memory_bytes // PAGE_BYTES, order=order, neighbours=1.0,
+            neighbour_pages=self.memory_bytes // PAGE_BYTES, key=(SEED, "host", index),
+            first=index == 0,
+        )  # fmt: skip
+
+    def list_slots(self) -> Int64Array:
+        """Return the slots of the mid_mfn pages in order: int64[mids]."""
+        t = self.t
+        slot_of = {page: slot for slot, page in enumerate(t.slots[:, tb.P_PAGE].tolist())}
+        return np.array(
+            [slot_of[page] for page in t.true_mid_mfn[: self.placement.num_tops].tolist()], np.int64
+        )
+
+    def c(self, kernel: str) -> dict[str, Call]:
+        """Return the C program's call for `kernel`, where there is one."""
+        if self.peer is None:
+            return {}
+        peer = self.peer
+        return {"c": SelfTimed(lambda repeats: peer.sample(kernel, repeats))}
+
+
+def _tables(placement: Placement, host: tb.HostTables) -> tuple[tb.P2MTables, tb.HostTables]:
+    life = placement.new_life(host, resident=True)
+    return life.tables, life.host
+
+
+def cases(guest: BenchGuest, *, heavy: bool) -> list[Case]:
+    """Return every case for one guest; `heavy` ones only where asked: slow peers on big guests.
+
+    The last ones change the guest: they must be run in order, and the guest then be let go.
+    """
+    return [
+        *_lookup_cases(guest),
+        _m2p_case(guest),
+        _rebuild_case(guest),
+        _walk_case(guest),
+        _populate_case(guest),
+        _restore_case(guest, 9, heavy=heavy),
+        _restore_case(guest, 0, heavy=heavy),
+    ]
+
+
+def _lookup_cases(guest: BenchGuest) -> list[Case]:
+    t, h = guest.t, guest.life.host
+    count = min(NUM_LOOKUPS, guest.num_pages)
+    random = guest.random.integers(0, guest.num_pages, count)
+    start = (guest.num_pages - count) // 2
+    orders = {
+        "random": random,
+        "sorted": np.sort(random),
+        "sequential": np.arange(start, start + count),
+    }
+    table_bytes = t.words.nbytes
+    found = []
+    for name, pfns in orders.items():
+        out = np.empty(count, np.int64)
+        calls: dict[str, Call] = {
+            "p2mbatch": partial(bulk.lookup, t, h, pfns, out),
+            "parallel": partial(bulk.lookup_parallel, t, h, pfns, out),
+            "numpy": partial(peers.numpy_lookup, t, pfns),
+            **guest.c(f"lookup_{name}"),
+        }
+        if guest.memory_bytes <= NAIVE_BYTES and name == "random":
+            some = pfns[:NUM_NAIVE].tolist()
+            naive = partial(peers.NaiveTree(t).lookups, some)
+            calls["naive"] = _scaled(naive, len(some), count)
+        if name == "sequential":
+            floor, text = _copy_floor(24 * count), "24 bytes a PFN at copy's rate"
+        else:
+            floor = _gather_floor(count, table_bytes)
+            text = "one gather over as large a table"
+        found.append(Case(f"lookup_{name}", count, "PFN", floor, text, calls))
+    return found
+
+
+def _scaled(call: Call, did: int, wanted: int) -> Call:
+    """Return a call timed as if it had done `wanted` items where it does `did`."""
+
+    def sample(repeats: int) -> float:
+        begin = time.perf_counter_ns()
+        for _ in range(repeats):
+            call()
+        return (time.perf_counter_ns() - begin) / repeats * wanted / did
+
+    return SelfTimed(sample)
+
+
+def _copy_floor(num_bytes: int) -> Callable[[Ceilings, int], float]:
+    return lambda ceilings, threads: (
+        num_bytes / ceilings.get("copy", num_bytes, threads).bytes_per_s * 1e9
+    )
+
+
+def _fill_floor(num_bytes: int) -> Callable[[Ceilings, int], float]:
+    return lambda ceilings, threads: (
+        num_bytes / ceilings.get("fill", num_bytes, threads).bytes_per_s * 1e9
+    )
+
+
+def _read_floor(num_bytes: int) -> Callable[[Ceilings, int], float]:
+    return lambda ceilings, threads: (
+        num_bytes / ceilings.get("read", num_bytes, threads).bytes_per_s * 1e9
+    )
+
+
+def _gather_floor(count: int, table_bytes: int) -> Callable[[Ceilings, int], float]:
+    return lambda ceilings, threads: (
+        count * ceilings.get("gather", table_bytes, threads).ns_per_word
+    )
+
+
+def _m2p_case(guest: BenchGuest) -> Case:
+    t, h = guest.t, guest.life.host
+    count = min(NUM_LOOKUPS, guest.num_pages)
+    mfns = np.empty(count, np.int64)
+    bulk.lookup(t, h, guest.random.integers(0, guest.num_pages, count), mfns)
+    out = np.empty(count, np.int64)
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: bulk.lookup_m2p(t, h, mfns, out),
+        "parallel": lambda: bulk.lookup_m2p_parallel(t, h, mfns, out),
+        "numpy": lambda: peers.numpy_m2p(t, h, mfns),
+        **guest.c("lookup_m2p"),
+    }
+    floor = _gather_floor(count, t.own.nbytes)
+    return Case("lookup_m2p", count, "MFN", floor, "one gather over the owners' bits", calls)
+
+
+def _rebuild_case(guest: BenchGuest) -> Case:
+    t, h = guest.t, guest.life.host
+    slots = guest.list_slots()
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: kb.rebuild(t, h, 0),
+        "parallel": lambda: bulk.rebuild_parallel(t, h),
+        "numpy": lambda: peers.numpy_rebuild(t, slots),
+        **guest.c("rebuild"),
+    }
+    if guest.memory_bytes <= NAIVE_BYTES:
+        calls["naive"] = peers.NaiveTree(t).rebuild
+    floor = _copy_floor(20 * guest.num_leaves)
+    text = "20 bytes a leaf (its page's number, entry in, entry out) at copy's rate"
+    return Case("rebuild", guest.num_leaves, "leaf", floor, text, calls)
+
+
+def _walk_case(guest: BenchGuest) -> Case:
+    t, h, slots = guest.t, guest.life.host, guest.list_slots()
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: ks.save_walk(t, h, guest.work),
+        "parallel": lambda: bulk.save_walk_parallel(t, h, guest.work),
+        "numpy": lambda: peers.numpy_save_walk(t, h, slots),
+        **guest.c("save_walk"),
+    }
+    floor = _read_floor(20 * guest.num_leaves)
+    text = "20 bytes a leaf (its page's number, its entry, the list's) at read's rate"
+    return Case("save_walk", guest.num_leaves, "leaf", floor, text, calls)
+
+
+def _populate_case(guest: BenchGuest) -> Case:
+    """Balloon runs of pages out and in again, within leaves that exist."""
+    t, h = guest.t, guest.life.host
+    n = guest.placement.geo.entries
+    firsts = np.linspace(0, guest.num_leaves - 1, NUM_RUNS // 2).astype(np.int64) * n + 7
+    mfns = np.empty(len(firsts), np.int64)
+    bulk.lookup(t, h, firsts, mfns)
+    counts = np.full(len(firsts), RUN_PAGES)
+    out = np.stack([firsts, np.full(len(firsts), INVALID), counts], axis=1)
+    back = np.stack([firsts, mfns, counts], axis=1)
+    runs = np.ascontiguousarray(np.concatenate([out, back]))
+    items = NUM_RUNS * RUN_PAGES
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: kb.set_runs(t, h, runs, 0),
+        "numpy": lambda: peers.numpy_populate(t, runs),
+        **guest.c("populate"),
+    }
+    return Case(
+        "populate", items, "page", _fill_floor(8 * items), "8 bytes a page at fill's rate", calls
+    )
+
+
+def _restore_case(guest: BenchGuest, order: int, *, heavy: bool) -> Case:
+    t, host = guest.t, guest.host(1 + order, order)
+    slots = t.leaf_slot[: guest.num_leaves].astype(np.int64)
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: ks.restore(t, host, guest.work),
+        "parallel": lambda: bulk.restore_parallel(t, host, guest.work),
+    }
+    if heavy or guest.memory_bytes <= 16 * GIB:
+        calls["numpy"] = lambda: peers.numpy_restore(t, host, slots)
+        calls |= guest.c(f"restore_order{order}")
+    floor = _fill_floor(8 * guest.num_pages)
+    return Case(
+        f"restore_order{order}", guest.num_pages, "page", floor, "8 bytes a page at fill's rate",
+        calls,
+    )  # fmt: skip

@@ -1,0 +1,302 @@
+"""The performance report as text, as HTML, and beside an older one; from `bench.run`'s values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from p2mbatch import plots_bench
+from p2mbatch._version import __version__
+from p2mbatch.bench_against import Change
+from p2mbatch.geometry import GIB, format_size
+from p2mbatch.page import asset, inline, template, write_text
+from p2mbatch.plots import save
+from p2mbatch.plots_style import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WHO = {
+    "p2mbatch": "p2mbatch",
+    "parallel": "p2mbatch, all cores",
+    "c": "C, pointer tree",
+    "numpy": "NumPy",
+    "naive": "plain Python",
+}
+
+
+class Table(NamedTuple):
+    """A table of texts; `numbers` says which columns are aligned to the right."""
+
+    name: str
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def to_text(self) -> str:
+        """Return the table for a terminal."""
+        rows = [self.columns, *self.rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self.title, *lines])
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown."""
+        lines = [
+            "| " + " | ".join(self.columns) + " |",
+            "|" + "|".join("---" if i < 2 else "---:" for i in range(len(self.columns))) + "|",
+        ]
+        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        return "\n".join(lines)
+
+
+def time_text(ns: float) -> str:
+    """Return a time with three digits and its unit."""
+    for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if ns >= factor:
+            return f"{ns / factor:.3g} {unit}"
+    return f"{ns:.3g} ns"
+
+
+def tables(report: dict[str, Any]) -> list[Table]:
+    """Return the report's tables: ceilings, kernels, compile and load times, growth."""
+    return [
+        ceiling_table(report), kernel_table(report), compile_table(report), growth_table(report)
+    ]  # fmt: skip
+
+
+def ceiling_table(report: dict[str, Any]) -> Table:
+    """Return what the machine can do, from the smallest and the largest footprint measured."""
+    rows = []
+    footprints = sorted({c["footprint_bytes"] for c in report["ceilings"] if c["name"] == "chase"})
+    for c in sorted(report["ceilings"], key=lambda c: (c["footprint_bytes"], c["threads"])):
+        if c["footprint_bytes"] not in footprints:
+            continue
+        rate = "–" if c["name"] in ("gather", "chase") else f"{c['bytes_per_s'] / 1e9:.1f} GB/s"
+        rows.append(
+            [
+                c["name"], format_size(c["footprint_bytes"]), str(c["threads"]), rate,
+                f"{c['ns_per_word']:.3g} ns", f"±{c['spread'] * 100:.0f} %",
+            ]
+        )  # fmt: skip
+    return Table(
+        "ceilings", "Ceilings",
+        "What this machine does at best. fill, copy, read: words in order, bytes read and written "
+        "together. gather: independent random reads of 8 bytes. chase: each read waits for the one "
+        "before, so its time is the latency.",
+        ["pattern", "over", "threads", "bandwidth", "per word", "spread"], rows,
+    )  # fmt: skip
+
+
+def kernel_table(report: dict[str, Any]) -> Table:
+    """Return each kernel at each size beside its floor and its peers."""
+    by_key = {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    rows = []
+    for (kernel, size, who), row in by_key.items():
+        if who not in ("p2mbatch", "parallel"):
+            continue
+
+        def beside(peer: str, row: dict[str, Any] = row) -> str:
+            other = by_key.get((row["kernel"], row["memory_bytes"], peer))
+            return f"{other['median_ns'] / row['median_ns']:.2f}×" if other else "–"
+
+        rows.append(
+            [
+                kernel, f"{size / GIB:g} GiB", str(row["threads"]), time_text(row["median_ns"]),
+                f"±{row['spread'] * 100:.0f} %", f"{row['ns_per_item']:.3g} ns/{row['unit']}",
+                f"{row['median_ns'] / row['floor_ns']:.2f}", beside("c"), beside("numpy"),
+                beside("naive"), time_text(row["warmup_ns"]),
+            ]
+        )  # fmt: skip
+    return Table(
+        "kernels", "Kernels",
+        "Medians over repeats taken in turn with the peers'; the spread is half the distance of "
+        "the quartiles. / floor: how many times the least time that the bytes to be moved take. "
+        "faster than: how many times as long the peer takes on one thread. The warm-up (first) "
+        "call is apart.",
+        [
+            "kernel", "guest", "threads", "time", "spread", "per item", "/ floor",
+            "faster than C", "than NumPy", "than Python", "warm-up",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def compile_table(report: dict[str, Any]) -> Table:
+    """Return how long the kernels take to compile, and to load once they are cached."""
+    times = report["compile"]
+    groups = [name[8:-2] for name in times if name.startswith("compile_")]
+    rows = [
+        [
+            group, "s", f"{times[f'compile_{group}_s']:.2f}",
+            f"{times.get(f'load_{group}_s', 0.0):.3f}",
+        ]
+        for group in groups
+        if times[f"compile_{group}_s"] > 0.02 or group == "import"
+    ]  # fmt: skip
+    if rows:
+        rows.append(
+            [
+                "all", "s",
+                f"{sum(v for k, v in times.items() if k.startswith('compile_')):.2f}",
+                f"{sum(v for k, v in times.items() if k.startswith('load_')):.3f}",
+            ]
+        )  # fmt: skip
+    return Table(
+        "compile", "Compile and load time",
+        "First calls in a new process: with an empty cache, and with the cache that left behind. "
+        "A kernel that another has brought along costs nothing more.",
+        ["kernels", "unit", "compiled", "loaded"], rows,
+    )  # fmt: skip
+
+
+def growth_table(report: dict[str, Any]) -> Table:
+    """Return the fitted exponents and where the curves bend."""
+    rows = [
+        [
+            curve["what"], f"over {curve['over']}", f"{curve['exponent']:.2f}",
+            f"{curve['local'][0]:.2f}" if curve["local"] else "–",
+            f"{curve['local'][-1]:.2f}" if curve["local"] else "–",
+        ]
+        for curve in report["growth"]
+    ]  # fmt: skip
+    return Table(
+        "growth", "How cost grows",
+        "The exponent is the slope on double logarithmic axes: 1 is proportional. " + bends(report),
+        ["what", "over what", "exponent", "at the small end", "at the large end"], rows,
+    )  # fmt: skip
+
+
+def bends(report: dict[str, Any]) -> str:
+    """Return in words where the growth curves bend, and what lies there."""
+    said = []
+    for curve in report["growth"]:
+        if curve["unit"] != "ns" or len(curve["local"]) < 2:
+            continue
+        steps = [
+            (abs(b - a), i + 1)
+            for i, (a, b) in enumerate(zip(curve["local"], curve["local"][1:], strict=False))
+        ]
+        most, at = max(steps)
+        if most < 0.3:
+            said.append(f"{curve['what']} over {curve['over']} does not bend.")
+            continue
+        x = curve["points"][at]["x"]
+        said.append(
+            f"{curve['what']} over {curve['over']} bends most at {x:,} "
+            f"(slope {curve['local'][at - 1]:.2f} before, {curve['local'][at]:.2f} after)"
+            f"{_why(curve, x, report)}."
+        )
+    return " ".join(said)
+
+
+def _why(curve: dict[str, Any], x: int, report: dict[str, Any]) -> str:
+    """Return what lies at a bend: fixed costs before it, or a cache that is full there."""
+    if curve["over"] in ("migrations", "cells"):
+        return "; each one costs the same, so what is not proportional there is the fixed cost"
+    num_leaves = x if curve["over"] == "leaves" else x // 512
+    footprint = 20 * num_leaves
+    near = [
+        level for level, size in report["caches_bytes"].items() if size / 2 <= footprint <= 2 * size
+    ]
+    if near:
+        return f": {format_size(footprint)} are gone through there, about what {near[0]} holds"
+    if footprint < min(report["caches_bytes"].values(), default=1 << 15):
+        return ": before it the call's fixed cost outweighs the leaves"
+    return f": {format_size(footprint)} of leaves' entries are gone through there"
+
+
+def to_text(report: dict[str, Any], changes: list[Change] | None = None) -> str:
+    """Return the whole report for a terminal."""
+    parts = [table.to_text() for table in tables(report)]
+    parts += [
+        f"left out: a guest of {format_size(item['memory_bytes'])} needs "
+        f"{item['needed'] / GIB:.1f} GiB of memory, {item['available'] / GIB:.1f} GiB were free"
+        for item in report["left_out"]
+    ]
+    if not report["c_peer"]:
+        parts.append("no C compiler was found: no comparison with the C program")
+    if changes is not None:
+        parts.append(changes_text(changes))
+    return "\n\n".join(parts) + "\n"
+
+
+def changes_text(changes: list[Change]) -> str:
+    """Return what moved beyond the noise, or that nothing did."""
+    moved = [change for change in changes if change.beyond_noise]
+    if not moved:
+        return f"against the older run: none of {len(changes)} rows moved beyond the noise"
+    lines = [f"against the older run: {len(moved)} of {len(changes)} rows moved beyond the noise"]
+    lines += [
+        f"  {c.kernel} {c.memory_bytes / GIB:g} GiB {WHO[c.who]}: {c.ratio:.2f}× the time "
+        f"(noise: up to {c.noise:.2f}×)"
+        for c in moved
+    ]
+    return "\n".join(lines)
+
+
+def figures(report: dict[str, Any]) -> list[tuple[str, Figure, str]]:
+    """Return the figures: name, figure, caption."""
+    found = []
+    for name, draw, size, caption in (
+        ("roofline", plots_bench.plot_roofline, (7.6, 5.0), "Each kernel's time over its floor."),
+        ("ceilings", plots_bench.plot_ceilings, (7.6, 3.8), "Bandwidth over footprint."),
+        ("threads", plots_bench.plot_threads, (5.6, 3.8), "The parallel kernels over threads."),
+    ):
+        figure, ax = new_figure(size)
+        draw(report, ax=ax)
+        found.append((name, figure, caption))
+    sizes = plots_bench.figure_sizes(report)
+    found.append(("sizes", sizes, "Time an item over the guest's size; bands are quartiles."))
+    grown = plots_bench.figure_growth(report)
+    found.append(("growth", grown, "How time and memory grow, with fitted exponents."))
+    return found
+
+
+def write_figures(report: dict[str, Any], folder: Path) -> None:
+    """Write the figures into `folder` as SVG. Raises `InputError` where that can't be done."""
+    for name, figure, _ in figures(report):
+        save(figure, folder / f"{name}.svg")
+
+
+def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None = None) -> None:
+    """Write the report as one self-contained page. Raises `InputError` where that can't be done."""
+    page = template("bench.html.j2").render(
+        version=__version__,
+        css=asset("report.css"),
+        report=report,
+        headline=headline(report),
+        facts=_facts(report),
+        tables=tables(report),
+        changes=changes_text(changes) if changes is not None else "",
+        figures=[(name, inline(figure, name), text) for name, figure, text in figures(report)],
+    )
+    write_text(path, page)
+
+
+def headline(report: dict[str, Any]) -> str:
+    """Return the report's first sentence."""
+    rows = {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    largest = max(r["memory_bytes"] for r in report["rows"])
+    mine = rows[("rebuild", largest, "p2mbatch")]
+    text = f"A {format_size(largest)} guest's rebuild takes {time_text(mine['median_ns'])}"
+    peer = rows.get(("rebuild", largest, "c"))
+    if peer:
+        text += f", {mine['median_ns'] / peer['median_ns']:.2f} of the C program's time"
+    lookup = rows[("lookup_random", largest, "p2mbatch")]
+    return text + f"; a random lookup {time_text(lookup['ns_per_item'])}"
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [(name.replace("_", " "), str(value)) for name, value in report["provenance"].items()]
+    caches = ", ".join(
+        f"{level} {format_size(size)}" for level, size in report["caches_bytes"].items()
+    )
+    return [*facts, ("caches", caches or "unknown"), ("measured in", f"{report['seconds']:.0f} s")]

@@ -1,0 +1,59 @@
+"""`p2mbatch bench`: the performance report on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", metavar="DIR", help="Write bench.json, bench.html and the figures here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the values as JSON, not as tables.")
+@click.option(
+    "--sizes", default="1GiB,16GiB,128GiB,512GiB", show_default=True, metavar="SIZE,...",
+    help="Guests to measure; one that memory can't hold is left out.",
+)  # fmt: skip
+@click.option("--full", is_flag=True, help="Measure longer, and slow peers on large guests too.")
+@click.option("--smoke", is_flag=True, help="Two samples each: shows that all runs, no more.")
+@click.option("--against", metavar="OLD.json", help="Say what moved since that report.")
+def bench(
+    out: str | None, as_json: bool, sizes: str, full: bool, smoke: bool, against: str | None
+) -> None:
+    """Measure the kernels beside the machine's limits and their peers."""
+    import json
+
+    from p2mbatch.bench_against import changes, load
+    from p2mbatch.bench_cache import fresh_cache
+    from p2mbatch.errors import InputError
+    from p2mbatch.geometry import parse_size
+
+    def say(line: str) -> None:
+        click.echo(f"bench: {line}", err=True)
+
+    wanted = [parse_size(text, "--sizes") for text in sizes.split(",")]
+    old = load(against) if against else None
+    folder = Path(out) if out else None
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out: {out}: can't be made: {error.strerror}") from None
+    say("compiling every kernel into an empty cache, then loading them")
+    with fresh_cache() as times:
+        from p2mbatch import bench as measuring
+
+        effort = measuring.SMOKE if smoke else measuring.FULL if full else measuring.QUICK
+        report = measuring.run(wanted, effort=effort, compile_times=times, say=say)
+    from p2mbatch import bench_report
+    from p2mbatch.page import write_text
+
+    moved = changes(report, old) if old is not None else None
+    text = json.dumps(report, indent=1)
+    if folder is not None:
+        write_text(folder / "bench.json", text + "\n")
+        bench_report.write_html(report, folder / "bench.html", moved)
+        bench_report.write_figures(report, folder)
+    click.echo(text if as_json else bench_report.to_text(report, moved), nl=as_json)
+    if folder is not None:
+        say(f"written: {folder / 'bench.html'} and bench.json beside it")
