@@ -49,7 +49,7 @@ SURVIVED, CORRUPTED = "ok", "ok, but corrupted"
 """Fates that a guest survives; those that it doesn't are the outcomes' own names."""
 FATE_LOOKS = {
     SURVIVED: Look("survived, intact", "#cfe3f1", "", "o"),
-    CORRUPTED: Look("survived, silently corrupted", ORANGE, "....", "D"),
+    CORRUPTED: Look("survived, silently corrupted", ORANGE, "----", "D"),
     "save-failed": Look("save failed", VERMILION, "////", "s"),
     "fault": Look("fault", PURPLE, "\\\\\\\\", "v"),
     "bug": Look("BUG", BLACK, "xx", "X"),
@@ -58,7 +58,7 @@ FATE_LOOKS = {
 LAYOUT_LOOKS = {
     "tail": Look("tail", BLUE, "", "o", "-"),
     "scattered": Look("scattered", VERMILION, "////", "s", (0, (5, 2))),
-    "extents": Look("extents", GREEN, "..", "^", (0, (1, 1.6))),
+    "extents": Look("extents", GREEN, "--", "^", (0, (1, 1.6))),
 }
 
 

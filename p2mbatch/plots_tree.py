@@ -49,8 +49,9 @@ _MAX_ARROWS = 48
 # not the list's, an innocent one into which the rebuild wrote.
 _TRUE, _ACCIDENT, _STALE, _UNREAD = range(4)
 _STATE_COLORS = (BLUE, ORANGE, VERMILION, "#3d434b")
-_STATE_HATCHES = ("", "....", "//////", "xxxx")
-_LEAF_COLORS = {0: PAPER, 1: SKY, 2: GREEN}
+# Not dots: one pattern of dots is a quarter of a megabyte of SVG.
+_STATE_HATCHES = ("", "----", "//////", "xxxx")
+_LEAF_COLORS = (PAPER, SKY, GREEN)
 
 # Heights of a panel's parts, in its own units from the bottom: memory, list, leaves, tree.
 _MEMORY, _TOP_MFN, _MID_MFN, _LEAVES, _MID, _TOP = 0.0, 2.1, 3.4, 4.9, 6.4, 7.7
@@ -156,10 +157,8 @@ def plot_tree(
         for index, shot in enumerate(snapshots):
             _Panel(ax, shot, 1.1 * index, labelled=index == 0).draw()
         _legend(ax, snapshots)
-        # Images set the limits and the aspect to their own.
         ax.set_xlim(-0.24, 1.1 * len(snapshots) - 0.08)
         ax.set_ylim(-1.6, _CEILING + 0.6)
-        ax.set_aspect("auto")
         return ax
 
 
@@ -352,19 +351,17 @@ class _Panel:
 
     def _leaves(self) -> None:
         """Paint the leaves as one strip: a hole is paper, what grew after the boot is green."""
-        colors = np.array([_rgb(_LEAF_COLORS[kind]) for kind in (0, 1, 2)])
         kinds = _sampled(self.view.leaf_kind.astype(np.int64), worst=False)
-        self._strip(colors[kinds], self.left, self.left + 1, _LEAVES)
+        self._strip(kinds, _LEAF_COLORS, self.left, self.left + 1, _LEAVES)
 
     def _mid_mfns(self) -> None:
         """Paint each mid_mfn page's entries as the toolstack reads them."""
-        colors = np.array([_rgb(color) for color in _STATE_COLORS])
         for group in range(len(self.tops) - 1):
             a, b = self._box(group)
             first, end = self._group_leaves(group)
             if end > first:
                 states = _sampled(self.list_state[first:end], worst=True)
-                self._strip(colors[states], a, b, _MID_MFN)
+                self._strip(states, _STATE_COLORS, a, b, _MID_MFN)
                 most = int(np.bincount(states).argmax())
                 self._cell_hatch(a, b, _MID_MFN, _STATE_HATCHES[most])
 
@@ -378,13 +375,22 @@ class _Panel:
             )
         )  # fmt: skip
 
-    def _strip(self, colors: npt.NDArray[Any], a: float, b: float, y: float) -> None:
+    def _strip(
+        self, states: npt.NDArray[Any], colors: Sequence[str], a: float, b: float, y: float
+    ) -> None:
+        """Draw a strip from `a` to `b`: each of `states` an equal part, runs of one as one bar."""
         from matplotlib.patches import Rectangle
 
-        self.ax.imshow(
-            colors[None, :, :], extent=(a, b, y - _HIGH / 2, y + _HIGH / 2), aspect="auto",
-            interpolation="nearest", zorder=3, origin="lower",
-        )  # fmt: skip
+        starts = np.flatnonzero(np.concatenate(([True], states[1:] != states[:-1])))
+        ends = np.append(starts[1:], len(states))
+        places = a + (b - a) * starts / len(states)
+        widths = (b - a) * (ends - starts) / len(states)
+        for state in np.unique(states):
+            own = states[starts] == state
+            self.ax.broken_barh(
+                list(zip(places[own], widths[own], strict=True)), (y - _HIGH / 2, _HIGH),
+                facecolor=colors[state], edgecolor="none", zorder=3,
+            )  # fmt: skip
         self.ax.add_patch(
             Rectangle(
                 (a, y - _HIGH / 2), b - a, _HIGH, fill=False, edgecolor=GREY, lw=0.6, zorder=4.5
@@ -533,7 +539,7 @@ def _legend(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
         (
             accident,
             Patch(
-                facecolor=ORANGE, edgecolor=PAPER, hatch="....",
+                facecolor=ORANGE, edgecolor=PAPER, hatch="----",
                 label="right by accident, in an innocent page",
             ),
         ),
@@ -561,12 +567,6 @@ def _legend(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
         bbox_transform=ax.transData, ncols=len(handles) if len(snapshots) > 1 else 2,
         columnspacing=1.4, handlelength=1.5, borderaxespad=0,
     )  # fmt: skip
-
-
-def _rgb(color: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(color)
 
 
 def _sampled(states: npt.NDArray[Any], *, worst: bool, width: int = 512) -> npt.NDArray[Any]:
