@@ -241,7 +241,7 @@ class _Driver:
         """Return whether `batch` may join those in flight: a bounded window, within the memory."""
         if not self._in_flight:
             return True
-        if len(self._in_flight) >= 2 * self._engine.num_workers + 1:
+        if len(self._in_flight) >= self._engine.max_batches:
             return False
         used = sum(other.memory_bytes for other in self._in_flight.values())
         return used + batch.memory_bytes <= self._engine.memory_budget_bytes

@@ -50,14 +50,14 @@ class Engine(NamedTuple):
 
     name: str
     executor: Executor
-    num_workers: int
-    """Cells that run at once."""
     memory_budget_bytes: int
     """What the cells in flight may need together."""
     max_cell_bytes: int
     """What one cell may need."""
     batch_ns: int
     """How long a batch should take: the longer, the smaller the share of handing it over."""
+    max_batches: int
+    """Batches on their way at once: enough to keep all busy while the journal is flushed."""
     details: dict[str, Any]
     """For the provenance."""
     trouble: Callable[[], str | None]
@@ -122,10 +122,10 @@ def thread_engine(num_workers: int, memory_budget_bytes: int | None) -> Iterator
         yield Engine(
             THREADS,
             executor,
-            num_workers,
             budget,
             budget,
             batch_ns=20_000_000,
+            max_batches=4 * num_workers + 2,
             details={"engine": THREADS, "jobs": num_workers, "memory_budget_bytes": budget},
             trouble=lambda: None,
         )
@@ -239,10 +239,10 @@ def dask_engine(
         yield Engine(
             DASK,
             client.get_executor(pure=False),
-            threads,
             budget,
             min(largest, budget),
             batch_ns=200_000_000,
+            max_batches=2 * threads + 1,
             details={
                 "engine": DASK,
                 "scheduler": address,
