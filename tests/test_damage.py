@@ -32,14 +32,14 @@ def w(request: pytest.FixtureRequest) -> int:
     return width
 
 
-def trace_of(w: int, hit: str, through: str, *events: Json, brk_pfn: int = 8) -> Json:
+def trace_of(w: int, hit: str, through: str, *events: Json, **layout: int) -> Json:
     """A `stale` guest whose frames on host 1 are those of host 0, but for one exchange.
 
     The boot frame of the structure `through` is that of the page `hit` there. Host 2 is elsewhere.
     """
     n = build.entries(w)
     num_pages = LEAVES * n
-    guest = build.guest(w, num_pages, brk_pfn=brk_pfn)
+    guest = build.guest(w, num_pages, **layout)
     pages = build.structures("stale", guest) | {ORDINARY: n + 7}
     domain = build.frames_from(100, num_pages)
     hosts = [
@@ -152,6 +152,84 @@ def test_wild_pointer_in_the_way_of_a_true_leaf_is_misdirected(
     results = replay(trace_of(w, hit, "mid_missing_mfn", grow, build.migrate(0)))
     assert ends(results) == [OK, OK, OK, ("misdirected", "-")]
     assert results[2]["stray_writes"] == 1
+
+
+@pytest.mark.lane
+def test_wild_leaf_pointer_is_looked_up_as_an_address(model: type[models.Model], w: int) -> None:
+    """The rebuild of top 0 makes the second mid's pointers wild before their own turn comes.
+
+    What virt_to_mfn makes of one is no PFN on 64-bit; on 32-bit it is one that may be populated.
+    """
+    n = build.entries(w)
+    grow = build.assign((n * n, 15_000, 1))
+    trace = trace_of(w, "pool0", "mid_mfn0", max_p2m_pfn=n * n + n)
+    trace["events"].insert(1, grow)
+    domain = {pfn + i: mfn + i for pfn, mfn, k in trace["hosts"][1]["domain"] for i in range(k)}
+    trace["hosts"][1] = build.host(20_000, {**domain, n * n: 15_000})
+    left = model(trace)
+    assert ends(list(left.run())) == [OK] * 3
+    assert left.page(left.true_mid_mfn(1))[0] == left.invalid
+
+    if w == 4:
+        looked_up = 0x4000_0000 // 4096
+        trace["events"].insert(2, build.assign((looked_up, 15_001, 1)))
+        trace["hosts"][1] = build.host(20_000, {**domain, n * n: 15_000, looked_up: 15_001})
+        left = model(trace)
+        assert ends(list(left.run())) == [OK] * 4
+        assert left.page(left.true_mid_mfn(1))[0] == 15_001
+
+
+@pytest.mark.lane
+def test_leafs_mfn_is_looked_up_before_the_stores_address(replay: Replay, w: int) -> None:
+    """Both would fault for the second mid; leaf 2, with mfn_list's entries, lasts till then."""
+    n = build.entries(w)
+    layout = {"mfn_list_pfn": 2 * n + 32, "max_p2m_pfn": n * n + n}
+    trace = trace_of(w, "mid0", "mid_mfn0", **layout)
+    trace["events"].insert(1, build.assign((n * n, 15_000, 1)))
+    pages = build.structures("stale", trace["guest"])
+    domain = {pfn + i: mfn + i for pfn, mfn, k in trace["hosts"][1]["domain"] for i in range(k)}
+    trace["hosts"][1] = build.host(20_000, {**domain, pages["pool1"]: 19_000})
+    results = replay(trace)
+    assert ends(results) == [OK, OK, ("fault", "p2m_mid entry")]
+    assert results[-1]["stray_writes"] == LEAVES
+
+
+@pytest.mark.lane
+def test_holes_share_what_was_written_to_p2m_missing(model: type[models.Model], w: int) -> None:
+    """Restored for each hole in turn, the one page keeps what the last was given."""
+    n = build.entries(w)
+    grow = build.assign((n * n + 5 * n, 15_000, 1))
+    trace = trace_of(w, ORDINARY, ORDINARY, grow, build.migrate(2), max_p2m_pfn=5 * n)
+    pages = build.structures("stale", trace["guest"])
+    domain = build.frames_from(100, LEAVES * n)
+    there = domain | {pages["mid_missing_mfn"]: 19_000}
+    trace["hosts"][1] = build.host(
+        20_000, there, {100 + pages["mid_missing_mfn"]: pages["missing"]}
+    )
+    trace["hosts"][2] = build.host(20_000, domain | {3 * n + 5: 16_000, 4 * n + 5: 16_001})
+    left = model(trace)
+    results = list(left.run())
+    assert ends(results) == [OK] * 4
+    assert results[2]["stray_writes"] == 1
+    assert [left.lookup(3 * n + 5), left.lookup(4 * n + 5)] == [16_001, 16_001]
+    assert [left.owns(16_000), left.owns(16_001)] == [True, True]
+
+
+@pytest.mark.lane
+def test_addresses_wrap_at_the_end_of_the_word(replay: Replay, w: int) -> None:
+    """A neighbour's PFN past the address space reaches the guest's page of the same remainder."""
+    n = build.entries(w)
+    trace = trace_of(w, ORDINARY, ORDINARY)
+    pages = build.structures("stale", trace["guest"])
+    domain = build.frames_from(100, LEAVES * n) | {pages["mid_mfn0"]: 19_000}
+    space = 1 << (8 * w - 12)
+    for pfn, end in (
+        (space + 5, ("ok", None)),
+        (space + LEAVES * n, ("fault", STRAY)),
+        (space + pages["mid_missing_mfn"], ("bug", "_brk_start == 0")),
+    ):
+        trace["hosts"][1] = build.host(20_000, domain, {100 + pages["mid_mfn0"]: pfn})
+        assert ends(replay(trace)) == [OK, end]
 
 
 @pytest.mark.lane

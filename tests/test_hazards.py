@@ -125,6 +125,21 @@ def test_an_allocation_that_fails_elsewhere_is_no_hazard(replay: Replay, w: int,
     assert results[2]["pool_pages_used"] == at
 
 
+def test_fail_alloc_counts_from_itself_and_fails_once(replay: Replay, w: int) -> None:
+    """Armed again it counts anew; what it made fail goes through the next time."""
+    n = build.entries(w)
+    guest = build.guest(w, 2 * n, max_p2m_pfn=9 * n)
+    life = [build.boot()]
+    for leaf in (2, 3, 4):
+        grow = build.assign((leaf * n, 7 + leaf, 1))
+        life += [build.fail_alloc(0), grow, grow]
+    life += [build.fail_alloc(2), *(build.assign((leaf * n, 7 + leaf, 1)) for leaf in (5, 6, 7))]
+    results = replay(build.trace("tracked", guest, hosts(2 * n), life))
+    sets = [r["ok"] for r in results if r["op"] == "set"]
+    assert sets == [False, True] * 3 + [True, True, False]
+    assert results[-1]["pool_pages_used"] == 5
+
+
 @pytest.mark.lane
 def test_hazard_3_tail_of_the_last_leaf_reads_as_mfn_0(model: type[models.Model], w: int) -> None:
     n = build.entries(w)
@@ -185,6 +200,21 @@ def test_hazard_5_populated_beyond_xen_max_is_never_saved(
     assert not left.owns(5000)
     assert not left.owns(7)
     assert left.lookup(0) == 9000
+
+
+@pytest.mark.lane
+def test_frames_of_pages_that_are_not_populated_are_not_the_guests(
+    model: type[models.Model], w: int
+) -> None:
+    """The host may name a frame for a page that was ballooned out: the guest does not get it."""
+    n = build.entries(w)
+    life = [build.boot(), build.assign((n + 5, None, 2)), build.migrate(1)]
+    left = model(build.trace("tracked", build.guest(w, 2 * n), hosts(2 * n), life))
+    assert outcomes(list(left.run())) == [OK] * 3
+    frame = hosts(2 * n)[1]["domain"][0][1] + n + 5
+    assert left.lookup(n + 5) == left.invalid
+    assert (left.owns(frame), left.m2p(frame)) == (False, None)
+    assert left.owns(frame + 2)
 
 
 # --- section 8 ---------------------------------------------------------------------------------

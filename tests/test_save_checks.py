@@ -189,6 +189,14 @@ def test_bad_mfn_in_p2m_frame_list_beyond_max_pfn(replay: Replay, w: int) -> Non
     assert save_failure(results) == "bad-mfn-in-p2m-frame-list 1"
 
 
+def test_bad_mfn_in_p2m_frame_list_beyond_max_pfn_in_the_last_leaf(replay: Replay, w: int) -> None:
+    """That PFN's entry can be read, and is the frame: it is past max_pfn all the same."""
+    small = Small(w, extra=5)
+    stolen = build.assign((small.guest["max_p2m_pfn"], small.mfn("leaf1"), 1))
+    results = replay(small.trace(stolen, build.migrate(1)))
+    assert save_failure(results) == "bad-mfn-in-p2m-frame-list 1"
+
+
 def test_last_pfn_is_not_beyond_max_pfn(replay: Replay, w: int) -> None:
     """With max_pfn one higher, the same frame is found in the p2m: but the page is not leaf 1."""
     small = Small(w, extra=1)
@@ -203,6 +211,15 @@ def test_bad_mfn_in_p2m_frame_list_by_another_entry(replay: Replay, w: int) -> N
     second = build.host(small.frames, build.swapped(small.domain, leaves))
     results = replay(small.trace(build.migrate(1), build.migrate(0), second=second))
     assert save_failure(results) == "bad-mfn-in-p2m-frame-list 0"
+
+
+@pytest.mark.lane
+def test_foreign_bit_of_a_leafs_entry_is_masked_off_in_the_list(replay: Replay, w: int) -> None:
+    """So the list names a frame of the guest's own, though of another page."""
+    small = Small(w, extra=build.entries(w))
+    other = small.domain[2 * small.n + 9]
+    events = leaf_grown(small, other | 1 << 31)
+    assert last(replay(small.trace(*events, build.migrate(1))), "misdirected") == "-"
 
 
 @pytest.mark.lane
