@@ -109,7 +109,7 @@ def kernel_table(report: dict[str, Any]) -> Table:
 
         rows.append(
             [
-                kernel, f"{size / GIB:g} GiB", str(row["threads"]), time_text(row["median_ns"]),
+                kernel, format_size(size), str(row["threads"]), time_text(row["median_ns"]),
                 f"±{row['spread'] * 100:.0f} %", f"{row['ns_per_item']:.3g} ns/{row['unit']}",
                 f"{row['median_ns'] / row['floor_ns']:.2f}", beside("c"), beside("numpy"),
                 beside("naive"), time_text(row["warmup_ns"]),
@@ -235,7 +235,7 @@ def changes_text(changes: list[Change]) -> str:
         return f"against the older run: none of {len(changes)} rows moved beyond the noise"
     lines = [f"against the older run: {len(moved)} of {len(changes)} rows moved beyond the noise"]
     lines += [
-        f"  {c.kernel} {c.memory_bytes / GIB:g} GiB {WHO[c.who]}: {c.ratio:.2f}× the time "
+        f"  {c.kernel} {format_size(c.memory_bytes)} {WHO[c.who]}: {c.ratio:.2f}× the time "
         f"(noise: up to {c.noise:.2f}×)"
         for c in moved
     ]

@@ -1,0 +1,76 @@
+"""The kernels under pytest-benchmark, each beside its peers.
+
+At full size: `pytest benchmarks --benchmark-only`. As a smoke test, which CI runs:
+`pytest benchmarks --benchmark-disable` does each once on a small guest and checks what it did.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2mbatch import bench_peer as peers
+from p2mbatch import kernels as kn
+from p2mbatch import kernels_bulk as bulk
+from p2mbatch.bench_cases import BenchGuest, cases
+from p2mbatch.geometry import GIB, MIB
+
+KERNELS = (
+    "lookup_random", "lookup_sorted", "lookup_sequential", "lookup_m2p", "rebuild", "save_walk",
+    "populate", "restore_order9", "restore_order0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def size(request):
+    # Disabled benchmarks are smoke tests: a small guest will do.
+    return 64 * MIB if request.config.getoption("--benchmark-disable") else 16 * GIB
+
+
+@pytest.fixture(scope="module")
+def peer(size):
+    with peers.built_peer() as program:
+        if program is None:
+            yield None
+        else:
+            with peers.Peer(program, size // 4096) as running:
+                yield running
+
+
+@pytest.fixture(scope="module")
+def guest(size, peer):
+    return BenchGuest(size, peer)
+
+
+@pytest.mark.parametrize("who", ["p2mbatch", "parallel", "numpy"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernel(benchmark, guest, kernel, who):
+    case = {c.kernel: c for c in cases(guest, heavy=True)}[kernel]
+    if who not in case.calls:
+        pytest.skip(f"{kernel} has no {who} form")
+    benchmark.group = kernel
+    benchmark.extra_info["items"] = case.items
+    benchmark(case.calls[who])
+    # Whatever was measured, the guest must be sound after it: every page has its own frame.
+    words = guest.t.words[guest.t.leaf_slot[: guest.num_leaves]]
+    assert (words > 0).all()
+    assert len(np.unique(words)) == words.size
+
+
+@pytest.mark.parametrize("kernel", peers.KERNELS)
+def test_c_peer(guest, kernel):
+    if guest.peer is None:
+        pytest.skip("no C compiler")
+    assert guest.peer.sample(kernel, 2) > 0
+
+
+def test_peers_agree(guest):
+    t, h = guest.t, guest.life.host
+    pfns = np.random.default_rng(0).integers(0, guest.num_pages, 5000)
+    mine = np.empty(len(pfns), np.int64)
+    bulk.lookup(t, h, pfns, mine)
+    exact = np.empty(len(pfns), np.int64)
+    kn.lookup(t, h, pfns, exact)
+    assert np.array_equal(mine, exact)
+    assert np.array_equal(mine, peers.numpy_lookup(t, pfns))
+    assert peers.NaiveTree(t).lookups(pfns.tolist()) == mine.tolist()
