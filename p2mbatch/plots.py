@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.errors import InputError
-from p2mbatch.plots_costs import copy_bandwidth, plot_cost, plot_overhead
+from p2mbatch.plots_costs import copy_ns, plot_cost, plot_overhead
 from p2mbatch.plots_outcomes import plot_corruption, plot_outcomes, plot_survival
 from p2mbatch.plots_style import new_figure, style
 from p2mbatch.plots_tree import Snapshot, plot_tree, snapshot
@@ -24,7 +24,7 @@ __all__ = [
     "PLOTS",
     "Plot",
     "Snapshot",
-    "copy_bandwidth",
+    "copy_ns",
     "draw",
     "plot_corruption",
     "plot_cost",
@@ -82,8 +82,8 @@ PLOTS: dict[str, Plot] = {
     "cost": Plot(
         plot_cost,
         (8.0, 4.8),
-        "Time that this model's kernels take per migration, against the time that main memory "
-        "needs for the bytes of a rebuild.",
+        "Time that this model's kernels take per migration, against the time in which memory can "
+        "copy as many bytes as the list has.",
     ),
 }
 

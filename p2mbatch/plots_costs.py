@@ -26,6 +26,7 @@ from p2mbatch.plots_style import (
     size_text,
     style,
 )
+from p2mbatch.provenance import cpu_name
 from p2mbatch.schema import LAYOUTS
 
 if TYPE_CHECKING:
@@ -98,38 +99,37 @@ def plot_overhead(result: Any, *, ax: Axes | None = None) -> Axes:
         return ax
 
 
-def copy_bandwidth(num_bytes: int = 1 << 27, repeats: int = 5) -> float:
-    """Return this machine's memory bandwidth in bytes per second, read and write counted each.
+def copy_ns(num_bytes: float, repeats: int = 30) -> float:
+    """Return the nanoseconds in which this machine copies `num_bytes`, the best of `repeats`.
 
-    The best of `repeats` copies of `num_bytes` between two buffers too large for the caches.
+    From a buffer of that size to another, so that what fits a cache is measured in that cache.
     """
-    source = np.ones(num_bytes // 8, np.int64)
+    source = np.ones(max(int(num_bytes) // 8, 1), np.int64)
     target = np.zeros_like(source)
     best = float("inf")
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.perf_counter_ns()
         np.copyto(target, source)
-        best = min(best, time.perf_counter() - start)
-    return 2 * source.nbytes / best
+        best = min(best, time.perf_counter_ns() - start)
+    return best
 
 
-def rebuild_bytes(frame: pd.DataFrame) -> pd.Series[float]:
-    """Return the bytes that each row's rebuild cannot do without, float64 per row.
+def list_bytes(frame: pd.DataFrame) -> pd.Series[float]:
+    """Return the bytes of each row's frame list, float64 per row: a word for each leaf.
 
-    Per leaf the entry of the leaf's own page is read and the list's entry written; what else the
-    rebuild stores (`entries_written`) is written once.
+    The rebuild must at least read so many (the entry of each leaf's own page) and write as many,
+    which is what copying the list does.
     """
-    words: pd.Series[float] = frame["leaves"] + frame["entries_written"]
-    return words * frame["word_bytes"]
+    words: pd.Series[float] = frame["leaves"] * frame["word_bytes"]
+    return words
 
 
-def plot_cost(result: Any, *, ax: Axes | None = None, bandwidth: float | None = None) -> Axes:
+def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the time of rebuild, save walk and restore over guest memory, log-log.
 
-    Medians over the migrations that went through, with bands between the quartiles. The dashed
-    floor is the bytes that a rebuild must at least move (`rebuild_bytes`) at `bandwidth` bytes per
-    second, by default this machine's, measured now by `copy_bandwidth`: main memory, so guests
-    whose list stays in a cache can be below it. Returns the axes.
+    Medians over the migrations that went through, with bands between the quartiles. The floor is
+    the bandwidth of memory at each size: the time in which this machine copies as many bytes as
+    the list has (`list_bytes`, `copy_ns`), measured when the figure is drawn. Returns the axes.
     """
     with style():
         ax = axes_for(ax)
@@ -152,15 +152,12 @@ def plot_cost(result: Any, *, ax: Axes | None = None, bandwidth: float | None = 
                 x, quartiles[0.5], color=look.color, ls=look.dashes, marker=look.marker,
                 mec=PAPER, label=look.label,
             )  # fmt: skip
-        speed = bandwidth or copy_bandwidth()
-        floor = rows.assign(floor=rebuild_bytes(rows) / speed * 1e9)
-        line = floor[floor["entries_written"] > 0].groupby("memory_bytes")["floor"].median()
-        if len(line):
-            handles += ax.plot(
-                line.index, line.clip(lower=1), color=BLACK, lw=1.2, ls=(0, (3, 2, 1, 2)),
-                marker="_" if len(line) == 1 else "", ms=12,
-                label=f"rebuild's floor: its bytes at {speed / 1e9:.1f} GB/s",
-            )  # fmt: skip
+        sizes = list_bytes(rows).groupby(rows["memory_bytes"]).median()
+        handles += ax.plot(
+            sizes.index, [copy_ns(size) for size in sizes], color=BLACK, lw=1.2,
+            ls=(0, (3, 2, 1, 2)), marker="_" if len(sizes) == 1 else "", ms=12,
+            label=f"memory's floor: copying the list{_elsewhere(result)}",
+        )  # fmt: skip
         ax.set_yscale("log")
         size_axis(ax, rows["memory_bytes"].unique())
         _time_axis(ax)
@@ -168,6 +165,12 @@ def plot_cost(result: Any, *, ax: Axes | None = None, bandwidth: float | None = 
         ax.set_ylabel("time (median, quartiles)")
         legend_above(ax, handles, ncols=2)
         return ax
+
+
+def _elsewhere(result: Any) -> str:
+    """Return a remark for the floor where the run was made on another machine than this."""
+    ran_on = getattr(result, "provenance", {}).get("cpu")
+    return "" if ran_on in (None, cpu_name()) else f" (on {cpu_name()}, not the run's machine)"
 
 
 def _time_axis(ax: Axes) -> None:

@@ -116,6 +116,11 @@ def _lost(entry: Survival) -> int:
     return sum(entry.lost.values())
 
 
+def _named(policy: str) -> str:
+    """Return the policy's name in a sentence, where "none" alone would be read as no guest."""
+    return "policy none" if policy == "none" else policy
+
+
 def _by_policy(entries: list[Survival]) -> dict[str, list[Survival]]:
     found: dict[str, list[Survival]] = {}
     for entry in entries:
@@ -146,7 +151,7 @@ def answer(entries: list[Survival]) -> str:
         if not parts:
             guests = f" guest{'s'[: entry.num_guests != 1]}"
             when = f" by {_nth(point)}" if point else " in the boot"
-        parts.append(f"{policy} lost {number}{guests}{when}")
+        parts.append(f"{_named(policy)} lost {number}{guests}{when}")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 

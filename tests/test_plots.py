@@ -20,7 +20,7 @@ from sweep_support import one_line, p2mbatch
 from p2mbatch import Guest, plots
 from p2mbatch.cli.plot import NAMES
 from p2mbatch.errors import InputError
-from p2mbatch.plots_costs import rebuild_bytes
+from p2mbatch.plots_costs import copy_ns, list_bytes
 from p2mbatch.plots_outcomes import _alive, telling_migration
 from p2mbatch.plots_style import CORRUPTED, FATE_LOOKS, fates
 from p2mbatch.results import SweepResult
@@ -70,7 +70,7 @@ def assert_readable(figure: Figure) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_bandwidth_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2mbatch.plots_costs.copy_bandwidth", lambda: 1e10)
+    monkeypatch.setattr("p2mbatch.plots_costs.copy_ns", lambda num_bytes: num_bytes / 10)
 
 
 @pytest.mark.parametrize("name", TABLE_PLOTS)
@@ -198,9 +198,22 @@ def test_the_telling_migration_is_that_of_the_widest_mix() -> None:
     assert telling_migration(frame[frame["migration"] == 0]) == 0
 
 
-def test_the_floor_counts_a_read_and_the_writes_of_each_leaf() -> None:
-    frame = pd.DataFrame({"leaves": [10], "entries_written": [12], "word_bytes": [8]})
-    assert rebuild_bytes(frame).tolist() == [(10 + 12) * 8]
+def test_the_floor_is_a_copy_of_the_list() -> None:
+    frame = pd.DataFrame({"leaves": [10, 10], "word_bytes": [8, 4]})
+    assert list_bytes(frame).tolist() == [80, 40]
+    assert 0 < copy_ns(1 << 12) < copy_ns(1 << 26)
+
+
+def test_a_floor_measured_on_another_machine_says_so(small: SweepResult) -> None:
+    def labels(result: Any) -> str:
+        legend = plots.draw("cost", result).axes[0].get_legend()
+        assert legend is not None
+        return " ".join(text.get_text() for text in legend.get_texts())
+
+    assert "not the run's machine" not in labels(small)
+    moved = SweepResult.open(small.path)
+    moved.__dict__["provenance"] = {**small.provenance, "cpu": "Quick 9000"}
+    assert "not the run's machine" in labels(moved)
 
 
 def test_each_takes_and_returns_axes_and_leaves_the_callers_style_alone() -> None:

@@ -106,6 +106,7 @@ def test_the_answer_names_the_worst_policy_first_and_when() -> None:
             [entry("stale", m, 7, 7 * (m > 11)) for m in range(20)],
             "Stale lost all 7 guests by migration 12.",
         ),
+        ([entry("none", 0, 2, 2)], "Policy none lost all 2 guests in the boot."),
     ],
 )
 def test_answers_of_small_and_long_runs(entries: list[Survival], said: str) -> None:
