@@ -184,7 +184,8 @@ def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     slot = as_int(t.leaf_slot[x])
     if slot < 0:
         return layout_frame(h.par, t.state[S_SAVED_MAX_PFN], pfn) != INVALID
-    if t.slots[slot, P_LEAF] != x:
+    # A hole whose `p2m_missing` was hit looked populated when it was saved: `restore` notes those.
+    if t.slots[slot, P_LEAF] != x and pfn > t.state[S_SAVED_MAX_PFN]:
         return False
     i = pfn & ((1 << shift) - 1)
     return (int(t.own[slot, i >> 6]) >> (i & 63)) & 1 != 0

@@ -597,7 +597,8 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
     before = t.words[slot, i]
     t.words[slot, i] = mfn
     if h.par[H_KIND] == FUNCTION_HOST:
-        set_own(t, slot, i, mfn != INVALID)
+        # What is no frame of this host (foreign, identity) is nobody's; a frame is that of `pfn`.
+        set_own(t, slot, i, 0 <= mfn < h.par[H_FRAMES])
         return OK
     frames = h.par[H_FRAMES]
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:

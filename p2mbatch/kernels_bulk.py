@@ -344,9 +344,11 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
 
 @kernel
 def missing_is_blank(t: P2MTables) -> bool:
-    """Return whether `p2m_missing` is all INVALID still."""
+    """Return whether `p2m_missing` is all INVALID, and was when the guest was restored last."""
     slot = code_of(t.block_of, t.block_code, t.state[S_MISSING])
     differ = as_int(0)
     for i in range(t.words.shape[1]):
         differ |= t.words[slot, i] ^ INVALID
+    for i in range(t.own.shape[1]):
+        differ |= np.int64(t.own[slot, i])
     return bool(differ == 0)

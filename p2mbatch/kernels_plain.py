@@ -442,10 +442,13 @@ def set_plain(
     """Set `count` entries of one resident leaf from `pfn` on, to `mfn` and up or all INVALID."""
     i = pfn & (words.shape[1] - 1)
     step = np.int64(mfn >= 0)
+    frames = h.par[H_FRAMES]
     if h.par[H_KIND] == FUNCTION_HOST:
         entries = words[slot, i : i + count]
         for at in range(count):
             entries[at] = mfn + at * step
+        # Frames are those of their PFNs; what is no frame of this host is nobody's.
+        owned = 0 <= mfn < frames
         bits = own[slot]
         at = i
         while at < i + count:
@@ -453,10 +456,9 @@ def set_plain(
             some = min(64 - (at & 63), i + count - at)
             mask = (ALL_OWN >> np.uint64(64 - some)) << np.uint64(at & 63)
             word = bits[at >> 6]
-            bits[at >> 6] = word | mask if step != 0 else word & ~mask
+            bits[at >> 6] = word | mask if owned else word & ~mask
             at += some
         return
-    frames = h.par[H_FRAMES]
     for at in range(count):
         before = words[slot, i + at]
         after = mfn + at * step

@@ -29,6 +29,7 @@ from p2mbatch.tables import (
     FUNCTION_HOST,
     H_FRAMES,
     H_KIND,
+    H_NAMES_ALL,
     LAZY,
     LEAF,
     P_CLEAN,
@@ -233,7 +234,12 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
                 continue
             if not restore_plain(words, own, slots, h.par, max_pfn, slot):
                 restore_leaf(t, h, slot, x, max_pfn)
+        for i in range(t.own.shape[1]):
+            t.own[missing, i] = 0
         if not blank:
+            # A host that has frames for holes too gives them to those that look populated.
+            for i in range(n):
+                set_own(t, missing, i, h.par[H_NAMES_ALL] != 0 and old_missing[i] != INVALID)
             for x in range(end):
                 if t.leaf_slot[x] == missing:
                     _restore_missing(t, h, old_missing, x, max_pfn)
