@@ -140,34 +140,32 @@ else:
 
 if numba.config.DISABLE_JIT:
 
-    def prefetch(rows: Any, row: Any, column: Any) -> None:
+    def prefetch(array: Any, index: Any) -> None:
         """Do nothing: there is no compiled code."""
 
 else:
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def prefetch(typing_context: Any, rows: Any, row: Any, column: Any) -> Any:
-        """Ask for the cache line of `rows[row, column]` (int64[:, :]; unsigned indices in range).
+    def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+        """Ask for the cache line of the `index`-th element of a contiguous array.
 
-        Unlike a load it is done with at once, so many more than fit the processor's window of
-        instructions are under way together.
+        `index` is unsigned and in range. Unlike a load it is done with at once, so many more than
+        fit the processor's window of instructions are under way together.
         """
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array = context.make_array(signature.args[0])(context, builder, arguments[0])
-            stride = builder.extract_value(array.strides, 0)
-            bits = [ir.IntType(width) for width in (8, 32, 64)]
-            byte = builder.add(
-                builder.mul(arguments[1], stride), builder.shl(arguments[2], bits[2](3))
+            found = context.make_array(signature.args[0])(context, builder, arguments[0])
+            line = builder.bitcast(
+                builder.gep(found.data, [arguments[1]]), ir.IntType(8).as_pointer()
             )
-            line = builder.gep(builder.bitcast(array.data, bits[0].as_pointer()), [byte])
-            kind = ir.FunctionType(ir.VoidType(), [line.type, bits[1], bits[1], bits[1]])
+            word = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [line.type, word, word, word])
             call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
             # A read of data that is kept in every cache.
-            builder.call(call, [line, bits[1](0), bits[1](3), bits[1](1)])
+            builder.call(call, [line, word(0), word(3), word(1)])
             return context.get_dummy_value()
 
-        return types.void(rows, types.uint64, types.uint64), generate
+        return types.void(array, types.uint64), generate
 
 
 @inner_kernel

@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from p2mbatch._jit import as_int, inner_kernel, kernel, parallel_kernel
-from p2mbatch.bijection import inverse
+from p2mbatch._jit import as_int, inner_kernel, kernel, parallel_kernel, prefetch
 from p2mbatch.geometry import INVALID
 from p2mbatch.kernels import OK, get_phys_to_machine, m2p
 from p2mbatch.kernels_build import rebuild
@@ -24,6 +23,7 @@ from p2mbatch.kernels_plain import (
     restore_plain,
     walk_list,
 )
+from p2mbatch.kernels_rows import inverse_each
 from p2mbatch.kernels_save import map_frame_lists, restore, restore_leaf, save_walk
 from p2mbatch.tables import (
     EXTENTS,
@@ -60,6 +60,8 @@ from p2mbatch.tables import (
 
 CHUNK = 1 << 14
 """Lookups that one thread takes at a time."""
+M2P_BLOCK = 256
+"""Frames whose PFNs are worked out together."""
 BLOCK_LEAVES = 1 << 10
 """Leaves that one thread restores at a time: 4 MiB."""
 
@@ -131,10 +133,9 @@ def lookup_parallel(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Arr
 
 @inner_kernel
 def _m2p_span(
-    words: Int64Array,
     own: UInt64Array,
-    slots: Int64Array,
     leaf_slot: Int32Array,
+    missing: int,
     h: HostTables,
     mfns: Int64Array,
     out: Int64Array,
@@ -143,36 +144,57 @@ def _m2p_span(
 ) -> bool:
     """Write the m2p entries that are plain, and INVALID - 1 for the others; whether all were.
 
-    Plain are a table host's, frames out of range, and those that the guest owns in a resident leaf.
+    Plain are a table host's, frames out of range, and those that the guest owns in a resident
+    leaf. `missing` is the slot of `p2m_missing`, which owns nothing.
     """
     par = h.par
-    frames, order, reserved = par[H_FRAMES], par[H_ORDER], par[H_RESERVED]
-    guest_frames, num_extents = par[H_GUEST_FRAMES], par[H_NUM_EXTENTS]
-    if par[H_LAYOUT] == EXTENTS:
-        guest_frames = min(guest_frames, par[H_NR_PAGES])
+    frames = par[H_FRAMES]
+    if par[H_KIND] != FUNCTION_HOST:
+        for k in range(begin, end):
+            out[k] = h.m2p[mfns[k]] if 0 <= mfns[k] < frames else INVALID
+        return True
+    order, reserved, num_extents = par[H_ORDER], par[H_RESERVED], par[H_NUM_EXTENTS]
+    low = (1 << order) - 1
     shift = par[H_ENTRIES_SHIFT]
-    table = par[H_KIND] != FUNCTION_HOST
+    limit = min(par[H_GUEST_FRAMES], len(leaf_slot) << shift)
+    if par[H_LAYOUT] == EXTENTS:
+        limit = min(limit, par[H_NR_PAGES])
     every = True
-    for k in range(begin, end):
-        mfn = mfns[k]
-        out[k] = INVALID
-        if mfn < 0 or mfn >= frames:
-            continue
-        if table:
-            out[k] = h.m2p[mfn]
-            continue
-        out[k] = INVALID - 1
-        pfn = mfn - reserved
-        if pfn >= 0 and pfn >> order < num_extents:
-            low = pfn & ((1 << order) - 1)
-            pfn = (inverse(par, H_FRAMES_PERM, pfn >> order) << order) | low
-        x = pfn >> shift
-        if 0 <= pfn < guest_frames and x < len(leaf_slot) and leaf_slot[x] >= 0:
-            slot = leaf_slot[x]
-            i = pfn & ((1 << shift) - 1)
-            if slots[slot, P_LEAF] == x and (np.int64(own[slot, i >> 6]) >> (i & 63)) & 1 != 0:
-                out[k] = pfn
-        every = every and out[k] >= INVALID
+    k = begin
+    while k < end:
+        count = min(M2P_BLOCK, end - k)
+        some, found = mfns[k : k + count], out[k : k + count]
+        # The extents lie in the lower half of what their PFNs will take.
+        extents = found.view(np.uint32)
+        for j in range(count):
+            extent = (some[j] - reserved) >> order
+            extents[j] = np.uint32(extent if 0 <= extent < num_extents else 0)
+        inverse_each(par, H_FRAMES_PERM, extents, count)
+        # First where everything is and a request for it, then the answers; from the end, so that
+        # an extent is read before the PFN of another lands on it.
+        for j in range(count - 1, -1, -1):
+            at = some[j] - reserved
+            pfn = (np.int64(extents[j]) << order) | (at & low)
+            if at < 0 or at >> order >= num_extents or pfn >= limit:
+                found[j] = INVALID if some[j] < 0 or some[j] >= frames else INVALID - 1
+                continue
+            found[j] = pfn
+            slot = leaf_slot[pfn >> shift]
+            if slot >= 0:
+                word = (pfn & ((1 << shift) - 1)) >> 6
+                prefetch(own, np.uint64(slot * own.shape[1] + word))
+        for j in range(count):
+            pfn = found[j]
+            if pfn >= 0:
+                slot = leaf_slot[pfn >> shift]
+                i = pfn & ((1 << shift) - 1)
+                # Of a leaf that is not resident no word of `own` is read: the index is 0's then.
+                word = own[np.int64(slot) if slot >= 0 else 0, i >> 6]
+                owned = (np.int64(word) >> (i & 63)) & 1 != 0
+                if slot < 0 or slot == missing or not owned:
+                    found[j] = INVALID - 1
+            every = every and found[j] >= INVALID
+        k += count
     return every
 
 
@@ -187,18 +209,20 @@ def _m2p_left(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) ->
 @kernel
 def _m2p_all(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> bool:
     """Do `_m2p_span` on one thread."""
-    return _m2p_span(t.words, t.own, t.slots, t.leaf_slot, h, mfns, out, as_int(0), len(mfns))
+    missing = code_of(t.block_of, t.block_code, t.state[S_MISSING])
+    return _m2p_span(t.own, t.leaf_slot, missing, h, mfns, out, as_int(0), len(mfns))
 
 
 @parallel_kernel
 def _m2p_chunks(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> int:
     """Do `_m2p_span` on all cores; return how many chunks were not plain."""
-    words, own, slots, leaf_slot = t.words, t.own, t.slots, t.leaf_slot
+    own, leaf_slot = t.own, t.leaf_slot
+    missing = code_of(t.block_of, t.block_code, t.state[S_MISSING])
     left = 0
     for chunk in prange((len(mfns) + CHUNK - 1) // CHUNK):
         begin = as_int(chunk) * CHUNK
         end = min(begin + CHUNK, len(mfns))
-        if not _m2p_span(words, own, slots, leaf_slot, h, mfns, out, begin, end):
+        if not _m2p_span(own, leaf_slot, missing, h, mfns, out, begin, end):
             left += 1
     return left
 

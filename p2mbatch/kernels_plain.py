@@ -46,7 +46,7 @@ from p2mbatch.tables import (
 LOOKUP_BLOCK = 64
 """Lookups that are done together; a block with one that is not plain is left to the caller."""
 LOOKUPS_AHEAD = np.uint64(24)
-"""How many lookups ahead of its use an entry is asked for."""
+"""How many lookups ahead of its use an entry is asked for; its leaf's slot, twice as many."""
 ALL_OWN = ~np.uint64(0)
 """A word of `P2MTables.own` when all of its 64 entries got their frames."""
 
@@ -139,9 +139,11 @@ def lookup_plain(
         every = True
         # Unsigned, one comparison covers both ends and an index needs no look at its sign.
         for j in range(np.uint64(k), np.uint64(stop)):
+            ahead = np.uint64(pfns[min(j + LOOKUPS_AHEAD + LOOKUPS_AHEAD, last)])
+            prefetch(leaf_slot, ahead >> up if ahead < limit else zero)
             ahead = np.uint64(pfns[min(j + LOOKUPS_AHEAD, last)])
             slot = leaf_slot[ahead >> up if ahead < limit else zero]
-            prefetch(words, np.uint64(slot) if slot >= 0 else zero, ahead & mask)
+            prefetch(words, ((np.uint64(slot) if slot >= 0 else zero) << up) | (ahead & mask))
             # No branch here: a block's loads must not wait for one another.
             pfn = np.uint64(pfns[j])
             inside = pfn < limit

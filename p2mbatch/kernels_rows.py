@@ -9,6 +9,7 @@ seen to be below 32.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from p2mbatch._jit import as_int, inline_kernel, inner_kernel
 from p2mbatch.bijection import forward, inverse
@@ -28,6 +29,8 @@ from p2mbatch.tables import (
     SCATTERED,
     Int64Array,
 )
+
+UInt32Array = npt.NDArray[np.uint32]
 
 _MASK32 = 0xFFFFFFFF
 _M1, _M2 = 0x7FEB352D, 0x5BD1E995
@@ -140,3 +143,39 @@ def given_row(par: Int64Array, x: int, row: Int64Array) -> bool:
         for i in range(1 << order):
             row[(extent << order) + i] = frame + i
     return True
+
+
+@inline_kernel
+def _take_left(a: np.uint32, h: np.uint32, left: np.uint32) -> np.uint32:
+    """Return (a - the share of `left` that the upper half of `h` is) modulo `left`."""
+    share = np.uint32((np.int64(np.uint32(h >> _U16)) * np.int64(left)) & _MASK32) >> _U16
+    rest = np.uint32((np.int64(a) - np.int64(share)) & _MASK32)
+    # Where too much was taken off, the rest has wrapped and is the larger.
+    return np.uint32(min(rest, np.uint32((np.int64(rest) + np.int64(left)) & _MASK32)))
+
+
+@inner_kernel
+def inverse_each(par: Int64Array, at: int, images: UInt32Array, count: int) -> None:
+    """Replace each of `images[:count]` by `bijection.inverse` of it; each must be below N."""
+    size, bits = par[at], par[at + 2]
+    mask = (1 << bits) - 1
+    left = np.uint32(par[at + 1])
+    k0, k1 = np.uint32(par[at + 3]), np.uint32(par[at + 4])
+    k2, k3 = np.uint32(par[at + 5]), np.uint32(par[at + 6])
+    up = np.uint32(bits) & _U31
+    down = np.uint32(32 - bits) & _U31
+    largest = np.uint32(0)
+    for i in range(count):
+        a = np.uint32(images[i] >> up)
+        b = np.uint32(np.int64(images[i]) & mask)
+        a = _take_left(a, _mix32(b, k3), left)
+        b = np.uint32((np.int64(b) - np.int64(np.uint32(_mix32(a, k2) >> down))) & mask)
+        a = _take_left(a, _mix32(b, k1), left)
+        b = np.uint32((np.int64(b) - np.int64(np.uint32(_mix32(a, k0) >> down))) & mask)
+        index = np.uint32(((np.int64(a) << np.int64(up)) & _MASK32) | np.int64(b))
+        images[i] = index
+        largest = np.uint32(max(largest, index))
+    if np.int64(largest) >= size:
+        for i in range(count):
+            if np.int64(images[i]) >= size:
+                images[i] = np.uint32(inverse(par, at, np.int64(images[i])))
