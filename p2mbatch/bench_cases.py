@@ -10,9 +10,10 @@ from functools import partial
 import numpy as np
 
 from p2mbatch import bench_peer as peers
-from p2mbatch import kernels_build as kb
 from p2mbatch import kernels_bulk as bulk
+from p2mbatch import kernels_rebuild as kr
 from p2mbatch import kernels_save as ks
+from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
 from p2mbatch.bench_measure import Call, Ceilings, SelfTimed
 from p2mbatch.geometry import GIB, INVALID, PAGE_BYTES
@@ -209,7 +210,7 @@ def _rebuild_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
     slots = guest.list_slots()
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: kb.rebuild(t, h, 0),
+        "p2mbatch": lambda: kr.rebuild(t, h, 0),
         "parallel": lambda: bulk.rebuild_parallel(t, h),
         "numpy": lambda: peers.numpy_rebuild(t, slots),
         **guest.c("rebuild"),
@@ -247,7 +248,7 @@ def _populate_case(guest: BenchGuest) -> Case:
     runs = np.ascontiguousarray(np.concatenate([out, back]))
     items = NUM_RUNS * RUN_PAGES
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: kb.set_runs(t, h, runs, 0),
+        "p2mbatch": lambda: kset.set_runs(t, h, runs, 0),
         "numpy": lambda: peers.numpy_populate(t, runs),
         **guest.c("populate"),
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from p2mbatch import kernels_build as kb
+from p2mbatch import kernels_rebuild as kr
 from p2mbatch.bench_measure import measure_in_turn
 from p2mbatch.cell import run_scenario
 from p2mbatch.geometry import GIB, MIB, PAGE_BYTES
@@ -60,16 +61,16 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
         placement = _placed(size)
         life = _booted(placement)
         leaves.append(placement.num_boot_leaves)
-        rebuilds.append(_time(lambda life=life: kb.rebuild(life.tables, life.host, 0), seconds / 8))
-        cell_times.append(_time(lambda size=size: run_once(size, 1), seconds / 8))
+        rebuilds.append(_time(partial(kr.rebuild, life.tables, life.host, 0), seconds / 8))
+        cell_times.append(_time(partial(run_once, size, 1), seconds / 8))
         table_bytes.append(placement.table_bytes(resident=False))
         all_bytes.append(placement.table_bytes(resident=True))
     pages = [size // PAGE_BYTES for size in sizes]
     middle = min(16 * GIB, max_bytes)
     migrations = [1, 2, 4, 8, 16, 32]
-    lives = [_time(lambda m=m: run_once(middle, m), seconds / 8) for m in migrations]
+    lives = [_time(partial(run_once, middle, m), seconds / 8) for m in migrations]
     cells = [1, 2, 4, 8, 16]
-    many = [_time(lambda c=c: _cells(middle, c), seconds / 8) for c in cells]
+    many = [_time(partial(_cells, middle, c), seconds / 8) for c in cells]
     return [
         _curve("rebuild time", "leaves", leaves, rebuilds),
         _curve("sweep cell time", "pages", pages, cell_times),
@@ -98,7 +99,7 @@ def _sized(what: str, x: Sequence[int], y: Sequence[int]) -> dict[str, Any]:
     return {"what": what, "over": "pages", "unit": "bytes", "points": points, **_exponents(points)}
 
 
-def _exponents(points: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _exponents(points: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return the fitted exponent of the whole curve and the local ones between neighbours."""
     x = np.log([p["x"] for p in points])
     y = np.log([p["y"] for p in points])

@@ -13,7 +13,6 @@ from numba import prange
 from p2mbatch._jit import as_int, inner_kernel, kernel, parallel_kernel, prefetch
 from p2mbatch.geometry import INVALID
 from p2mbatch.kernels import OK, get_phys_to_machine, m2p
-from p2mbatch.kernels_build import rebuild
 from p2mbatch.kernels_plain import (
     LOOKUP_BLOCK,
     code_of,
@@ -23,6 +22,7 @@ from p2mbatch.kernels_plain import (
     restore_plain,
     walk_list,
 )
+from p2mbatch.kernels_rebuild import rebuild
 from p2mbatch.kernels_rows import inverse_each
 from p2mbatch.kernels_save import map_frame_lists, restore, restore_leaf, save_walk
 from p2mbatch.tables import (
@@ -272,7 +272,7 @@ def _rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) 
 
 
 def rebuild_parallel(t: P2MTables, h: HostTables) -> int:
-    """Do `kernels_build.rebuild` from leaf 0 on all cores, for a `tracked` guest after boot.
+    """Do `kernels_rebuild.rebuild` from leaf 0 on all cores, for a `tracked` guest after boot.
 
     Returns as `rebuild` does.
     """

@@ -14,7 +14,9 @@ import numpy as np
 
 from p2mbatch import kernels as kn
 from p2mbatch import kernels_build as kb
+from p2mbatch import kernels_rebuild as kr
 from p2mbatch import kernels_save as ks
+from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
 from p2mbatch.tables import Int64Array
 
@@ -78,7 +80,7 @@ class Life:
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
-        kb.begin_event(self.tables)
+        kset.begin_event(self.tables)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
         if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
@@ -89,21 +91,21 @@ class Life:
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""
-        kb.fail_alloc(self.tables, at)
+        kset.fail_alloc(self.tables, at)
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
-        kb.begin_event(self.tables)
-        status = self._run(lambda done: kb.set_runs(self.tables, self.host, runs, done))
+        kset.begin_event(self.tables)
+        status = self._run(lambda done: kset.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
         result.entries_set = self.scalar(tb.S_POSITION)
         return result
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
         """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
-        kb.begin_event(self.tables)
+        kset.begin_event(self.tables)
         return self._result(
-            self._run(lambda k: kb.grow_leaves(self.tables, self.host, leaves, lazy, k))
+            self._run(lambda k: kset.grow_leaves(self.tables, self.host, leaves, lazy, k))
         )
 
     def save(self) -> EventResult:
@@ -115,7 +117,7 @@ class Life:
 
     def migrate(self, host: tb.HostTables) -> EventResult:
         """Save here, restore on `host`, resume (model section 7)."""
-        kb.begin_event(self.tables)
+        kset.begin_event(self.tables)
         saved = self.save()
         if saved.outcome != "ok":
             return saved
@@ -127,7 +129,7 @@ class Life:
         resumed = time.perf_counter_ns()
         status = kn.OK
         if self.scalar(tb.S_POLICY) != tb.NONE:
-            status = self._run(lambda x: kb.rebuild(self.tables, self.host, x))
+            status = self._run(lambda x: kr.rebuild(self.tables, self.host, x))
         done = time.perf_counter_ns()
         if status == kn.OK:
             status = kb.set_shared_info(self.tables, self.host)

@@ -8,7 +8,9 @@ import pytest
 from p2mbatch import kernels as kn
 from p2mbatch import kernels_build as kb
 from p2mbatch import kernels_bulk as bulk
+from p2mbatch import kernels_rebuild as kr
 from p2mbatch import kernels_save as ks
+from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
 from p2mbatch.geometry import INVALID, MIB, PAGE_BYTES
 from p2mbatch.hosts import function_host
@@ -148,7 +150,7 @@ def test_restore_rebuild_and_walk_in_parallel(booted, order):
     results = []
     for way in ("entries", "one", "all"):
         t = copied(booted.t)
-        kb.begin_event(t)
+        kset.begin_event(t)
         walk = bulk.save_walk_parallel if way == "all" else ks.save_walk
         assert walk(t, booted.h, work) == kn.OK
         if way == "entries":
@@ -156,7 +158,7 @@ def test_restore_rebuild_and_walk_in_parallel(booted, order):
             t.slots[:, tb.P_CLEAN] = 0
         restore = bulk.restore_parallel if way == "all" else ks.restore
         assert restore(t, host, work) == kn.OK
-        rebuild = bulk.rebuild_parallel(t, host) if way == "all" else kb.rebuild(t, host, 0)
+        rebuild = bulk.rebuild_parallel(t, host) if way == "all" else kr.rebuild(t, host, 0)
         assert rebuild == kn.OK
         assert kb.set_shared_info(t, host) == kn.OK
         assert walk(t, host, work) == kn.OK
@@ -184,7 +186,7 @@ def test_parallel_rebuild_meets_the_bug_that_one_thread_meets(booted):
     tracked = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[tb.S_TOP_MFN_P])[0]
     t.words[tracked, 0] = t.words[tracked, t.words.shape[1] - 1]
     other = copied(t)
-    status = kb.rebuild(t, booted.h, 0)
+    status = kr.rebuild(t, booted.h, 0)
     assert status == kn.BUG_BRK_CLOSED
     assert bulk.rebuild_parallel(other, booted.h) == status
     assert same(t, other) == []
@@ -199,7 +201,7 @@ def test_setting_runs_sets_every_entry_and_its_owner(booted):
     runs = np.array(
         [[5, INVALID, 3], [n - 10, INVALID, 700], [3 * n, 123456, n], [9 * n, INVALID, 1]]
     )
-    assert kb.set_runs(t, booted.h, runs, 0) == kn.OK
+    assert kset.set_runs(t, booted.h, runs, 0) == kn.OK
     assert t.state[tb.S_POSITION] == runs[:, 2].sum()
     expected = before.copy()
     for pfn, mfn, count in runs.tolist():
@@ -220,10 +222,10 @@ def test_resuming_set_runs_in_the_middle(booted):
     n = booted.t.words.shape[1]
     runs = np.array([[2 * n + 4, 5000, 3 * n], [7 * n, INVALID, 10]])
     whole, parts = copied(booted.t), copied(booted.t)
-    kb.set_runs(whole, booted.h, runs, 0)
-    kb.set_runs(parts, booted.h, runs[:, :], n + 17)
+    kset.set_runs(whole, booted.h, runs, 0)
+    kset.set_runs(parts, booted.h, runs[:, :], n + 17)
     first = np.array([[2 * n + 4, 5000, n + 17]])
-    kb.set_runs(parts, booted.h, first, 0)
+    kset.set_runs(parts, booted.h, first, 0)
     parts.state[tb.S_POSITION] = whole.state[tb.S_POSITION]
     assert same(whole, parts) == []
 
