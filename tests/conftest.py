@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 # Building a guest and its hosts takes many draws, which Hypothesis would call too slow.
 _SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile(
-    "quick", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_SLOW_TO_DRAW
+    "quick", max_examples=80, deadline=None, derandomize=True, suppress_health_check=_SLOW_TO_DRAW
 )
 settings.register_profile(
     "thorough",

@@ -50,7 +50,8 @@ def guests(draw: Draw, word_bytes: int) -> Json:
         at.setdefault(name, []).append(next_pfn)
         next_pfn += count
 
-    pool = [[pfn, count] for (pfn, count) in zip(at["pool"], _counts(pieces), strict=True)]
+    counts = [count for name, count in pieces if name == "pool"]
+    pool = draw(st.permutations([list(run) for run in zip(at["pool"], counts, strict=True)]))
     extra = _pick(draw, (0, 3), (5, 1), (n, 2), (2 * n + 17, 3), (n * n, 1), (n * n + 3 * n, 2))
     max_p2m_pfn = nr_pages + extra
     last = max(
@@ -69,10 +70,6 @@ def guests(draw: Draw, word_bytes: int) -> Json:
         page_pool=pool,
         directmap_pages=directmap,
     )
-
-
-def _counts(pieces: list[tuple[str, int]]) -> list[int]:
-    return [count for name, count in pieces if name == "pool"]
 
 
 class _World:

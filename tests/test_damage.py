@@ -154,7 +154,6 @@ def test_wild_pointer_in_the_way_of_a_true_leaf_is_misdirected(
     assert results[2]["stray_writes"] == 1
 
 
-@pytest.mark.lane
 def test_wild_leaf_pointer_is_looked_up_as_an_address(model: type[models.Model], w: int) -> None:
     """The rebuild of top 0 makes the second mid's pointers wild before their own turn comes.
 
@@ -179,7 +178,6 @@ def test_wild_leaf_pointer_is_looked_up_as_an_address(model: type[models.Model],
         assert left.page(left.true_mid_mfn(1))[0] == 15_001
 
 
-@pytest.mark.lane
 def test_leafs_mfn_is_looked_up_before_the_stores_address(replay: Replay, w: int) -> None:
     """Both would fault for the second mid; leaf 2, with mfn_list's entries, lasts till then."""
     n = build.entries(w)
