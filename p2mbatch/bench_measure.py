@@ -217,7 +217,7 @@ class Ceilings:
                 call = lambda: kc.gather(table, at, out)  # noqa: E731
         else:
             words = 1 << 16
-            table = _one_cycle(size // 8, self._random)
+            table = _one_cycle(size // 8)
             call = lambda: kc.chase(table, words)  # noqa: E731
         timing = measure_in_turn({name: call}, seconds=self._seconds, max_samples=25)[name]
         return Ceiling(name, threads, size, timing, words)
@@ -226,13 +226,13 @@ class Ceilings:
         return self._random.integers(0, table_words, count)
 
 
-def _one_cycle(words: int, random: np.random.Generator) -> Int64Array:
-    """Return a permutation of `words` that is one cycle, in random order: int64[words].
+def _one_cycle(words: int) -> Int64Array:
+    """Return a table of `words` (a power of two) whose links go once through every cache line.
 
-    One entry in each cache line, so that every step is a line of its own.
+    The order is that of a linear congruential generator of full period: no stride to be guessed.
     """
-    lines = random.permutation(max(words // 8, 2)) * 8
-    table = np.zeros(max(words, 16), np.int64)
-    table[lines] = np.roll(lines, -1)
-    # Begin from word 0, which is in the cycle since every line's first word is.
+    lines = max(words // 8, 4)
+    table = np.zeros(8 * lines, np.int64)
+    at = np.arange(lines, dtype=np.int64)
+    table[::8] = ((at * 1664525 + 1013904223) & (lines - 1)) * 8
     return table

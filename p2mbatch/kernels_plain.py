@@ -43,10 +43,10 @@ from p2mbatch.tables import (
     UInt64Array,
 )
 
-LOOKUP_BLOCK = 64
+LOOKUP_BLOCK = 512
 """Lookups that are done together; a block with one that is not plain is left to the caller."""
 LOOKUPS_AHEAD = np.uint64(24)
-"""How many lookups ahead of its use an entry is asked for; its leaf's slot, twice as many."""
+"""How many lookups ahead of its use an entry is asked for."""
 ALL_OWN = ~np.uint64(0)
 """A word of `P2MTables.own` when all of its 64 entries got their frames."""
 
@@ -104,6 +104,42 @@ def copy_masked(entries: Int64Array, out: Int64Array) -> None:
 
 
 @inner_kernel
+def within(numbers: Int64Array, limit: int) -> bool:
+    """Return whether each of `numbers` is 0 or more and less than `limit`."""
+    sign = np.int64(0)
+    for j in range(len(numbers)):
+        sign |= numbers[j] | (limit - 1 - numbers[j])
+    return bool(sign >= 0)
+
+
+@inner_kernel
+def _look_up_block(
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    up: np.uint64,
+    mask: np.uint64,
+    pfns: Int64Array,
+    out: Int64Array,
+) -> int:
+    """Look up PFNs that are all inside the span; return the least slot met: below 0, redo them.
+
+    Short, so that the processor sees many lookups at once; and as their entries are asked for
+    ahead, those that it does not see yet are under way too.
+    """
+    least = np.int32(0)
+    last = np.uint64(len(pfns) - 1)
+    for j in range(np.uint64(len(pfns))):
+        ahead = np.uint64(pfns[min(j + LOOKUPS_AHEAD, last)])
+        # Asking for what is not there does no harm.
+        prefetch(words, (np.uint64(leaf_slot[ahead >> up]) << up) | (ahead & mask))
+        pfn = np.uint64(pfns[j])
+        slot = leaf_slot[pfn >> up]
+        least = min(least, slot)
+        out[j] = words[np.uint64(max(slot, np.int32(0))), pfn & mask]
+    return as_int(least)
+
+
+@inner_kernel
 def lookup_plain(
     words: Int64Array,
     leaf_slot: Int32Array,
@@ -121,7 +157,7 @@ def lookup_plain(
     shift = _shift(n)
     limit = np.uint64(len(leaf_slot) << shift)
     up, mask, zero = np.uint64(shift), np.uint64(n - 1), np.uint64(0)
-    max_p2m, last = np.uint64(max_p2m_pfn), np.uint64(end - 1)
+    max_p2m = np.uint64(max_p2m_pfn)
     k = begin
     while k < end:
         first = pfns[k]
@@ -136,15 +172,15 @@ def lookup_plain(
             k = stop
             continue
         stop = min(k + LOOKUP_BLOCK, end)
+        if within(pfns[k:stop], len(leaf_slot) << shift):
+            least = _look_up_block(words, leaf_slot, up, mask, pfns[k:stop], out[k:stop])
+            if least < 0:
+                return k
+            k = stop
+            continue
         every = True
         # Unsigned, one comparison covers both ends and an index needs no look at its sign.
         for j in range(np.uint64(k), np.uint64(stop)):
-            ahead = np.uint64(pfns[min(j + LOOKUPS_AHEAD + LOOKUPS_AHEAD, last)])
-            prefetch(leaf_slot, ahead >> up if ahead < limit else zero)
-            ahead = np.uint64(pfns[min(j + LOOKUPS_AHEAD, last)])
-            slot = leaf_slot[ahead >> up if ahead < limit else zero]
-            prefetch(words, ((np.uint64(slot) if slot >= 0 else zero) << up) | (ahead & mask))
-            # No branch here: a block's loads must not wait for one another.
             pfn = np.uint64(pfns[j])
             inside = pfn < limit
             slot = leaf_slot[pfn >> up if inside else zero]

@@ -18,7 +18,7 @@ from p2mbatch import bench, bench_report
 from p2mbatch import bench_peer as peers
 from p2mbatch.bench_against import changes, load
 from p2mbatch.bench_cases import BenchGuest, cases
-from p2mbatch.bench_measure import Ceilings, SelfTimed, Timing, measure_in_turn
+from p2mbatch.bench_measure import Ceilings, SelfTimed, Timing, _one_cycle, measure_in_turn
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import GIB, MIB
 
@@ -204,3 +204,13 @@ def test_readme_table_comes_from_the_report(report, tmp_path):
     row = next(r for r in report["rows"] if (r["kernel"], r["who"]) == ("rebuild", "p2mbatch")
                and r["memory_bytes"] == 128 * MIB)  # fmt: skip
     assert bench_report.time_text(row["median_ns"]) in text
+
+
+@pytest.mark.parametrize("words", [1 << 5, 1 << 12])
+def test_the_chase_goes_through_every_line_once(words):
+    table = _one_cycle(words)
+    at, seen = 0, set()
+    for _ in range(words // 8):
+        seen.add(at)
+        at = int(table[at])
+    assert at == 0 and len(seen) == words // 8
