@@ -46,8 +46,6 @@ from p2mbatch.tables import (
     S_ALLOCS,
     S_DIRECTMAP,
     S_ENTRIES_SHIFT,
-    S_ENTRIES_WRITTEN,
-    S_EVENT,
     S_FAIL_AT,
     S_MAX_P2M,
     S_MID_MISSING,
@@ -61,8 +59,6 @@ from p2mbatch.tables import (
     S_POLICY,
     S_POOL_USED,
     S_POSITION,
-    S_STRAY_PAGES,
-    S_STRAY_WRITES,
     S_TOP,
     S_TOP_MFN,
     S_TOP_MFN_P,
@@ -92,22 +88,6 @@ def alloc_p2m_page(t: P2MTables) -> int:
 
 
 # --- set_phys_to_machine -----------------------------------------------------------------------
-
-
-@kernel
-def begin_event(t: P2MTables) -> None:
-    """Start counting what a new event writes."""
-    t.state[S_EVENT] += 1
-    t.state[S_ENTRIES_WRITTEN] = 0
-    t.state[S_STRAY_WRITES] = 0
-    t.state[S_STRAY_PAGES] = 0
-
-
-@kernel
-def fail_alloc(t: P2MTables, at: int) -> None:
-    """Make the `at`-th next `alloc_p2m_page` (from 0), and no other, return NULL."""
-    t.state[S_FAIL_AT] = at
-    t.state[S_ALLOCS] = 0
 
 
 @kernel

@@ -78,9 +78,15 @@ class Life:
         """Return one word of the state, by its `S_` index."""
         return int(self.tables.state[index])
 
+    def begin_event(self) -> None:
+        """Start counting what a new event writes."""
+        state = self.tables.state
+        state[tb.S_EVENT] += 1
+        state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
+
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
-        kset.begin_event(self.tables)
+        self.begin_event()
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
         if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
@@ -91,11 +97,12 @@ class Life:
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""
-        kset.fail_alloc(self.tables, at)
+        self.tables.state[tb.S_FAIL_AT] = at
+        self.tables.state[tb.S_ALLOCS] = 0
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
-        kset.begin_event(self.tables)
+        self.begin_event()
         status = self._run(lambda done: kset.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
         result.entries_set = self.scalar(tb.S_POSITION)
@@ -103,7 +110,7 @@ class Life:
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
         """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
-        kset.begin_event(self.tables)
+        self.begin_event()
         return self._result(
             self._run(lambda k: kset.grow_leaves(self.tables, self.host, leaves, lazy, k))
         )
@@ -117,12 +124,13 @@ class Life:
 
     def migrate(self, host: tb.HostTables) -> EventResult:
         """Save here, restore on `host`, resume (model section 7)."""
-        kset.begin_event(self.tables)
+        self.begin_event()
         saved = self.save()
         if saved.outcome != "ok":
             return saved
         start = time.perf_counter_ns()
-        if host.par[tb.H_KIND] == tb.FUNCTION_HOST:
+        whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
+        if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
             self._run(lambda x: ks.settle_unsaved(self.tables, self.host, x))
         self.host = host
         ks.restore(self.tables, host, self._work)

@@ -79,6 +79,7 @@ _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
     S_NUM_LEAVES,
     S_WILD,
     S_EVENT,
+    # These three count within an event, and are set to zero together.
     S_STRAY_WRITES,
     S_STRAY_PAGES,
     S_ENTRIES_WRITTEN,

@@ -14,6 +14,7 @@ from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
 from p2mbatch.geometry import INVALID, MIB, PAGE_BYTES
 from p2mbatch.hosts import function_host
+from p2mbatch.life import Life
 from p2mbatch.placement import place
 
 SHAPES = [
@@ -150,7 +151,7 @@ def test_restore_rebuild_and_walk_in_parallel(booted, order):
     results = []
     for way in ("entries", "one", "all"):
         t = copied(booted.t)
-        kset.begin_event(t)
+        Life(t, booted.h).begin_event()
         walk = bulk.save_walk_parallel if way == "all" else ks.save_walk
         assert walk(t, booted.h, work) == kn.OK
         if way == "entries":
