@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from models import Model
-
 from build import Json
+from models import Model
 
 Invariant = Callable[[Model], None]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_support import run, tamper
-from sweep_support import one_line, p2mbatch
 
 from p2mbatch.compare import Ratio, _ratio, compare, to_text, verdict
 from p2mbatch.errors import InputError
 from p2mbatch.results import SweepResult
+from report_support import run, tamper
+from sweep_support import one_line, p2mbatch
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import models
 import pytest
 
 import build
+import models
 from build import Json
 
 Replay = Callable[[Json], list[Json]]

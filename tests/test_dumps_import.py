@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dump_guests import build, core, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_dumps_readers import NEWER, mfndump_text, read_once
 
+from dump_guests import build, core, stream
 from p2mbatch.dumps.image import image_at
 from p2mbatch.dumps.importer import anonymise, check_import, import_trace, model_entries
 from p2mbatch.dumps.model import SparseP2M
@@ -22,6 +21,7 @@ from p2mbatch.errors import InputError
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID, geometry
 from p2mbatch.replay import replay
 from p2mbatch.trace import load_trace, parse_trace, trace_to_json
+from test_dumps_readers import NEWER, mfndump_text, read_once
 
 DATA = Path(__file__).parents[1] / "data"
 EXPECTED = json.loads((DATA / "dumps" / "expected.json").read_text())

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dump_guests import build, core, fl_pfn, fll_pfn, images, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dump_guests import build, core, fl_pfn, fll_pfn, images, stream
 from p2mbatch.dumps.audit import audit
 from p2mbatch.dumps.read import read_bytes, read_cursor, read_dump
 from p2mbatch.dumps.sources import SequentialCursor

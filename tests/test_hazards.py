@@ -9,10 +9,10 @@ import hashlib
 import struct
 from collections.abc import Callable
 
-import models
 import pytest
 
 import build
+import models
 from build import Json
 
 Replay = Callable[[Json], list[Json]]

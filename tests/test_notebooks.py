@@ -7,9 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from sweep_support import one_line, p2mbatch
 
 from p2mbatch.handout import copy_notebooks, notebook_dir
+from sweep_support import one_line, p2mbatch
 
 NOTEBOOKS = sorted(notebook_dir().glob("*.ipynb"))
 CHAPTERS = ["01_the_tree", "02_the_bug", "03_a_sweep", "04_reading_a_run", "05_performance"]

@@ -14,8 +14,6 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from report_support import made_up, run
-from sweep_support import one_line, p2mbatch
 
 from p2mbatch import Guest, plots
 from p2mbatch.cli.plot import NAMES
@@ -26,6 +24,8 @@ from p2mbatch.plots_style import CORRUPTED, FATE_LOOKS, fates
 from p2mbatch.results import SweepResult
 from p2mbatch.schema import OUTCOMES, POLICIES
 from p2mbatch.summary import survival
+from report_support import made_up, run
+from sweep_support import one_line, p2mbatch
 
 TABLE_PLOTS = [name for name in plots.PLOTS if name != "tree"]
 

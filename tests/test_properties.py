@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import invariants
-import models
 import pytest
-import strategies
 from hypothesis import given, settings
 
+import invariants
+import models
+import strategies
 from build import Json
 
 # Ways for a life to end, of the 18 that there are, that even a quick run has to come across.

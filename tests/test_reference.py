@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 import reference
 
 TRACES = Path(__file__).parent.parent / "data" / "traces"

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_support import QUESTION, made_up, run
-from sweep_support import one_line, p2mbatch
 
 from p2mbatch import plots
 from p2mbatch.page import write_text
@@ -29,6 +27,8 @@ from p2mbatch.report_tables import (
 )
 from p2mbatch.results import SweepResult
 from p2mbatch.summary import Survival, survival
+from report_support import QUESTION, made_up, run
+from sweep_support import one_line, p2mbatch
 
 
 @pytest.fixture(scope="module")

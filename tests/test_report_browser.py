@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_support import run
 
 from p2mbatch.report import html
 from p2mbatch.results import SweepResult
+from report_support import run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BUILD = Path(__file__).resolve().parent.parent / "build"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import models
 import pytest
 
 import build
+import models
 from build import Json
 
 Replay = Callable[[Json], list[Json]]

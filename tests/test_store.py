@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from sweep_support import one_line, p2mbatch, result, start
 
 from p2mbatch import journal as journal_module
 from p2mbatch import provenance
@@ -24,6 +23,7 @@ from p2mbatch.journal import JOURNAL_NAME, LOCK_NAME, Journal, holder_pid
 from p2mbatch.results import SweepResult, arrow_schema
 from p2mbatch.schema import COLUMNS
 from p2mbatch.spec import SweepSpec
+from sweep_support import one_line, p2mbatch, result, start
 
 SPEC = SweepSpec.from_options(memory="1GiB", seeds="100000")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sweep_support import MEASURED, SOURCE, command, one_line, p2mbatch, row
 
 from p2mbatch import cell, driver, engines
 from p2mbatch.errors import InputError
@@ -24,6 +23,7 @@ from p2mbatch.results import SweepResult
 from p2mbatch.scenario import Scenario
 from p2mbatch.spec import SweepSpec
 from p2mbatch.summary import format_table, survival
+from sweep_support import MEASURED, SOURCE, command, one_line, p2mbatch, row
 
 GRID = {"memory": "256MiB,1GiB", "policy": "tracked,stale", "migrations": "2"}
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_support import SOURCE, one_line, p2mbatch, row
 
 from p2mbatch import cell, driver
 from p2mbatch.progress import ProgressReport, format_duration
 from p2mbatch.scenario import Scenario
 from p2mbatch.spec import SweepSpec
 from p2mbatch.summary import format_table, survival
+from sweep_support import SOURCE, one_line, p2mbatch, row
 
 
 def test_the_command_prints_the_table_and_leaves_a_store(tmp_path: Path) -> None:
