@@ -45,13 +45,17 @@ def table(report: dict[str, Any]) -> str:
             cells.append("–" if ns is None else time_text(ns))
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     where = report["provenance"]
-    compiled = sum(v for k, v in report["compile"].items() if k.startswith("compile_"))
-    loaded = sum(v for k, v in report["compile"].items() if k.startswith("load_"))
+    times = report["compile"]
     lines += [
         "",
         f"Medians on {where['cpu']}, {threads} threads, Python {where['python']}, numba "
-        f"{where['numba']}, by `p2mbatch bench`. All kernels of that report compile in "
-        f"{compiled:.0f} s once and load in {loaded:.1f} s from then on.",
+        f"{where['numba']}, by `p2mbatch bench`."
+        + (
+            f" All kernels of that report compile in {times['compile_all_s']:.0f} s once and load "
+            f"in {times['load_all_s']:.1f} s from then on."
+            if times
+            else ""
+        ),
     ]
     return "\n".join(lines)
 

@@ -16,9 +16,8 @@ from p2mbatch import kernels_save as ks
 from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
 from p2mbatch.bench_measure import Call, Ceilings, SelfTimed
-from p2mbatch.geometry import GIB, INVALID, PAGE_BYTES
+from p2mbatch.geometry import GIB, INVALID
 from p2mbatch.hosts import function_host
-from p2mbatch.life import Life
 from p2mbatch.placement import Placement, place
 from p2mbatch.tables import Int64Array
 
@@ -57,11 +56,8 @@ class BenchGuest:
     def __init__(self, memory_bytes: int, peer: peers.Peer | None) -> None:
         self.memory_bytes = memory_bytes
         self.peer = peer
-        self.placement: Placement = place(
-            memory_bytes=memory_bytes, sparsity=0.0, layout="tail", policy="tracked",
-            word_bytes=8, seed=SEED,
-        )  # fmt: skip
-        self.life = Life(*_tables(self.placement, self.host(0, 9)))
+        self.placement = _placement(memory_bytes)
+        self.life = self.placement.new_life(self.host(0, 9), resident=True)
         result = self.life.boot()
         if result.outcome != "ok":
             raise RuntimeError(f"the guest to measure did not boot: {result}")
@@ -77,12 +73,7 @@ class BenchGuest:
 
     def host(self, index: int, order: int) -> tb.HostTables:
         """Return the `index`-th host, four times the guest's size, wholly owned by neighbours."""
-        return function_host(
-            self.placement.population,
-            frames=4 * self.memory_bytes // PAGE_BYTES, order=order, neighbours=1.0,
-            neighbour_pages=self.memory_bytes // PAGE_BYTES, key=(SEED, "host", index),
-            first=index == 0,
-        )  # fmt: skip
+        return _host(self.placement, index, order)
 
     def list_slots(self) -> Int64Array:
         """Return the slots of the mid_mfn pages in order: int64[mids]."""
@@ -100,8 +91,24 @@ class BenchGuest:
         return {"c": SelfTimed(lambda repeats: peer.sample(kernel, repeats))}
 
 
-def _tables(placement: Placement, host: tb.HostTables) -> tuple[tb.P2MTables, tb.HostTables]:
-    life = placement.new_life(host, resident=True)
+def _placement(memory_bytes: int) -> Placement:
+    return place(
+        memory_bytes=memory_bytes, sparsity=0.0, layout="tail", policy="tracked", word_bytes=8,
+        seed=SEED,
+    )  # fmt: skip
+
+
+def _host(placement: Placement, index: int, order: int) -> tb.HostTables:
+    return function_host(
+        placement.population, frames=4 * placement.span, order=order, neighbours=1.0,
+        neighbour_pages=placement.span, key=(SEED, "host", index), first=index == 0,
+    )  # fmt: skip
+
+
+def place_guest(memory_bytes: int) -> tuple[tb.P2MTables, tb.HostTables]:
+    """Return the tables of a guest that has not booted, and its host."""
+    placement = _placement(memory_bytes)
+    life = placement.new_life(_host(placement, 0, 9), resident=True)
     return life.tables, life.host
 
 

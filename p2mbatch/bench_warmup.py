@@ -1,21 +1,31 @@
-"""Call every kernel of the performance report once on a tiny guest, so that all are compiled."""
+"""Call every kernel of the performance report once on a tiny guest, so that all are compiled.
+
+`python -m p2mbatch.bench_warmup GROUP` prints the seconds that each took, as JSON. The groups
+share no kernel that Python calls, so two processes can compile them into one cache at once.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 
-from p2mbatch.bench_cases import BenchGuest, cases
+import numpy as np
+
+from p2mbatch import kernels_bulk as bulk
+from p2mbatch import kernels_ceilings as kc
+from p2mbatch.bench_cases import BenchGuest, cases, place_guest
 from p2mbatch.bench_growth import run_once
-from p2mbatch.bench_measure import CEILINGS, Ceilings
 from p2mbatch.geometry import MIB
 
+GROUPS = ("serial", "parallel")
 SMALL_BYTES = 64 * MIB
 
 
-def warm_up() -> dict[str, float]:
-    """Return the seconds that each group of kernels took to be ready."""
+def warm_up(group: str) -> dict[str, float]:
+    """Return the seconds that each of the kernels of `group` took to be ready."""
     times: dict[str, float] = {}
 
     def timed(name: str, call: Callable[[], object]) -> None:
@@ -23,17 +33,35 @@ def warm_up() -> dict[str, float]:
         call()
         times[name] = times.get(name, 0.0) + time.perf_counter() - begin
 
-    guests: list[BenchGuest] = []
-    timed("boot", lambda: guests.append(BenchGuest(SMALL_BYTES, None)))
-    for case in cases(guests[0], heavy=False):
-        for who in ("p2mbatch", "parallel"):
-            if who in case.calls:
-                group = case.kernel if who == "p2mbatch" else "parallel"
-                timed(group.partition("_order")[0], case.calls[who])
-    timed("sweep_cell", lambda: run_once(SMALL_BYTES, 1))
-    ceilings = Ceilings(1 << 16, seconds=0.0)
-    timed("ceilings", lambda: ceilings.get("chase", 1 << 16))
-    for name in CEILINGS:
-        timed("ceilings", partial(ceilings.get, name, 1 << 16))
-        timed("ceilings", partial(ceilings.get, name, 1 << 16, 2))
+    if group == "serial":
+        guests: list[BenchGuest] = []
+        timed("boot", lambda: guests.append(BenchGuest(SMALL_BYTES, None)))
+        for case in cases(guests[0], heavy=False):
+            timed(case.kernel.partition("_order")[0], case.calls["p2mbatch"])
+        timed("sweep_cell", partial(run_once, SMALL_BYTES, 1))
+        return times
+    # None of these needs a guest that has booted: there is nothing for them to do.
+    t, h = place_guest(SMALL_BYTES)
+    none, left = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    for name, call in (
+        ("lookup", partial(bulk.lookup_chunks, t.words, t.leaf_slot, 0, none, none, none)),
+        ("lookup_m2p", partial(bulk.m2p_chunks, t, h, none, none)),
+        ("rebuild", partial(bulk.rebuild_mids, t, 0, none, none)),
+        ("save_walk", partial(bulk.walk_mids, t, h, none, 0, 0)),
+        ("restore", partial(bulk.restore_slots, t, h, 0, left)),
+    ):
+        timed(f"{name}_parallel", call)
+    for ceiling in (kc.read, kc.read_parallel):
+        timed("ceilings", partial(ceiling, none))
+    for fill in (kc.fill, kc.fill_parallel):
+        timed("ceilings", partial(fill, none, 7))
+    for copy in (kc.copy, kc.copy_parallel):
+        timed("ceilings", partial(copy, none, none))
+    for gather in (kc.gather, kc.gather_parallel):
+        timed("ceilings", partial(gather, none, none, none))
+    timed("ceilings", partial(kc.chase, none, 0))
     return times
+
+
+if __name__ == "__main__":
+    print(json.dumps(warm_up(sys.argv[1])))

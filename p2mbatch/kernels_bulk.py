@@ -94,7 +94,7 @@ def lookup(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> No
 
 
 @parallel_kernel
-def _lookup_chunks(
+def lookup_chunks(
     words: Int64Array,
     leaf_slot: Int32Array,
     max_p2m_pfn: int,
@@ -113,7 +113,7 @@ def _lookup_chunks(
 def _lookup_left(
     t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array, done: Int64Array
 ) -> None:
-    """Look up what `_lookup_chunks` left."""
+    """Look up what `lookup_chunks` left."""
     for chunk in range(len(done)):
         end = min((chunk + 1) * CHUNK, len(pfns))
         if done[chunk] < end:
@@ -124,7 +124,7 @@ def lookup_parallel(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Arr
     """Do `lookup` on all cores."""
     done = np.arange(-(-len(pfns) // CHUNK), dtype=np.int64) * CHUNK
     if t.state[S_WILD] == 0:
-        _lookup_chunks(t.words, t.leaf_slot, int(t.state[S_MAX_P2M]), pfns, out, done)
+        lookup_chunks(t.words, t.leaf_slot, int(t.state[S_MAX_P2M]), pfns, out, done)
     _lookup_left(t, h, pfns, out, done)
 
 
@@ -214,7 +214,7 @@ def _m2p_all(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> 
 
 
 @parallel_kernel
-def _m2p_chunks(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> int:
+def m2p_chunks(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> int:
     """Do `_m2p_span` on all cores; return how many chunks were not plain."""
     own, leaf_slot = t.own, t.leaf_slot
     missing = code_of(t.block_of, t.block_code, t.state[S_MISSING])
@@ -238,7 +238,7 @@ def lookup_m2p(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -
 
 def lookup_m2p_parallel(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> None:
     """Do `lookup_m2p` on all cores."""
-    if _m2p_chunks(t, h, mfns, out):
+    if m2p_chunks(t, h, mfns, out):
         _m2p_left(t, h, mfns, out)
 
 
@@ -246,7 +246,7 @@ def lookup_m2p_parallel(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int6
 
 
 @parallel_kernel
-def _rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> int:
+def rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> int:
     """Build the list below leaf `end` on all cores; return the entries written, or -1 if not plain.
 
     `pages` and `slots` are workspaces, int64[mids].
@@ -279,7 +279,7 @@ def rebuild_parallel(t: P2MTables, h: HostTables) -> int:
     shift = int(t.state[S_ENTRIES_SHIFT])
     end = (int(t.state[S_XEN_MAX]) + (1 << shift) - 1) >> shift
     work = np.empty((2, (end + (1 << shift) - 1) >> shift), np.int64)
-    written = _rebuild_mids(t, end, work[0], work[1])
+    written = rebuild_mids(t, end, work[0], work[1])
     if written < 0:
         return int(rebuild(t, h, 0))
     t.state[S_ENTRIES_WRITTEN] += written
@@ -287,7 +287,7 @@ def rebuild_parallel(t: P2MTables, h: HostTables) -> int:
 
 
 @parallel_kernel
-def _walk_mids(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
+def walk_mids(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
     """Return how many mids' frame lists are not plain, on all cores."""
     words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
     shift = t.state[S_ENTRIES_SHIFT]
@@ -316,14 +316,14 @@ def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     if max_pfn < 0:
         return -max_pfn
     end = (max_pfn >> int(t.state[S_ENTRIES_SHIFT])) + 1
-    if t.state[S_WILD] != 0 or end > len(t.leaf_slot) or _walk_mids(t, h, found, end, max_pfn):
+    if t.state[S_WILD] != 0 or end > len(t.leaf_slot) or walk_mids(t, h, found, end, max_pfn):
         return int(save_walk(t, h, found))
     t.state[S_SAVED_MAX_PFN] = max_pfn
     return OK
 
 
 @parallel_kernel
-def _restore_slots(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> int:
+def restore_slots(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> int:
     """Overwrite every resident leaf that is plain, on all cores; return how many were not.
 
     `left` (uint8[slots in use]) gets 1 for each of those.
@@ -346,7 +346,7 @@ def _restore_slots(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) 
 
 @kernel
 def _restore_left(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> None:
-    """Overwrite the leaves that `_restore_slots` left."""
+    """Overwrite the leaves that `restore_slots` left."""
     for slot in range(len(left)):
         if left[slot] != 0:
             restore_leaf(t, h, slot, t.slots[slot, P_LEAF], max_pfn)
@@ -361,7 +361,7 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
         return int(restore(t, h, old_missing))
     max_pfn = int(t.state[S_SAVED_MAX_PFN])
     left = np.empty(int(t.state[S_NUM_SLOTS]), np.uint8)
-    if _restore_slots(t, h, max_pfn, left):
+    if restore_slots(t, h, max_pfn, left):
         _restore_left(t, h, max_pfn, left)
     return OK
 
