@@ -9,10 +9,12 @@ import numpy as np
 from p2mbatch import tables as tb
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import PAGE_BYTES
+from p2mbatch.guestfile import guest_of
 from p2mbatch.hosts import function_host
 from p2mbatch.kernels import write_out_host
 from p2mbatch.life import EventResult, Life
 from p2mbatch.placement import Placement, place
+from p2mbatch.placement_guest import GuestPlacement, place_guest
 from p2mbatch.trace import GuestLayout, HostRuns, Trace
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ def check_scenario(scenario: Scenario) -> Placement:
     """Return where the guest's pages go, or raise `InputError` with the numbers that do not fit."""
     placement = _place(scenario)
     frames = scenario.host_memory_bytes // PAGE_BYTES
+    kept = placement.span if scenario.guest else placement.population.guest_frames
     for order in (scenario.build_order, scenario.restore_order):
-        placement.check_host(frames, order, guest_frames=placement.population.guest_frames)
+        placement.check_host(frames, order, guest_frames=kept)
     return placement
 
 
@@ -40,6 +43,8 @@ def estimate_memory_bytes(scenario: Scenario, resident: str = "auto") -> int:
 
 
 def _place(scenario: Scenario) -> Placement:
+    if scenario.guest:
+        return place_guest(guest_of(scenario.guest), scenario.policy)
     return place(
         memory_bytes=scenario.memory_bytes,
         sparsity=scenario.sparsity,
@@ -60,6 +65,7 @@ def _host(scenario: Scenario, placement: Placement, index: int) -> tb.HostTables
         neighbour_pages=scenario.neighbour_memory_bytes // PAGE_BYTES,
         key=(scenario.seed, "host", index),
         first=index == 0,
+        names_all=bool(scenario.guest),
     )
 
 
@@ -71,7 +77,7 @@ def run_scenario(scenario: Scenario, resident: str = "auto") -> list[dict[str, A
     where the guest can't be placed.
     """
     placement = check_scenario(scenario)
-    everything = resident == "all"
+    everything = resident == "all" or bool(scenario.guest)
     life = placement.new_life(_host(scenario, placement, 0), resident=everything)
     result = life.boot() if everything else life.boot(*placement.struct_leaves())
     written = life.scalar(tb.S_ENTRIES_WRITTEN)
@@ -79,6 +85,8 @@ def run_scenario(scenario: Scenario, resident: str = "auto") -> list[dict[str, A
         grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
         grown.rebuild_ns = result.rebuild_ns
         result = grown
+    if isinstance(placement, GuestPlacement):
+        result = placement.live_until_migration(life, result)
     rows = [row_of(life, placement, 0, result, written)]
     for migration in range(1, scenario.migrations + 1):
         if result.outcome != "ok":
@@ -141,7 +149,11 @@ def scenario_trace(scenario: Scenario) -> Trace:
         others = np.empty(frames, np.int64)
         write_out_host(_host(scenario, placement, index).par, mfns, others)
         if index == 0:
-            events += _layout_events(placement, mfns)
+            events += (
+                placement.events(_host(scenario, placement, 0))
+                if isinstance(placement, GuestPlacement)
+                else _layout_events(placement, mfns)
+            )
             _boot_frames(scenario, placement, mfns, others)
         else:
             events.append({"op": "migrate", "host": index})
@@ -155,9 +167,7 @@ def scenario_trace(scenario: Scenario) -> Trace:
         mfn_list_pfn=placement.mfn_list_pfn,
         brk_pfn=placement.brk_pfn,
         brk_pages=placement.brk_pages,
-        page_pool=np.array([[placement.pool_pfn, placement.pool_pages]], np.int64)[
-            : int(placement.pool_pages > 0)
-        ],
+        page_pool=placement.page_pool,
         directmap_pages=placement.directmap_pages,
     )
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events)

@@ -87,6 +87,11 @@ class Comparison(NamedTuple):
         return plain
 
 
+def _guests_by_content(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with guests' digests alone: their files may lie elsewhere."""
+    return frame.assign(guest=frame["guest"].str.rpartition("#")[2])
+
+
 def compare(a: SweepResult, b: SweepResult) -> Comparison:
     """Return how run `b` differs from run `a`.
 
@@ -94,7 +99,7 @@ def compare(a: SweepResult, b: SweepResult) -> Comparison:
     two different ones, the policy is left out of that. Raises `InputError` where no cell is in
     both.
     """
-    left, right = a.frame, b.frame
+    left, right = _guests_by_content(a.frame), _guests_by_content(b.frame)
     keys = [column.name for column in SCENARIO_COLUMNS if column.name != "cell"]
     notes = _provenance_notes(a.provenance, b.provenance)
     policies = set(left["policy"].unique()), set(right["policy"].unique())

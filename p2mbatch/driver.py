@@ -26,7 +26,7 @@ from p2mbatch.journal import CellResult, Journal
 from p2mbatch.presets import find_spec
 from p2mbatch.progress import Mode, ProgressReport
 from p2mbatch.results import SweepResult
-from p2mbatch.scenario import FIELDS, Scenario, cell_id_of
+from p2mbatch.scenario import FIELDS, GUEST, Scenario, cell_id_of
 from p2mbatch.schema import LAYOUTS
 from p2mbatch.spec import SweepSpec, Values
 
@@ -39,13 +39,13 @@ _WAIT_S = 0.2
 """How long a stop takes to be noticed."""
 _TROUBLE_INTERVAL_S = 30.0
 
-_MEMORY, _SPARSITY, _LAYOUT, _MIGRATIONS, _WORD_BYTES = (
+_MEMORY, _SPARSITY, _LAYOUT, _MIGRATIONS, _WORD_BYTES, _GUEST = (
     FIELDS.index(name)
-    for name in ("memory_bytes", "sparsity", "layout", "migrations", "word_bytes")
+    for name in ("memory_bytes", "sparsity", "layout", "migrations", "word_bytes", "guest")
 )
 _COST_NS_PER_CELL = 100_000
 _COST_NS_PER_EVENT = 110_000
-_COST_NS_PER_LEAF_AND_EVENT = {"tail": 16, "scattered": 60, "extents": 120}
+_COST_NS_PER_LEAF_AND_EVENT = {"tail": 16, "scattered": 60, "extents": 120, "guest": 2500}
 """What cells cost (README's machine): a first guess for batches and dry runs; batches then go by
 what was measured."""
 
@@ -65,7 +65,7 @@ def cost_ns(values: Values) -> int:
     entries = geometry(values[_WORD_BYTES]).entries
     leaves = values[_MEMORY] // (PAGE_BYTES * entries)
     # A guest without holes is the same in every layout.
-    layout = values[_LAYOUT] if values[_SPARSITY] else "tail"
+    layout = values[_LAYOUT] if values[_SPARSITY] or values[_GUEST] else "tail"
     per_event = _COST_NS_PER_EVENT + leaves * _COST_NS_PER_LEAF_AND_EVENT[layout]
     return int(_COST_NS_PER_CELL + per_event * (values[_MIGRATIONS] + 1))
 
@@ -126,6 +126,7 @@ def warm_up(report: ProgressReport, layouts: Iterable[str] = LAYOUTS) -> None:
     """
     from p2mbatch import _jit
     from p2mbatch.cell import run_scenario
+    from p2mbatch.guest import Guest
 
     if not _jit.has_compiled_kernels():
         report.notice("compiling the kernels for this machine (once, about half a minute) ...")
@@ -133,7 +134,14 @@ def warm_up(report: ProgressReport, layouts: Iterable[str] = LAYOUTS) -> None:
     start = time.monotonic()
     with _jit.compile_lock() as compiled:
         for layout in layouts:
-            run_scenario(Scenario(memory_bytes=256 * MIB, sparsity=0.5, layout=layout))
+            if layout != GUEST:
+                run_scenario(Scenario(memory_bytes=256 * MIB, sparsity=0.5, layout=layout))
+                continue
+            # What a guest from a file calls, with the pages that its sets populate.
+            guest = Guest.boot("256MiB", sparsity=0.5, resident="all")
+            guest.populate(range(40000, 41000))
+            guest.migrate()
+            guest.life.count_stale()
     if compiled:
         report.notice(f"compiled in {time.monotonic() - start:.0f} s")
 

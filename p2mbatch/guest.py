@@ -17,9 +17,11 @@ from p2mbatch import kernels_save as ks
 from p2mbatch import tables as tb
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import GIB, INVALID, PAGE_BYTES, parse_size
+from p2mbatch.guestfile import guest_of
 from p2mbatch.hosts import function_host
 from p2mbatch.life import EventResult, Life
 from p2mbatch.placement import Placement, place
+from p2mbatch.placement_guest import place_guest
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -109,22 +111,44 @@ class Guest:
                 raise InputError(f"{name}: {value!r} is unknown: use {', '.join(known)}")
         memory_bytes = parse_size(memory, "memory")
         placement = _place_with_pool(memory_bytes, sparsity, layout, policy, word_bytes, seed)
-        host_bytes = (
-            max(4 * memory_bytes, GIB)
-            if host_memory is None
-            else parse_size(host_memory, "host_memory")
-        )
-        neighbour_bytes = parse_size(neighbour_memory or memory_bytes, "neighbour_memory")
-        hosts: dict[str, Any] = {
-            "frames": host_bytes // PAGE_BYTES,
-            "neighbours": neighbours,
-            "neighbour_pages": max(neighbour_bytes // PAGE_BYTES, 1),
-            "orders": (build_order, restore_order),
-            "seed": seed,
-        }
+        orders = (build_order, restore_order)
+        hosts = _hosts(memory_bytes, host_memory, neighbours, neighbour_memory, orders, seed)
+        return cls._booted(placement, hosts, everything=resident == "all")
+
+    @classmethod
+    def from_file(
+        cls,
+        file: str,
+        policy: str = "tracked",
+        seed: int = 0,
+        *,
+        host_memory: str | int | None = None,
+        neighbours: float = 1.0,
+        neighbour_memory: str | int | None = None,
+        build_order: int = 9,
+        restore_order: int = 0,
+    ) -> Guest:
+        """Boot the guest of the trace file `file`, up to its first migration, on hosts of `seed`.
+
+        `file` is a path, or what a sweep's table has in `guest`. Raises `InputError` where the file
+        is not there, is no trace or does not fit.
+        """
+        if policy not in tb.POLICIES:
+            raise InputError(f"policy: {policy!r} is unknown: use {', '.join(tb.POLICIES)}")
+        found = guest_of(file)
+        placement = place_guest(found, policy)
+        orders = (build_order, restore_order)
+        hosts = _hosts(found.memory_bytes, host_memory, neighbours, neighbour_memory, orders, seed)
+        guest = cls._booted(placement, hosts, everything=True)
+        if guest.lost is None:
+            guest._happened(placement.live_until_migration(guest.life, EventResult()))
+        return guest
+
+    @classmethod
+    def _booted(cls, placement: Placement, hosts: dict[str, Any], *, everything: bool) -> Guest:
+        """Return the guest on its first host, with what the layout populates after boot."""
         for order in hosts["orders"]:
             placement.check_host(hosts["frames"], order, guest_frames=placement.span)
-        everything = resident == "all"
         life = placement.new_life(_host(placement, hosts, 0), resident=everything)
         guest = cls(placement, life, hosts)
         guest._happened(life.boot() if everything else life.boot(*placement.struct_leaves()))
@@ -214,7 +238,7 @@ class Guest:
             structures={
                 "brk": [(self.placement.brk_pfn, life.scalar(tb.S_BRK_USED))],
                 "mfn_list": [(first, self.placement.num_boot_leaves)],
-                "pool": [(self.placement.pool_pfn, life.scalar(tb.S_POOL_USED))],
+                "pool": _leading(self.placement.page_pool, life.scalar(tb.S_POOL_USED)),
             },
         )
 
@@ -256,6 +280,38 @@ def _place_with_pool(
     spare = -(-plain.span // n) - plain.num_boot_leaves - plain.num_grown + 2 * plain.num_tops
     room = plain.directmap_pages - plain.brk_pfn - plain.struct_pages
     return place(**fields, spare_pool_pages=max(min(spare, room), 0))
+
+
+def _hosts(
+    memory_bytes: int,
+    host_memory: str | int | None,
+    neighbours: float,
+    neighbour_memory: str | int | None,
+    orders: tuple[int, int],
+    seed: int,
+) -> dict[str, Any]:
+    """Return what all hosts of a guest's life have in common, the scenario's defaults filled in."""
+    host_bytes = max(4 * memory_bytes, GIB)
+    if host_memory is not None:
+        host_bytes = parse_size(host_memory, "host_memory")
+    neighbour_bytes = parse_size(neighbour_memory or memory_bytes, "neighbour_memory")
+    return {
+        "frames": host_bytes // PAGE_BYTES,
+        "neighbours": neighbours,
+        "neighbour_pages": max(neighbour_bytes // PAGE_BYTES, 1),
+        "orders": orders,
+        "seed": seed,
+    }
+
+
+def _leading(runs: Int64Array, num_pages: int) -> list[tuple[int, int]]:
+    """Return the first `num_pages` pages of runs [first PFN, count], as runs; one at least."""
+    found: list[tuple[int, int]] = []
+    for pfn, count in runs.tolist():
+        if num_pages > 0 or not found:
+            found.append((pfn, min(count, num_pages)))
+        num_pages -= count
+    return found or [(0, 0)]
 
 
 def _host(placement: Placement, hosts: dict[str, Any], index: int) -> tb.HostTables:

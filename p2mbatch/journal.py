@@ -26,8 +26,8 @@ from p2mbatch.spec import SweepSpec, Values
 
 JOURNAL_NAME = "journal.sqlite"
 LOCK_NAME = "lock"
-STORE_VERSION = 1
-"""Raised when the tables change in a way that an older p2mbatch can't read."""
+STORE_VERSION = 2
+"""Raised when the tables change. 2: cells have a guest."""
 APPLICATION_ID = 0x70326D62
 """`p2mb`: marks a SQLite file as one of ours."""
 
@@ -140,6 +140,11 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
         raise InputError(
             f"{path}: written by a newer p2mbatch (store version {version}, this one knows "
             f"{STORE_VERSION}): update p2mbatch or use another --out"
+        )
+    if version < STORE_VERSION:
+        raise InputError(
+            f"{path}: written by an older p2mbatch (store version {version}, this one needs "
+            f"{STORE_VERSION}): use another --out"
         )
 
 

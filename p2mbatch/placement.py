@@ -61,6 +61,12 @@ class Placement:
         return self.mfn_list_pfn + self.num_boot_leaves
 
     @property
+    def page_pool(self) -> tb.Int64Array:
+        """Return int64[k, 2]: the pool's runs [first PFN, count]."""
+        runs = np.array([[self.pool_pfn, self.pool_pages]], np.int64)
+        return runs[: int(self.pool_pages > 0)]
+
+    @property
     def struct_pages(self) -> int:
         """Return the pages that the structures may take, from `brk_pfn` on."""
         return self.brk_pages + self.num_boot_leaves + self.pool_pages
@@ -132,7 +138,7 @@ class Placement:
             mfn_list_pfn=self.mfn_list_pfn,
             brk_pfn=self.brk_pfn,
             brk_pages=self.brk_pages,
-            pool=np.array([[self.pool_pfn, self.pool_pages]], np.int64),
+            pool=self.page_pool,
             directmap_pages=self.directmap_pages,
             num_slots=self.num_slots(resident=resident),
             num_blocks=self.num_blocks(),

@@ -59,6 +59,7 @@ LAYOUT_LOOKS = {
     "tail": Look("tail", BLUE, "", "o", "-"),
     "scattered": Look("scattered", VERMILION, "////", "s", (0, (5, 2))),
     "extents": Look("extents", GREEN, "--", "^", (0, (1, 1.6))),
+    "guest": Look("as in the guest's file", BLACK, "xx", "D", (0, (4, 1, 1, 1))),
 }
 
 
@@ -114,6 +115,10 @@ def value_text(column: str, value: Any) -> str:
         return size_text(float(value))
     if isinstance(value, float | np.floating):
         return f"{value:.3g}"
+    if column == "guest":
+        # A file's name says more than where it lies; the digest tells namesakes apart.
+        path, _, digest = str(value).rpartition("#")
+        return f"{path.rpartition('/')[2]}#{digest[:6]}" if value else "none"
     return str(value)
 
 

@@ -33,6 +33,7 @@ from p2mbatch.plots_style import (
     say_empty,
     size_text,
     style,
+    value_text,
 )
 
 if TYPE_CHECKING:
@@ -110,19 +111,26 @@ def live_through(row: Any, migration: int, policy: str | None = None) -> list[Sn
     `policy` replaces the row's own. The guest is simulated again; unlike the sweep's cell its
     hosts have frames for the holes too, so that figures may populate them.
     """
-    guest = Guest.boot(
-        int(row["memory_bytes"]),
-        policy or str(row["policy"]),
-        int(row["seed"]),
-        sparsity=float(row["sparsity"]),
-        layout=str(row["layout"]),
-        word_bytes=int(row["word_bytes"]),
-        host_memory=int(row["host_memory_bytes"]),
-        neighbours=float(row["neighbours"]),
-        neighbour_memory=int(row["neighbour_memory_bytes"]),
-        build_order=int(row["build_order"]),
-        restore_order=int(row["restore_order"]),
-    )
+    hosts: dict[str, Any] = {
+        "host_memory": int(row["host_memory_bytes"]),
+        "neighbours": float(row["neighbours"]),
+        "neighbour_memory": int(row["neighbour_memory_bytes"]),
+        "build_order": int(row["build_order"]),
+        "restore_order": int(row["restore_order"]),
+    }
+    name, seed = policy or str(row["policy"]), int(row["seed"])
+    if row["guest"]:
+        guest = Guest.from_file(str(row["guest"]), name, seed, **hosts)
+    else:
+        guest = Guest.boot(
+            int(row["memory_bytes"]),
+            name,
+            seed,
+            sparsity=float(row["sparsity"]),
+            layout=str(row["layout"]),
+            word_bytes=int(row["word_bytes"]),
+            **hosts,
+        )
     shots = [snapshot(guest)]
     for _ in range(migration):
         if guest.lost is not None:
@@ -185,7 +193,8 @@ def _snapshots(source: Any, cell: str | None, migration: int) -> tuple[list[Snap
 
 def tree_title(row: Any) -> str:
     """Return who the guest of a table's row is, as a figure's title."""
-    about = f"{size_text(int(row['memory_bytes']))} guest, policy {row['policy']}"
+    of = f" of {value_text('guest', row['guest'])}" if row["guest"] else ""
+    about = f"{size_text(int(row['memory_bytes']))} guest{of}, policy {row['policy']}"
     if row["sparsity"]:
         about += f", {row['sparsity'] * 100:.3g} % holes ({row['layout']})"
     return f"{about}, seed {row['seed']}"

@@ -5,6 +5,7 @@ Everything in it is computed from the result; nothing is loaded from anywhere wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 from p2mbatch import plots
 from p2mbatch._version import __version__
 from p2mbatch.compare import Comparison, compare, to_text, verdict
+from p2mbatch.errors import InputError
 from p2mbatch.geometry import format_size
 from p2mbatch.page import asset, inline, template, write_text
-from p2mbatch.plots_style import new_figure, style
+from p2mbatch.plots_style import new_figure, say_empty, style
 from p2mbatch.plots_tree import live_through, telling_cell, tree_title
 from p2mbatch.provenance import now
 from p2mbatch.report_tables import (
@@ -266,15 +268,29 @@ def _trees(result: SweepResult) -> list[_Art]:
     if frame.empty:
         return [_Art("tree", inline(plots.draw("tree", result), "tree"), caption)]
     row = telling_cell(frame)
-    found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
+    try:
+        found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
+    except InputError as error:
+        # The file that a guest is from need not be where its results are.
+        return [_no_tree(str(error))]
     if row["policy"] != "tracked" and (frame["policy"] == "tracked").any():
         caption = (
             "The same guest on the same hosts under the policy tracked: every entry is written "
             "anew, through the page's own address."
         )
-        shots = live_through(row, 1, policy="tracked")
-        found.append(_tree(shots, "The same guest, policy tracked", caption, "2"))
+        with contextlib.suppress(InputError):
+            # A guest from a file may have booted with too little brk for it.
+            shots = live_through(row, 1, policy="tracked")
+            found.append(_tree(shots, "The same guest, policy tracked", caption, "2"))
     return found
+
+
+def _no_tree(why: str) -> _Art:
+    """Return an empty figure that says why there is no tree."""
+    with style():
+        figure, ax = new_figure(plots.PLOTS["tree"].size)
+        say_empty(ax, why)
+    return _Art("tree", inline(figure, "tree"), plots.PLOTS["tree"].caption)
 
 
 def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) -> _Art:

@@ -217,10 +217,13 @@ def _values(series: pd.Series[Any]) -> list[Any]:
 
 
 def _axis_columns(frame: pd.DataFrame, names: list[str]) -> list[TableColumn]:
-    return [
-        TableColumn(name, _title(name), _kind(name), _values(frame[name]), is_axis=True)
-        for name in names
-    ]
+    columns = []
+    for name in names:
+        values = _values(frame[name])
+        if name == "guest":
+            values = [value_text(name, value) for value in values]
+        columns.append(TableColumn(name, _title(name), _kind(name), values, is_axis=True))
+    return columns
 
 
 def _title(name: str) -> str:
@@ -247,6 +250,8 @@ def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
         (_title(c.name), value_text(c.name, frame[c.name].iloc[0]))
         for c in SCENARIO_COLUMNS
         if c.name != "cell" and c.name not in shown and len(frame)
+        # Most runs have no guests from files.
+        if c.name != "guest" or frame["guest"].iloc[0]
     ]
 
 

@@ -68,7 +68,13 @@ SizeBytes = Annotated[
     Field(ge=PAGE_BYTES, le=MAX_HOST_BYTES),
 ]
 Policy = Literal["tracked", "stale", "none"]
-Layout = Literal["tail", "scattered", "extents"]
+Layout = Literal["tail", "scattered", "extents", "guest"]
+
+
+GUEST: Final = "guest"
+"""The layout of a guest from a file."""
+FROM_GUEST: Final = ("memory_bytes", "sparsity", "layout", "word_bytes")
+"""The fields that a guest's file decides."""
 
 
 def default_host_memory_bytes(memory_bytes: int) -> int:
@@ -81,8 +87,9 @@ class Scenario(BaseModel):
 
     Sizes are bytes, given as integers or as text such as "128GiB". Left out, `host_memory_bytes`
     is 4 x memory (at least 1 GiB) and `neighbour_memory_bytes` is the guest's memory; both are
-    resolved when the scenario is made. Raises pydantic's `ValidationError`; `Scenario.make` raises
-    `InputError` with one line instead.
+    resolved when the scenario is made, and so is what the file of `guest` says: the fields
+    `FROM_GUEST`, which must not say otherwise, and the digest where it was left out. Raises
+    pydantic's `ValidationError`; `Scenario.make` raises `InputError` with one line instead.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -98,12 +105,16 @@ class Scenario(BaseModel):
     build_order: Annotated[int, Field(ge=0, le=MAX_ORDER)] = 9
     restore_order: Annotated[int, Field(ge=0, le=MAX_ORDER)] = 0
     word_bytes: Literal[8, 4] = 8
+    guest: str = ""
+    """"PATH#DIGEST" of a guest's trace file (`p2mbatch.guestfile`), or empty."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="before")
     @classmethod
     def _resolve_defaults(cls, data: Any) -> Any:
-        """Fill in the sizes that default to a multiple of the guest's memory."""
+        """Fill in what a guest's file says, and sizes that are a multiple of its memory."""
+        if isinstance(data, dict) and isinstance(data.get("guest"), str) and data["guest"]:
+            data = _with_guest(data)
         if not isinstance(data, dict) or "memory_bytes" not in data:
             return data
         try:
@@ -119,6 +130,8 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
+        if self.layout == GUEST and not self.guest:
+            raise ValueError("layout: guest is what a guest's file has: name the file in guest")
         for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"):
             try:
                 _whole_pages(getattr(self, name))
@@ -162,16 +175,60 @@ class Scenario(BaseModel):
 FIELDS: Final[tuple[str, ...]] = tuple(Scenario.model_fields)
 """The scenario's fields in canonical order."""
 
-_ID_FORMAT = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(f"{name}={{!r}}" for name in FIELDS)
+_GUEST = FIELDS.index("guest")
+_ID_FORMAT = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(
+    f"{name}={{{index}!r}}" for index, name in enumerate(FIELDS) if name != "guest"
+)
 
 
 def cell_id_of(values: tuple[Any, ...]) -> str:
     """Return the id of the cell whose canonical values, in the order of `FIELDS`, are `values`.
 
     A sweep names millions of cells, so the digest is taken of a format string, not of JSON;
-    `repr` of ints, floats and these names is exact and the same everywhere.
+    `repr` of ints, floats and these names is exact and the same everywhere. Of a guest's file the
+    digest counts, not where it lies.
     """
-    return hashlib.blake2b(_ID_FORMAT.format(*values).encode(), digest_size=16).hexdigest()
+    text = _ID_FORMAT.format(*values)
+    if values[_GUEST]:
+        text += f",guest={digest_of(values[_GUEST])}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_of(reference: str) -> str:
+    """Return the digest of a guest's "PATH#DIGEST"; empty where there is no guest."""
+    return reference.rpartition("#")[2]
+
+
+def guest_fields(reference: str) -> dict[str, Any]:
+    """Return what the file of "PATH#DIGEST" or "PATH" says: the fields `FROM_GUEST`, and guest.
+
+    Raises `InputError` where the file is not there or is not that guest.
+    """
+    from p2mbatch.guestfile import guest_of
+
+    guest = guest_of(reference)
+    return {
+        "memory_bytes": guest.memory_bytes,
+        "sparsity": guest.sparsity,
+        "layout": GUEST,
+        "word_bytes": guest.layout.word_bytes,
+        "guest": guest.reference,
+    }
+
+
+def _with_guest(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields `data` with what the guest's file says; ValueError where they differ."""
+    try:
+        found = guest_fields(data["guest"])
+    except InputError as error:
+        raise ValueError(f"guest: {error}") from None
+    for name in FROM_GUEST:
+        given = data.get(name)
+        if given is not None and (_size(given) if name == "memory_bytes" else given) != found[name]:
+            raise ValueError(
+                f"{name}: is {given!r}, and {found[name]!r} in {data['guest']}: leave it out"
+            )
+    return {**data, **found}
 
 
 def describe(error: ValidationError) -> str:

@@ -54,7 +54,7 @@ COLUMNS: tuple[Column, ...] = (
         "str",
         "",
         "scenario",
-        "Where the holes lie: tail, scattered or extents.",
+        "Where the holes lie: tail, scattered or extents; guest where a file says it.",
     ),
     Column(
         "migrations",
@@ -111,6 +111,14 @@ COLUMNS: tuple[Column, ...] = (
         "bytes",
         "scenario",
         "The guest's word: 8 (64-bit) or 4 (32-bit).",
+    ),
+    Column(
+        "guest",
+        "str",
+        "",
+        "scenario",
+        "The trace file that the guest is from, as path#digest, of which the digest counts; empty "
+        "where there is none.",
     ),
     Column(
         "seed",
@@ -255,8 +263,8 @@ OUTCOMES = ("ok", "bug", "fault", "save-failed", "misdirected")
 """Every value of `outcome`, in the order in which tables show them (model section 7)."""
 POLICIES = ("tracked", "stale", "none")
 """Every value of `policy`, in the order in which tables show them (model section 6)."""
-LAYOUTS = ("tail", "scattered", "extents")
-"""Every value of `layout`."""
+LAYOUTS = ("tail", "scattered", "extents", "guest")
+"""Every value of `layout`; guest is that of a guest from a file."""
 
 
 def to_markdown() -> str:

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -33,7 +33,17 @@ from p2mbatch import specfile
 from p2mbatch._version import MODEL_VERSION
 from p2mbatch.axes import SIZE_FIELDS, Axis, Span, canonical, draw, parse_axis, parse_seeds, spelled
 from p2mbatch.errors import InputError
-from p2mbatch.scenario import FIELDS, Scenario, cell_id_of, default_host_memory_bytes, describe
+from p2mbatch.scenario import (
+    FIELDS,
+    FROM_GUEST,
+    GUEST,
+    Scenario,
+    cell_id_of,
+    default_host_memory_bytes,
+    describe,
+    digest_of,
+    guest_fields,
+)
 
 Values = tuple[Any, ...]
 """One cell's canonical values in the order of `scenario.FIELDS`."""
@@ -50,8 +60,12 @@ _MEMORY, _HOST, _NEIGHBOUR = (
     FIELDS.index(name) for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
 )
 _SEED = FIELDS.index("seed")
+_GUEST = FIELDS.index("guest")
 _DEFAULTS: Final[Values] = tuple(
     None if name in SIZE_FIELDS else Scenario.model_fields[name].default for name in FIELDS
+)
+_GUEST_DEFAULTS: Final[Values] = tuple(
+    None if name in FROM_GUEST else default for name, default in zip(FIELDS, _DEFAULTS, strict=True)
 )
 _MAX_CHECKED = 4096
 """Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""
@@ -61,7 +75,36 @@ def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
     name = info.field_name or ""
     if name == "seeds":
         return parse_seeds(raw)
+    if name == "guest":
+        directory = (info.context or {}).get("directory")
+        return _parse_guests(raw, [] if directory is None else [directory])
     return parse_axis(SHORT_NAMES.get(name, name), raw)
+
+
+def _parse_guests(raw: Any, directories: Sequence[Path]) -> Axis:
+    """Return the guests that `raw` (a file's name or a list of them) names, as "PATH#DIGEST".
+
+    A digest that is there already is left for the cells to check, so that a store's spec can be
+    read where the files are not.
+    """
+    from p2mbatch.guestfile import find_guest, split_reference
+
+    found: dict[str, str] = {}
+    for text in raw if isinstance(raw, list | tuple) else [raw]:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is not the name of a guest's trace file")
+        digest = split_reference(text)[1]
+        if digest and not directories:
+            found.setdefault(digest, text)
+            continue
+        try:
+            guest = find_guest(text, directories)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        found.setdefault(guest.digest, guest.reference)
+    if not found:
+        raise ValueError("an empty list names no value")
+    return list(found.values())
 
 
 _Text = int | float | str
@@ -89,6 +132,12 @@ class Axes(BaseModel):
     build_order: AxisField = Field(None, description="Extents of the builder, log2 pages.")
     restore_order: AxisField = Field(None, description="Extents of a restore, log2 pages.")
     word_bytes: AxisField = Field(None, description="8 or 4.")
+    guest: Annotated[
+        Any, PlainValidator(_parse_field, json_schema_input_type=str | list[str] | None)
+    ] = Field(
+        None,
+        description="Trace files of guests, in place of memory, sparsity, layout and word_bytes.",
+    )
     seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
     seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
 
@@ -98,8 +147,14 @@ class Axes(BaseModel):
         for short, name in SHORT_NAMES.items():
             if short in given and name in given:
                 raise ValueError(f"{short} and {name} are the same field: give one of them")
-        if not given & {"memory", "memory_bytes"}:
+        if self.guest is not None:
+            for name in ("memory", *FROM_GUEST):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: the guest's file says it: leave {name} out")
+        elif not given & {"memory", "memory_bytes"}:
             raise ValueError('memory is required, such as memory = "128GiB"')
+        if GUEST in (self.layout or ()):
+            raise ValueError("layout: guest is what a guest's file has: name the file in guest")
         return self
 
     def axis(self, name: str) -> Axis | None:
@@ -114,20 +169,26 @@ class Axes(BaseModel):
     def axes(self) -> tuple[Axis, ...]:
         """One axis per field of `scenario.FIELDS`, defaults filled in.
 
-        A size that follows from the guest's memory is `[None]`.
+        What follows from the guest's memory or from its file is `[None]`.
         """
         given = (self.axis(name) for name in FIELDS)
+        defaults = _DEFAULTS if self.guest is None else _GUEST_DEFAULTS
         return tuple(
             [default] if axis is None else axis
-            for axis, default in zip(given, _DEFAULTS, strict=True)
+            for axis, default in zip(given, defaults, strict=True)
         )
 
     def canonical(self) -> dict[str, Any]:
         """Return what the section means as plain values, for the digest."""
-        return {
+        plain = {
             name: None if axis == [None] else canonical(axis)
             for name, axis in zip(FIELDS, self.axes, strict=True)
         }
+        del plain["guest"]
+        if self.guest is not None:
+            # Where the file lies does not matter.
+            plain["guest"] = sorted(map(digest_of, self.guest))
+        return plain
 
     def to_dict(self) -> dict[str, Any]:
         """Return the axes that were given, as plain values that read back to the same."""
@@ -166,20 +227,34 @@ class Grid(Axes):
 
     @cached_property
     def _members(self) -> tuple[Any, ...]:
-        return tuple(a if isinstance(a, range) else frozenset(a) for a in self.axes)
+        return tuple(
+            axis if isinstance(axis, range) else frozenset(map(_key(index), axis))
+            for index, axis in enumerate(self.axes)
+        )
 
     def __contains__(self, values: object) -> bool:
         """Return whether the cell of these canonical values is one of the grid's."""
         assert isinstance(values, tuple)
         for index, (value, members) in enumerate(zip(values, self._members, strict=True)):
-            if value in members:
+            if _key(index)(value) in members:
                 continue
-            if None not in members or value != resolve((values[_MEMORY], *_NOTHING))[index]:
+            if None not in members or value != resolve(_bare(values))[index]:
                 return False
         return True
 
 
-_NOTHING: Final[Values] = (None,) * (len(FIELDS) - 1)
+def _key(index: int) -> Callable[[Any], Any]:
+    """Return what makes two values of the field `index` the same."""
+    return digest_of if index == _GUEST else _itself
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _bare(values: Values) -> Values:
+    """Return a cell's memory and guest, from which the rest may follow, and nothing else."""
+    return tuple(v if i in (_MEMORY, _GUEST) else None for i, v in enumerate(values))
 
 
 class Cell(Axes):
@@ -232,7 +307,10 @@ class Sample(Axes):
 
 
 def resolve(values: Values) -> Values:
-    """Return `values` with the sizes that follow from the guest's memory filled in."""
+    """Return `values` with what a guest's file says, and sizes that follow from its memory."""
+    if values[_GUEST]:
+        found = guest_fields(values[_GUEST])
+        values = tuple(found.get(name, value) for name, value in zip(FIELDS, values, strict=True))
     memory_bytes = values[_MEMORY]
     host = values[_HOST]
     neighbour = values[_NEIGHBOUR]
@@ -283,10 +361,14 @@ class SweepSpec(BaseModel):
         data: Mapping[str, Any],
         source: str = "spec",
         lines: Mapping[tuple[str | int, ...], int] | None = None,
+        directory: Path | None = None,
     ) -> SweepSpec:
-        """Return the spec of the plain values `data`; `source` and `lines` are for messages."""
+        """Return the spec of the plain values `data`; `source` and `lines` are for messages.
+
+        Guests' files are looked for in `directory` first, then in the working directory.
+        """
         try:
-            spec = cls.model_validate(dict(data))
+            spec = cls.model_validate(dict(data), context={"directory": directory})
         except ValidationError as error:
             raise InputError(_complaint(error, source, dict(lines or {}))) from None
         spec._source = source
@@ -296,7 +378,7 @@ class SweepSpec(BaseModel):
     def from_file(cls, path: str | Path) -> SweepSpec:
         """Return the spec in a TOML file, or a JSON file where the name ends in .json."""
         data, lines = specfile.parse(Path(path))
-        return cls.from_dict(data, str(path), lines)
+        return cls.from_dict(data, str(path), lines, Path(path).parent)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> SweepSpec:
@@ -417,7 +499,7 @@ class SweepSpec(BaseModel):
         return {
             "model": MODEL_VERSION,
             "grid": [grid.canonical() for grid in self.grid],
-            "cells": sorted(list(cell.values) for cell in self.cells),
+            "cells": sorted(map(_plain_values, (cell.values for cell in self.cells))),
             "sample": [sample.canonical() for sample in self.sample],
         }
 
@@ -426,6 +508,12 @@ class SweepSpec(BaseModel):
         """A digest of `canonical()`: two specs with the same digest have the same cells."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain_values(values: Values) -> list[Any]:
+    """Return a cell's values for a digest: of a guest that it has its digest, not its path."""
+    guest = [digest_of(values[_GUEST])] if values[_GUEST] else []
+    return [*values[:_GUEST], *values[_GUEST + 1 :], *guest]
 
 
 def _thin(axis: Axis, keep: int) -> Sequence[Any]:
@@ -476,9 +564,12 @@ def json_schema() -> dict[str, Any]:
     for name in ("Grid", "Cell", "Sample"):
         # One of the two names of a field, as the models' own check has it.
         definition = schema["$defs"][name]
-        definition["oneOf"] = [{"required": ["memory"]}, {"required": ["memory_bytes"]}]
+        definition["oneOf"] = [{"required": [n]} for n in ("memory", "memory_bytes", "guest")]
         definition["not"] = {
-            "anyOf": [{"required": [short, long]} for short, long in SHORT_NAMES.items()]
+            "anyOf": [
+                {"required": [one, other]}
+                for one, other in (*SHORT_NAMES.items(), *((n, "guest") for n in FROM_GUEST))
+            ]
         }
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

@@ -62,6 +62,7 @@ def made_up(num_cells: int, migrations: int = 3, num_sizes: int = 9) -> pd.DataF
         "neighbour_memory_bytes": memory,
         "word_bytes": np.full(len(cell), 8),
         "neighbours": (cell // 11 % 40) / 40,
+        "guest": np.full(len(cell), "", object),
         "seed": cell // 13 % 7,
         "migration": migration,
         "outcome": np.full(len(cell), "ok", object),

@@ -22,6 +22,7 @@ AXES = (
     ("restore-order", "Extents that a restore gets, log2 pages."),
     ("seeds", "How many seeds (5 is 0 to 4), or a list or range of them."),
     ("word-bytes", "The guests' words: 8, 4."),
+    ("guest", "Trace files of guests (see import), in place of memory, sparsity, layout and word."),
 )
 
 
