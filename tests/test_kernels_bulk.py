@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from p2mbatch import bijection
 from p2mbatch import kernels as kn
 from p2mbatch import kernels_build as kb
 from p2mbatch import kernels_bulk as bulk
@@ -12,8 +13,11 @@ from p2mbatch import kernels_rebuild as kr
 from p2mbatch import kernels_save as ks
 from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
+from p2mbatch._jit import kernel
+from p2mbatch.bench_peer import numpy_forward
 from p2mbatch.geometry import INVALID, MIB, PAGE_BYTES
 from p2mbatch.hosts import function_host
+from p2mbatch.kernels_rows import forward_row, inverse_each
 from p2mbatch.life import Life
 from p2mbatch.placement import place
 
@@ -233,3 +237,33 @@ def test_resuming_set_runs_in_the_middle(booted):
 
 def test_page_bytes_is_what_the_tables_hold():
     assert Booted("tail", 0.0, 8).t.words.shape[1] * 8 == PAGE_BYTES
+
+
+@kernel
+def _row(par, first, count, row):
+    return forward_row(par, 0, first, count, 7, row)
+
+
+@kernel
+def _back(par, images, count):
+    inverse_each(par, 0, images, count)
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("size", [12345, 1 << 18, (1 << 18) + 999, 5_000_000, 1 << 32])
+def test_rows_of_a_bijection_are_its_images(size):
+    par = np.array(bijection.parameters(size, 5), np.int64)
+    count = 64
+    for first in (0, size // 3 // count * count, (size - 1) // count * count - count):
+        row = np.empty(count, np.int64)
+        if not _row(par, first, count, row):
+            # Refused where the row does not lie in one line of the grid.
+            assert (first & ((1 << int(par[2])) - 1)) + count > 1 << int(par[2])
+            continue
+        images, expected = row - 7, np.arange(first, first + count)
+        assert len(set(images.tolist())) == count
+        assert images.min() >= 0 and images.max() < size
+        assert np.array_equal(numpy_forward(par, expected), images)
+        words = images.astype(np.uint32)
+        _back(par, words, count)
+        assert np.array_equal(words, expected)
