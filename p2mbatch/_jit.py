@@ -74,6 +74,9 @@ def cache_dir() -> Path | None:
 
 def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
     """Return `function` as a lazily compiled dispatcher, its cache pointed at `cache_dir`."""
+    if numba.config.DISABLE_JIT:
+        # Compiled integers wrap without a word, and so they must where they are interpreted.
+        return np.errstate(over="ignore")(function)
     directory = cache_dir() if cached else None
     before = numba.config.CACHE_DIR
     try:

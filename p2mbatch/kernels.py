@@ -188,7 +188,7 @@ def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     if t.slots[slot, P_LEAF] != x and pfn > t.state[S_SAVED_MAX_PFN]:
         return False
     i = pfn & ((1 << shift) - 1)
-    return (int(t.own[slot, i >> 6]) >> (i & 63)) & 1 != 0
+    return (int(t.own[slot, i >> 6]) >> int(i & 63)) & 1 != 0
 
 
 @inner_kernel
@@ -333,7 +333,7 @@ def fill_leaf(t: P2MTables, h: HostTables, slot: int, x: int) -> None:
 def set_own(t: P2MTables, slot: int, i: int, owned: bool) -> None:
     """Set whether the guest owns the frame given to entry `i` of the leaf in `slot`."""
     word = int(t.own[slot, i >> 6])
-    bit = 1 << (i & 63)
+    bit = 1 << int(i & 63)
     t.own[slot, i >> 6] = word | bit if owned else word & ~bit
 
 
