@@ -63,7 +63,8 @@ class GuestFile:
     @property
     def sparsity(self) -> float:
         """Return the part of the span that is not populated."""
-        return 1 - self.populated_pages / self.layout.max_p2m_pfn
+        span = self.layout.max_p2m_pfn
+        return (span - self.populated_pages) / span
 
     @property
     def num_own(self) -> int:
@@ -104,9 +105,16 @@ def find_guest(text: str, directories: Sequence[Path] = ()) -> GuestFile:
 
 
 @functools.lru_cache(maxsize=64)
-def guest_of(reference: str) -> GuestFile:
-    """Return the guest of a cell's "PATH#DIGEST", as it was when it was first read."""
+def _known(reference: str) -> GuestFile:
     return find_guest(reference)
+
+
+def guest_of(reference: str) -> GuestFile:
+    """Return the guest of a cell's "PATH#DIGEST", which is read once; or of a path, as it is now.
+
+    Raises `InputError` as `find_guest`.
+    """
+    return _known(reference) if split_reference(reference)[1] else find_guest(reference)
 
 
 @functools.lru_cache(maxsize=64)

@@ -40,8 +40,12 @@ def trace_rows(scenario: Scenario) -> list[dict[str, Any]]:
     for event in trace.events:
         result = run_event(life, trace, event)
         written = life.scalar(tb.S_ENTRIES_WRITTEN)
+        if event["op"] == "fail_alloc":
+            continue
         if event["op"] == "set":
             # The layout's own events belong to the boot.
+            result.stray_writes += rows[0]["stray_writes"]
+            result.stray_pages += rows[0]["stray_pages"]
             rows[0] = row_of(life, placement, 0, result, rows[0]["entries_written"])
         else:
             rows.append(row_of(life, placement, len(rows), result, written))
