@@ -26,6 +26,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("life",),
     ("placement",),
     ("trace",),
+    ("guestfile",),
+    ("placement_guest",),
     ("replay", "cell", "guest"),
     ("scenario", "axes", "specfile"),
     ("spec",),
