@@ -28,6 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("trace",),
     ("guestfile",),
     ("placement_guest",),
+    ("guestfile",),
+    ("placement_guest",),
     ("replay", "cell", "guest"),
     ("scenario", "axes", "specfile"),
     ("spec",),
