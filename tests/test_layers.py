@@ -28,8 +28,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("trace",),
     ("guestfile",),
     ("placement_guest",),
-    ("guestfile",),
-    ("placement_guest",),
     ("replay", "cell", "guest"),
     ("scenario", "axes", "specfile"),
     ("spec",),
