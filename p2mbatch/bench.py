@@ -18,7 +18,7 @@ from p2mbatch import bench_peer as peers
 from p2mbatch.bench_against import FORMAT
 from p2mbatch.bench_cases import BenchGuest, Case, cases
 from p2mbatch.bench_growth import growth
-from p2mbatch.bench_measure import CEILINGS, Ceilings, Timing, measure_in_turn, num_threads
+from p2mbatch.bench_measure import CEILINGS, Call, Ceilings, Timing, measure_in_turn, num_threads
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import GIB, format_size
 from p2mbatch.provenance import collect, num_cores
@@ -138,7 +138,14 @@ def _guest(program: Path | None, size: int) -> Iterator[BenchGuest]:
 def _case_rows(
     case: Case, size: int, ceilings: Ceilings, threads: int, effort: Effort
 ) -> list[dict[str, Any]]:
-    calls = {who: call for who, call in case.calls.items() if who != "parallel" or threads > 1}
+    calls: dict[str, Call] = {}
+    for who, call in case.calls.items():
+        if who == "p2mbatch":
+            calls |= {who: call, "floor": case.floor(ceilings, 1)}
+        elif who != "parallel":
+            calls[who] = call
+        elif threads > 1:
+            calls |= {who: call, "floor_parallel": case.floor(ceilings, threads)}
     timings = measure_in_turn(
         calls,
         seconds=effort.case_seconds,
@@ -147,17 +154,16 @@ def _case_rows(
     )
     rows = []
     for who, timing in timings.items():
-        used = threads if who == "parallel" else 1
-        floor_ns = case.floor_ns(ceilings, used)
+        every = who in ("parallel", "floor_parallel")
         rows.append(
             {
                 "kernel": case.kernel,
                 "memory_bytes": size,
                 "who": who,
-                "threads": used,
+                "threads": threads if every else 1,
                 "items": case.items,
                 "unit": case.unit,
-                "floor_ns": floor_ns,
+                "floor_ns": timings["floor_parallel" if every else "floor"].median_ns,
                 "floor_text": case.floor_text,
                 "ns_per_item": timing.median_ns / case.items,
                 **timing.to_dict(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from p2mbatch import kernels_rebuild as kr
 from p2mbatch import kernels_save as ks
 from p2mbatch import kernels_set as kset
 from p2mbatch import tables as tb
-from p2mbatch.bench_measure import Call, Ceilings, SelfTimed
+from p2mbatch.bench_measure import Call, Ceilings, SelfTimed, scaled
 from p2mbatch.geometry import GIB, INVALID
 from p2mbatch.hosts import function_host
 from p2mbatch.placement import Placement, place
@@ -43,8 +42,8 @@ class Case:
     """PFNs, leaves or pages that one call does."""
     unit: str
     """What an item is."""
-    floor_ns: Callable[[Ceilings, int], float]
-    """The least time for one call that the bytes it must move allow, on so many threads."""
+    floor: Callable[[Ceilings, int], Call]
+    """A call that does nothing but move the bytes that must be moved, on so many threads."""
     floor_text: str
     calls: dict[str, Call]
     """Who (p2mbatch, parallel, numpy, naive, c) to one call."""
@@ -151,7 +150,7 @@ def _lookup_cases(guest: BenchGuest) -> list[Case]:
         if guest.memory_bytes <= NAIVE_BYTES and name == "random":
             some = pfns[:NUM_NAIVE].tolist()
             naive = partial(peers.NaiveTree(t).lookups, some)
-            calls["naive"] = _scaled(naive, len(some), count)
+            calls["naive"] = scaled(naive, len(some), count)
         if name == "sequential":
             floor, text = _copy_floor(24 * count), "24 bytes a PFN at copy's rate"
         else:
@@ -161,40 +160,20 @@ def _lookup_cases(guest: BenchGuest) -> list[Case]:
     return found
 
 
-def _scaled(call: Call, did: int, wanted: int) -> Call:
-    """Return a call timed as if it had done `wanted` items where it does `did`."""
-
-    def sample(repeats: int) -> float:
-        begin = time.perf_counter_ns()
-        for _ in range(repeats):
-            call()
-        return (time.perf_counter_ns() - begin) / repeats * wanted / did
-
-    return SelfTimed(sample)
+def _copy_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving("copy", num_bytes, threads)
 
 
-def _copy_floor(num_bytes: int) -> Callable[[Ceilings, int], float]:
-    return lambda ceilings, threads: (
-        num_bytes / ceilings.get("copy", num_bytes, threads).bytes_per_s * 1e9
-    )
+def _fill_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving("fill", num_bytes, threads)
 
 
-def _fill_floor(num_bytes: int) -> Callable[[Ceilings, int], float]:
-    return lambda ceilings, threads: (
-        num_bytes / ceilings.get("fill", num_bytes, threads).bytes_per_s * 1e9
-    )
+def _read_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving("read", num_bytes, threads)
 
 
-def _read_floor(num_bytes: int) -> Callable[[Ceilings, int], float]:
-    return lambda ceilings, threads: (
-        num_bytes / ceilings.get("read", num_bytes, threads).bytes_per_s * 1e9
-    )
-
-
-def _gather_floor(count: int, table_bytes: int) -> Callable[[Ceilings, int], float]:
-    return lambda ceilings, threads: (
-        count * ceilings.get("gather", table_bytes, threads).ns_per_word
-    )
+def _gather_floor(count: int, table_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.gathering(count, table_bytes, threads)
 
 
 def _m2p_case(guest: BenchGuest) -> Case:

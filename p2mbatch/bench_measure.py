@@ -19,8 +19,9 @@ Call = Callable[[], object]
 
 SHORT_NS = 200_000
 """Shorter calls are repeated within one sample, so that the clock does not show."""
-WARM_NS = 2_000_000
-"""Before shorter calls' samples comes an untimed one: what ran in between emptied the caches."""
+WARM_NS = 30_000_000
+"""Before shorter calls' samples comes an untimed one: what ran in between emptied the caches, and
+threads that had nothing to do must be woken."""
 
 
 SLOW_NS = 500_000_000
@@ -36,6 +37,17 @@ class SelfTimed:
     def __call__(self) -> None:
         """Run once."""
         self.sample(1)
+
+
+def scaled(call: Call, did: int, wanted: int) -> Call:
+    """Return a call timed as if it had done `wanted` items where it does `did`."""
+    if did == wanted:
+        return call
+
+    def sample(repeats: int) -> float:
+        return _timed(call, repeats) * wanted / did
+
+    return SelfTimed(sample)
 
 
 @dataclass(slots=True)
@@ -196,34 +208,41 @@ class Ceilings:
         return self._found[key]
 
     def _measure(self, name: str, size: int, threads: int) -> Ceiling:
-        arrays = 2 if name == "copy" else 1
-        words = size // 8 // arrays
-        a, b = self._a[:words], self._b[:words]
-        parallel = threads > 1
-        call: Call
-        if name == "fill":
-            call = (lambda: kc.fill_parallel(a, 7)) if parallel else (lambda: kc.fill(a, 7))
-        elif name == "copy":
-            call = (lambda: kc.copy_parallel(a, b)) if parallel else (lambda: kc.copy(a, b))
-        elif name == "read":
-            call = (lambda: kc.read_parallel(a)) if parallel else (lambda: kc.read(a))
-        elif name == "gather":
-            words = min(1 << 20, max(words, 1 << 14))
-            at, out = self._indices(size // 8, words), np.ones(words, np.int64)
-            table = self._a[: size // 8]
-            if parallel:
-                call = lambda: kc.gather_parallel(table, at, out)  # noqa: E731
-            else:
-                call = lambda: kc.gather(table, at, out)  # noqa: E731
-        else:
+        if name == "chase":
             words = 1 << 16
             table = _one_cycle(size // 8)
-            call = lambda: kc.chase(table, words)  # noqa: E731
+            call: Call = lambda: kc.chase(table, words)  # noqa: E731
+        elif name == "gather":
+            words = min(1 << 20, max(size // 8, 1 << 14))
+            call = self.gathering(words, size, threads)
+        else:
+            words = size // 8 // (2 if name == "copy" else 1)
+            call = self.moving(name, size, threads)
         timing = measure_in_turn({name: call}, seconds=self._seconds, max_samples=25)[name]
         return Ceiling(name, threads, size, timing, words)
 
-    def _indices(self, table_words: int, count: int) -> Int64Array:
-        return self._random.integers(0, table_words, count)
+    def moving(self, name: str, num_bytes: int, threads: int = 1) -> Call:
+        """Return a call that fills, reads or copies so many bytes (of a copy, both sides)."""
+        words = max(num_bytes // 8 // (2 if name == "copy" else 1), 1)
+        fit = min(words, len(self._a))
+        a, b = self._a[:fit], self._b[:fit]
+        calls: dict[tuple[str, bool], Call] = {
+            ("fill", False): lambda: kc.fill(a, 7),
+            ("fill", True): lambda: kc.fill_parallel(a, 7, threads),
+            ("copy", False): lambda: kc.copy(a, b),
+            ("copy", True): lambda: kc.copy_parallel(a, b, threads),
+            ("read", False): lambda: kc.read(a),
+            ("read", True): lambda: kc.read_parallel(a, threads),
+        }
+        return scaled(calls[name, threads > 1], fit, words)
+
+    def gathering(self, count: int, table_bytes: int, threads: int = 1) -> Call:
+        """Return a call that reads `count` words at random from so large a table."""
+        table = self._a[: max(table_bytes // 8, 1)]
+        at, out = self._random.integers(0, len(table), count), np.ones(count, np.int64)
+        if threads > 1:
+            return lambda: kc.gather_parallel(table, at, out, threads)
+        return lambda: kc.gather(table, at, out)
 
 
 def _one_cycle(words: int) -> Int64Array:

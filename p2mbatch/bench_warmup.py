@@ -51,15 +51,18 @@ def warm_up(group: str) -> dict[str, float]:
         ("restore", partial(bulk.restore_slots, t, h, 0, left)),
     ):
         timed(f"{name}_parallel", call)
-    for ceiling in (kc.read, kc.read_parallel):
-        timed("ceilings", partial(ceiling, none))
-    for fill in (kc.fill, kc.fill_parallel):
-        timed("ceilings", partial(fill, none, 7))
-    for copy in (kc.copy, kc.copy_parallel):
-        timed("ceilings", partial(copy, none, none))
-    for gather in (kc.gather, kc.gather_parallel):
-        timed("ceilings", partial(gather, none, none, none))
-    timed("ceilings", partial(kc.chase, none, 0))
+    for ceiling in (
+        partial(kc.read, none),
+        partial(kc.read_parallel, none, 0),
+        partial(kc.fill, none, 7),
+        partial(kc.fill_parallel, none, 7, 0),
+        partial(kc.copy, none, none),
+        partial(kc.copy_parallel, none, none, 0),
+        partial(kc.gather, none, none, none),
+        partial(kc.gather_parallel, none, none, none, 0),
+        partial(kc.chase, none, 0),
+    ):
+        timed("ceilings", ceiling)
     return times
 
 

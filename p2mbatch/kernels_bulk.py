@@ -16,6 +16,7 @@ from p2mbatch.kernels import OK, get_phys_to_machine, m2p
 from p2mbatch.kernels_plain import (
     LOOKUP_BLOCK,
     code_of,
+    leaves_in_row,
     list_pages,
     lookup_plain,
     rebuild_mid,
@@ -75,9 +76,10 @@ def _lookup_rest(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array,
     words, leaf_slot, max_p2m_pfn = t.words, t.leaf_slot, t.state[S_MAX_P2M]
     plain = t.state[S_WILD] == 0
     end = len(pfns)
+    in_row = leaves_in_row(leaf_slot, end - k)
     while k < end:
         if plain:
-            k = lookup_plain(words, leaf_slot, max_p2m_pfn, pfns, out, k, end)
+            k = lookup_plain(words, leaf_slot, in_row, max_p2m_pfn, pfns, out, k, end)
         stop = min(k + LOOKUP_BLOCK, end)
         while k < stop:
             out[k] = get_phys_to_machine(t, h, pfns[k])
@@ -103,10 +105,11 @@ def lookup_chunks(
     done: Int64Array,
 ) -> None:
     """Look each chunk up as far as it is plain; `done` (int64[chunks]) gets how far that was."""
+    in_row = leaves_in_row(leaf_slot, len(pfns))
     for chunk in prange(len(done)):
         begin = as_int(chunk) * CHUNK
         end = min(begin + CHUNK, len(pfns))
-        done[chunk] = lookup_plain(words, leaf_slot, max_p2m_pfn, pfns, out, begin, end)
+        done[chunk] = lookup_plain(words, leaf_slot, in_row, max_p2m_pfn, pfns, out, begin, end)
 
 
 @kernel

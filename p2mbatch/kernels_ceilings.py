@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from numba import prange
 
-from p2mbatch._jit import as_int, kernel, parallel_kernel
+from p2mbatch._jit import as_int, inner_kernel, kernel, parallel_kernel
 from p2mbatch.tables import Int64Array
 
-CHUNK_WORDS = 1 << 16
-"""Words that one thread takes at a time: 512 KiB."""
+# The parallel ones hand each thread one stretch, as a view: one request for work is the least that
+# several threads cost, and in a view from 0 on the compiler takes eight words at a time.
 
 
 @kernel
@@ -53,41 +53,39 @@ def chase(table: Int64Array, steps: int) -> int:
     return at
 
 
-@parallel_kernel
-def fill_parallel(out: Int64Array, value: int) -> None:
-    """Do `fill` on all cores."""
-    for chunk in prange((len(out) + CHUNK_WORDS - 1) // CHUNK_WORDS):
-        first = as_int(chunk) * CHUNK_WORDS
-        for i in range(first, min(first + CHUNK_WORDS, len(out))):
-            out[i] = value
+@inner_kernel
+def _cut(length: int, part: int, parts: int) -> int:
+    """Return where part `part` of `parts` begins: at a cache line."""
+    return min(as_int(part) * ((length // parts + 8) & ~7), length)
 
 
 @parallel_kernel
-def copy_parallel(source: Int64Array, out: Int64Array) -> None:
-    """Do `copy` on all cores."""
-    for chunk in prange((len(out) + CHUNK_WORDS - 1) // CHUNK_WORDS):
-        first = as_int(chunk) * CHUNK_WORDS
-        for i in range(first, min(first + CHUNK_WORDS, len(out))):
-            out[i] = source[i]
+def fill_parallel(out: Int64Array, value: int, parts: int) -> None:
+    """Do `fill` on `parts` threads."""
+    for part in prange(parts):
+        fill(out[_cut(len(out), part, parts) : _cut(len(out), part + 1, parts)], value)
 
 
 @parallel_kernel
-def read_parallel(source: Int64Array) -> int:
-    """Do `read` on all cores."""
+def copy_parallel(source: Int64Array, out: Int64Array, parts: int) -> None:
+    """Do `copy` on `parts` threads."""
+    for part in prange(parts):
+        begin, end = _cut(len(out), part, parts), _cut(len(out), part + 1, parts)
+        copy(source[begin:end], out[begin:end])
+
+
+@parallel_kernel
+def read_parallel(source: Int64Array, parts: int) -> int:
+    """Do `read` on `parts` threads."""
     total = 0
-    for chunk in prange((len(source) + CHUNK_WORDS - 1) // CHUNK_WORDS):
-        first = as_int(chunk) * CHUNK_WORDS
-        part = 0
-        for i in range(first, min(first + CHUNK_WORDS, len(source))):
-            part += source[i]
-        total += part
+    for part in prange(parts):
+        total += read(source[_cut(len(source), part, parts) : _cut(len(source), part + 1, parts)])
     return total
 
 
 @parallel_kernel
-def gather_parallel(table: Int64Array, at: Int64Array, out: Int64Array) -> None:
-    """Do `gather` on all cores."""
-    for chunk in prange((len(at) + CHUNK_WORDS - 1) // CHUNK_WORDS):
-        first = as_int(chunk) * CHUNK_WORDS
-        for i in range(first, min(first + CHUNK_WORDS, len(at))):
-            out[i] = table[at[i]]
+def gather_parallel(table: Int64Array, at: Int64Array, out: Int64Array, parts: int) -> None:
+    """Do `gather` on `parts` threads."""
+    for part in prange(parts):
+        begin, end = _cut(len(at), part, parts), _cut(len(at), part + 1, parts)
+        gather(table, at[begin:end], out[begin:end])

@@ -45,8 +45,12 @@ from p2mbatch.tables import (
 
 LOOKUP_BLOCK = 512
 """Lookups that are done together; a block with one that is not plain is left to the caller."""
+LOOKUP_RUN = 1 << 12
+"""PFNs that count up and are copied in one go, where their leaves lie side by side."""
 LOOKUPS_AHEAD = np.uint64(24)
 """How many lookups ahead of its use an entry is asked for."""
+ROW_BLOCK = 1 << 10
+"""Leaves of which it is found out together whether they lie side by side."""
 ALL_OWN = ~np.uint64(0)
 """A word of `P2MTables.own` when all of its 64 entries got their frames."""
 
@@ -140,9 +144,64 @@ def _look_up_block(
 
 
 @inner_kernel
+def leaves_in_row(leaf_slot: Int32Array, num_lookups: int) -> int:
+    """Return how many leaves, from the first, lie side by side in `words` as they do in the p2m.
+
+    Those of a guest that has booted do. A lookup there needs no `leaf_slot`, whose entries cost as
+    much as the words do once neither fits a cache. 0 for so few lookups that this would not pay.
+    """
+    if num_lookups < max(len(leaf_slot), 1) or leaf_slot[0] < 0:
+        return 0
+    first = as_int(leaf_slot[0])
+    k = 0
+    while k < len(leaf_slot) and leaf_slot[k] == first + k:
+        stop = min(k + ROW_BLOCK, len(leaf_slot))
+        k = stop if counts_up(leaf_slot[k:stop]) else k + 1
+    return k
+
+
+@inner_kernel
+def _look_up_row(words: Int64Array, pfns: Int64Array, out: Int64Array) -> None:
+    """Look up PFNs whose entries lie in `words` (int64[k]) as they do in the p2m."""
+    last = np.uint64(len(pfns) - 1)
+    for j in range(np.uint64(len(pfns))):
+        prefetch(words, np.uint64(pfns[min(j + LOOKUPS_AHEAD, last)]))
+        out[j] = words[np.uint64(pfns[j])]
+
+
+@inner_kernel
+def _look_up_any(
+    words: Int64Array, leaf_slot: Int32Array, max_p2m_pfn: int, pfns: Int64Array, out: Int64Array
+) -> bool:
+    """Look up PFNs of any value; whether all were plain."""
+    n = words.shape[1]
+    shift = _shift(n)
+    up, mask, zero = np.uint64(shift), np.uint64(n - 1), np.uint64(0)
+    limit, max_p2m = np.uint64(len(leaf_slot) << shift), np.uint64(max_p2m_pfn)
+    every = True
+    # Unsigned, one comparison covers both ends and an index needs no look at its sign.
+    for j in range(np.uint64(len(pfns))):
+        pfn = np.uint64(pfns[j])
+        inside = pfn < limit
+        slot = leaf_slot[pfn >> up if inside else zero]
+        good = inside & (slot >= 0)
+        word = words[np.uint64(slot) if good else zero, pfn & mask]
+        out[j] = word if good else INVALID
+        every &= good
+    if every:
+        return True
+    for j in range(len(pfns)):
+        pfn = np.uint64(pfns[j])
+        if pfn < max_p2m and (pfn >= limit or leaf_slot[pfn >> up] < 0):
+            return False
+    return True
+
+
+@inner_kernel
 def lookup_plain(
     words: Int64Array,
     leaf_slot: Int32Array,
+    in_row: int,
     max_p2m_pfn: int,
     pfns: Int64Array,
     out: Int64Array,
@@ -152,47 +211,41 @@ def lookup_plain(
     """Look `pfns[begin:end]` up; return where a block begins that is not plain, or `end`.
 
     Plain are PFNs of resident leaves (`p2m_missing` is one) and those that no tree can hold.
+    `in_row` is what `leaves_in_row` found.
     """
     n = words.shape[1]
     shift = _shift(n)
-    limit = np.uint64(len(leaf_slot) << shift)
-    up, mask, zero = np.uint64(shift), np.uint64(n - 1), np.uint64(0)
-    max_p2m = np.uint64(max_p2m_pfn)
+    up, mask = np.uint64(shift), np.uint64(n - 1)
+    span, row_span = len(leaf_slot) << shift, in_row << shift
+    row = words.reshape(-1)[as_int(leaf_slot[0]) << shift :] if in_row > 0 else words.reshape(-1)
     k = begin
     while k < end:
         first = pfns[k]
-        x = first >> shift
-        # As far as PFNs that count up from here can stay in this leaf. Its end tells almost every
-        # block of scattered ones apart, before all of it is compared.
-        stop = min(k + n - (first & (n - 1)), end)
-        maybe = pfns[stop - 1] - first == stop - 1 - k and np.uint64(first) < limit
-        if maybe and counts_up(pfns[k:stop]) and leaf_slot[x] >= 0:
-            i = first & (n - 1)
-            copy_words(words[leaf_slot[x], i : i + stop - k], out[k:stop])
-            k = stop
-            continue
+        # As far as PFNs that count up from here stay among leaves side by side, or in one leaf.
+        # The end tells almost every block of scattered ones apart, before all of it is compared.
+        if 0 <= first < row_span:
+            stop = min(k + LOOKUP_RUN, end, k + row_span - first)
+            if pfns[stop - 1] - first == stop - 1 - k and counts_up(pfns[k:stop]):
+                copy_words(row[first : first + stop - k], out[k:stop])
+                k = stop
+                continue
+        elif 0 <= first < span:
+            stop = min(k + n - (first & (n - 1)), end)
+            slot = as_int(leaf_slot[first >> shift])
+            if pfns[stop - 1] - first == stop - 1 - k and slot >= 0 and counts_up(pfns[k:stop]):
+                i = first & (n - 1)
+                copy_words(words[slot, i : i + stop - k], out[k:stop])
+                k = stop
+                continue
         stop = min(k + LOOKUP_BLOCK, end)
-        if within(pfns[k:stop], len(leaf_slot) << shift):
-            least = _look_up_block(words, leaf_slot, up, mask, pfns[k:stop], out[k:stop])
-            if least < 0:
+        some, found = pfns[k:stop], out[k:stop]
+        if within(some, row_span):
+            _look_up_row(row, some, found)
+        elif within(some, span):
+            if _look_up_block(words, leaf_slot, up, mask, some, found) < 0:
                 return k
-            k = stop
-            continue
-        every = True
-        # Unsigned, one comparison covers both ends and an index needs no look at its sign.
-        for j in range(np.uint64(k), np.uint64(stop)):
-            pfn = np.uint64(pfns[j])
-            inside = pfn < limit
-            slot = leaf_slot[pfn >> up if inside else zero]
-            good = inside & (slot >= 0)
-            word = words[np.uint64(slot) if good else zero, pfn & mask]
-            out[j] = word if good else INVALID
-            every &= good
-        if not every:
-            for j in range(k, stop):
-                pfn = np.uint64(pfns[j])
-                if pfn < max_p2m and (pfn >= limit or leaf_slot[pfn >> up] < 0):
-                    return k
+        elif not _look_up_any(words, leaf_slot, max_p2m_pfn, some, found):
+            return k
         k = stop
     return end
 

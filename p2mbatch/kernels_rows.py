@@ -1,9 +1,11 @@
 """Compiled helpers that write a whole leaf of a function host's frames at once.
 
 One entry at a time, a host's bijection is a chain of some twenty operations that each wait for the
-one before; a leaf at a time, eight entries go through it abreast. What this needs of the compiler:
-32-bit words throughout, no branch (walking on happens after the loop), and shift counts that are
-seen to be below 32.
+one before; a leaf at a time, eight or more entries go through it abreast. What this needs of the
+compiler: every operation seen to be one of 32-bit words, no branch (walking on happens after the
+loop), and shift counts that are seen to be below 32. Numba makes 64-bit words of whatever it adds,
+so each operation here takes and returns `uint32`, cut at once; a single wider one in the chain
+halves the speed of all that follow it.
 """
 
 from __future__ import annotations
@@ -33,26 +35,59 @@ from p2mbatch.tables import (
 UInt32Array = npt.NDArray[np.uint32]
 
 _MASK32 = 0xFFFFFFFF
-_M1, _M2 = 0x7FEB352D, 0x5BD1E995
+_M1, _M2 = np.uint32(0x7FEB352D), np.uint32(0x5BD1E995)
 _U15, _U16, _U31 = np.uint32(15), np.uint32(16), np.uint32(31)
+
+
+# Sums are taken in 64 bits and cut, which compiles to 32-bit ones and, unlike those, does not warn
+# of overflow where kernels run as plain Python.
+
+
+@inline_kernel
+def _plus(a: np.uint32, b: np.uint32) -> np.uint32:
+    """Return a + b modulo 2^32."""
+    return np.uint32((np.int64(a) + np.int64(b)) & _MASK32)
+
+
+@inline_kernel
+def _minus(a: np.uint32, b: np.uint32) -> np.uint32:
+    """Return a - b modulo 2^32."""
+    return np.uint32((np.int64(a) - np.int64(b)) & _MASK32)
+
+
+@inline_kernel
+def _times(a: np.uint32, b: np.uint32) -> np.uint32:
+    """Return a * b modulo 2^32; one of them is below 2^31."""
+    return np.uint32((np.int64(a) * np.int64(b)) & _MASK32)
 
 
 @inline_kernel
 def _mix32(value: np.uint32, key: np.uint32) -> np.uint32:
     """Return `bijection._mix` of 32-bit words."""
-    # The product is taken in 64 bits and cut, which compiles to a 32-bit one and, unlike it, does
-    # not warn of overflow where kernels run as plain Python.
-    h = np.uint32((np.int64(value ^ key) * _M1) & _MASK32)
-    return np.uint32((np.int64(h ^ np.uint32(h >> _U15)) * _M2) & _MASK32)
+    h = _times(np.uint32(value ^ key), _M1)
+    return _times(np.uint32(h ^ np.uint32(h >> _U15)), _M2)
+
+
+@inline_kernel
+def _share(h: np.uint32, left: np.uint32) -> np.uint32:
+    """Return the share of `left` that the upper half of `h` is."""
+    return np.uint32(_times(np.uint32(h >> _U16), left) >> _U16)
 
 
 @inline_kernel
 def _add_left(a: np.uint32, h: np.uint32, left: np.uint32) -> np.uint32:
     """Return (a + the share of `left` that the upper half of `h` is) modulo `left`."""
-    share = np.uint32((np.int64(np.uint32(h >> _U16)) * np.int64(left)) & _MASK32) >> _U16
-    total = np.uint32((np.int64(a) + np.int64(share)) & _MASK32)
+    total = _plus(a, _share(h, left))
     # Where there is nothing to take off, the difference wraps and is the larger.
-    return np.uint32(min(total, np.uint32((np.int64(total) - np.int64(left)) & _MASK32)))
+    return np.uint32(min(total, _minus(total, left)))
+
+
+@inline_kernel
+def _take_left(a: np.uint32, h: np.uint32, left: np.uint32) -> np.uint32:
+    """Return (a - the share of `left` that the upper half of `h` is) modulo `left`."""
+    rest = _minus(a, _share(h, left))
+    # Where too much was taken off, the rest has wrapped and is the larger.
+    return np.uint32(min(rest, _plus(rest, left)))
 
 
 @inner_kernel
@@ -72,22 +107,18 @@ def forward_row(
     k1, k2, k3 = np.uint32(par[at + 4]), np.uint32(par[at + 5]), np.uint32(par[at + 6])
     up = np.uint32(bits) & _U31
     down = np.uint32(32 - bits) & _U31
+    low = np.uint32(mask)
     a0 = np.uint32(first >> bits)
-    b0 = (first & mask) + np.int64(_mix32(a0, np.uint32(par[at + 3])) >> down)
+    b0 = _plus(np.uint32(first & mask), np.uint32(_mix32(a0, np.uint32(par[at + 3])) >> down))
     largest = np.uint32(0)
-    # Words of 32 bits until the last, in the row itself: of wider ones only four go abreast.
-    images = row.view(np.uint32)
     for i in range(count):
-        b = np.uint32((b0 + i) & mask)
+        b = np.uint32(_plus(b0, np.uint32(i)) & low)
         a = _add_left(a0, _mix32(b, k1), left)
-        b = np.uint32((np.int64(b) + np.int64(np.uint32(_mix32(a, k2) >> down))) & mask)
+        b = np.uint32(_plus(b, np.uint32(_mix32(a, k2) >> down)) & low)
         a = _add_left(a, _mix32(b, k3), left)
-        image = np.uint32(((np.int64(a) << np.int64(up)) & _MASK32) | np.int64(b))
-        images[i] = image
+        image = np.uint32(np.uint32(np.int64(a << up) & _MASK32) | b)
+        row[i] = plus + np.int64(image)
         largest = np.uint32(max(largest, image))
-    # From the end, so that an image is read before the wider word of another lands on it.
-    for i in range(count - 1, -1, -1):
-        row[i] = plus + np.int64(images[i])
     if np.int64(largest) >= size:
         for i in range(count):
             if row[i] - plus >= size:
@@ -145,15 +176,6 @@ def given_row(par: Int64Array, x: int, row: Int64Array) -> bool:
     return True
 
 
-@inline_kernel
-def _take_left(a: np.uint32, h: np.uint32, left: np.uint32) -> np.uint32:
-    """Return (a - the share of `left` that the upper half of `h` is) modulo `left`."""
-    share = np.uint32((np.int64(np.uint32(h >> _U16)) * np.int64(left)) & _MASK32) >> _U16
-    rest = np.uint32((np.int64(a) - np.int64(share)) & _MASK32)
-    # Where too much was taken off, the rest has wrapped and is the larger.
-    return np.uint32(min(rest, np.uint32((np.int64(rest) + np.int64(left)) & _MASK32)))
-
-
 @inner_kernel
 def inverse_each(par: Int64Array, at: int, images: UInt32Array, count: int) -> None:
     """Replace each of `images[:count]` by `bijection.inverse` of it; each must be below N."""
@@ -164,15 +186,15 @@ def inverse_each(par: Int64Array, at: int, images: UInt32Array, count: int) -> N
     k2, k3 = np.uint32(par[at + 5]), np.uint32(par[at + 6])
     up = np.uint32(bits) & _U31
     down = np.uint32(32 - bits) & _U31
+    low = np.uint32(mask)
     largest = np.uint32(0)
     for i in range(count):
-        a = np.uint32(images[i] >> up)
-        b = np.uint32(np.int64(images[i]) & mask)
-        a = _take_left(a, _mix32(b, k3), left)
-        b = np.uint32((np.int64(b) - np.int64(np.uint32(_mix32(a, k2) >> down))) & mask)
+        b = np.uint32(images[i] & low)
+        a = _take_left(np.uint32(images[i] >> up), _mix32(b, k3), left)
+        b = np.uint32(_minus(b, np.uint32(_mix32(a, k2) >> down)) & low)
         a = _take_left(a, _mix32(b, k1), left)
-        b = np.uint32((np.int64(b) - np.int64(np.uint32(_mix32(a, k0) >> down))) & mask)
-        index = np.uint32(((np.int64(a) << np.int64(up)) & _MASK32) | np.int64(b))
+        b = np.uint32(_minus(b, np.uint32(_mix32(a, k0) >> down)) & low)
+        index = np.uint32(np.uint32(np.int64(a << up) & _MASK32) | b)
         images[i] = index
         largest = np.uint32(max(largest, index))
     if np.int64(largest) >= size:

@@ -43,7 +43,8 @@ def test_every_kernel_is_beside_its_floor_and_its_peers(report):
         assert len(row["samples_ns"]) == bench.SMOKE.max_samples
     for kernel in kernels:
         who = {r["who"] for r in report["rows"] if r["kernel"] == kernel}
-        assert {"p2mbatch", "numpy"} <= who
+        assert {"p2mbatch", "numpy", "floor"} <= who
+        assert ("parallel" in who) == ("floor_parallel" in who)
         assert ("c" in who) == report["c_peer"]
     assert {c["name"] for c in report["ceilings"]} == {"fill", "copy", "read", "gather", "chase"}
     assert json.loads(json.dumps(report)) == report
@@ -138,23 +139,37 @@ def test_against_itself_nothing_moved(report):
     assert "none of" in bench_report.changes_text(found)
 
 
-def test_against_finds_what_moved_and_not_the_machine(report):
+def _slowed(report, which, *, only_median=False):
+    """Return the report with the rows that `which` picks three times as slow, and no spread."""
     slower = copy.deepcopy(report)
     for row in slower["rows"]:
         row["spread"] = 0.0
-        if row["who"] == "p2mbatch" and row["kernel"] == "rebuild":
+        if which(row):
             row["median_ns"] *= 3
-    still = copy.deepcopy(report)
-    for row in still["rows"]:
-        row["spread"] = 0.0
-    moved = [c for c in changes(slower, still) if c.beyond_noise]
+            if not only_median:
+                row["low_ns"] *= 3
+                row["samples_ns"] = [3 * ns for ns in row["samples_ns"]]
+    return slower
+
+
+def test_against_finds_what_moved_and_not_the_machine(report):
+    def mine(row):
+        return row["who"] == "p2mbatch" and row["kernel"] == "rebuild"
+
+    still = _slowed(report, lambda row: False)
+    moved = [c for c in changes(_slowed(report, mine), still) if c.beyond_noise]
     assert {(c.kernel, c.who) for c in moved} == {("rebuild", "p2mbatch")}
     assert all(c.ratio == pytest.approx(3) for c in moved)
-    # Where the C program and NumPy moved just as much, it was the machine.
-    for row in slower["rows"]:
-        if row["who"] in ("c", "numpy", "naive"):
-            row["median_ns"] *= 3
-    assert not any(c.beyond_noise for c in changes(slower, still))
+    back = [c for c in changes(still, _slowed(report, mine)) if c.beyond_noise]
+    assert [c.ratio for c in back] == pytest.approx([1 / 3] * len(moved))
+    # Where a peer on as many threads moved just as much, it was the machine.
+    with_peer = _slowed(report, lambda row: mine(row) or row["who"] == "numpy")
+    assert not any(c.beyond_noise for c in changes(with_peer, still))
+    elsewhere = _slowed(report, lambda row: mine(row) or row["who"] == "floor_parallel")
+    assert any(c.beyond_noise for c in changes(elsewhere, still))
+    # Some samples that were in the way of something are no change.
+    busy = _slowed(report, mine, only_median=True)
+    assert not any(c.beyond_noise for c in changes(busy, still))
 
 
 def test_the_report_as_text_and_page(report, tmp_path):

@@ -9,6 +9,7 @@ from p2mbatch import bijection
 from p2mbatch import kernels as kn
 from p2mbatch import kernels_build as kb
 from p2mbatch import kernels_bulk as bulk
+from p2mbatch import kernels_plain as kp
 from p2mbatch import kernels_rebuild as kr
 from p2mbatch import kernels_save as ks
 from p2mbatch import kernels_set as kset
@@ -100,6 +101,28 @@ def test_lookup_is_the_exact_one(booted, resident):
     assert np.array_equal(exact, one)
     assert np.array_equal(exact, all_cores)
     assert (exact != INVALID).any()
+    # So few that it does not pay to see which leaves lie side by side.
+    few = np.empty(len(pfns), np.int64)
+    for k in range(0, len(pfns), 40):
+        bulk.lookup(guest.t, guest.h, pfns[k : k + 40], few[k : k + 40])
+    assert np.array_equal(exact, few)
+
+
+def test_leaves_in_row_are_those_side_by_side():
+    @kernel
+    def leaves_in_row(leaf_slot, num_lookups):
+        return kp.leaves_in_row(leaf_slot, num_lookups)
+
+    for length in (1, 700, 3 * kp.ROW_BLOCK + 17):
+        slots = np.arange(5, 5 + length, dtype=np.int32)
+        assert leaves_in_row(slots, length) == length
+        assert leaves_in_row(slots, length - 1) == 0
+        for broken in {0, length // 2, length - 1, min(length - 1, kp.ROW_BLOCK)}:
+            for value in (tb.LAZY - 3, 2):
+                other = slots.copy()
+                other[broken] = value
+                expected = broken if broken or value < 0 else 1
+                assert leaves_in_row(other, 1 << 20) == expected
 
 
 def test_lookup_of_nothing_and_of_one(booted):
