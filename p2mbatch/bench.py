@@ -18,7 +18,15 @@ from p2mbatch import bench_peer as peers
 from p2mbatch.bench_against import FORMAT
 from p2mbatch.bench_cases import BenchGuest, Case, cases
 from p2mbatch.bench_growth import growth
-from p2mbatch.bench_measure import CEILINGS, Call, Ceilings, Timing, measure_in_turn, num_threads
+from p2mbatch.bench_measure import (
+    CEILINGS,
+    Call,
+    Ceilings,
+    OtherLoad,
+    Timing,
+    measure_in_turn,
+    num_threads,
+)
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import GIB, format_size
 from p2mbatch.provenance import collect, num_cores
@@ -68,7 +76,7 @@ def run(
     `sizes` are guests' memory in bytes; one that does not fit this machine is left out and named.
     `say` is told what is being measured. Raises `InputError` where no size fits.
     """
-    begin = time.monotonic()
+    begin, others = time.monotonic(), OtherLoad()
     threads = num_cores()
     fitting, left_out = _fitting(sizes)
     with peers.built_peer() as program:
@@ -90,6 +98,7 @@ def run(
         "provenance": collect(),
         "seconds": time.monotonic() - begin,
         "threads": threads,
+        "others_share": others.share(),
         "caches_bytes": cache_sizes(),
         "left_out": left_out,
         "c_peer": program is not None,

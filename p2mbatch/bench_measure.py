@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from p2mbatch import kernels_ceilings as kc
 
@@ -136,6 +137,32 @@ def num_threads(count: int) -> Iterator[None]:
         yield
     finally:
         set_num_threads(before)
+
+
+class OtherLoad:
+    """How much of the machine's processors others took since this object was made."""
+
+    def __init__(self) -> None:
+        self._begin = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Return the seconds that the processors were there, were busy, and were so for us."""
+        times = psutil.cpu_times()
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        # What guests of this machine take is part of its own time, and so counted there already.
+        extra = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+        own = psutil.Process().cpu_times()
+        return (
+            sum(times) - extra,
+            sum(times) - extra - idle,
+            own.user + own.system + own.children_user + own.children_system,
+        )
+
+    def share(self) -> float:
+        """Return the part, 0 to 1, that went to other programs (and machines, if it is shared)."""
+        there, busy, own = (b - a for a, b in zip(self._begin, self._now(), strict=True))
+        return min(max((busy - own) / there, 0.0), 1.0) if there > 0 else 0.0
 
 
 # --- ceilings ----------------------------------------------------------------------------------

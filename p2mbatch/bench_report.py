@@ -205,6 +205,21 @@ def _why(curve: dict[str, Any], x: int, report: dict[str, Any]) -> str:
     return f": {format_size(footprint)} of leaves' entries are gone through there"
 
 
+BUSY_SHARE = 0.1
+"""Where others take more of the processors, a report says that its times are to be doubted."""
+
+
+def busy_text(report: dict[str, Any]) -> str:
+    """Return a warning where the machine was not this report's alone, else nothing."""
+    share = report.get("others_share", 0.0)
+    if share <= BUSY_SHARE:
+        return ""
+    return (
+        f"Other programs took {share:.0%} of the processors while this was measured: times are "
+        "too long, those of several threads most of all, and only ratios within a row mean much."
+    )
+
+
 def to_text(report: dict[str, Any], changes: list[Change] | None = None) -> str:
     """Return the whole report for a terminal."""
     parts = [table.to_text() for table in tables(report)]
@@ -213,6 +228,8 @@ def to_text(report: dict[str, Any], changes: list[Change] | None = None) -> str:
         f"{item['needed'] / GIB:.1f} GiB of memory, {item['available'] / GIB:.1f} GiB were free"
         for item in report["left_out"]
     ]
+    if busy_text(report):
+        parts.append(busy_text(report))
     if not report["c_peer"]:
         parts.append("no C compiler was found: no comparison with the C program")
     if changes is not None:
@@ -265,6 +282,7 @@ def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None 
         css=asset("report.css"),
         report=report,
         headline=headline(report),
+        busy=busy_text(report),
         facts=_facts(report),
         tables=tables(report),
         changes=changes_text(changes) if changes is not None else "",
@@ -291,4 +309,9 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     caches = ", ".join(
         f"{level} {format_size(size)}" for level, size in report["caches_bytes"].items()
     )
-    return [*facts, ("caches", caches or "unknown"), ("measured in", f"{report['seconds']:.0f} s")]
+    return [
+        *facts,
+        ("caches", caches or "unknown"),
+        ("measured in", f"{report['seconds']:.0f} s"),
+        ("processors that others took", f"{report.get('others_share', 0.0):.0%}"),
+    ]

@@ -7,10 +7,12 @@ import json
 import math
 import subprocess
 import sys
+import time
 from html import escape
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -18,7 +20,14 @@ from p2mbatch import bench, bench_report
 from p2mbatch import bench_peer as peers
 from p2mbatch.bench_against import changes, load
 from p2mbatch.bench_cases import BenchGuest, cases
-from p2mbatch.bench_measure import Ceilings, SelfTimed, Timing, _one_cycle, measure_in_turn
+from p2mbatch.bench_measure import (
+    Ceilings,
+    OtherLoad,
+    SelfTimed,
+    Timing,
+    _one_cycle,
+    measure_in_turn,
+)
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import GIB, MIB
 
@@ -170,6 +179,27 @@ def test_against_finds_what_moved_and_not_the_machine(report):
     # Some samples that were in the way of something are no change.
     busy = _slowed(report, mine, only_median=True)
     assert not any(c.beyond_noise for c in changes(busy, still))
+
+
+def test_a_report_from_a_busy_machine_says_so(report):
+    busy = {**report, "others_share": 0.42}
+    assert "42%" in bench_report.to_text(busy)
+    assert "Other programs" not in bench_report.to_text({**report, "others_share": 0.03})
+    assert 0 <= report["others_share"] <= 1
+
+
+def test_other_load_is_not_our_own(monkeypatch):
+    others = OtherLoad()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    there, busy, own = (b - a for a, b in zip(others._begin, others._now(), strict=True))
+    # Ticks of a hundredth of a second are what it is counted in.
+    assert own >= 0.25 and busy >= 0.2 and there >= busy
+    for now, share in (((10.0, 6.0, 4.0), 0.2), ((10.0, 4.0, 4.1), 0.0), ((0.0, 0.0, 0.0), 0.0)):
+        others._begin = (0.0, 0.0, 0.0)
+        monkeypatch.setattr(others, "_now", lambda now=now: now)
+        assert others.share() == pytest.approx(share)
 
 
 def test_the_report_as_text_and_page(report, tmp_path):
