@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from click.testing import CliRunner
 
