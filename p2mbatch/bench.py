@@ -33,6 +33,8 @@ from p2mbatch.provenance import collect, num_cores
 
 SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)
 """Guests that are measured by default."""
+IN_CACHE_BYTES = 1 << 18
+"""What any processor's second cache holds."""
 THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")
 """Kernels whose time is shown over the number of threads."""
 Say = Callable[[str], None]
@@ -82,7 +84,7 @@ def run(
     with peers.built_peer() as program:
         say("ceilings")
         ceilings = Ceilings(effort.max_ceiling_bytes, seconds=effort.ceiling_seconds)
-        _first_ceilings(ceilings, threads)
+        _measure_ceilings(ceilings, threads)
         rows, scaling = [], []
         for size in fitting:
             say(f"a guest of {format_size(size)}")
@@ -127,14 +129,19 @@ def _fitting(sizes: Sequence[int]) -> tuple[list[int], list[dict[str, Any]]]:
     return fitting, left_out
 
 
-def _first_ceilings(ceilings: Ceilings, threads: int) -> None:
-    """Measure the table of ceilings that the report opens with: out of memory and out of cache."""
-    for size in (1 << 18, ceilings.max_bytes):
+def _measure_ceilings(ceilings: Ceilings, threads: int) -> None:
+    """Measure the table that the report opens with, in cache and out, and the steps between."""
+    for size in (IN_CACHE_BYTES, ceilings.max_bytes):
         for name in CEILINGS:
             ceilings.get(name, size)
             if threads > 1:
                 ceilings.get(name, size, threads)
         ceilings.get("chase", size)
+    step = IN_CACHE_BYTES >> 3
+    while step < ceilings.max_bytes:
+        for name in CEILINGS:
+            ceilings.get(name, step)
+        step <<= 3
 
 
 @contextlib.contextmanager

@@ -60,7 +60,8 @@ class Table(NamedTuple):
 def time_text(ns: float) -> str:
     """Return a time with three digits and its unit."""
     for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if ns >= factor:
+        # What three digits would round up to a thousand belongs to the next unit.
+        if ns >= 0.9995 * factor:
             return f"{ns / factor:.3g} {unit}"
     return f"{ns:.3g} ns"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from p2mbatch.geometry import format_size
@@ -210,10 +211,11 @@ def plot_growth(curve: dict[str, Any], *, ax: Axes | None = None) -> Axes:
         ax.set(xscale="log", yscale="log", xlabel=curve["over"], ylabel=curve["unit"])
         ax.set_title(f"{curve['what']}: exponent {curve['exponent']:.2f}", loc="left", fontsize=10)
         if curve["unit"] == "bytes":
-            ticks = ax.get_yticks()
-            low, high = ax.get_ylim()
-            shown = [t for t in ticks if low <= t <= high]
-            ax.set_yticks(shown, [size_text(t) for t in shown])
+            low, high = (math.log2(limit) for limit in ax.get_ylim())
+            whole = range(math.ceil(low), math.floor(high) + 1)
+            powers = [1 << k for k in whole[:: -(-len(whole) // 6) or 1]]
+            ax.set_yscale("log", base=2)
+            ax.set_yticks(powers, [size_text(size) for size in powers])
     return ax
 
 

@@ -120,6 +120,14 @@ def test_a_compiler_that_fails_is_no_compiler(monkeypatch):
         assert program is None
 
 
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(0.5, "0.5 ns"), (999.7, "1 µs"), (999.2, "999 ns"), (999_600, "1 ms"), (1.5e9, "1.5 s")],
+)
+def test_times_have_three_digits(ns, text):
+    assert bench_report.time_text(ns) == text
+
+
 def test_measuring_takes_turns():
     order = []
     calls = {name: SelfTimed(lambda repeats, name=name: order.append(name) or 1e9) for name in "ab"}
