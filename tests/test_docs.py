@@ -12,8 +12,11 @@ import pytest
 
 from p2mbatch._version import __version__
 from p2mbatch.cli import COMMANDS
+from p2mbatch.driver import sweep
 from p2mbatch.presets import preset_names
 from p2mbatch.schema import COLUMNS, OUTCOMES, POLICIES
+from p2mbatch.spec import SweepSpec
+from p2mbatch.summary import format_table, survival
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -104,6 +107,12 @@ def test_versions_and_names_agree() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "headline" in preset_names() and "p2mbatch sweep headline" in readme
     assert readme.index("<!-- bench:begin -->") < readme.index("<!-- bench:end -->")
+
+
+def test_the_readmes_table_is_the_headline_sweeps(tmp_path: Path) -> None:
+    spec = SweepSpec.from_toml(ROOT / "data" / "sweeps" / "headline.toml")
+    table = format_table(survival(sweep(spec, tmp_path / "run", progress="quiet")))
+    assert f"```\n{table}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readmes_picture_is_what_the_script_draws() -> None:
