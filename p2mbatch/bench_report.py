@@ -121,13 +121,43 @@ def kernel_table(report: dict[str, Any]) -> Table:
         "Medians over repeats taken in turn with the peers'; the spread is half the distance of "
         "the quartiles. / floor: how many times the least time that the bytes to be moved take. "
         "faster than: how many times as long the peer takes on one thread. The warm-up (first) "
-        "call is apart.",
+        "call is apart. " + short_of_numpy(report),
         [
             "kernel", "guest", "threads", "time", "spread", "per item", "/ floor",
             "faster than C", "than NumPy", "than Python", "warm-up",
         ],
         rows,
     )  # fmt: skip
+
+
+NUMPY_BAR = 3.0
+"""How many times as fast as vectorised NumPy a compiled kernel should be."""
+CALL_NS = 20_000
+"""Shorter work is no longer than what calling it costs."""
+
+
+def short_of_numpy(report: dict[str, Any]) -> str:
+    """Return in words which kernels on one thread miss `NUMPY_BAR`, and what is in the way."""
+    by_key = {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    said = []
+    for (kernel, size, who), row in by_key.items():
+        peer = by_key.get((kernel, size, "numpy"))
+        if who != "p2mbatch" or peer is None:
+            continue
+        ratio = peer["median_ns"] / row["median_ns"]
+        if ratio >= NUMPY_BAR:
+            continue
+        over_floor = row["median_ns"] / row["floor_ns"]
+        if row["median_ns"] < CALL_NS:
+            why = "the call costs as much as the work"
+        elif over_floor < 1.5:
+            why = f"at {over_floor:.2f} of its floor, which bounds NumPy too"
+        else:
+            why = f"{over_floor:.1f} times its floor"
+        said.append(f"{kernel} at {format_size(size)} ({ratio:.1f}×: {why})")
+    if not said:
+        return f"Every kernel is at least {NUMPY_BAR:g} times as fast as NumPy."
+    return f"Less than {NUMPY_BAR:g} times as fast as NumPy: " + ", ".join(said) + "."
 
 
 def compile_table(report: dict[str, Any]) -> Table:

@@ -188,6 +188,22 @@ def test_against_finds_what_moved_and_not_the_machine(report):
     assert not any(c.beyond_noise for c in changes(busy, still))
 
 
+def test_what_is_short_of_numpy_is_said_with_its_reason(report):
+    base = {"memory_bytes": GIB, "floor_ns": 1e6}
+    rows = [
+        {**base, "kernel": kernel, "who": who, "median_ns": ns}
+        for kernel, mine, numpy in (
+            ("a", 1.2e6, 2.4e6), ("b", 5e6, 9e6), ("c", 1e4, 1.5e4), ("d", 1e6, 4e6)
+        )
+        for who, ns in (("p2mbatch", mine), ("numpy", numpy))
+    ]  # fmt: skip
+    text = bench_report.short_of_numpy({"rows": rows})
+    assert "a at 1GiB (2.0×: at 1.20 of its floor" in text
+    assert "b at 1GiB (1.8×: 5.0 times its floor)" in text
+    assert "c at 1GiB (1.5×: the call costs" in text and " d at" not in text
+    assert "Every kernel" in bench_report.short_of_numpy({"rows": rows[-2:]})
+
+
 def test_a_report_from_a_busy_machine_says_so(report):
     busy = {**report, "others_share": 0.42}
     assert "42%" in bench_report.to_text(busy)
