@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +36,7 @@ class Table(NamedTuple):
     rows: list[list[str]]
 
     def to_text(self) -> str:
-        """Return the table for a terminal."""
+        """Return the table for a terminal, its note below it."""
         rows = [self.columns, *self.rows]
         widths = [max(len(row[i]) for row in rows) for i in range(len(self.columns))]
         lines = [
@@ -45,7 +46,7 @@ class Table(NamedTuple):
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([self.title, *lines])
+        return "\n".join([self.title, *lines, *textwrap.wrap(self.note, 100)])
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""
