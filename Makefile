@@ -29,6 +29,7 @@ lint: $(VENV)/.test
 
 test: lint
 	$(BIN)/python -m pytest -W error
+	$(BIN)/python -m pytest -W error benchmarks --benchmark-disable
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -W error -m lane
 	P2MBATCH_BOUNDSCHECK=1 $(BIN)/python -m pytest -W error -m lane
 
