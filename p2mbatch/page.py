@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import html as html_escape
 import io
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2mbatch.errors import InputError
+from p2mbatch.files import write_whole
 from p2mbatch.plots_style import style
 
 if TYPE_CHECKING:
@@ -28,18 +25,7 @@ def write_text(path: Path, text: str) -> None:
 
     Raises `InputError` where that can't be done.
     """
-    handle = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError as error:
-        if handle is not None:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-        raise InputError(f"{path}: the report can't be written there: {error.strerror}") from None
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def inline(figure: Figure, name: str) -> str:

@@ -6,9 +6,7 @@ of a trace is run before all of it has been checked; what is wrong is named by i
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.errors import InputError
+from p2mbatch.files import read_whole, write_whole
 from p2mbatch.geometry import INVALID, geometry
 
 Int64Array = npt.NDArray[np.int64]
 
 FORMAT = "p2mbatch-trace/1"
 POLICY_NAMES = ("tracked", "stale", "none")
+_MAX_BYTES = 1 << 30
+"""Of a trace's JSON, unpacked: as values it takes some ten times that."""
 _MAX_FRAMES = 1 << 40
 _MAX_FOREIGN_PFN = 1 << 62
 _EVENT_KEYS = {
@@ -322,15 +323,16 @@ def load_trace(path: str | Path) -> Trace:
     Raises `InputError` naming the file, the place in it and what would be right.
     """
     source = str(path)
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{source}: can't be read: {error.strerror}") from None
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
-            raise InputError(f"{source}: is not a whole gzip file: {error}") from None
+
+    def check_start(head: bytes) -> None:
+        # Before the rest is read: it may be a guest's save file, and as large as the guest.
+        if head.lstrip()[:1] not in (b"{", b""):
+            raise InputError(
+                f"{source}: is not JSON: a trace begins with '{{', found {head[:8]!r} "
+                "(p2mbatch import makes a trace of a guest's save file or dump)"
+            )
+
+    data = read_whole(path, _MAX_BYTES, check_start)
     try:
         value = json.loads(data)
     except json.JSONDecodeError as error:
@@ -369,7 +371,9 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:
-    """Write `trace` to `path`, gzipped where its name ends in .gz, the same bytes every time."""
+    """Write `trace` to `path`, gzipped where its name ends in .gz, the same bytes every time.
+
+    All or nothing. Raises `InputError` where the place can't be written to.
+    """
     text = json.dumps(trace_to_json(trace), separators=(",", ":")).encode()
-    target = Path(path)
-    target.write_bytes(gzip.compress(text, mtime=0) if target.suffix == ".gz" else text)
+    write_whole(path, lambda file: file.write(text))

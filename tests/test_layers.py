@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "p2mbatch"
 # The ground floor first. A module may import from floors below its own and from its own floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("_version", "errors"),
-    ("geometry", "_jit", "presets", "handout"),
+    ("geometry", "_jit", "presets", "handout", "files"),
     ("bijection", "tables", "provenance", "schema"),
     ("hosts", "kernels_rows"),
     ("kernels", "kernels_plain"),

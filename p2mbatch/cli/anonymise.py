@@ -25,8 +25,10 @@ def anonymise(file: str, out: str) -> int:
     from p2mbatch.cli.audit import read_with_progress
     from p2mbatch.dumps.importer import anonymise as anonymise_trace
     from p2mbatch.dumps.importer import import_trace, is_trace_file
+    from p2mbatch.files import check_target
     from p2mbatch.trace import load_trace, write_trace
 
+    check_target(file, out)
     if is_trace_file(file):
         trace = load_trace(file)
     else:

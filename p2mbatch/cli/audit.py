@@ -61,8 +61,11 @@ def audit(file: str, as_json: bool, html: str | None, host_memory: str | None) -
     """
     from p2mbatch.dumps.audit import audit as audit_guest
     from p2mbatch.dumps.audit import audit_text
+    from p2mbatch.files import check_target
     from p2mbatch.geometry import PAGE_BYTES, parse_size
 
+    if html is not None:
+        check_target(file, html)
     frames = None if host_memory is None else parse_size(host_memory, "--host-memory") // PAGE_BYTES
     result = audit_guest(read_with_progress(file), frames)
     if html is not None:

@@ -27,8 +27,10 @@ def import_(file: str, out: str, name: str | None, check: bool) -> int:
     """
     from p2mbatch.cli.audit import read_with_progress
     from p2mbatch.dumps.importer import check_import, import_trace
+    from p2mbatch.files import check_target
     from p2mbatch.trace import write_trace
 
+    check_target(file, out)
     guest = read_with_progress(file)
     trace = import_trace(guest, name or ("stdin" if file == "-" else Path(file).name))
     if check:

@@ -35,6 +35,8 @@ LIBXL_NAMES = {
     LIBXL_CHECKPOINT_STATE: "CHECKPOINT_STATE",
 }
 
+LIBXL_IN_CHECKPOINT = frozenset(LIBXL_NAMES) - {LIBXL_END, LIBXL_LIBXC_CONTEXT}
+
 # --- libxc stream -----------------------------------------------------------------------------
 IMAGE_HEADER = struct.Struct(">QIIHHI")
 IMAGE_MARKER = (1 << 64) - 1

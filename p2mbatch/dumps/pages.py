@@ -3,7 +3,7 @@
 The leaves are known before the first page (P2M_FRAMES), the frame list list's PFN only at the end
 (SHARED_INFO names its MFN, and the leaves say which PFN that is). So:
 
-- `MappedPages`, for files that can be looked at twice, notes where the PAGE_DATA records are and
+- `SeekablePages`, for files that can be looked at twice, notes where the PAGE_DATA records are and
   looks a PFN up by going over their PFN arrays again, which are 1/512 of the file.
 - `SequentialPages`, for pipes, keeps the leaves, and of every other plain page the leading words
   that could be entries of a frame list (neither 0 nor beyond `formats.MAX_MFN`) with the first that
@@ -11,7 +11,8 @@ The leaves are known before the first page (P2M_FRAMES), the frame list list's P
   the verdict is exact. Most pages hold zeros or no frame number in word 0 and cost nothing; the
   rest goes to memory, and past 64 MiB to an unlinked temporary file.
 
-In both, the last copy of a page counts: live streams send pages again.
+In both, the last copy of a page counts: live streams send pages again. Only plain pages are read:
+the sender translates the entries of page tables, so their words are not those that the guest has.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ import numpy.typing as npt
 
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import Int64Array, Page, PageStore, widen
-from p2mbatch.dumps.sources import CHUNK_BYTES, Cursor, MappedCursor
+from p2mbatch.dumps.sources import CHUNK_BYTES, Cursor, SeekableCursor
 from p2mbatch.geometry import MIB, PAGE_BYTES, geometry
 
 UInt64Array = npt.NDArray[np.uint64]
 
 _WITH_DATA = np.array([code not in formats.TYPES_WITHOUT_DATA for code in range(16)])
+_PLAIN, _TABLE = 1, 2
 _SPOOL_BYTES = 64 * MIB
 _BATCH_PAGES = CHUNK_BYTES // PAGE_BYTES
 
@@ -45,7 +47,8 @@ class StreamPages(PageStore):
         self.num_data_pages = 0
         self.num_resent_pages = 0
         # One byte a PFN of the span that P2M_FRAMES proved; pages of zeros until they are touched.
-        self._sent = np.zeros(span, np.bool_)
+        # How each was sent last: _PLAIN, _TABLE, or 0 where it has no data.
+        self._sent = np.zeros(span, np.uint8)
 
     @abstractmethod
     def add(self, cursor: Cursor, entries_at: int, entries: UInt64Array) -> None:
@@ -56,20 +59,21 @@ class StreamPages(PageStore):
 
     def count(self, entries: UInt64Array) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
         """Return (PFN, whether it has data) of each entry, and note what is sent again."""
-        has_data = _WITH_DATA[(entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)]
+        kinds = (entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)
+        has_data = _WITH_DATA[kinds]
         pfns = (entries & np.uint64(formats.PFN_MASK)).astype(np.int64)
         self.num_data_pages += int(np.count_nonzero(has_data))
-        self.num_resent_pages += int(np.count_nonzero(self._sent[pfns] & has_data))
-        self._sent[pfns] = has_data
+        self.num_resent_pages += int(np.count_nonzero(self._sent[pfns].astype(bool) & has_data))
+        self._sent[pfns] = np.where(kinds == formats.TYPE_PLAIN, _PLAIN, _TABLE) * has_data
         return pfns, has_data
 
 
-class MappedPages(StreamPages):
-    """Pages of a mapped stream: records are remembered, pages are found by a second look."""
+class SeekablePages(StreamPages):
+    """Pages of a stream in a file: records are remembered, pages are found by a second look."""
 
     complete = True
 
-    def __init__(self, word_bytes: int, span: int, cursor: MappedCursor) -> None:
+    def __init__(self, word_bytes: int, span: int, cursor: SeekableCursor) -> None:
         super().__init__(word_bytes, span)
         self._data = cursor.data
         self._records = array("q")
@@ -92,25 +96,26 @@ class MappedPages(StreamPages):
         wanted[missing] = True
         self._offsets.update(dict.fromkeys(missing, -1))
         for at, count in zip(self._records[::2], self._records[1::2], strict=True):
-            entries = np.frombuffer(self._data, "<u8", count, at)
+            entries = np.frombuffer(self._data.read(at, 8 * count), "<u8")
             entry_pfns = (entries & np.uint64(formats.PFN_MASK)).astype(np.int64)
             hits = np.flatnonzero(wanted[entry_pfns])
             if not hits.size:
                 continue
-            has_data = _WITH_DATA[(entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)]
+            kinds = (entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)
+            has_data = _WITH_DATA[kinds]
             before = np.cumsum(has_data) - has_data
-            first = at + 8 * count
-            offsets = np.where(has_data[hits], first + before[hits] * PAGE_BYTES, -1)
+            is_plain = kinds[hits] == formats.TYPE_PLAIN
+            offsets = np.where(is_plain, at + 8 * count + before[hits] * PAGE_BYTES, -1)
             self._offsets.update(zip(entry_pfns[hits].tolist(), offsets.tolist(), strict=True))
 
     def read(self, pfn: int) -> Page | None:
-        """Return the page's words; None where the last entry for it came without data."""
+        """Return the page's words; None where it was sent last as a table or without data."""
         if pfn not in self._offsets:
             self.prefetch(np.array([pfn]))
         offset = self._offsets.get(pfn, -1)
         if offset < 0:
             return None
-        return Page(widen(self._data[offset : offset + PAGE_BYTES], self.word_bytes), True)
+        return Page(widen(self._data.read(offset, PAGE_BYTES), self.word_bytes), True)
 
 
 class SequentialPages(StreamPages):
@@ -145,7 +150,7 @@ class SequentialPages(StreamPages):
             self._leaves.pop(pfn, None)
         is_plain = (entries >> np.uint64(formats.TYPE_SHIFT)) == formats.TYPE_PLAIN
         pfns, is_candidate = pfns[has_data], (counts & is_plain)[has_data]
-        is_leaf = self._is_leaf[pfns] & counts[has_data]
+        is_leaf = self._is_leaf[pfns] & is_candidate
         for start in range(0, pfns.size, _BATCH_PAGES):
             batch = slice(start, min(start + _BATCH_PAGES, pfns.size))
             size = (batch.stop - batch.start) * PAGE_BYTES
@@ -176,10 +181,10 @@ class SequentialPages(StreamPages):
         self._is_kept[pfns[rows]] = True
 
     def read(self, pfn: int) -> Page | None:
-        """Return what was kept of the page; None where the stream holds no data for it."""
+        """Return what was kept of the page; None where it was sent as a table, or not at all."""
         if pfn in self._leaves:
             return Page(widen(self._leaves[pfn], self.word_bytes), True)
-        if not 0 <= pfn < self._sent.size or not self._sent[pfn]:
+        if not 0 <= pfn < self._sent.size or self._sent[pfn] != _PLAIN:
             return None
         if not self._is_kept[pfn]:
             return Page(np.zeros(0, np.int64), False)

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.core import read_core
+from p2mbatch.dumps.core import core_bytes, read_core
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.sources import (
+    CHUNK_BYTES,
     SMALL_BYTES,
     Cursor,
-    MappedCursor,
+    HeldBytes,
     Progress,
+    SeekableCursor,
     SequentialCursor,
     open_source,
 )
@@ -25,6 +27,13 @@ _RECOGNISED = (
     "xen-mfndump text or debugfs xen/mmu/p2m text"
 )
 _PEEK_BYTES = 4096
+_KNOWN_OTHERS = {
+    b"\xfd7zXZ\0": "xz data (unpack it first)",
+    b"BZh": "bzip2 data (unpack it first)",
+    b"\x28\xb5\x2f\xfd": "zstd data (unpack it first)",
+    b"\x04\x22\x4d\x18": "lz4 data (unpack it first)",
+    b"PK\3\4": "a zip archive (unpack it first)",
+}
 
 
 def read_cursor(cursor: Cursor, small_bytes: int = SMALL_BYTES) -> DumpGuest:
@@ -40,8 +49,7 @@ def read_cursor(cursor: Cursor, small_bytes: int = SMALL_BYTES) -> DumpGuest:
     if looks_like_stream(head):
         return read_stream(cursor)
     if head.startswith(formats.ELF_MAGIC):
-        # The pages come before the table that says whose they are, so one pass cannot do.
-        return read_core(cursor.spool() if isinstance(cursor, SequentialCursor) else cursor)
+        return read_core(cursor if isinstance(cursor, SeekableCursor) else _spool_core(cursor))
     if looks_like_text(head):
         return read_text(cursor)
     if head.startswith(b"LinuxGuestRecord") or head[8:16] == b"\xff" * 8:
@@ -49,7 +57,23 @@ def read_cursor(cursor: Cursor, small_bytes: int = SMALL_BYTES) -> DumpGuest:
             "a legacy save file (xend, or libxc of Xen 4.5 and older): convert it with Xen's "
             "convert-legacy-stream"
         )
-    raise cursor.fail(f"expected {_RECOGNISED}, found bytes {head[:16].hex(' ')}")
+    found = next((what for magic, what in _KNOWN_OTHERS.items() if head.startswith(magic)), "bytes")
+    if head.lstrip()[:1] == b"{":
+        found = "JSON (replay reads traces)"
+    raise cursor.fail(f"expected {_RECOGNISED}, found {found} {head[:16].hex(' ')}")
+
+
+def _spool_core(cursor: Cursor) -> SeekableCursor:
+    """Return a cursor over the dump-core file at `cursor`, which can be read only once.
+
+    The pages come before the table that says whose they are, so one pass cannot do. Not more is
+    unpacked than the section headers name.
+    """
+    assert isinstance(cursor, SequentialCursor)
+    head = SeekableCursor(HeldBytes(cursor.peek(CHUNK_BYTES)), cursor.name)
+    spooled = cursor.spool(core_bytes(head))
+    spooled.num_trailing = len(cursor.peek(CHUNK_BYTES))
+    return spooled
 
 
 @contextmanager
@@ -58,7 +82,7 @@ def open_dump(
 ) -> Iterator[DumpGuest]:
     """Read the guest in the file at `path` ("-": standard input) and yield it.
 
-    The file stays mapped while the context lasts. `progress` is called with the bytes gone by.
+    The file stays open as long as the guest is there. `progress` is called with the bytes gone by.
     Raises `InputError` naming the file, the offset and what was expected.
     """
     with open_source(path, progress) as cursor:
@@ -66,11 +90,11 @@ def open_dump(
 
 
 def read_dump(path: str | os.PathLike[str], progress: Progress | None = None) -> DumpGuest:
-    """Return the guest in the file at `path`; a mapping lives as long as the guest does."""
+    """Return the guest in the file at `path`, which stays open as long as the guest is there."""
     with open_dump(path, progress) as guest:
         return guest
 
 
 def read_bytes(data: bytes, name: str = "bytes") -> DumpGuest:
     """Return the guest in `data` (uncompressed), for tests and fuzzing."""
-    return read_cursor(MappedCursor(data, name))
+    return read_cursor(SeekableCursor(HeldBytes(data), name))

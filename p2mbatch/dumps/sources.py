@@ -1,8 +1,8 @@
-"""Where bytes come from: a mapped file, a pipe or a gzip stream, all behind one cursor.
+"""Where bytes come from: a file, a pipe or a gzip stream, all behind one cursor.
 
-A cursor goes forwards only. `MappedCursor` hands out views of the file; `SequentialCursor` reads
-into one small buffer. Neither believes a length before the bytes have been seen: what a lying
-length costs is bounded by what the file really holds.
+A cursor goes forwards only. `SeekableCursor` skips what nobody asks for, and what lies behind it
+can be looked at again; `SequentialCursor` reads into one small buffer. Neither believes a length
+before the bytes have been seen: what a lying length costs is bounded by what the file really holds.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import contextlib
 import fcntl
 import gzip
 import io
-import mmap
 import os
 import stat
 import sys
 import tempfile
+import weakref
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -33,7 +33,8 @@ SMALL_BYTES = 64 * MIB
 """What comes through a pipe or gzip and is no longer than this is held whole: small guests are
 then read as thoroughly as from a file."""
 GZIP_MAGIC = b"\x1f\x8b"
-_RELEASE_BYTES = 256 * MIB
+_WINDOW_BYTES = 16 << 10
+"""Read at a time: a record's header and its PFNs, or a few leaves side by side."""
 _FREE_KEPT_BYTES = 64 * MIB
 _KEPT_PER_COMPRESSED = 16
 """A guest's p2m is 1/512 of its memory and gzip shrinks by 1030 at most, so an honest file never
@@ -75,17 +76,93 @@ class Cursor(ABC):
         return self.fail(f"expected {num_bytes} bytes of {what}, but the file ends after {present}")
 
 
-class MappedCursor(Cursor):
-    """A cursor over bytes in memory or a mapped file: views, no copies."""
+class HeldBytes:
+    """Bytes in memory that are read by place."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def read(self, offset: int, num_bytes: int) -> memoryview:
+        """Return the `num_bytes` bytes from `offset` on, which must be there."""
+        return self._data[offset : offset + num_bytes]
+
+
+class FileBytes:
+    """A regular file that is read by place, from byte `start` on.
+
+    Read, not mapped: a mapped file that somebody cuts short kills the process that looks at it.
+    So that two looks never see two different files, any change since the file was opened is an
+    `InputError`.
+    """
+
+    def __init__(self, fd: int, name: str, start: int = 0) -> None:
+        self._fd = os.dup(fd)
+        self._close = weakref.finalize(self, os.close, self._fd)
+        self._name = name
+        self._start = start
+        self._state = self._look()
+        # Only headers and a few pages are looked at: reading ahead would read the whole guest.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+        self._window = memoryview(b"")
+        self._window_at = 0
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns
+
+    def __len__(self) -> int:
+        return self._state[0] - self._start
+
+    def read(self, offset: int, num_bytes: int) -> memoryview:
+        """Return the `num_bytes` bytes from `offset` on, which must be there.
+
+        Raises `InputError` where the file changed since it was opened, or the disk fails.
+        """
+        at = offset - self._window_at
+        if at < 0 or at + num_bytes > len(self._window):
+            self._window = self._pread(offset, max(num_bytes, _WINDOW_BYTES), num_bytes)
+            self._window_at, at = offset, 0
+        return self._window[at : at + num_bytes]
+
+    def _pread(self, offset: int, most: int, least: int) -> memoryview:
+        """Return at least `least` and at most `most` bytes from `offset` on."""
+        parts: list[bytes] = []
+        have = 0
+        try:
+            while have < least:
+                part = os.pread(self._fd, most - have, self._start + offset + have)
+                if not part:
+                    break
+                parts.append(part)
+                have += len(part)
+            state = self._look()
+        except OSError as error:
+            raise InputError(
+                f"{self._name}: offset {offset + have:#x}: cannot read: {error.strerror or error}"
+            ) from None
+        if state != self._state or have < least:
+            raise InputError(
+                f"{self._name}: offset {offset:#x}: the file changed while it was read (it had "
+                f"{self._state[0]} bytes, now {state[0]}): wait until it is whole, or read a copy"
+            )
+        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+
+
+class SeekableCursor(Cursor):
+    """A cursor over bytes that can be looked at again: in memory, or a regular file."""
+
+    num_trailing: int = 0
+    """Bytes known to follow that are not in `data`."""
 
     def __init__(
-        self, data: bytes | mmap.mmap, name: str, start: int = 0, progress: Progress | None = None
+        self, data: HeldBytes | FileBytes, name: str, progress: Progress | None = None
     ) -> None:
         self.name = name
-        self.base = start
-        self.data = memoryview(data)[start:]
-        self._map = data if isinstance(data, mmap.mmap) else None
-        self._released = 0
+        self.data = data
         self._progress = progress
 
     def __len__(self) -> int:
@@ -93,7 +170,7 @@ class MappedCursor(Cursor):
 
     def peek(self, num_bytes: int) -> bytes:
         """Return the next bytes without moving; fewer at the end of the file."""
-        return bytes(self.data[self.offset : self.offset + num_bytes])
+        return bytes(self.data.read(self.offset, min(num_bytes, len(self.data) - self.offset)))
 
     def _require(self, num_bytes: int, what: str) -> None:
         present = len(self.data) - self.offset
@@ -101,26 +178,18 @@ class MappedCursor(Cursor):
             raise self.truncated(num_bytes, what, present)
 
     def take(self, num_bytes: int, what: str) -> memoryview:
-        """Return a view of the next bytes and move on."""
+        """Return the next bytes and move on."""
         self._require(num_bytes, what)
-        view = self.data[self.offset : self.offset + num_bytes]
+        view = self.data.read(self.offset, num_bytes)
         self.offset += num_bytes
         return view
 
     def skip(self, num_bytes: int, what: str) -> None:
-        """Move on; pages that lie behind are given back, so a long walk does not look resident."""
+        """Move on; nothing is read."""
         self._require(num_bytes, what)
         self.offset += num_bytes
-        if self.offset - self._released >= _RELEASE_BYTES:
-            self.release()
         if self._progress is not None:
             self._progress(self.offset)
-
-    def release(self) -> None:
-        """Drop the mapping's pages from this process; they stay in the page cache."""
-        if self._map is not None:
-            self._map.madvise(mmap.MADV_DONTNEED)
-        self._released = self.offset
 
 
 class SequentialCursor(Cursor):
@@ -193,7 +262,7 @@ class SequentialCursor(Cursor):
         self.offset += num_bytes
         return view
 
-    def whole(self, limit_bytes: int = SMALL_BYTES) -> MappedCursor | None:
+    def whole(self, limit_bytes: int = SMALL_BYTES) -> SeekableCursor | None:
         """Return a cursor over the whole rest if it is at most `limit_bytes`, else None.
 
         Either way nothing is lost: what was read waits in the buffer.
@@ -205,7 +274,7 @@ class SequentialCursor(Cursor):
         self._start, self._stop = 0, ready
         if self._fill(limit_bytes + 1) > limit_bytes:
             return None
-        return MappedCursor(bytes(self._view[: self._stop]), self.name)
+        return SeekableCursor(HeldBytes(bytes(self._view[: self._stop])), self.name)
 
     def buffered(self) -> bytes:
         """Return all bytes that were read and not yet taken."""
@@ -229,15 +298,19 @@ class SequentialCursor(Cursor):
                 f"would have to be kept, more than a guest's file can hold: a decompression bomb"
             )
 
-    def spool(self) -> MappedCursor:
-        """Put the whole rest into an unlinked temporary file and return a mapped cursor over it.
+    def spool(self, most_bytes: int | None = None) -> SeekableCursor:
+        """Put the rest, up to `most_bytes`, into an unlinked temporary file; return its cursor.
 
         Pages of zeros become holes of the file. Raises `ResourceError` where the disk is full.
         """
         kept, size = 0, 0
         with tempfile.TemporaryFile(prefix="p2mbatch-") as file:
             try:
-                while ready := self._fill(PAGE_BYTES):
+                while most_bytes is None or size < most_bytes:
+                    want = PAGE_BYTES if most_bytes is None else min(PAGE_BYTES, most_bytes - size)
+                    ready = self._fill(want)
+                    if not ready:
+                        break
                     page = bytes(self.take(ready, "the file"))
                     if page.count(0) != ready:
                         file.seek(size)
@@ -252,10 +325,7 @@ class SequentialCursor(Cursor):
                     f"{self.name}: after {format_size(size)}, no room in {tempfile.gettempdir()} "
                     f"({error.strerror}): unpack the file and name it, or set TMPDIR"
                 ) from None
-            if not size:
-                raise InputError(f"{self.name}: the file is empty")
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-        return MappedCursor(mapped, self.name)
+            return SeekableCursor(FileBytes(file.fileno(), self.name), self.name)
 
 
 class _CountedFile(io.RawIOBase):
@@ -305,19 +375,20 @@ def _pipe_cursor(raw: io.FileIO, name: str, progress: Progress | None) -> Cursor
 def open_source(path: str | os.PathLike[str], progress: Progress | None = None) -> Iterator[Cursor]:
     """Open `path` ("-" is standard input) and yield a cursor at its first byte.
 
-    Regular files are mapped, gzip is unpacked on the fly, anything else is read as a pipe.
+    Regular files are read by place, gzip is unpacked on the fly, anything else is read as a pipe.
     Raises `InputError` where the file is missing, unreadable or empty.
     """
     name = os.fspath(path)
     try:
-        raw = io.FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else io.FileIO(name)
+        raw = _standard_input() if name == "-" else io.FileIO(name)
         status = os.fstat(raw.fileno())
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}") from None
     if name == "-":
         name = "standard input"
     with raw:
-        if not stat.S_ISREG(status.st_mode):
+        # Files of /proc and debugfs (xen/mmu/p2m is one) say that they hold nothing.
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
             yield _pipe_cursor(raw, name, progress)
             return
         start = raw.tell()
@@ -327,32 +398,16 @@ def open_source(path: str | os.PathLike[str], progress: Progress | None = None) 
             raw.seek(start)
             yield _gzip_cursor(raw, name, b"", progress)
             return
-        mapped = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-        # Only headers and a few pages are looked at: reading ahead would read the whole guest.
-        mapped.madvise(mmap.MADV_RANDOM)
-        yield MappedCursor(mapped, name, start, progress)
+        yield SeekableCursor(FileBytes(raw.fileno(), name, start), name, progress)
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], None]) -> None:
-    """Have `write` fill the file at `path`, gzipped where its name ends in .gz; all or nothing.
-
-    The bytes go to a file beside it that takes its place at the end. Raises `InputError` where the
-    place can't be written to.
-    """
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+def _standard_input() -> io.FileIO:
+    """Return standard input, unbuffered. Raises `InputError` where there is none."""
     try:
-        with part.open("wb") as raw:
-            if target.suffix == ".gz":
-                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-                    write(packed)  # type: ignore[arg-type]
-            else:
-                write(raw)
-        part.replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot write: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
+    except (AttributeError, ValueError):
+        # A closed one is None; its number may be another file's by now.
+        raise InputError("standard input: is closed, or not a file or pipe") from None
 
 
 def file_bytes(path: str | os.PathLike[str]) -> int | None:

@@ -18,8 +18,8 @@ from p2mbatch.dumps.model import (
     SharedInfo,
     parse_shared_info,
 )
-from p2mbatch.dumps.pages import MappedPages, SequentialPages, StreamPages
-from p2mbatch.dumps.sources import CHUNK_BYTES, Cursor, MappedCursor
+from p2mbatch.dumps.pages import SeekablePages, SequentialPages, StreamPages
+from p2mbatch.dumps.sources import CHUNK_BYTES, Cursor, SeekableCursor
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import geometry
 
@@ -114,6 +114,18 @@ def _read_libxl(cursor: Cursor, wrapper: str) -> DumpGuest:
     return guest
 
 
+def _skip_libxl_checkpoint(cursor: Cursor) -> None:
+    """Move over libxl's own records of one checkpoint: they stand between libxc's."""
+    while True:
+        at = cursor.offset
+        kind, length = formats.RECORD.unpack(cursor.take(8, "a libxl record header"))
+        if kind not in formats.LIBXL_IN_CHECKPOINT and not kind & formats.RECORD_OPTIONAL:
+            raise cursor.fail(f"expected a libxl record of a checkpoint, found {kind:#x}", at)
+        _skip_body(cursor, at, formats.LIBXL_NAMES.get(kind, f"record {kind:#x}"), length)
+        if kind == formats.LIBXL_CHECKPOINT_END:
+            return
+
+
 def _check_body_bytes(cursor: Cursor, at: int, name: str, length: int, expected: int) -> None:
     if length != expected:
         raise cursor.fail(f"expected {expected} bytes in {name}, found {length}", at + 4)
@@ -147,6 +159,8 @@ class _LibxcReader:
     leaf_pfns: Int64Array | None = None
     pages: StreamPages | None = None
     shared_info: SharedInfo | None = None
+    last_kind: int = -1
+    """The record before the one at the cursor, optional ones not counted."""
     seen: dict[int, int] = field(default_factory=dict)
     details: dict[str, int | str] = field(default_factory=dict)
 
@@ -211,6 +225,7 @@ class _LibxcReader:
             _check_body_bytes(cursor, at, name, length, formats.EXACT_BODY_BYTES[kind])
         self._check_order(kind, at)
         self.seen[kind] = self.seen.get(kind, 0) + 1
+        self.last_kind = kind
         if kind == formats.PAGE_DATA_TYPE:
             self._read_page_data(length, at)
         elif kind == formats.X86_PV_INFO:
@@ -222,6 +237,8 @@ class _LibxcReader:
         else:
             cursor.skip(length, name)
         _take_padding(cursor, name, length)
+        if kind == formats.CHECKPOINT and self.wrapper != "libxc":
+            _skip_libxl_checkpoint(cursor)
         return int(kind)
 
     def _check_order(self, kind: int, at: int) -> None:
@@ -245,6 +262,10 @@ class _LibxcReader:
                 raise fail("expected X86_PV_P2M_FRAMES before the first PAGE_DATA", at)
         if kind == formats.PAGE_DATA_TYPE and formats.X86_PV_P2M_FRAMES not in self.seen:
             raise fail("expected X86_PV_P2M_FRAMES before the first PAGE_DATA", at)
+        ends_open = formats.CHECKPOINT in self.seen and self.last_kind != formats.CHECKPOINT
+        if kind == formats.END and ends_open:
+            # A receiver drops what came after the last checkpoint that was completed.
+            raise fail("expected CHECKPOINT before END in a stream of checkpoints", at)
         repeated = kind == formats.SHARED_INFO and self.shared_info is not None
         if repeated and formats.CHECKPOINT not in self.seen:
             raise fail("expected one SHARED_INFO record, found another", at)
@@ -307,8 +328,8 @@ class _LibxcReader:
                 at,
             )
         self.leaf_pfns = leaf_pfns
-        if isinstance(self.cursor, MappedCursor):
-            return MappedPages(self.word_bytes, self.end_pfn + 1, self.cursor)
+        if isinstance(self.cursor, SeekableCursor):
+            return SeekablePages(self.word_bytes, self.end_pfn + 1, self.cursor)
         return SequentialPages(self.word_bytes, self.end_pfn + 1, leaf_pfns)
 
     def _read_page_data(self, length: int, at: int) -> None:
@@ -339,7 +360,11 @@ class _LibxcReader:
                 f"{num_pages} pages, found {length}",
                 at + 4,
             )
-        self.pages.add(cursor, entries_at, entries)
+        if formats.VERIFY in self.seen:
+            # What follows VERIFY is only compared with what was sent before.
+            cursor.skip(4096 * num_pages, f"{num_pages} pages of PAGE_DATA")
+        else:
+            self.pages.add(cursor, entries_at, entries)
 
     def _check_entries(self, entries: np.ndarray[tuple[int], np.dtype[np.uint64]], at: int) -> None:
         """Raise for the first entry with a type, reserved bits or a PFN that cannot be."""
@@ -379,15 +404,21 @@ class _LibxcReader:
                 leaf = int(np.argmax(leaf_pfns == pfn))
                 raise InputError(
                     f"{cursor.name}: offset {cursor.offset:#x}: the stream ended without data of "
-                    f"leaf {leaf} (PFN {pfn}), which X86_PV_P2M_FRAMES names"
+                    f"leaf {leaf} (PFN {pfn}), which X86_PV_P2M_FRAMES names: expected a plain page"
                 )
-        limit = geometry(self.word_bytes).max_p2m_pfn
-        span = max(min(shared.max_pfn, limit), 0)
+        geo = geometry(self.word_bytes)
+        span = max(min(shared.max_pfn, geo.max_p2m_pfn), 0)
         notes = []
         if span < self.end_pfn + 1:
             notes.append(
                 f"the stream carries PFNs up to {self.end_pfn}, but the guest's shared info says "
                 f"max_pfn {shared.max_pfn}"
+            )
+        elif span > self.end_pfn + 1 and (self.end_pfn + 1) % geo.entries**2:
+            # The toolstack's trim ends with a mid; anything else is a p2m that grew meanwhile.
+            notes.append(
+                f"the stream carries PFNs up to {self.end_pfn} only, but the guest's shared info "
+                f"says max_pfn {shared.max_pfn}: the rest is read as holes"
             )
         self.details |= {
             "records": sum(self.seen.values()),

@@ -98,7 +98,7 @@ def _read_mfndump(cursor: Cursor) -> DumpGuest:
     if width == 4:
         # A 32-bit dump-p2m prints a 32-bit INVALID, a 64-bit one widens it.
         frames[frames == 0xFFFF_FFFF] = _ALL_ONES
-        if np.any((frames >> 32) & (frames != _ALL_ONES)):
+        if np.any((frames >> 32 != 0) & (frames != _ALL_ONES)):
             raise cursor.fail("expected 32-bit frame numbers in a 32-bit guest")
     if len(pfns) > geometry(width).max_p2m_pfn:
         raise cursor.fail(f"expected at most {geometry(width).max_p2m_pfn} entries")
