@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 import psutil
 
+from p2mbatch.dumps import formats
 from p2mbatch.dumps.layout import find_layout
-from p2mbatch.dumps.model import DumpGuest, Int64Array, ShapeP2M, is_foreign, is_identity
-from p2mbatch.dumps.sources import open_source
+from p2mbatch.dumps.model import (
+    DumpGuest,
+    Int64Array,
+    ShapeP2M,
+    is_foreign,
+    is_identity,
+)
+from p2mbatch.dumps.sources import file_bytes, open_source
 from p2mbatch.errors import InputError, ResourceError
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, INVALID, format_size
 from p2mbatch.replay import replay_events
@@ -79,8 +86,11 @@ def check_import(guest: DumpGuest, trace: Trace) -> None:
 
 
 def is_trace_file(path: str) -> bool:
-    """Return whether the file at `path` is JSON, plain or gzipped, and so no dump."""
-    if path == "-":
+    """Return whether the file at `path` is JSON, plain or gzipped, and so no dump.
+
+    A pipe is never one: what is read of it to look is gone.
+    """
+    if file_bytes(path) is None:
         return False
     with open_source(path) as cursor:
         return cursor.peek(64).lstrip()[:1] == b"{"
@@ -138,27 +148,31 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
     stay; neighbours, gaps between extents, names and expected results go.
     """
     random = np.random.default_rng(secrets.randbits(128) if key is None else key)
-    used: list[list[Int64Array]] = [[host.domain[:, 1:]] for host in trace.hosts]
+    width = trace.guest.word_bytes
+    used: list[list[Int64Array]] = [[host.domain] for host in trace.hosts]
+    sets: list[list[Int64Array]] = [[np.zeros((0, 3), np.int64)] for _ in trace.hosts]
     hosts_at = _hosts_at(trace)
     for event, host in zip(trace.events, hosts_at, strict=True):
         if event["op"] == "set":
             runs = event["runs"]
-            used[host].append(runs[_in_host(runs, trace.hosts[host].frames), 1:])
-    maps = [_Renumbering(np.concatenate(runs), random) for runs in used]
+            mine = _in_host(runs, trace.hosts[host].frames)
+            used[host].append(runs[mine])
+            sets[host].append(runs[is_foreign(runs[:, 1], width) & ~mine])
+    maps = [
+        _Renumbering(np.concatenate(mine), int(np.concatenate(others)[:, 2].sum()), random)
+        for mine, others in zip(used, sets, strict=True)
+    ]
     hosts = [
         HostRuns(renumber.frames, renumber.apply(host.domain), np.zeros((0, 3), np.int64))
         for host, renumber in zip(trace.hosts, maps, strict=True)
     ]
     events = []
-    num_foreign = 0
     for event, host in zip(trace.events, hosts_at, strict=True):
         if event["op"] == "set":
             runs = event["runs"].copy()
             mine = _in_host(runs, trace.hosts[host].frames)
             runs[mine] = maps[host].apply(runs[mine])
-            for row in runs[_is_foreign_run(runs) & ~mine]:
-                row[1] = FOREIGN_FRAME_BIT | num_foreign
-                num_foreign += int(row[2])
+            runs[~mine] = maps[host].hide(runs[~mine], width)
             event = {"op": "set", "runs": runs}
         events.append(event)
     return replace(trace, name="anonymous", hosts=hosts, events=events, expected=None)
@@ -179,16 +193,11 @@ def _in_host(runs: Int64Array, frames: int) -> np.ndarray[tuple[int], np.dtype[n
     return inside
 
 
-def _is_foreign_run(runs: Int64Array) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    flagged: np.ndarray[tuple[int], np.dtype[np.bool_]] = is_foreign(runs[:, 1], 8)
-    return flagged
-
-
 class _Renumbering:
-    """A new place for each stretch of used frames on one host."""
+    """A new place for each stretch of used frames on one host, and for `num_foreign` others."""
 
-    def __init__(self, used: Int64Array, random: np.random.Generator) -> None:
-        used = used[np.argsort(used[:, 0], kind="stable")]
+    def __init__(self, used: Int64Array, num_foreign: int, random: np.random.Generator) -> None:
+        used = used[np.argsort(used[:, 1], kind="stable"), 1:]
         ends = np.maximum.accumulate(used.sum(axis=1))
         # A stretch begins where no run before it reaches.
         new = np.flatnonzero(np.append(True, used[1:, 0] > ends[:-1])[: len(used)])
@@ -203,11 +212,33 @@ class _Renumbering:
             at += 1 + (int(offsets[i]) - at - 1) % _ALIGN
             self._targets[i] = at
             at += int(lengths[i])
-        self.frames = at + 1
+        self._next_foreign = at + 1
+        self.frames = self._next_beyond = at + 1 + num_foreign
+
+    def hide(self, runs: Int64Array, word_bytes: int) -> Int64Array:
+        """Return `runs` of entries that are no frames of the guest's, with other numbers.
+
+        Holes stay. Foreign frames get numbers of the host that nobody has, identity entries name
+        their own PFN, as they should, and what lies beyond the host's memory lies there still.
+        """
+        hidden = runs.copy()
+        foreign = is_foreign(runs[:, 1], word_bytes)
+        identity = is_identity(runs[:, 1], word_bytes)
+        hidden[identity, 1] = runs[identity, 0] | formats.IDENTITY_FLAG[word_bytes]
+        for at in np.flatnonzero((runs[:, 1] != INVALID) & ~identity).tolist():
+            if foreign[at]:
+                hidden[at, 1] = FOREIGN_FRAME_BIT | self._next_foreign
+                self._next_foreign += int(runs[at, 2])
+            else:
+                hidden[at, 1] = self._next_beyond
+                self._next_beyond += int(runs[at, 2])
+        return hidden
 
     def apply(self, runs: Int64Array) -> Int64Array:
         """Return `runs`, int64[k, 3] of [pfn, mfn, count], with their MFNs renumbered."""
         at = np.searchsorted(self._starts, runs[:, 1], side="right") - 1
         moved = runs.copy()
-        moved[:, 1] += self._targets[at] - self._starts[at]
+        # MFN 0 alone is no frame but a word that was never written: that stays to be seen.
+        is_frame = (runs[:, 1] > 0) | (runs[:, 2] > 1)
+        moved[:, 1] += np.where(is_frame, self._targets[at] - self._starts[at], 0)
         return moved

@@ -96,10 +96,21 @@ def _needed(page: Page, count: int) -> Int64Array:
     return words
 
 
+def _shown(page: Page, x: int, word_bytes: int) -> str:
+    """Return word `x` of `page` for a message; of an incomplete page it may not have been kept."""
+    if x >= page.words.size:
+        return "(some number, not kept of a pipe)"
+    return f"{_unsigned(int(page.words[x]), word_bytes):#x}"
+
+
 def _read(guest: DumpGuest, walk: Walk, pfn: int, what: str) -> Page:
     page = guest.pages.read(pfn)
     if page is None:
-        raise _unknown(walk, f"the file has no data for PFN {pfn}, the page of {what}")
+        raise _unknown(
+            walk,
+            f"the file does not show what the guest has at PFN {pfn}, the page of {what}: it holds "
+            "no data for it, or calls it a page table and so has other words in it",
+        )
     return page
 
 
@@ -147,8 +158,7 @@ def _walk_top(guest: DumpGuest, walk: Walk, num_mids: int) -> None:
         raise _fail(
             walk,
             f"bad-mfn-in-fll {x}",
-            f"Bad mfn {_unsigned(walk.fll[x], width):#x} at index {x} (of {num_mids}) "
-            "in p2m frame list list",
+            f"Bad mfn {_shown(page, x, width)} at index {x} (of {num_mids}) in p2m frame list list",
         )
 
 
@@ -161,19 +171,24 @@ def _walk_mids(guest: DumpGuest, walk: Walk) -> None:
         raise _fail(walk, f"map-fl-failed {int(lost[0])}", "Failed to map p2m frame list")
     guest.pages.prefetch(walk.fl_pfns)
     num_leaves = (walk.max_pfn >> shift) + 1
-    parts = []
-    for mid, pfn in enumerate(walk.fl_pfns.tolist()):
-        page = _read(guest, walk, pfn, f"frame list {mid}")
-        parts.append(_needed(page, min(num_leaves - (mid << shift), 1 << shift)))
-    walk.fl = np.concatenate(parts)
+    pages = [
+        _read(guest, walk, pfn, f"frame list {mid}")
+        for mid, pfn in enumerate(walk.fl_pfns.tolist())
+    ]
+    walk.fl = np.concatenate(
+        [
+            _needed(page, min(num_leaves - (mid << shift), 1 << shift))
+            for mid, page in enumerate(pages)
+        ]
+    )
     bad = _bad_words(walk.fl, walk.max_mfn)
     if bad.size:
         x = int(bad[0])
+        shown = _shown(pages[x >> shift], x & ((1 << shift) - 1), width)
         raise _fail(
             walk,
             f"bad-mfn-in-fl {x}",
-            f"Bad mfn {_unsigned(walk.fl[x], width):#x} at index {x} (of {num_leaves}) "
-            "in p2m frame list",
+            f"Bad mfn {shown} at index {x} (of {num_leaves}) in p2m frame list",
         )
 
 
@@ -182,6 +197,7 @@ def _walk_leaves(guest: DumpGuest, walk: Walk) -> None:
     shift = guest.geometry.entries_shift
     n = guest.geometry.entries
     leaf_pfns = guest.p2m.find(walk.fl)
+    _prefer_named_leaves(guest, walk, leaf_pfns)
     lost = np.flatnonzero(leaf_pfns < 0)
     if lost.size:
         raise _fail(walk, f"map-leaves-failed {int(lost[0])}", "Failed to map p2m frames")
@@ -210,6 +226,20 @@ def _walk_leaves(guest: DumpGuest, walk: Walk) -> None:
         raise _fail(walk, f"bad-mfn-in-p2m-frame-list {x}", f"Bad mfn in p2m_frame_list[{x}]")
     if not _leaves_are_true(guest, walk):
         raise _fail(walk, "misdirected", "")
+
+
+def _prefer_named_leaves(guest: DumpGuest, walk: Walk, leaf_pfns: Int64Array) -> None:
+    """Where several PFNs name a listed frame, take the leaf that the file itself names.
+
+    It was the host's m2p that told the toolstack which of them it is. Changes `leaf_pfns`.
+    """
+    if guest.leaf_pfns is None:
+        return
+    known = min(guest.leaf_pfns.size, leaf_pfns.size)
+    for x in np.flatnonzero(guest.leaf_pfns[:known] != leaf_pfns[:known]).tolist():
+        pfn = int(guest.leaf_pfns[x])
+        if pfn < guest.max_p2m_pfn and guest.p2m.chunk(pfn, pfn + 1)[0] == walk.fl[x]:
+            leaf_pfns[x] = pfn
 
 
 def _leaves_are_true(guest: DumpGuest, walk: Walk) -> bool:
