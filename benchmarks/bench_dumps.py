@@ -162,8 +162,8 @@ def measure(path: Path, repeats: int) -> list[Figure]:
     runs = {
         "cat FILE > /dev/null": cat,
         "readinto loop, 1 MiB": lambda: child(_LOOP, path),
-        "read_dump, mapped": lambda: child(_READ, path),
-        "read_dump, cat FILE | -": lambda: through_a_pipe(_READ, path),
+        "read_dump FILE": lambda: child(_READ, path),
+        "cat FILE | read_dump -": lambda: through_a_pipe(_READ, path),
     }
     best: dict[str, dict[str, float]] = {}
     for _ in range(repeats):

@@ -225,7 +225,7 @@ class LeafP2M(P2M):
 class SparseP2M(P2M):
     """A p2m as ascending pairs, as dump-core files and text listings carry it.
 
-    `pfns` and `mfns` are int64[num_pairs] (views of the file where it is mapped).
+    `pfns` and `mfns` are int64[num_pairs] , by ascending PFN.
     """
 
     def __init__(self, pfns: Int64Array, mfns: Int64Array, span: int) -> None:
