@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from p2mbatch.errors import InputError, ResourceError
+from p2mbatch.files import is_special
 from p2mbatch.results import SweepResult, arrow_schema
 from p2mbatch.schema import COLUMNS
 
@@ -63,7 +64,14 @@ def provenance_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _replacing(path: Path, *, binary: bool) -> Iterator[IO[Any]]:
-    """Open a file beside `path` that takes its place when all is written, and only then."""
+    """Open a file beside `path` that takes its place when all is written, and only then.
+
+    A device or a pipe is opened itself: a file must not take the place of /dev/null.
+    """
+    if is_special(path):
+        with path.open("wb") if binary else path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") if binary else part.open("w", encoding="utf-8", newline="") as file:

@@ -26,7 +26,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
     """
     target = Path(os.path.realpath(path))
     try:
-        if _is_special(path):
+        if is_special(path):
             # By the name as given: /dev/stdout leads to names that can't be opened.
             with Path(path).open("wb") as raw:
                 _fill(raw, False, write)
@@ -56,7 +56,7 @@ def _fill(raw: BinaryIO, packed: bool, write: Callable[[BinaryIO], object]) -> N
         write(file)  # type: ignore[arg-type]
 
 
-def _is_special(path: str | os.PathLike[str]) -> bool:
+def is_special(path: str | os.PathLike[str]) -> bool:
     """Return whether `path` is there and neither a file nor a directory."""
     with contextlib.suppress(OSError):
         mode = Path(path).stat().st_mode
@@ -75,7 +75,7 @@ def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str])
     if os.fspath(source) == "-":
         return
     with contextlib.suppress(OSError):
-        if Path(source).samefile(target) and not _is_special(target):
+        if Path(source).samefile(target) and not is_special(target):
             raise InputError(f"{name}: is the file that is read, and would be lost: name another")
 
 

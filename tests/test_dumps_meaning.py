@@ -1,6 +1,7 @@
 """What a file means where it could be read in two ways: never a wrong answer presented as right."""
 
 import io
+import json
 import os
 import struct
 import subprocess
@@ -242,6 +243,24 @@ def test_a_core_without_shared_info_has_a_p2m_but_no_save_check():
     assert "no .xen_shared_info" in found["notes"][0]
 
 
+def test_a_linear_list_may_be_longer_than_a_tree():
+    image = build(1, 8, 700)
+    data = bytearray(core(image))
+    _, pairs_at, pairs_size = section(data, ".xen_p2m")
+    far = 600 << 18
+    struct.pack_into("<Q", data, pairs_at + pairs_size - 16, far)
+    shared = data.index(image.shared_info())
+    struct.pack_into("<QQQQ", data, shared + 3088, far + 5, 2**64 - 1, 0, 0x1000)
+    guest = read_bytes(bytes(data))
+    # What shared info says beyond a tree counts only as far as the file shows it.
+    assert guest.max_p2m_pfn == far + 1
+    assert guest.p2m.chunk(far, far + 1)[0] == image.p2m[image.p2m >= 0][-1]
+    with pytest.raises(InputError, match="linear list; a tree, and so the model, has 1342"):
+        import_trace(guest, "x")
+    struct.pack_into("<QQQQ", data, shared + 3088, far + 5, image.frame_list_list_mfn, 0, 0)
+    assert read_bytes(bytes(data)).max_p2m_pfn == 1 << 27
+
+
 @BOTH
 def test_what_follows_a_core_is_noted(read):
     assert "bytes follow the last section" in read(core(build(4)) + b"x" * 9).notes[0]
@@ -399,3 +418,53 @@ def test_anonymise_hides_foreign_identity_and_odd_numbers():
     hidden = anonymise(replace(trace, events=[*trace.events, beyond]), key=3)
     moved = int(hidden.events[-1]["runs"][0, 1])
     assert hidden.hosts[0].frames <= moved != trace.hosts[0].frames + 777
+
+
+# --- commands ----------------------------------------------------------------------------------
+
+
+def p2mbatch(*arguments):
+    """Run the command in a process of its own; return (exit code, stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "p2mbatch", *map(str, arguments)], capture_output=True, timeout=120
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def test_the_file_that_is_read_is_never_written_over(tmp_path):
+    path = tmp_path / "guest.save"
+    data = stream(build(1, 8, 2000, populated=1.0))
+    path.write_bytes(data)
+    for command in (["import", path, "-o", path], ["anonymise", path, "-o", path]):
+        code, _, error = p2mbatch(*command)
+        assert code == 2 and error.count("\n") == 1 and "is the file that is read" in error
+    code, _, error = p2mbatch("audit", path, "--html", path)
+    assert code == 2 and "is the file that is read" in error
+    assert path.read_bytes() == data and [p.name for p in tmp_path.iterdir()] == ["guest.save"]
+
+
+def test_places_that_can_not_be_written_are_one_line(tmp_path):
+    path = tmp_path / "guest.save"
+    path.write_bytes(stream(build(1, 8, 2000, populated=1.0)))
+    for out, words in (
+        ("/dev/full", "No space left"),
+        (tmp_path / "none" / "x", "not a directory"),
+    ):
+        code, _, error = p2mbatch("import", path, "-o", out)
+        assert code == 2 and error.count("\n") == 1
+        assert f"{out}: can't be written there" in error and words in error
+
+
+def test_a_trace_goes_to_standard_output_alone(tmp_path):
+    path = tmp_path / "guest.save"
+    path.write_bytes(stream(build(1, 8, 2000, populated=1.0)))
+    code, out, error = p2mbatch("import", path, "-o", "/dev/stdout", "--name", "guest")
+    assert code == 0 and "boots with" in error
+    assert json.loads(out)["name"] == "guest"
+
+
+def test_a_host_too_small_for_the_guest_is_noted():
+    guest = read_bytes(stream(build(1, 8, 700)))
+    assert not audit(guest).to_json()["notes"]
+    found = audit(guest, max_mfn=1000).to_json()
+    assert "a host of 1000 frames was named" in found["notes"][0]

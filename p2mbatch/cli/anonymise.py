@@ -25,7 +25,7 @@ def anonymise(file: str, out: str) -> int:
     from p2mbatch.cli.audit import read_with_progress
     from p2mbatch.dumps.importer import anonymise as anonymise_trace
     from p2mbatch.dumps.importer import import_trace, is_trace_file
-    from p2mbatch.files import check_target
+    from p2mbatch.files import check_target, is_special
     from p2mbatch.trace import load_trace, write_trace
 
     check_target(file, out)
@@ -34,5 +34,5 @@ def anonymise(file: str, out: str) -> int:
     else:
         trace = import_trace(read_with_progress(file), "anonymous")
     write_trace(anonymise_trace(trace), out)
-    click.echo(f"{out}: every frame renumbered")
+    click.echo(f"{out}: every frame renumbered", err=is_special(out))
     return 0

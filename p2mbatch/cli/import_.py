@@ -27,7 +27,7 @@ def import_(file: str, out: str, name: str | None, check: bool) -> int:
     """
     from p2mbatch.cli.audit import read_with_progress
     from p2mbatch.dumps.importer import check_import, import_trace
-    from p2mbatch.files import check_target
+    from p2mbatch.files import check_target, is_special
     from p2mbatch.trace import write_trace
 
     check_target(file, out)
@@ -39,6 +39,7 @@ def import_(file: str, out: str, name: str | None, check: bool) -> int:
     layout = trace.guest
     click.echo(
         f"{out}: {8 * layout.word_bytes}-bit guest, boots with {layout.nr_pages} of "
-        f"{layout.max_p2m_pfn} pages, {len(trace.events)} events"
+        f"{layout.max_p2m_pfn} pages, {len(trace.events)} events",
+        err=is_special(out),
     )
     return 0

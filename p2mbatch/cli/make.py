@@ -32,13 +32,14 @@ def _write(
     trace: str, event: int | None, out: str, write: Callable[[GuestImage, BinaryIO], None]
 ) -> int:
     from p2mbatch.dumps.image import image_at
-    from p2mbatch.files import check_target, write_whole
+    from p2mbatch.files import check_target, is_special, write_whole
     from p2mbatch.trace import load_trace
 
     check_target(trace, out)
     image = image_at(load_trace(trace), event)
     write_whole(out, lambda file: write(image, file))
-    click.echo(f"{out}: {8 * image.word_bytes}-bit guest of {image.p2m.size} PFNs")
+    text = f"{out}: {8 * image.word_bytes}-bit guest of {image.p2m.size} PFNs"
+    click.echo(text, err=is_special(out))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,12 @@ def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
     """
     walk = save_check(guest, max_mfn)
     shape = measure(guest.p2m, guest.geometry)
+    if max_mfn is not None and shape.max_mfn >= max_mfn:
+        note = (
+            f"the guest has frame {shape.max_mfn}, and a host of {max_mfn} frames was named: the "
+            "save check is for another host than the file's"
+        )
+        guest = replace(guest, notes=(*guest.notes, note))
     structures = find_structures(guest, walk)
     return Audit(
         guest=guest,

@@ -22,12 +22,13 @@ from p2mbatch.dumps.model import (
     Page,
     PageStore,
     SparseP2M,
+    p2m_span,
     parse_shared_info,
     widen,
 )
 from p2mbatch.dumps.sources import CHUNK_BYTES, Cursor, FileBytes, HeldBytes, SeekableCursor
 from p2mbatch.errors import InputError
-from p2mbatch.geometry import PAGE_BYTES, geometry
+from p2mbatch.geometry import PAGE_BYTES
 
 _NEEDED = (".note.Xen", ".xen_pages", ".xen_p2m")
 _MAX_NAME_BYTES = 64
@@ -109,7 +110,7 @@ def read_core(cursor: Cursor) -> DumpGuest:
         shared, span = None, int(pfns[-1]) + 1 if pfns.size else 0
     else:
         shared = parse_shared_info(shared_page, word_bytes)
-        span = max(min(shared.max_pfn, geometry(word_bytes).max_p2m_pfn), 0)
+        span = p2m_span(shared, word_bytes, int(pfns[-1]) + 1 if pfns.size else 0)
     end = max(section.end for section in sections.values())
     trailing = len(cursor) - end + cursor.num_trailing
     if trailing:

@@ -11,7 +11,7 @@ from p2mbatch import tables as tb
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import Int64Array, narrow
 from p2mbatch.errors import InputError
-from p2mbatch.geometry import PAGE_BYTES, WILD, Geometry, geometry
+from p2mbatch.geometry import PAGE_BYTES, Geometry, geometry
 from p2mbatch.life import Life
 from p2mbatch.replay import new_life, run_event
 from p2mbatch.trace import Trace
@@ -150,7 +150,7 @@ def reachable_leaves(image: GuestImage, last_pfn: int) -> Int64Array:
     leaves = image.leaf_pfns[: (last_pfn >> image.geometry.entries_shift) + 1]
     present = image.has_page
     for x, pfn in enumerate(leaves.tolist()):
-        if not 0 <= pfn < present.size or not present[pfn] or image.p2m[x] == WILD:
+        if not 0 <= pfn < present.size or not present[pfn]:
             raise InputError(
                 f"leaf {x} of the p2m can't be reached in this guest's tree: no toolstack could "
                 "write a stream of it; use make-core, or an earlier event"

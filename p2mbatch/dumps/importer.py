@@ -39,6 +39,12 @@ def import_trace(guest: DumpGuest, name: str) -> Trace:
     Where the file names no frames, PFNs get frames in ascending order. Raises `InputError` where
     the guest can't be one of the model's, `ResourceError` where it is too large to hold.
     """
+    limit = guest.geometry.max_p2m_pfn
+    if guest.max_p2m_pfn > limit:
+        raise InputError(
+            f"{guest.name}: the guest has {guest.max_p2m_pfn} PFNs in a linear list; a tree, and "
+            f"so the model, has {limit} at most"
+        )
     needed, available = _BYTES_PER_PFN * guest.max_p2m_pfn, psutil.virtual_memory().available
     if needed > available:
         raise ResourceError(

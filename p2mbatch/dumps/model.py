@@ -292,6 +292,16 @@ def parse_shared_info(page: bytes | memoryview, word_bytes: int) -> SharedInfo:
     return SharedInfo(*(int.from_bytes(page[at : at + size], "little") for at in layout[1:]))
 
 
+def p2m_span(shared: SharedInfo, word_bytes: int, num_shown: int) -> int:
+    """Return how many PFNs the p2m has, given shared info and that the file shows `num_shown`.
+
+    A tree ends at `MAX_P2M_PFN`, whatever is said; a linear list has no such end, but then nothing
+    is believed that the file does not show.
+    """
+    limit = geometry(word_bytes).max_p2m_pfn
+    return min(shared.max_pfn, max(limit, num_shown) if shared.p2m_cr3 else limit)
+
+
 @dataclass(frozen=True)
 class DumpGuest:
     """One guest as a file shows it. Nothing here is larger than the file's structures."""

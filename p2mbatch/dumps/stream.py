@@ -16,6 +16,7 @@ from p2mbatch.dumps.model import (
     Int64Array,
     LeafP2M,
     SharedInfo,
+    p2m_span,
     parse_shared_info,
 )
 from p2mbatch.dumps.pages import SeekablePages, SequentialPages, StreamPages
@@ -406,15 +407,15 @@ class _LibxcReader:
                     f"{cursor.name}: offset {cursor.offset:#x}: the stream ended without data of "
                     f"leaf {leaf} (PFN {pfn}), which X86_PV_P2M_FRAMES names: expected a plain page"
                 )
-        geo = geometry(self.word_bytes)
-        span = max(min(shared.max_pfn, geo.max_p2m_pfn), 0)
+        mid_pfns = geometry(self.word_bytes).entries ** 2
+        span = p2m_span(shared, self.word_bytes, self.end_pfn + 1)
         notes = []
         if span < self.end_pfn + 1:
             notes.append(
                 f"the stream carries PFNs up to {self.end_pfn}, but the guest's shared info says "
                 f"max_pfn {shared.max_pfn}"
             )
-        elif span > self.end_pfn + 1 and (self.end_pfn + 1) % geo.entries**2:
+        elif span > self.end_pfn + 1 and (self.end_pfn + 1) % mid_pfns:
             # The toolstack's trim ends with a mid; anything else is a p2m that grew meanwhile.
             notes.append(
                 f"the stream carries PFNs up to {self.end_pfn} only, but the guest's shared info "
