@@ -66,7 +66,7 @@ def _figures(result: Audit) -> list[_Art]:
             plot(ax)
         return _Art(name, inline(figure, name), caption)
 
-    return [
+    figures = [
         draw(
             "map",
             (9.0, 5.2),
@@ -80,11 +80,16 @@ def _figures(result: Audit) -> list[_Art]:
             lambda ax: plot_extents(result, ax=ax),
             "Memory by the size of the extent that it lies in: frames in a row on the host.",
         ),
-        draw(
-            "tree",
-            (7.0, 6.6),
-            lambda ax: plot_tree(dump_snapshot(result), ax=ax),
-            "The tree and the list that the toolstack reads, as far as its walk came: entries that "
-            "are true, stale, or could not be read.",
-        ),
     ]
+    # Where no check was made there is nothing to say of any entry, least of all that it is stale.
+    if result.walk.result is not None:
+        figures.append(
+            draw(
+                "tree",
+                (7.0, 6.6),
+                lambda ax: plot_tree(dump_snapshot(result), ax=ax),
+                "The tree and the list that the toolstack reads, as far as its walk came: entries "
+                "that are true, stale, or could not be read.",
+            )
+        )
+    return figures

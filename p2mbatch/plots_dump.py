@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2mbatch.dumps.audit import Audit
-from p2mbatch.dumps.model import Int64Array, is_foreign, is_identity
+from p2mbatch.dumps.model import P2M, Int64Array, is_foreign, is_identity
 from p2mbatch.dumps.structures import true_leaves
 from p2mbatch.geometry import INVALID, PAGE_BYTES
 from p2mbatch.guest import UNREADABLE, TreeView
@@ -123,7 +123,7 @@ def dump_snapshot(result: Audit) -> Snapshot:
     known = np.flatnonzero(leaves >= 0)
     true = np.full(num_leaves, INVALID, np.int64)
     if known.size:
-        true[known] = _entries_at(guest.p2m.chunk(0, span), leaves[known])
+        true[known] = _entries_at(guest.p2m, leaves[known])
     listed = _fit(walk.fl, num_leaves, UNREADABLE)
     if walk.fl.size:
         listed[walk.fl.size :] = true[walk.fl.size :]
@@ -149,9 +149,10 @@ def _fit(values: Int64Array, size: int, fill: int) -> Int64Array:
     return out
 
 
-def _entries_at(entries: Int64Array, pfns: Int64Array) -> Int64Array:
-    """Return the entries of `pfns`, INVALID for those beyond the span."""
-    inside = pfns < entries.size
+def _entries_at(p2m: P2M, pfns: Int64Array) -> Int64Array:
+    """Return the entries of `pfns`, INVALID for those beyond the span; piece by piece."""
     out = np.full(pfns.size, INVALID, np.int64)
-    out[inside] = entries[pfns[inside]]
+    for start, entries in p2m.chunks():
+        inside = (pfns >= start) & (pfns < start + entries.size)
+        out[inside] = entries[pfns[inside] - start]
     return out

@@ -101,11 +101,16 @@ def say_empty(ax: Axes, why: str) -> Axes:
 
 
 def size_text(num_bytes: float) -> str:
-    """Return a size as an axis shows it: at most three digits, binary units."""
+    """Return a size as an axis shows it: three digits (four from 1000 to 1023), binary units."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if num_bytes >= factor:
-            return f"{num_bytes / factor:.3g} {unit}"
-    return f"{num_bytes:.3g} B"
+            return f"{_three_digits(num_bytes / factor)} {unit}"
+    return f"{_three_digits(num_bytes)} B"
+
+
+def _three_digits(value: float) -> str:
+    # From 1000 to 1023 there are four digits, and no exponent.
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def value_text(column: str, value: Any) -> str:

@@ -468,3 +468,19 @@ def test_a_host_too_small_for_the_guest_is_noted():
     assert not audit(guest).to_json()["notes"]
     found = audit(guest, max_mfn=1000).to_json()
     assert "a host of 1000 frames was named" in found["notes"][0]
+
+
+def test_a_listing_without_frames_shows_no_zero_frames():
+    found = audit(read_bytes(b" [0x0->0x100] pfn\n [0x100->0x800] missing\n [0x800->0x900] pfn\n"))
+    assert found.to_json()["hazards"] == []
+
+
+def test_the_page_draws_no_tree_where_no_check_was_made(tmp_path):
+    image = build(1, 8, 2000, populated=1.0)
+    data = bytearray(core(image))
+    struct.pack_into("<QQQ", data, data.index(image.shared_info()) + 3096, 2**64 - 1, 0, 0x1000)
+    for name, content in (("tree", core(image)), ("linear", bytes(data))):
+        (tmp_path / name).write_bytes(content)
+        page = tmp_path / f"{name}.html"
+        assert p2mbatch("audit", tmp_path / name, "--html", page)[0] == 0
+        assert ('id="figure-tree"' in page.read_text()) == (name == "tree")

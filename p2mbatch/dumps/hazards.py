@@ -41,7 +41,7 @@ def find_hazards(
         _beyond_max_pfn(guest, walk),
         _stale_entries(guest, walk),
     ]
-    if shape.zero_frames:
+    if shape.zero_frames and guest.p2m.has_frames:
         text = (
             f"{shape.zero_frames} PFNs name MFN 0, which is never a guest's: the tail of a "
             "mfn_list page that was read as frames"
