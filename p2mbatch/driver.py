@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import math
 import signal
@@ -19,9 +18,10 @@ from types import FrameType
 from typing import NamedTuple
 
 from p2mbatch import engines, provenance
+from p2mbatch.costs import cost_ns, memory_bytes
 from p2mbatch.engines import Batch, Engine, open_engine
 from p2mbatch.errors import InputError, ResourceError
-from p2mbatch.geometry import MIB, PAGE_BYTES, geometry, parse_size
+from p2mbatch.geometry import MIB, parse_size
 from p2mbatch.journal import CellResult, Journal
 from p2mbatch.presets import find_spec
 from p2mbatch.progress import Mode, ProgressReport
@@ -39,15 +39,7 @@ _WAIT_S = 0.2
 """How long a stop takes to be noticed."""
 _TROUBLE_INTERVAL_S = 30.0
 
-_MEMORY, _SPARSITY, _LAYOUT, _MIGRATIONS, _WORD_BYTES, _GUEST = (
-    FIELDS.index(name)
-    for name in ("memory_bytes", "sparsity", "layout", "migrations", "word_bytes", "guest")
-)
-_COST_NS_PER_CELL = 100_000
-_COST_NS_PER_EVENT = 110_000
-_COST_NS_PER_LEAF_AND_EVENT = {"tail": 16, "scattered": 60, "extents": 120, "guest": 2500}
-"""What cells cost (README's machine): a first guess for batches and dry runs; batches then go by
-what was measured."""
+_LAYOUT = FIELDS.index("layout")
 
 
 class Estimate(NamedTuple):
@@ -58,30 +50,6 @@ class Estimate(NamedTuple):
     """Of the cells in flight, on top of the process itself."""
     seconds: float
     """On this machine's number of workers; a rough figure."""
-
-
-def cost_ns(values: Values) -> int:
-    """Return about how long the cell of these canonical values runs on one thread."""
-    entries = geometry(values[_WORD_BYTES]).entries
-    leaves = values[_MEMORY] // (PAGE_BYTES * entries)
-    # A guest without holes is the same in every layout.
-    layout = values[_LAYOUT] if values[_SPARSITY] or values[_GUEST] else "tail"
-    per_event = _COST_NS_PER_EVENT + leaves * _COST_NS_PER_LEAF_AND_EVENT[layout]
-    return int(_COST_NS_PER_CELL + per_event * (values[_MIGRATIONS] + 1))
-
-
-@functools.lru_cache(maxsize=16384)
-def _memory_bytes(values_but_seed: Values, resident: str) -> int:
-    """Return what a cell needs; the seed is last in a cell's values and plays no part in it."""
-    from p2mbatch.cell import estimate_memory_bytes
-
-    fields = dict(zip(FIELDS, (*values_but_seed, 0), strict=True))
-    return estimate_memory_bytes(Scenario(**fields), resident)
-
-
-def memory_bytes(values: Values, resident: str) -> int:
-    """Return about what the cell of these canonical values needs while it runs, in bytes."""
-    return _memory_bytes(values[:-1], resident)
 
 
 def estimate(
@@ -101,7 +69,7 @@ def estimate(
     budget = _budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
     total_ns, largest, counted = 0.0, [0], 0
     for values, count in spec.structural_cells():
-        total_ns += cost_ns(values) * count
+        total_ns += cost_ns(values, resident) * count
         counted += count
         largest = sorted([*largest, *[memory_bytes(values, resident)] * min(count, num_workers)])
         largest = largest[-num_workers:]
@@ -276,7 +244,7 @@ class _Driver:
                     continue
                 cells.append((cell, values))
                 memory = max(memory, needed)
-                cost += cost_ns(values)
+                cost += cost_ns(values, self._resident)
                 if (
                     cost * self._cost_scale >= self._engine.batch_ns
                     or len(cells) >= _MAX_BATCH_CELLS

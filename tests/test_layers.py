@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("scenario", "axes", "specfile"),
     ("spec",),
     ("dumps",),
-    ("journal",),
+    ("journal", "costs"),
     ("results", "progress"),
     ("export", "summary", "engines"),
     ("driver",),

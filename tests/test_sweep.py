@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from p2mbatch import cell, driver, engines
+from p2mbatch import cell, costs, driver, engines
 from p2mbatch.errors import InputError
 from p2mbatch.geometry import MIB
 from p2mbatch.journal import Journal
@@ -218,10 +218,10 @@ def test_a_cell_over_the_memory_budget_is_refused_with_both_numbers(
         "estimate_memory_bytes",
         lambda scenario, resident: 64 * MIB if scenario.seed == 0 else 1,
     )
-    driver._memory_bytes.cache_clear()
+    costs._memory_bytes.cache_clear()
     spec = SweepSpec.from_options(memory="256MiB", seeds="2")
     result = run(spec, tmp_path / "s", memory_budget="16MiB")
-    driver._memory_bytes.cache_clear()
+    costs._memory_bytes.cache_clear()
     assert result.failures["error"].tolist() == ["MemoryBudget"] * 2
     message = result.failures["message"].iloc[0]
     assert "64 MiB" in message
@@ -250,15 +250,46 @@ def test_cells_in_flight_stay_within_the_memory_budget(
     monkeypatch.setattr(cell, "run_scenario", runner)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
     monkeypatch.setattr(cell, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
-    monkeypatch.setattr(driver, "cost_ns", lambda values: 10**9)
-    driver._memory_bytes.cache_clear()
+    monkeypatch.setattr(driver, "cost_ns", lambda values, resident: 10**9)
+    monkeypatch.setattr(costs, "is_mostly_python", lambda values, resident: False)
+    costs._memory_bytes.cache_clear()
     spec = SweepSpec.from_options(memory="256MiB", seeds="30")
     run(spec, tmp_path / "wide", jobs=8)
     assert peak > 2
     peak = 0
     run(spec, tmp_path / "narrow", jobs=8, memory_budget="25MiB")
-    driver._memory_bytes.cache_clear()
+    costs._memory_bytes.cache_clear()
     assert peak <= 2
+
+
+def test_cells_that_are_mostly_python_take_turns_and_others_run_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    lock = threading.Lock()
+    running = {"256MiB": 0, "64GiB": 0}
+    together: list[tuple[int, ...]] = []
+
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        name = "256MiB" if scenario.memory_bytes == 256 * MIB else "64GiB"
+        with lock:
+            running[name] += 1
+            together.append(tuple(running.values()))
+        time.sleep(0.002)
+        with lock:
+            running[name] -= 1
+        return [row(0)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    # One cell to a batch, so that threads meet.
+    monkeypatch.setattr(driver, "_MAX_BATCH_CELLS", 1)
+    spec = SweepSpec.from_options(memory="256MiB,64GiB", seeds="60")
+    run(spec, tmp_path / "s", jobs=4)
+    assert max(small for small, _ in together) == 1
+    assert max(large for _, large in together) > 1
+    assert (1, 1) in together
 
 
 def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
