@@ -78,6 +78,8 @@ def _check(name: str, value: Any) -> Any:
     """Return `value` as the scenario's field `name` has it; raises ValueError saying why not."""
     if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is not a value of {name}")
+    if name in SIZE_FIELDS and not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not a size: use a number and a unit, such as 128GiB")
     try:
         checked = _ADAPTERS[name].validate_python(value)
     except ValidationError as error:
@@ -169,8 +171,8 @@ def parse_axis(name: str, raw: Any) -> Axis:
 
 def parse_seeds(raw: Any) -> Axis:
     """Return the seeds that `raw` names: a count n for seeds 0 to n - 1, or a list, or a range."""
-    if isinstance(raw, str) and raw.strip().isdecimal():
-        raw = int(raw)
+    if isinstance(raw, str) and ".." not in raw:
+        raw = _whole(_number(raw.strip()), "seeds")
     if isinstance(raw, int) and not isinstance(raw, bool):
         if raw < 1:
             raise ValueError(f"{raw} seeds are none: use a number from 1")

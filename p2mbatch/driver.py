@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from p2mbatch import engines, provenance
-from p2mbatch.costs import cost_ns, memory_bytes
+from p2mbatch.costs import cost_ns, is_mostly_python, memory_bytes
 from p2mbatch.engines import Batch, Engine, open_engine
 from p2mbatch.errors import InputError, ResourceError
 from p2mbatch.geometry import MIB, parse_size
@@ -67,13 +67,17 @@ def estimate(
     spec.check()
     num_workers = provenance.num_cores() if jobs is None else jobs
     budget = _budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
-    total_ns, largest, counted = 0.0, [0], 0
+    total_ns, in_turn_ns, largest, counted = 0.0, 0.0, [0], 0
     for values, count in spec.structural_cells():
-        total_ns += cost_ns(values, resident) * count
+        cost = cost_ns(values, resident) * count
+        total_ns += cost
+        in_turn_ns += cost * is_mostly_python(values, resident)
         counted += count
         largest = sorted([*largest, *[memory_bytes(values, resident)] * min(count, num_workers)])
         largest = largest[-num_workers:]
-    seconds = total_ns / 1e9 / min(num_workers, max(spec.num_cells, 1))
+    in_parallel_ns = total_ns / min(num_workers, max(spec.num_cells, 1))
+    # On threads the short cells take turns, beside the others.
+    seconds = max(in_turn_ns, in_parallel_ns) / 1e9
     seconds *= spec.num_cells / max(counted, 1)
     return Estimate(spec.num_cells, min(sum(largest), budget), seconds)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2mbatch import costs, provenance
@@ -28,6 +30,8 @@ ENGINES = (THREADS, DASK)
 _WORKER_PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 """What local workers run first: a terminal's Ctrl-C reaches them too, but is the client's to act
 on."""
+_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
+"""Of the addresses that a Dask scheduler can have."""
 _MEMORY_SHARE = 0.8
 """Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
 _CONVERT = tuple(
@@ -88,7 +92,7 @@ def run_cell(cell: str, values: Values, resident: str) -> CellResult:
     rows: list[tuple[Any, ...]] = []
     error = message = ""
     try:
-        scenario = Scenario(**dict(zip(FIELDS, values, strict=True)))
+        scenario = Scenario.make(**dict(zip(FIELDS, values, strict=True)))
         rows = [_row(row) for row in run_scenario(scenario, resident)]
     except P2MBatchError as problem:
         error, message = type(problem).__name__, str(problem)
@@ -185,6 +189,30 @@ def _workers_of(client: Any) -> dict[str, Any]:
     return workers
 
 
+def _scheduler_address(scheduler: str) -> str:
+    """Return the address that `scheduler` is, or that the scheduler file of this name holds.
+
+    Raises `InputError` where it is neither. (A client that is given the file's name waits for a
+    file that is not there, for ever.)
+    """
+    wanted = "give tcp://host:port, or the file that `dask scheduler --scheduler-file` writes"
+    scheme, is_address, _ = scheduler.partition("://")
+    if is_address and scheme in _SCHEMES:
+        return scheduler
+    if is_address:
+        raise InputError(f"--scheduler {scheduler}: {scheme}:// is no scheduler's: {wanted}")
+    try:
+        found = json.loads(Path(scheduler).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--scheduler {scheduler}: {error.strerror or error}: {wanted}") from None
+    except ValueError:
+        raise InputError(f"--scheduler {scheduler}: not a scheduler file: {wanted}") from None
+    address = found.get("address") if isinstance(found, dict) else None
+    if not isinstance(address, str):
+        raise InputError(f"--scheduler {scheduler}: no address in it: {wanted}")
+    return address
+
+
 @contextlib.contextmanager
 def dask_engine(
     num_workers: int, memory_budget_bytes: int | None, scheduler: str | None
@@ -218,9 +246,8 @@ def dask_engine(
             target: dict[str, Any] = {"address": cluster}
             address = str(cluster.scheduler_address)
         else:
-            address = scheduler
-            is_address = "://" in scheduler
-            target = {"address": scheduler} if is_address else {"scheduler_file": scheduler}
+            address = _scheduler_address(scheduler)
+            target = {"address": address}
         try:
             client: Any = make_client(**target, timeout=10, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
@@ -276,6 +303,8 @@ def check_choice(name: str, num_workers: int | None, scheduler: str | None) -> N
         raise InputError("--scheduler is for --engine dask: give both or neither")
     if scheduler is not None and num_workers is not None:
         raise InputError("--jobs: the scheduler's workers are what there is; leave --jobs out")
+    if scheduler is not None:
+        _scheduler_address(scheduler)
 
 
 @contextlib.contextmanager

@@ -162,28 +162,42 @@ def holder_pid(directory: Path) -> int | None:
     return None
 
 
+def _logs_of(path: Path) -> tuple[Path, Path]:
+    """Return the files that SQLite keeps beside a journal while it is open."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def _is_at(lock: IO[str], path: Path) -> bool:
+    """Return whether the open file is still the one at `path`: another store may have been made."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def _lock(directory: Path) -> IO[str]:
     """Take the store's lock for this process; it goes with the process, however that ends."""
-    lock = (directory / LOCK_NAME).open("a+")
+    path = directory / LOCK_NAME
     # `holder_pid` holds a shared lock for a moment: that is no reason to give up.
     for attempts_left in reversed(range(5)):
+        lock = path.open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
         except BlockingIOError:
-            if attempts_left:
-                time.sleep(0.05)
-                continue
             lock.close()
-            pid = holder_pid(directory)
-            who = f"process {pid}" if pid else "another process"
-            raise ResourceError(
-                f"{directory}: {who} is sweeping into this store: wait for it, or stop it first"
-            ) from None
-    lock.truncate(0)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
-    return lock
+            time.sleep(0.05 * bool(attempts_left))
+            continue
+        if _is_at(lock, path):
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            return lock
+        lock.close()
+    pid = holder_pid(directory)
+    who = f"process {pid}" if pid else "another process"
+    raise ResourceError(
+        f"{directory}: {who} is sweeping into this store: wait for it, or stop it first"
+    )
 
 
 class Journal:
@@ -193,8 +207,12 @@ class Journal:
     with one line where the disk or the file says no.
     """
 
-    def __init__(self, directory: Path, lock: IO[str], connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, directory: Path, lock: IO[str], connection: sqlite3.Connection, made: Sequence[Path]
+    ) -> None:
         self.directory = directory
+        self._made = made
+        self._is_used = False
         self.path = directory / JOURNAL_NAME
         self._lock = lock
         self._connection = connection
@@ -205,6 +223,7 @@ class Journal:
     def open(cls, directory: Path) -> Journal:
         """Open the store at `directory` for writing, or make it; nothing else may be there."""
         path = directory / JOURNAL_NAME
+        made = [found for found in (path, directory) if not found.exists()]
         try:
             if directory.exists() and not directory.is_dir():
                 raise InputError(f"{directory}: is a file: --out names a directory")
@@ -229,13 +248,23 @@ class Journal:
         except BaseException:
             lock.close()
             raise
-        return cls(directory, lock, connection)
+        return cls(directory, lock, connection, made)
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, *exc: object) -> None:
+        if kind is not None and self.path in self._made and not self._is_used:
+            self._discard()
         self.close()
+
+    def _discard(self) -> None:
+        """Take away the store that was made for a sweep that could not start."""
+        with contextlib.suppress(OSError):
+            for path in (self.path, *_logs_of(self.path), self.directory / LOCK_NAME):
+                path.unlink(missing_ok=True)
+            if self.directory in self._made:
+                self.directory.rmdir()
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let go of the store."""
@@ -268,13 +297,15 @@ class Journal:
                         "would not compare; use another --out"
                     )
             digest = spec.digest
-            digests = [d for (d,) in self._connection.execute("SELECT digest FROM specs")]
-            if digest not in digests:
-                if digests and not extend:
-                    raise InputError(
-                        f"{self.directory}: was made for another spec (digest {digests[-1][:12]}, "
-                        f"now {digest[:12]}): use another --out, or --extend to add the new cells"
-                    )
+            known = dict(self._connection.execute("SELECT digest, spec FROM specs"))
+            if digest in known:
+                self._renew(digest, known[digest], spec)
+            elif known and not extend:
+                raise InputError(
+                    f"{self.directory}: was made for another spec (digest {list(known)[-1][:12]}, "
+                    f"now {digest[:12]}): use another --out, or --extend to add the new cells"
+                )
+            else:
                 self._connection.execute(
                     _insert("specs", 8),
                     (
@@ -290,8 +321,21 @@ class Journal:
                 )
             self._spec_digest = digest
 
+    def _renew(self, digest: str, written: str, spec: SweepSpec) -> None:
+        """Keep the spec that means the same as the one `written` before as it is written now.
+
+        The same cells may come in another order, and then the first ones are not the settled ones.
+        """
+        now = spec.to_dict()
+        if json.loads(written) != now:
+            self._connection.execute(
+                "UPDATE specs SET spec = ?, settled_prefix = 0 WHERE digest = ?",
+                (json.dumps(now), digest),
+            )
+
     def begin_run(self, details: dict[str, Any]) -> None:
         """Enter that a process with the provenance `details` starts to work."""
+        self._is_used = True
         with explained(self.path), self._transaction():
             cursor = self._connection.execute(
                 "INSERT INTO runs (spec, started_at, state, provenance) VALUES (?, ?, ?, ?)",
@@ -342,6 +386,7 @@ class Journal:
         `num_done` is how many of the spec's cells are settled by now, `settled_prefix` how many of
         its first ones are so without a gap.
         """
+        self._is_used = True
         with explained(self.path), self._transaction():
             first = self._connection.execute("SELECT IFNULL(MAX(number), 0) FROM cells")
             number = first.fetchone()[0]

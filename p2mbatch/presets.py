@@ -27,10 +27,11 @@ def find_spec(text: str) -> Path:
     Raises `InputError` with the presets' names where there is neither.
     """
     path = Path(text)
-    if path.is_file():
-        return path
     if path.is_dir():
         raise InputError(f"{text}: is a directory: name a spec file in it")
+    if path.exists():
+        # Pipes too: a spec may come from another program.
+        return path
     names = preset_names()
     if text in names:
         return preset_dir() / f"{text}.toml"

@@ -7,7 +7,6 @@ which knows neither comments nor how a range was written.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -32,6 +31,7 @@ from pydantic import (
 from p2mbatch import specfile
 from p2mbatch._version import MODEL_VERSION
 from p2mbatch.axes import SIZE_FIELDS, Axis, Span, canonical, draw, parse_axis, parse_seeds, spelled
+from p2mbatch.complaints import OPTIONS, complaint, option_of, placed
 from p2mbatch.errors import InputError
 from p2mbatch.scenario import (
     FIELDS,
@@ -44,6 +44,7 @@ from p2mbatch.scenario import (
     digest_of,
     guest_fields,
 )
+from p2mbatch.specfile import KeyPath
 
 Values = tuple[Any, ...]
 """One cell's canonical values in the order of `scenario.FIELDS`."""
@@ -146,7 +147,7 @@ class Axes(BaseModel):
         given = self.model_fields_set
         for short, name in SHORT_NAMES.items():
             if short in given and name in given:
-                raise ValueError(f"{short} and {name} are the same field: give one of them")
+                raise ValueError(f"{short}: is the same field as {name}: give one of them")
         if self.guest is not None:
             for name in ("memory", *FROM_GUEST):
                 if getattr(self, name) is not None:
@@ -156,6 +157,11 @@ class Axes(BaseModel):
         if GUEST in (self.layout or ()):
             raise ValueError("layout: guest is what a guest's file has: name the file in guest")
         return self
+
+    def key_of(self, name: str) -> str:
+        """Return which of its two names the scenario's field `name` was given by."""
+        short = next((short for short, long in SHORT_NAMES.items() if long == name), name)
+        return short if short in self.model_fields_set else name
 
     def axis(self, name: str) -> Axis | None:
         """Return the axis of the scenario's field `name`, None where it was not given."""
@@ -199,7 +205,7 @@ class Axes(BaseModel):
         for name in FIELDS:
             if isinstance(self.axis(name), Span):
                 raise ValueError(
-                    f"{name}: a range in {what} needs a step, such as "
+                    f"{self.key_of(name)}: a range in {what} needs a step, such as "
                     + ('"1GiB..512GiB x2"' if name in SIZE_FIELDS else '"0..0.9 +0.1"')
                 )
 
@@ -265,7 +271,9 @@ class Cell(Axes):
         self._no_spans("cells")
         for name, axis in zip(FIELDS, self.axes, strict=True):
             if len(axis) != 1:
-                raise ValueError(f"{name}: a cell has one value, not {len(axis)}: use a grid")
+                raise ValueError(
+                    f"{self.key_of(name)}: a cell has one value, not {len(axis)}: use a grid"
+                )
         return self
 
     @property
@@ -337,7 +345,8 @@ class SweepSpec(BaseModel):
     grid: list[Grid] = []
     cells: list[Cell] = []
     sample: list[Sample] = []
-    _source: str = PrivateAttr("options")
+    _source: str = PrivateAttr(OPTIONS)
+    _lines: Mapping[KeyPath, int] = PrivateAttr(default_factory=dict)
 
     @field_validator("grid", mode="before", json_schema_input_type=Grid | list[Grid])
     @classmethod
@@ -360,7 +369,7 @@ class SweepSpec(BaseModel):
         cls,
         data: Mapping[str, Any],
         source: str = "spec",
-        lines: Mapping[tuple[str | int, ...], int] | None = None,
+        lines: Mapping[KeyPath, int] | None = None,
         directory: Path | None = None,
     ) -> SweepSpec:
         """Return the spec of the plain values `data`; `source` and `lines` are for messages.
@@ -370,8 +379,9 @@ class SweepSpec(BaseModel):
         try:
             spec = cls.model_validate(dict(data), context={"directory": directory})
         except ValidationError as error:
-            raise InputError(_complaint(error, source, dict(lines or {}))) from None
+            raise InputError(complaint(error, source, lines or {}, _keys_of)) from None
         spec._source = source
+        spec._lines = lines or {}
         return spec
 
     @classmethod
@@ -398,7 +408,7 @@ class SweepSpec(BaseModel):
             if isinstance(value, str) and "," in value:
                 value = [part.strip() for part in value.split(",") if part.strip()]
             grid[name] = value
-        return cls.from_dict({"grid": grid}, "options")
+        return cls.from_dict({"grid": grid}, OPTIONS)
 
     @property
     def source(self) -> str:
@@ -449,7 +459,15 @@ class SweepSpec(BaseModel):
         neighbours are, so these axes are counted, not walked. Where the rest is still too long,
         each axis is thinned to values spread over it, its ends always among them.
         """
-        for grid in self.grid:
+        for _, values, count in self._listed_cells():
+            yield values, count
+        for sample in self.sample:
+            for values in itertools.islice(sample.cells(), 256):
+                yield values, max(sample.n // 256, 1)
+
+    def _listed_cells(self) -> Iterator[tuple[KeyPath, Values, int]]:
+        """Yield (section, values, count) of `structural_cells` but for samples."""
+        for index, grid in enumerate(self.grid):
             axes = [
                 axis if name not in ("seed", "neighbours", "neighbour_memory_bytes") else axis[:1]
                 for name, axis in zip(FIELDS, grid.axes, strict=True)
@@ -460,30 +478,30 @@ class SweepSpec(BaseModel):
                 axes = [_thin(axis, max(keep, 2)) for axis in axes]
             number = math.prod(len(axis) for axis in axes)
             for values in itertools.product(*axes):
-                yield resolve(values), max(grid.num_cells // number, 1)
-        for cell in itertools.islice(self.cells, _MAX_CHECKED):
-            yield cell.values, max(len(self.cells) // _MAX_CHECKED, 1)
-        for sample in self.sample:
-            for values in itertools.islice(sample.cells(), 256):
-                yield values, max(sample.n // 256, 1)
+                yield ("grid", index), resolve(values), max(grid.num_cells // number, 1)
+        for index, cell in enumerate(self.cells[:_MAX_CHECKED]):
+            yield ("cells", index), cell.values, max(len(self.cells) // _MAX_CHECKED, 1)
 
     def check(self) -> None:
         """Raise `InputError` for a combination that no guest or host can have.
 
         Checks `structural_cells` but for samples: what these draw is judged cell by cell.
         """
-        for values, _ in self.model_copy(update={"sample": []}).structural_cells():
-            self._check_one(values)
+        for section, values, _ in self._listed_cells():
+            try:
+                _check_one(values)
+            except InputError as error:
+                raise InputError(self._about(section, str(error))) from None
 
-    def _check_one(self, values: Values) -> None:
-        from p2mbatch.cell import check_scenario
-
-        try:
-            check_scenario(Scenario(**dict(zip(FIELDS, values, strict=True))))
-        except ValidationError as error:
-            raise InputError(f"{self.source}: {describe(error)}") from None
-        except InputError as error:
-            raise InputError(f"{self.source}: {error}") from None
+    def _about(self, section: KeyPath, text: str) -> str:
+        """Return a complaint about `section`, which begins with a field, with its place."""
+        name, _, rest = text.partition(": ")
+        axes = self.grid if section[0] == "grid" else self.cells
+        key = axes[int(section[1])].key_of(name)
+        if self._source == OPTIONS:
+            return f"{option_of(key)}: {rest}"
+        where = placed(self._source, specfile.line_of(self._lines, (*section, key)))
+        return f"{where}: {section[0]}.{key}: {rest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain values that `from_dict` reads back to the same cells."""
@@ -510,6 +528,16 @@ class SweepSpec(BaseModel):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def _check_one(values: Values) -> None:
+    """Raise `InputError`, beginning with a field's name, where no guest or host can be so."""
+    from p2mbatch.cell import check_scenario
+
+    try:
+        check_scenario(Scenario(**dict(zip(FIELDS, values, strict=True))))
+    except ValidationError as error:
+        raise InputError(describe(error)) from None
+
+
 def _plain_values(values: Values) -> list[Any]:
     """Return a cell's values for a digest: of a guest that it has its digest, not its path."""
     guest = [digest_of(values[_GUEST])] if values[_GUEST] else []
@@ -524,38 +552,10 @@ def _thin(axis: Axis, keep: int) -> Sequence[Any]:
     return [ordered[round(i * (len(ordered) - 1) / (keep - 1))] for i in range(keep)]
 
 
-def _known_keys(path: tuple[str | int, ...]) -> list[str]:
-    section = next((part for part in path[:-1] if isinstance(part, str)), None)
+def _keys_of(section: str | None) -> list[str]:
+    """Return the keys of one of a spec's sections; None for the spec itself."""
     models: dict[str | None, type[BaseModel]] = {"grid": Grid, "cells": Cell, "sample": Sample}
     return list(models.get(section, SweepSpec).model_fields)
-
-
-def _complaint(error: ValidationError, source: str, lines: dict[Any, int]) -> str:
-    """Return one line: the file, the line, the key, what is wrong, and the nearest right name."""
-    first = error.errors(include_url=False)[0]
-    path = tuple(first["loc"])
-    line = specfile.line_of(lines, path)
-    where = f"{source}, line {line}" if line else source
-    key = str(path[-1]) if path else ""
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(path)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
-        section = ".".join(str(part) for part in path[:-1] if isinstance(part, str))
-        return f"{where}: unknown key {key!r}{f' in {section}' if section else ''}: {hint}"
-    place = ".".join(str(part) for part in path if isinstance(part, str))
-    if source == "options":
-        option = "--" + key.removesuffix("_bytes").replace("_", "-")
-        place = option if key in Grid.model_fields else ""
-    if first["type"] == "missing":
-        text = "is required"
-    else:
-        text = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        if first["type"] != "value_error":
-            text = f"{text[0].lower()}{text[1:]}, not {first['input']!r}"
-    if source == "options" and text.startswith("memory is required"):
-        text = "--memory is required, such as --memory 128GiB"
-    return f"{where}: {place}: {text}" if place else f"{where}: {text}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("placement_guest",),
     ("replay", "cell", "guest"),
     ("scenario", "axes", "specfile"),
+    ("complaints",),
     ("spec",),
     ("dumps",),
     ("journal", "costs"),

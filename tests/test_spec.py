@@ -45,6 +45,9 @@ def test_a_range_gives_the_same_cells_as_its_values_written_out() -> None:
 
 def test_a_number_of_seeds_counts_from_zero_and_a_list_is_a_list() -> None:
     assert list(parse_seeds(3)) == list(parse_seeds("3")) == [0, 1, 2]
+    assert parse_seeds("1e3") == range(1000)
+    with pytest.raises(ValueError, match="not a whole number"):
+        parse_seeds("2.5")
     assert list(parse_seeds([3])) == [3]
     assert list(parse_seeds("7..9")) == [7, 8, 9]
 
@@ -57,7 +60,7 @@ def test_a_number_of_seeds_counts_from_zero_and_a_list_is_a_list() -> None:
         ("sparsity", "0..0.9 x2", "a first value above 0"),
         ("sparsity", "0..0.9 +0", "does not go up"),
         ("sparsity", "0..0.9 0.1", "is not a range"),
-        ("sparsity", "0..1 +0.5", "less than 1, not 1.0"),
+        ("sparsity", "0..1 +0.5", "below 1, not 1.0"),
         ("migrations", "1.5", "is not a whole number"),
         ("policy", "tracked..stale", "is not a range"),
         ("memory_bytes", ["1GiB", "2GiB..3GiB"], "no step"),
@@ -155,17 +158,30 @@ def test_the_digest_knows_neither_order_nor_comments_nor_the_question(tmp_path: 
         ('[grid]\nmemory = "1GiB"\n\npolicy = "trackd"', "line 4: grid.policy: should be"),
         ('[grid]\nmemory = ["1GiB",\n "x"]', "line 2: grid.memory: 'x' is not a size"),
         ("[grid]\nsparsity = 0.5", "line 1: grid: memory is required"),
-        ('[grid]\nmemory = "1GiB"\nmemory_bytes = 4096', "line 1: grid: memory and memory_bytes"),
-        ('[grid]\nmemory = "1GiB"\nseed = 1\nseeds = 2', "seeds and seed are the same field"),
-        ('[grid]\nmemory = "1GiB..2GiB"', "memory_bytes: a range in a grid needs a step"),
+        (
+            '[grid]\nmemory = "1GiB"\nmemory_bytes = 4096',
+            "line 2: grid.memory: is the same field",
+        ),
+        (
+            '[grid]\nmemory = "1GiB"\nseed = 1\nseeds = 2',
+            "line 4: grid.seeds: is the same field",
+        ),
+        ('[grid]\nmemory = "1GiB..2GiB"', "line 2: grid.memory: a range in a grid needs"),
         ('[[cells]]\nmemory = "1GiB"\n[[cells]]\nmemory = "1GiB"\nsparsity = 3', "line 5: "),
         ('[[cells]]\nmemory = "1GiB"\nsparsity = [0, 0.5]', "a cell has one value, not 2"),
         ('[sample]\nmemory = "1GiB"', "line 1: sample.n: is required"),
-        ('[sample]\nmemory = "1GiB"\nn = 0', "line 3: sample.n: should be greater than or equal"),
-        ("question = 3", "line 1: question: should be a valid string"),
+        ('[sample]\nmemory = "1GiB"\nn = 0', "line 3: sample.n: should be at least 1, not 0"),
+        ("question = 3", "line 1: question: should be text, not 3"),
         ("", "there is no cell in it"),
         ("x =", "not TOML"),
-        ('[grid]\nmemory = "1GiB"\n[grid]\nmemory = "1GiB"', "not TOML"),
+        ("[grid]\nmemory = 1GiB", "line 2: not TOML: Expected newline"),
+        ('[grid]\nmemory = "1GiB"\n[grid]\nmemory = "1GiB"', "line 3: [grid] is there twice"),
+        ('[grid]\nmemory = "1GiB"\nmemory = "2GiB"\n', "line 3: memory is there twice"),
+        ('memory = "1GiB"', "line 1: unknown key 'memory': axes stand in a section"),
+        ("grid = 3", "line 1: grid: is a table of axes, [grid], or a list of them, not 3"),
+        ('[cells]\nmemory = "1GiB"', "line 1: cells: is a list of tables, [[cells]], not"),
+        ('[grid]\nmemory = "1GiB"\nmigrations = 2.5', "should be a whole number, not 2.5"),
+        ('[grid]\nmemory = "1GiB"\nlayout = "guest"', "line 3: grid.layout: guest is what"),
     ],
 )
 def test_complaints_name_the_file_the_line_and_the_key(
@@ -186,8 +202,12 @@ def test_complaints_name_the_file_the_line_and_the_key(
         ('{"grid": {"memory": "1GiB",\n"polcy": "stale"}}', "line 2: unknown key 'polcy'"),
         ('{"grid": [{"memory": "1GiB"},\n {"memory": "1GiB",\n "seeds": -1}]}', "line 3: "),
         ('{"grid": {"memory": "1GiB"\n', "line 2: not JSON"),
-        ('{"grid": {"memory": "1GiB", "memory": "2GiB"}}', "the key 'memory' is there twice"),
-        ("[1]", "not a list"),
+        (
+            '{"grid": {"memory": "1GiB"},\n"sample": {"n": 2,\n"memory": "1GiB", "n": 3}}',
+            "line 3: the key 'n' is there twice",
+        ),
+        ("[1]", "not [1]"),
+        ("", "is empty"),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -201,10 +221,44 @@ def test_complaints_about_json_name_the_line_too(tmp_path: Path, text: str, comp
 
 def test_files_that_are_no_specs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not UTF-8 text at byte 0"):
+    with pytest.raises(InputError, match="line 1: not UTF-8 text at byte 0"):
         SweepSpec.from_file(tmp_path / "b.toml")
     with pytest.raises(InputError, match="No such file"):
         SweepSpec.from_file(tmp_path / "none.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_spec(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.toml", '[grid]\nmemory = "1GiB"'),
+        ("a.json", '{"cells": [{"memory": 1}]}'),
+    ):
+        (tmp_path / name).write_text("\ufeff" + text.replace(": 1}", ": 4096}"), encoding="utf-8")
+        assert SweepSpec.from_file(tmp_path / name).num_cells == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            '[[grid]]\nmemory = "1GiB"\n[[grid]]\nseeds = 9\nmemory = ["1GiB", "513GiB"]',
+            "line 5: grid.memory: 513GiB is over MAX_P2M_PFN",
+        ),
+        (
+            '[grid]\nmemory = "8GiB"\nhost_memory = "8GiB"',
+            "line 3: grid.host_memory: 8GiB can't hold a guest of 8GiB",
+        ),
+        ("[[cells]]\nmemory_bytes = 4096", "line 2: cells.memory_bytes: a span of 4KiB"),
+    ],
+)
+def test_combinations_that_no_guest_can_have_are_refused_where_they_stand(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    (tmp_path / "s.toml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        SweepSpec.from_file(tmp_path / "s.toml").check()
+    assert str(caught.value).startswith(f"{tmp_path / 's.toml'}, {complaint}")
+    with pytest.raises(InputError, match=r"^--host-memory: 1GiB can't hold"):
+        SweepSpec.from_options(memory="1GiB", host_memory="1GiB").check()
 
 
 def test_options_are_named_as_options() -> None:

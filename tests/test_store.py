@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -388,3 +389,50 @@ def test_status_and_export_as_commands(store: Path, tmp_path: Path) -> None:
     assert len(out.stdout.splitlines()) == 21
     one_line(p2mbatch("export", str(tmp_path / "none"), "-o", "x.csv"), 2, "no sweep's results")
     one_line(p2mbatch("export", str(store), "-o", str(tmp_path)), 2, "is a directory")
+
+
+def test_a_store_that_was_made_for_a_sweep_that_could_not_start_is_taken_away(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("new", "there"):
+        with pytest.raises(ResourceError), Journal.open(tmp_path / name) as journal:
+            journal.admit(SPEC, resident="auto", extend=False)
+            raise ResourceError("no engine")
+    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+    fill(tmp_path / "kept", range(2))
+    with pytest.raises(ResourceError), Journal.open(tmp_path / "kept") as journal:
+        raise ResourceError("no engine")
+    assert len(SweepResult.open(tmp_path / "kept").frame) == 4
+
+
+def test_a_lock_that_was_taken_away_meanwhile_holds_nobody_off(store: Path) -> None:
+    # The first process waits for a lock whose file another one removes before it lets go.
+    held = (store / LOCK_NAME).open("a+")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    (store / LOCK_NAME).unlink()
+    with Journal.open(store):
+        assert holder_pid(store) == os.getpid()
+        with pytest.raises(ResourceError, match=f"process {os.getpid()} is sweeping"):
+            Journal.open(store)
+    held.close()
+
+
+def test_an_ending_that_is_no_format_is_asked_about(store: Path, tmp_path: Path) -> None:
+    one_line(p2mbatch("export", str(store), "-o", str(tmp_path / "t.xlsx")), 2, "'xlsx'", "csv")
+    assert not (tmp_path / "t.xlsx").exists()
+    assert p2mbatch("export", str(store), "-o", str(tmp_path / "t")).returncode == 0
+    assert pq.read_table(tmp_path / "t").num_rows == 20
+
+
+def test_status_says_how_many_failures_it_does_not_show(store: Path) -> None:
+    with Journal.open(store) as journal:
+        journal.admit(SPEC, resident="auto", extend=False)
+        failures = [result(100 + i, error="Error", message=f"number {i}") for i in range(50)]
+        journal.commit(failures, 60)
+    shown = p2mbatch("status", str(store))
+    assert shown.stdout.count("failed    1 × Error") == 20
+    assert "failed    30 more" in shown.stdout
+    listed = json.loads(p2mbatch("status", str(store), "--json").stdout)["failures"]
+    assert sum(failure["num_cells"] for failure in listed) == 50

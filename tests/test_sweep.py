@@ -175,6 +175,28 @@ def test_fail_fast_stops_at_the_first_failure(
     assert result.progress.state == "interrupted"
 
 
+def test_a_sweep_is_whole_that_goes_on_with_its_cells_in_another_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RuntimeError("stop here"), {150})
+    monkeypatch.setattr(driver, "_MAX_BATCH_CELLS", 10)
+    seeds = list(range(600))
+    one, other = (
+        SweepSpec.from_options(memory="256MiB", seeds=order) for order in (seeds, seeds[::-1])
+    )
+    assert one.digest == other.digest
+    first = run(one, tmp_path / "s", jobs=1, fail_fast=True)
+    assert first.progress.state == "interrupted"
+    assert first.query("SELECT settled_prefix FROM specs")[0][0] > 100
+    assert first.progress.num_settled < 300
+    failing(monkeypatch, None, set())
+    result = run(other, tmp_path / "s", retry_failed=False)
+    assert result.progress.state == "complete"
+    settled = set(result.frame["seed"]) | set(result.failures["seed"])
+    assert settled == set(seeds)
+    assert [cell.seed for cell in result.spec.scenarios()] == seeds[::-1]
+
+
 def test_a_continued_sweep_does_not_look_at_its_settled_beginning_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 
@@ -11,16 +13,22 @@ import click
     "--format",
     "file_format",
     type=click.Choice(["parquet", "csv", "json"]),
-    help="The file's format [by the file's ending, or parquet].",
+    help="The file's format [by the file's ending; parquet where it has none].",
 )
 @click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is stdout.")
 def export(run: str, file_format: str | None, output: str) -> None:
     """Write the table of the store RUN, a row per cell and migration, sorted by scenario."""
+    from p2mbatch.errors import InputError
     from p2mbatch.export import FORMATS
     from p2mbatch.export import export as write
     from p2mbatch.results import SweepResult
 
     if file_format is None:
-        ending = output.rpartition(".")[2].lower()
-        file_format = ending if ending in FORMATS else "parquet"
+        ending = Path(output).suffix.lower().removeprefix(".")
+        if ending and ending not in FORMATS:
+            raise InputError(
+                f"{output}: no format is called {ending!r}: name one of {', '.join(FORMATS)} with "
+                "--format"
+            )
+        file_format = ending or "parquet"
     write(SweepResult.open(run), output, file_format)

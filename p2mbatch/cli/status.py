@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+_MAX_FAILURES = 20
+"""Different messages that are shown to a person."""
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -17,7 +20,9 @@ def status(run: str, as_json: bool) -> int:
 
     result = SweepResult.open(run)
     progress = result.progress
-    failures = result.query("SELECT error, message, COUNT(*) FROM failures GROUP BY 1, 2 LIMIT 20")
+    failures = result.query(
+        "SELECT error, message, COUNT(*) FROM failures GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+    )
     if as_json:
         found = {
             **progress._asdict(),
@@ -55,7 +60,10 @@ def _print(result: Any, failures: list[tuple[Any, ...]]) -> None:
             f"made by   p2mbatch {last['p2mbatch']} (model {last['model_version']}), "
             f"numba {last['numba']}, on {last['cpu']}, {last['cores']} cores"
         )
-    for error, message, count in failures:
+    for error, message, count in failures[:_MAX_FAILURES]:
         click.echo(f"failed    {count:,} × {error}: {message}")
+    if len(failures) > _MAX_FAILURES:
+        more = sum(count for _, _, count in failures[_MAX_FAILURES:])
+        click.echo(f"failed    {more:,} more, with other messages: --json has them all")
     if progress.state == "interrupted":
         click.echo("The same sweep command continues it.")
