@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,19 +123,43 @@ def warm_up(report: ProgressReport, layouts: Iterable[str] = LAYOUTS) -> None:
 class _Stop:
     """Whether the work should stop: asked for by a signal, or by a failure with --fail-fast.
 
-    The first SIGINT or SIGTERM asks; a second one interrupts at once.
+    The first SIGINT or SIGTERM asks; a second one interrupts at once, and so does the first where
+    there is nothing to lose.
     """
 
     def __init__(self) -> None:
         self.reason = ""
+        self._at_once = False
 
     def __bool__(self) -> bool:
         return bool(self.reason)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.reason == "signal":
-            raise KeyboardInterrupt
+        again = self.reason == "signal"
         self.reason = "signal"
+        if again or self._at_once:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let the first signal interrupt what is inside."""
+        before = sys.unraisablehook
+
+        def pass_on(unraisable: sys.UnraisableHookArgs) -> None:
+            # What the compiler calls back from C can't be left by an exception: the signal is sent
+            # once more when it has returned.
+            if isinstance(unraisable.exc_value, KeyboardInterrupt):
+                threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+            else:
+                before(unraisable)
+
+        sys.unraisablehook = pass_on
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+            sys.unraisablehook = before
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -404,7 +430,8 @@ def sweep(
         stop.listening(),
     ):
         journal.admit(spec, resident=resident, extend=extend)
-        warm_up(report, sorted({values[_LAYOUT] for values, _ in spec.structural_cells()}))
+        with stop.at_once():
+            warm_up(report, sorted({values[_LAYOUT] for values, _ in spec.structural_cells()}))
         with open_engine(engine, jobs, budget, scheduler) as running:
             journal.begin_run({**provenance.collect(command), **running.details})
             report.begin()

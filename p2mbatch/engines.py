@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +31,8 @@ ENGINES = (THREADS, DASK)
 _WORKER_PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
 """What local workers run first: a terminal's Ctrl-C reaches them too, but is the client's to act
 on."""
-_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
-"""Of the addresses that a Dask scheduler can have."""
+_ADDRESS = re.compile(r"inproc://.+|(tcp|tls|wss?|ucx)://.+:\d+/?")
+"""What Dask schedulers can be reached at."""
 _MEMORY_SHARE = 0.8
 """Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
 _CONVERT = tuple(
@@ -95,7 +96,7 @@ def run_cell(cell: str, values: Values, resident: str) -> CellResult:
         scenario = Scenario.make(**dict(zip(FIELDS, values, strict=True)))
         rows = [_row(row) for row in run_scenario(scenario, resident)]
     except P2MBatchError as problem:
-        error, message = type(problem).__name__, str(problem)
+        error, message = type(problem).__name__, str(problem).removeprefix("scenario: ")
     except MemoryError as problem:
         error, message = "MemoryError", str(problem) or "the machine has no memory left for it"
     except Exception as problem:
@@ -196,11 +197,10 @@ def _scheduler_address(scheduler: str) -> str:
     file that is not there, for ever.)
     """
     wanted = "give tcp://host:port, or the file that `dask scheduler --scheduler-file` writes"
-    scheme, is_address, _ = scheduler.partition("://")
-    if is_address and scheme in _SCHEMES:
+    if _ADDRESS.fullmatch(scheduler):
         return scheduler
-    if is_address:
-        raise InputError(f"--scheduler {scheduler}: {scheme}:// is no scheduler's: {wanted}")
+    if "://" in scheduler:
+        raise InputError(f"--scheduler {scheduler}: not a scheduler's address: {wanted}")
     try:
         found = json.loads(Path(scheduler).read_text(encoding="utf-8"))
     except OSError as error:

@@ -100,6 +100,9 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise explanation(path, error) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # Text in it, or SQLite's own message about it, is not what was written.
+        raise damaged(path, str(error)) from None
 
 
 def explanation(path: Path, error: sqlite3.Error) -> InputError | ResourceError:
@@ -114,7 +117,8 @@ def explanation(path: Path, error: sqlite3.Error) -> InputError | ResourceError:
         return InputError(
             f"{path}: can't be written ({error}): use another --out or change its permissions"
         )
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    # The driver itself finds text that is none, and has no name for it.
+    if not name or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
         return damaged(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return ResourceError(f"{path}: another program holds it ({error}): close that and go on")

@@ -11,13 +11,13 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.errors import InputError
-from p2mbatch.journal import JOURNAL_NAME, check_format, explained, holder_pid
+from p2mbatch.journal import JOURNAL_NAME, check_format, damaged, explained, holder_pid
 from p2mbatch.schema import COLUMNS, ROW_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.spec import SweepSpec
 
@@ -120,10 +120,22 @@ class SweepResult:
             cursor = connection.execute(_SELECT)
             while chunk := cursor.fetchmany(_CHUNK_ROWS):
                 arrays = [
-                    pa.array(values, type=field.type)
+                    self._array(values, field)
                     for values, field in zip(zip(*chunk, strict=True), schema, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _array(self, values: Sequence[Any], field: pa.Field) -> pa.Array:
+        """Return one column's values; raises `InputError` where they are not the column's."""
+        import pyarrow as pa
+
+        try:
+            array = pa.array(values, type=field.type)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise damaged(self.journal_path, f"{field.name}: {error}") from None
+        if array.null_count and not field.nullable:
+            raise damaged(self.journal_path, f"{field.name} is missing in a row")
+        return array
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the table's rows in order as plain tuples."""
@@ -154,7 +166,7 @@ class SweepResult:
         """The specs whose cells the store is for, the first first; more than one by --extend."""
         with self._connected() as connection:
             found = connection.execute("SELECT spec, source FROM specs ORDER BY rowid").fetchall()
-        return [SweepSpec.from_dict(json.loads(text), source) for text, source in found]
+            return [SweepSpec.from_dict(_plain(text), source) for text, source in found]
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -187,18 +199,26 @@ class SweepResult:
             runs = connection.execute(
                 "SELECT started_at, ended_at, state, spec, provenance FROM runs ORDER BY run"
             ).fetchall()
-        details = [
-            {"started_at": start, "ended_at": end, "state": state, "spec": spec, **json.loads(text)}
-            for start, end, state, spec, text in runs
-        ]
+            details = [
+                {
+                    "started_at": start,
+                    "ended_at": end,
+                    "state": state,
+                    "spec": spec,
+                    **_plain(text),
+                }
+                for start, end, state, spec, text in runs
+            ]
+            plain = [_plain(row[4]) for row in specs]
         keys = ("digest", "source", "added_at", "num_cells")
         return {
             **(details[-1] if details else {}),
             "started_at": details[0]["started_at"] if details else None,
             "resident": meta.get("resident"),
-            "spec": json.loads(specs[-1][4]) if specs else None,
+            "spec": plain[-1] if plain else None,
             "specs": [
-                {**dict(zip(keys, row, strict=False)), "spec": json.loads(row[4])} for row in specs
+                {**dict(zip(keys, row, strict=False)), "spec": spec}
+                for row, spec in zip(specs, plain, strict=True)
             ],
             "runs": details,
         }
@@ -234,10 +254,21 @@ class SweepResult:
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Return what the SELECT `sql` finds over the tables `cells`, `rows` and `failures`.
 
-        `cells.number` = `rows.number`; other columns as in `p2mbatch.schema`.
+        `cells.number` = `rows.number`; other columns as in `p2mbatch.schema`. Raises `InputError`
+        for one that is none.
         """
         with self._connected() as connection:
-            return connection.execute(sql).fetchall()
+            try:
+                return connection.execute(sql).fetchall()
+            except sqlite3.OperationalError as error:
+                if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
+                    raise
+                raise InputError(f"{self.path}: not a query of its tables: {error}") from None
+
+
+def _plain(text: Any) -> Any:
+    """Return the JSON value that a store's column holds; what is no text is no JSON either."""
+    return json.loads(text if isinstance(text, str) else "")
 
 
 def arrow_schema() -> pa.Schema:

@@ -436,3 +436,44 @@ def test_status_says_how_many_failures_it_does_not_show(store: Path) -> None:
     assert "failed    30 more" in shown.stdout
     listed = json.loads(p2mbatch("status", str(store), "--json").stdout)["failures"]
     assert sum(failure["num_cells"] for failure in listed) == 50
+
+
+def without(store: Path, good: bytes, bad: bytes) -> None:
+    """Put `bad` in place of `good` in the journal of `store`."""
+    path = store / JOURNAL_NAME
+    data = path.read_bytes()
+    assert good in data
+    assert len(good) == len(bad)
+    path.write_bytes(data.replace(good, bad))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b"mids INTEGER NOT NULL", b"mids INTEGER NOT N\xffLL"),
+        (b'{"question": ', b'{"question"; '),
+        (b'{"p2mbatch": ', b'{"p2mbatch"\xff '),
+    ],
+)
+def test_a_store_whose_text_is_damaged_says_so(store: Path, good: bytes, bad: bytes) -> None:
+    without(store, good, bad)
+    one_line(p2mbatch("status", str(store)), 2, "the store is damaged", ".recover")
+    target = store.parent / "x.parquet"
+    one_line(p2mbatch("export", str(store), "-o", str(target)), 2, "the store is damaged")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("value", ["NULL", "'many'", "x'00ff'"])
+def test_a_row_of_the_wrong_kind_is_damage_and_not_a_traceback(store: Path, value: str) -> None:
+    with sqlite3.connect(store / JOURNAL_NAME) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
+    with sqlite3.connect(store / JOURNAL_NAME) as connection:
+        connection.execute(f"UPDATE rows SET mids = {value} WHERE migration = 1")
+    with pytest.raises(InputError, match=r"the store is damaged .mids"):
+        SweepResult.open(store).frame  # noqa: B018
+
+
+def test_a_query_that_is_none_is_named(store: Path) -> None:
+    with pytest.raises(InputError, match="not a query of its tables: no such column: nosuch"):
+        SweepResult.open(store).query("SELECT nosuch FROM cells")

@@ -567,3 +567,72 @@ def test_a_scheduler_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> No
         cwd=tmp_path,
     )
     one_line(done, 2, "no Dask scheduler answers there")
+
+
+def test_an_interruption_while_kernels_are_compiled_does_not_wait_for_them(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("sweep", "--memory", "256MiB", "--out", str(tmp_path / "s")),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "P2MBATCH_CACHE_DIR": str(tmp_path / "cache")},
+    )
+    assert process.stderr is not None
+    assert "compiling" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "compiled in" not in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "s").exists()
+    assert not list((tmp_path / "cache").rglob("complete"))
+
+
+def test_an_interruption_that_a_callback_swallows_comes_again() -> None:
+    stop = driver._Stop()
+    with stop.listening(), pytest.raises(KeyboardInterrupt), stop.at_once():
+        # A finaliser can't be left by an exception either.
+        class Swallowing:
+            def __del__(self) -> None:
+                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(1000):
+                    pass
+
+        Swallowing()
+        time.sleep(30)
+    assert stop.reason == "signal"
+
+
+def test_a_draw_that_no_guest_can_be_is_a_failed_cell(tmp_path: Path) -> None:
+    spec = SweepSpec.from_dict(
+        {"sample": {"n": 40, "memory": ["16KiB", "1GiB", "1TiB"], "host_memory": "8TiB"}}
+    )
+    assert driver.estimate(spec).num_cells == 40
+    result = run(spec, tmp_path / "s")
+    assert result.progress.num_finished + result.num_failed == 40
+    messages = result.failures["message"].str.cat(sep="\n")
+    assert "boots with" in messages
+    assert "\nmemory_bytes: 1TiB is over MAX_P2M_PFN" in messages
+    assert set(result.failures["error"]) == {"InputError"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (None, "No such file"),
+        ("hello", "not a scheduler file"),
+        ('{"id": 3}', "no address in it"),
+    ],
+)
+def test_a_scheduler_file_that_is_none_is_refused_at_once(
+    tmp_path: Path, text: str | None, complaint: str
+) -> None:
+    path = tmp_path / "scheduler.json"
+    if text is not None:
+        path.write_text(text)
+    spec = SweepSpec.from_options(memory="256MiB")
+    with pytest.raises(InputError, match=f"--scheduler .*{complaint}.*tcp://host:port"):
+        run(spec, tmp_path / "s", engine="dask", scheduler=str(path))
+    for address in ("http://127.0.0.1:8787", "tcp://", "tcp://host"):
+        with pytest.raises(InputError, match="tcp://host:port"):
+            run(spec, tmp_path / "s", engine="dask", scheduler=address)
+    assert not (tmp_path / "s").exists()
