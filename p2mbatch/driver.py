@@ -228,8 +228,7 @@ class _Driver:
                 else:
                     break
             if self._stop:
-                for future in self._in_flight:
-                    future.cancel()
+                self._cancel()
             if not self._in_flight:
                 break
             done, _ = wait(self._in_flight, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
@@ -242,6 +241,13 @@ class _Driver:
                 self._commit()
         self._commit()
         return not self._stop
+
+    def _cancel(self) -> None:
+        """Give up the batches that have not begun; those that have are waited for."""
+        for future in list(self._in_flight):
+            # Not every engine goes on to tell those who wait that it took note of this.
+            if future.cancel():
+                del self._in_flight[future]
 
     def _fits(self, batch: Batch) -> bool:
         """Return whether `batch` may join those in flight: a bounded window, within the memory."""
@@ -320,9 +326,7 @@ class _Driver:
         try:
             results = future.result()
         except CancelledError:
-            if not self._stop:
-                raise self._lost("the engine dropped a batch") from None
-            return
+            raise self._lost(self._engine.trouble() or "the engine dropped a batch") from None
         except ResourceError as error:
             raise self._lost(str(error)) from None
         except Exception as error:
@@ -432,7 +436,9 @@ def sweep(
         journal.admit(spec, resident=resident, extend=extend)
         with stop.at_once():
             warm_up(report, sorted({values[_LAYOUT] for values, _ in spec.structural_cells()}))
-        with open_engine(engine, jobs, budget, scheduler) as running:
+        with contextlib.ExitStack() as stack:
+            with stop.at_once():
+                running = stack.enter_context(open_engine(engine, jobs, budget, scheduler))
             journal.begin_run({**provenance.collect(command), **running.details})
             report.begin()
             driver = _Driver(

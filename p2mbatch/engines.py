@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +35,11 @@ _WORKER_PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n
 on."""
 _ADDRESS = re.compile(r"inproc://.+|(tcp|tls|wss?|ucx)://.+:\d+/?")
 """What Dask schedulers can be reached at."""
+_NO_SCHEME = re.compile(r"[^/]+:\d+")
+_CONNECT_S = 10
+"""What a scheduler has to write its file, and again to answer."""
+_ANSWER_S = 5
+"""A scheduler that takes longer to say what workers it has is in trouble."""
 _MEMORY_SHARE = 0.8
 """Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
 _CONVERT = tuple(
@@ -190,27 +197,69 @@ def _workers_of(client: Any) -> dict[str, Any]:
     return workers
 
 
+_WANTED = "give tcp://host:port, or the file that `dask scheduler --scheduler-file` writes"
+
+
+def _check_scheduler(scheduler: str) -> None:
+    """Raise `InputError` for what is neither an address nor can be a scheduler file."""
+    if _ADDRESS.fullmatch(scheduler):
+        return
+    is_file = Path(scheduler).is_file()
+    if "://" in scheduler or (_NO_SCHEME.fullmatch(scheduler) and not is_file):
+        raise InputError(f"--scheduler {scheduler}: not a scheduler's address: {_WANTED}")
+    if is_file:
+        _address_in(Path(scheduler))
+
+
+def _address_in(path: Path) -> str:
+    """Return the address that the scheduler file `path` holds; empty where it is still empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if text else {"address": ""}
+    except OSError as error:
+        raise InputError(f"--scheduler {path}: {error.strerror or error}: {_WANTED}") from None
+    except ValueError:
+        raise InputError(f"--scheduler {path}: not a scheduler file: {_WANTED}") from None
+    address = found.get("address") if isinstance(found, dict) else None
+    if not isinstance(address, str):
+        raise InputError(f"--scheduler {path}: no address in it: {_WANTED}")
+    return address
+
+
 def _scheduler_address(scheduler: str) -> str:
     """Return the address that `scheduler` is, or that the scheduler file of this name holds.
 
-    Raises `InputError` where it is neither. (A client that is given the file's name waits for a
-    file that is not there, for ever.)
+    A scheduler that is just starting has some seconds to write its file. (Dask's client would wait
+    for ever.) Raises `InputError` where there is no address then.
     """
-    wanted = "give tcp://host:port, or the file that `dask scheduler --scheduler-file` writes"
     if _ADDRESS.fullmatch(scheduler):
         return scheduler
-    if "://" in scheduler:
-        raise InputError(f"--scheduler {scheduler}: not a scheduler's address: {wanted}")
-    try:
-        found = json.loads(Path(scheduler).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--scheduler {scheduler}: {error.strerror or error}: {wanted}") from None
-    except ValueError:
-        raise InputError(f"--scheduler {scheduler}: not a scheduler file: {wanted}") from None
-    address = found.get("address") if isinstance(found, dict) else None
-    if not isinstance(address, str):
-        raise InputError(f"--scheduler {scheduler}: no address in it: {wanted}")
+    path = Path(scheduler)
+    deadline = time.monotonic() + _CONNECT_S
+    while not (path.exists() and _address_in(path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    address = _address_in(path)
+    if not address:
+        raise InputError(f"--scheduler {path}: no address in it: {_WANTED}")
     return address
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Dask logs and warns of off the terminal: what matters is said in one line here."""
+    names = ("asyncio", "distributed", "tornado")
+    present = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
+    loggers = [found for found in present if found.name.partition(".")[0] in names]
+    before = [found.disabled for found in loggers]
+    try:
+        for found in loggers:
+            found.disabled = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for found, disabled in zip(loggers, before, strict=True):
+            found.disabled = disabled
 
 
 @contextlib.contextmanager
@@ -232,6 +281,7 @@ def dask_engine(
     make_cluster: Any = LocalCluster
     make_client: Any = Client
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
         if scheduler is None:
             budget = memory_budget_bytes or int(_MEMORY_SHARE * provenance.memory_bytes())
             cluster = make_cluster(
@@ -249,7 +299,7 @@ def dask_engine(
             address = _scheduler_address(scheduler)
             target = {"address": address}
         try:
-            client: Any = make_client(**target, timeout=10, set_as_default=False)
+            client: Any = make_client(**target, timeout=_CONNECT_S, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise ResourceError(
                 f"--scheduler {scheduler}: no Dask scheduler answers there ({error}): start one "
@@ -272,8 +322,12 @@ def dask_engine(
 
         def trouble() -> str | None:
             if client.status != "running":
-                return f"{address}: the connection to the scheduler is lost ({client.status})"
-            return None if client.ncores() else f"{address}: no worker is connected; waiting"
+                return f"{address}: the connection to the scheduler is lost"
+            try:
+                cores = client.sync(client.scheduler.ncores, callback_timeout=_ANSWER_S)
+            except (OSError, TimeoutError):
+                return f"{address}: the scheduler does not answer; waiting"
+            return None if cores else f"{address}: no worker is connected; waiting"
 
         yield Engine(
             DASK,
@@ -304,7 +358,7 @@ def check_choice(name: str, num_workers: int | None, scheduler: str | None) -> N
     if scheduler is not None and num_workers is not None:
         raise InputError("--jobs: the scheduler's workers are what there is; leave --jobs out")
     if scheduler is not None:
-        _scheduler_address(scheduler)
+        _check_scheduler(scheduler)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,20 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pytest
+
+from p2mbatch import driver
 from p2mbatch.journal import CellResult
+from p2mbatch.results import SweepResult
 from p2mbatch.scenario import FIELDS, Scenario
 from p2mbatch.schema import MEASURED_COLUMNS, ROW_COLUMNS
+from p2mbatch.spec import SweepSpec
 
 SOURCE = Path(__file__).resolve().parent.parent
 MEASURED = [column.name for column in MEASURED_COLUMNS]
@@ -73,3 +80,51 @@ def one_line(process: subprocess.CompletedProcess[str], code: int, *parts: Seque
     last = process.stderr.strip().splitlines()[-1]
     for part in parts:
         assert part in last, last
+
+
+def exact(result: SweepResult) -> pd.DataFrame:
+    """Return the table without what was measured."""
+    return result.frame.drop(columns=MEASURED)
+
+
+def run(spec: SweepSpec, out: Path, **options: Any) -> SweepResult:
+    """Sweep without a word."""
+    return driver.sweep(spec, out, progress="quiet", **options)
+
+
+KILL_SPEC = """
+[grid]
+memory = ["1GiB", "4GiB", "16GiB"]
+sparsity = [0, 0.5]
+policy = ["tracked", "stale"]
+migrations = 4
+seeds = 400
+"""
+
+
+def finished(out: Path) -> int:
+    """Return how many cells the store has by now, also before it has a table."""
+    try:
+        return SweepResult.open(out).progress.num_finished
+    except Exception:
+        return 0
+
+
+def wait_for(out: Path, num_cells: int, process: subprocess.Popen[Any]) -> None:
+    """Return when the store has `num_cells` cells and its process still runs."""
+    deadline = time.monotonic() + 180
+    while finished(out) < num_cells:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"no {num_cells} cells while it ran: {process.communicate()}")
+        time.sleep(0.02)
+
+
+def sweep_process(spec: Path, out: Path, *more: str) -> subprocess.Popen[Any]:
+    """Start the command for `spec`."""
+    return subprocess.Popen(
+        command("sweep", str(spec), "--out", str(out), "--no-report", *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,14 +1,9 @@
-"""Sweeps end to end: continued, killed, interrupted, failing, on threads and on Dask."""
+"""Sweeps in this process: continued, extended, failing, within their memory."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +18,9 @@ from p2mbatch.results import SweepResult
 from p2mbatch.scenario import Scenario
 from p2mbatch.spec import SweepSpec
 from p2mbatch.summary import format_table, survival
-from sweep_support import MEASURED, SOURCE, command, one_line, p2mbatch, row
+from sweep_support import MEASURED, SOURCE, exact, row, run
 
 GRID = {"memory": "256MiB,1GiB", "policy": "tracked,stale", "migrations": "2"}
-
-
-def exact(result: SweepResult) -> pd.DataFrame:
-    """Return the table without what was measured."""
-    return result.frame.drop(columns=MEASURED)
-
-
-def run(spec: SweepSpec, out: Path, **options: Any) -> SweepResult:
-    """Sweep without a word."""
-    return driver.sweep(spec, out, progress="quiet", **options)
 
 
 @pytest.fixture(scope="module")
@@ -322,128 +307,6 @@ def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
     assert 7 in values
 
 
-KILL_SPEC = """
-[grid]
-memory = ["1GiB", "4GiB", "16GiB"]
-sparsity = [0, 0.5]
-policy = ["tracked", "stale"]
-migrations = 4
-seeds = 400
-"""
-
-
-def finished(out: Path) -> int:
-    """Return how many cells the store has by now, also before it has a table."""
-    try:
-        return SweepResult.open(out).progress.num_finished
-    except Exception:
-        return 0
-
-
-def wait_for(out: Path, num_cells: int, process: subprocess.Popen[Any]) -> None:
-    """Return when the store has `num_cells` cells and its process still runs."""
-    deadline = time.monotonic() + 180
-    while finished(out) < num_cells:
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"no {num_cells} cells while it ran: {process.communicate()}")
-        time.sleep(0.02)
-
-
-def sweep_process(spec: Path, out: Path, *more: str) -> subprocess.Popen[Any]:
-    """Start the command for `spec`."""
-    return subprocess.Popen(
-        command("sweep", str(spec), "--out", str(out), "--no-report", *more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.fixture(scope="module")
-def kill_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("spec") / "kill.toml"
-    path.write_text(KILL_SPEC)
-    return path
-
-
-@pytest.fixture(scope="module")
-def kill_reference(kill_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    return exact(run(SweepSpec.from_file(kill_spec), tmp_path_factory.mktemp("ref") / "s"))
-
-
-def test_a_sweep_killed_twice_ends_with_the_undisturbed_table(
-    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
-) -> None:
-    out = tmp_path / "s"
-    for _ in range(2):
-        before = finished(out)
-        process = sweep_process(kill_spec, out)
-        wait_for(out, before + 100, process)
-        process.kill()
-        process.communicate()
-    assert SweepResult.open(out).progress.state == "interrupted"
-    last = p2mbatch("sweep", str(kill_spec), "--out", str(out), "--no-report")
-    assert last.returncode == 0, last.stderr
-    result = SweepResult.open(out)
-    pd.testing.assert_frame_equal(exact(result), kill_reference)
-    assert result.progress.state == "complete"
-    assert [r["state"] for r in result.provenance["runs"]] == ["running", "running", "done"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_stops_cleanly_and_says_how_to_continue(
-    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path, number: signal.Signals
-) -> None:
-    out = tmp_path / "s"
-    process = sweep_process(kill_spec, out)
-    wait_for(out, 50, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "give the same command again to continue" in err
-    assert "Traceback" not in err
-    result = SweepResult.open(out)
-    assert result.progress.state == "interrupted"
-    assert result.provenance["runs"][0]["state"] == "interrupted"
-    assert p2mbatch("sweep", str(kill_spec), "--out", str(out), "-q", "--no-report").returncode == 0
-    pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
-
-
-def test_a_second_sweep_into_the_store_is_refused(tmp_path: Path) -> None:
-    spec = tmp_path / "long.toml"
-    spec.write_text('[grid]\nmemory = "1GiB"\nseeds = 1000000\n')
-    out = tmp_path / "s"
-    process = sweep_process(spec, out)
-    try:
-        wait_for(out, 1, process)
-        second = p2mbatch("sweep", str(spec), "--out", str(out), "--no-report")
-        one_line(second, 2, f"process {process.pid} is sweeping into this store")
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_sweep_on_a_full_disk_continues_when_there_is_room(
-    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
-) -> None:
-    out = tmp_path / "s"
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200000,) * 2); "
-    code = limit + "from p2mbatch.cli import main; main(sys.argv[1:])"
-    full = subprocess.run(
-        [sys.executable, "-c", code, "sweep", str(kill_spec), "--out", str(out), "--no-report"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    one_line(full, 2, "the disk is full or can't be written", "give the same command again")
-    kept = finished(out)
-    assert kept > 0
-    assert p2mbatch("sweep", str(kill_spec), "--out", str(out), "-q", "--no-report").returncode == 0
-    pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
-
-
 def test_provenance_says_everything(undisturbed: SweepResult) -> None:
     details = undisturbed.provenance
     for key in ("p2mbatch", "model_version", "python", "numba", "numpy", "cpu", "cores"):
@@ -479,129 +342,6 @@ def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> Non
     assert text.splitlines()[2].startswith("tracked")
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[Any]]]]:
-    """A scheduler and two worker processes, without nannies, as a user's own cluster."""
-    pytest.importorskip("distributed")
-    scheduler_file = tmp_path / "scheduler.json"
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(SOURCE),
-        # Workers that die are noticed at once.
-        "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s",
-    }
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
-    base = [sys.executable, "-m", "distributed.cli.dask_"]
-    scheduler = subprocess.Popen(
-        [
-            *(base[0], "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"),
-            *("--host", "127.0.0.1", "--scheduler-file", str(scheduler_file)),
-        ],
-        **quiet,
-    )
-    workers = [
-        subprocess.Popen(
-            [
-                *(base[0], "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny"),
-                *("--no-dashboard", "--scheduler-file", str(scheduler_file), "--name", f"w{i}"),
-            ],
-            **quiet,
-            cwd=tmp_path,
-        )
-        for i in range(2)
-    ]
-    processes = [scheduler, *workers]
-    try:
-        yield scheduler_file, processes
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
-
-
-@pytest.mark.slow
-def test_dask_with_a_worker_killed_gives_the_table_of_the_threads(
-    cluster: tuple[Path, list[subprocess.Popen[Any]]],
-    kill_spec: Path,
-    kill_reference: pd.DataFrame,
-    tmp_path: Path,
-) -> None:
-    scheduler_file, (_, first, _) = cluster
-    out = tmp_path / "s"
-    process = sweep_process(kill_spec, out, "--engine", "dask", "--scheduler", str(scheduler_file))
-    wait_for(out, 60, process)
-    first.send_signal(signal.SIGKILL)
-    assert finished(out) < 1440
-    _, err = process.communicate(timeout=180)
-    assert process.returncode == 0, err
-    result = SweepResult.open(out)
-    pd.testing.assert_frame_equal(exact(result), kill_reference)
-    assert result.provenance["engine"] == "dask"
-    assert result.provenance["workers"] == 2
-
-
-@pytest.mark.slow
-def test_dask_on_this_machine_continues_what_threads_began(
-    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
-) -> None:
-    pytest.importorskip("distributed")
-    out = tmp_path / "s"
-    process = sweep_process(kill_spec, out)
-    wait_for(out, 100, process)
-    process.kill()
-    process.communicate()
-    done = p2mbatch(
-        *("sweep", str(kill_spec), "--out", str(out), "--engine", "dask", "--jobs", "2", "-q"),
-        "--no-report",
-    )
-    assert done.returncode == 0, done.stderr
-    pd.testing.assert_frame_equal(exact(SweepResult.open(out)), kill_reference)
-
-
-def test_a_scheduler_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("distributed")
-    done = p2mbatch(
-        *("sweep", "--memory", "256MiB", "--engine", "dask", "--out", "s"),
-        *("--scheduler", "tcp://127.0.0.1:9"),
-        cwd=tmp_path,
-    )
-    one_line(done, 2, "no Dask scheduler answers there")
-
-
-def test_an_interruption_while_kernels_are_compiled_does_not_wait_for_them(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        command("sweep", "--memory", "256MiB", "--out", str(tmp_path / "s")),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "P2MBATCH_CACHE_DIR": str(tmp_path / "cache")},
-    )
-    assert process.stderr is not None
-    assert "compiling" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert "compiled in" not in errors
-    assert "Traceback" not in errors
-    assert not (tmp_path / "s").exists()
-    assert not list((tmp_path / "cache").rglob("complete"))
-
-
-def test_an_interruption_that_a_callback_swallows_comes_again() -> None:
-    stop = driver._Stop()
-    with stop.listening(), pytest.raises(KeyboardInterrupt), stop.at_once():
-        # A finaliser can't be left by an exception either.
-        class Swallowing:
-            def __del__(self) -> None:
-                os.kill(os.getpid(), signal.SIGINT)
-                for _ in range(1000):
-                    pass
-
-        Swallowing()
-        time.sleep(30)
-    assert stop.reason == "signal"
-
-
 def test_a_draw_that_no_guest_can_be_is_a_failed_cell(tmp_path: Path) -> None:
     spec = SweepSpec.from_dict(
         {"sample": {"n": 40, "memory": ["16KiB", "1GiB", "1TiB"], "host_memory": "8TiB"}}
@@ -613,26 +353,3 @@ def test_a_draw_that_no_guest_can_be_is_a_failed_cell(tmp_path: Path) -> None:
     assert "boots with" in messages
     assert "\nmemory_bytes: 1TiB is over MAX_P2M_PFN" in messages
     assert set(result.failures["error"]) == {"InputError"}
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        (None, "No such file"),
-        ("hello", "not a scheduler file"),
-        ('{"id": 3}', "no address in it"),
-    ],
-)
-def test_a_scheduler_file_that_is_none_is_refused_at_once(
-    tmp_path: Path, text: str | None, complaint: str
-) -> None:
-    path = tmp_path / "scheduler.json"
-    if text is not None:
-        path.write_text(text)
-    spec = SweepSpec.from_options(memory="256MiB")
-    with pytest.raises(InputError, match=f"--scheduler .*{complaint}.*tcp://host:port"):
-        run(spec, tmp_path / "s", engine="dask", scheduler=str(path))
-    for address in ("http://127.0.0.1:8787", "tcp://", "tcp://host"):
-        with pytest.raises(InputError, match="tcp://host:port"):
-            run(spec, tmp_path / "s", engine="dask", scheduler=address)
-    assert not (tmp_path / "s").exists()
