@@ -22,9 +22,9 @@ _NS_PER_EVENT = 45_000
 _NS_PER_LEAF_AND_EVENT = {"tail": 8, "scattered": 30, "extents": 50, "guest": 2500}
 """On README's machine, where leaves that nothing touches are not made."""
 _NS_PER_RESIDENT_LEAF_AND_EVENT = 900
-_SHORT_EVENT_NS = 100_000
+_SHORT_EVENT_NS = 150_000
 """An event whose kernels take less is mostly Python around calls of a few microseconds: that of a
-64-bit guest of 16 GiB without holes, or of 4 GiB with scattered ones."""
+64-bit guest of 32 GiB without holes, or of 8 GiB with scattered ones."""
 
 
 def _leaves_ns(values: Values, resident: str) -> int:

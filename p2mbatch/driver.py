@@ -263,13 +263,12 @@ class _Driver:
 
     def _batches(self) -> Iterator[Batch]:
         """Yield the cells that are not settled yet, in batches of about the engine's length."""
-        cells: list[tuple[str, Values]] = []
-        memory = cost = 0
         # What needs trying again may lie anywhere.
         self._position = 0 if self._retry_failed else self._journal.settled_prefix()
         self._num_settled = self._position
         self._report.skip(self._position)
         expanded = itertools.islice(self._spec.expand(), self._position, None)
+        gathered = {is_short: Batch([], 0, 0, is_short) for is_short in (True, False)}
         while chunk := list(itertools.islice(expanded, _LOOKUP_CELLS)):
             if self._stop:
                 return
@@ -278,17 +277,21 @@ class _Driver:
                 if needed > self._engine.max_cell_bytes:
                     self._refuse(cell, values, needed)
                     continue
-                cells.append((cell, values))
-                memory = max(memory, needed)
-                cost += cost_ns(values, self._resident)
+                is_short = is_mostly_python(values, self._resident)
+                batch = gathered[is_short]
+                batch.cells.append((cell, values))
+                batch = batch._replace(
+                    memory_bytes=max(batch.memory_bytes, needed),
+                    cost_ns=batch.cost_ns + cost_ns(values, self._resident),
+                )
                 if (
-                    cost * self._cost_scale >= self._engine.batch_ns
-                    or len(cells) >= _MAX_BATCH_CELLS
+                    batch.cost_ns * self._cost_scale >= self._engine.batch_ns
+                    or len(batch.cells) >= _MAX_BATCH_CELLS
                 ):
-                    yield Batch(cells, memory, cost)
-                    cells, memory, cost = [], 0, 0
-        if cells:
-            yield Batch(cells, memory, cost)
+                    yield batch
+                    batch = Batch([], 0, 0, is_short)
+                gathered[is_short] = batch
+        yield from (batch for batch in gathered.values() if batch.cells)
 
     def _unsettled(self, chunk: Sequence[Values]) -> Iterator[tuple[str, Values]]:
         ids = [cell_id_of(values) for values in chunk]
@@ -363,7 +366,7 @@ class _Driver:
             self._note_failure()
             return
         cost = batch.cost_ns // len(batch.cells)
-        self._again += [Batch([cell], batch.memory_bytes, cost) for cell in batch.cells]
+        self._again += [batch._replace(cells=[cell], cost_ns=cost) for cell in batch.cells]
 
     def _watch(self, moved: bool) -> None:
         """Say why nothing moves, where the engine knows."""

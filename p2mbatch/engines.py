@@ -7,13 +7,13 @@ a batch should be, how many may be on their way, and what may go wrong with one.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import re
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -51,7 +51,7 @@ _CONVERT = tuple(
 _PYTHON_TURN = threading.Lock()
 """Held while cells run that are mostly Python: one thread at a time is faster than two that pass
 the interpreter's lock to and fro at every one of their short kernel calls. Cells with long calls
-run beside it."""
+run beside it. (`CellThreads` keeps to one thread by itself; a cluster's workers may have many.)"""
 
 
 class Batch(NamedTuple):
@@ -63,6 +63,8 @@ class Batch(NamedTuple):
     """What the largest of them needs while it runs."""
     cost_ns: int
     """About how long they take together."""
+    is_short: bool
+    """Whether they are mostly Python, all of them or none."""
 
 
 class Engine(NamedTuple):
@@ -125,23 +127,69 @@ def run_batch(
             f"a worker has p2mbatch {__version__} (model {MODEL_VERSION}), the client "
             f"{versions[0]} (model {versions[1]}): install the same version on all workers"
         )
-    results: list[CellResult] = []
-    for short, group in itertools.groupby(cells, lambda c: costs.is_mostly_python(c[1], resident)):
-        with _PYTHON_TURN if short else contextlib.nullcontext():
-            results += [run_cell(cell, values, resident) for cell, values in group]
-    return results
+    with (
+        _PYTHON_TURN if costs.is_mostly_python(cells[0][1], resident) else contextlib.nullcontext()
+    ):
+        return [run_cell(cell, values, resident) for cell, values in cells]
 
 
 def submit(engine: Engine, batch: Batch, resident: str) -> Future[list[CellResult]]:
     """Hand `batch` to the engine."""
-    return engine.executor.submit(run_batch, batch.cells, resident, (__version__, MODEL_VERSION))
+    arguments = (batch.cells, resident, (__version__, MODEL_VERSION))
+    if batch.is_short and isinstance(engine.executor, CellThreads):
+        return engine.executor.submit_short(run_batch, *arguments)
+    return engine.executor.submit(run_batch, *arguments)
+
+
+class CellThreads(ThreadPoolExecutor):
+    """Threads of which one takes all short work, and keeps to it as long as there is some.
+
+    Were it to go from thread to thread, each would find its tables in another core's cache.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        super().__init__(num_threads, thread_name_prefix="p2mbatch-cell")
+        self._short: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._short_lock = threading.Lock()
+        self._has_taker = False
+
+    def submit_short(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Return the future of `function(*args)`, to be called after the short work before it."""
+        future: Future[Any] = Future()
+        with self._short_lock:
+            self._short.append((future, function, args))
+            needs_taker, self._has_taker = not self._has_taker, True
+        if needs_taker:
+            self.submit(self._take_short)
+        return future
+
+    def _take_short(self) -> None:
+        while True:
+            with self._short_lock:
+                if not self._short:
+                    self._has_taker = False
+                    return
+                future, function, args = self._short.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(function(*args))
+            except BaseException as error:
+                future.set_exception(error)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As `ThreadPoolExecutor`'s; the short work counts too."""
+        with self._short_lock:
+            for future, _, _ in self._short if cancel_futures else ():
+                future.cancel()
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 @contextlib.contextmanager
 def thread_engine(num_workers: int, memory_budget_bytes: int | None) -> Iterator[Engine]:
     """Yield an engine of `num_workers` threads in this process; the kernels run without the GIL."""
     budget = memory_budget_bytes or int(_MEMORY_SHARE * provenance.memory_bytes())
-    executor = ThreadPoolExecutor(num_workers, thread_name_prefix="p2mbatch-cell")
+    executor = CellThreads(num_workers)
     try:
         yield Engine(
             THREADS,

@@ -258,7 +258,8 @@ def test_cells_in_flight_stay_within_the_memory_budget(
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
     monkeypatch.setattr(cell, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
     monkeypatch.setattr(driver, "cost_ns", lambda values, resident: 10**9)
-    monkeypatch.setattr(costs, "is_mostly_python", lambda values, resident: False)
+    for module in (costs, driver):
+        monkeypatch.setattr(module, "is_mostly_python", lambda values, resident: False)
     costs._memory_bytes.cache_clear()
     spec = SweepSpec.from_options(memory="256MiB", seeds="30")
     run(spec, tmp_path / "wide", jobs=8)
@@ -297,6 +298,34 @@ def test_cells_that_are_mostly_python_take_turns_and_others_run_beside_them(
     assert max(small for small, _ in together) == 1
     assert max(large for _, large in together) > 1
     assert (1, 1) in together
+
+
+def test_one_thread_takes_the_short_work_and_keeps_to_it() -> None:
+    import threading
+
+    ended = threading.Event()
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    executor = engines.CellThreads(3)
+    busy = executor.submit(ended.wait, 60)
+    first = [executor.submit_short(threading.get_ident) for _ in range(200)]
+    assert len({future.result(60) for future in first}) == 1
+    with pytest.raises(ValueError, match="no"):
+        executor.submit_short(fail).result(60)
+    blocker = executor.submit_short(ended.wait, 60)
+    waiting = [executor.submit_short(int) for _ in range(3)]
+    assert waiting[1].cancel()
+    # Long work does not wait for the short.
+    assert executor.submit(int).result(60) == 0
+    assert not waiting[0].done()
+    executor.shutdown(wait=False, cancel_futures=True)
+    ended.set()
+    assert busy.result(60)
+    assert blocker.result(60)
+    executor.shutdown()
+    assert all(future.cancelled() for future in waiting)
 
 
 def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
