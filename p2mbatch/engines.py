@@ -13,7 +13,6 @@ import re
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -51,7 +50,7 @@ _CONVERT = tuple(
 _PYTHON_TURN = threading.Lock()
 """Held while cells run that are mostly Python: one thread at a time is faster than two that pass
 the interpreter's lock to and fro at every one of their short kernel calls. Cells with long calls
-run beside it. (`CellThreads` keeps to one thread by itself; a cluster's workers may have many.)"""
+run beside it. (`thread_engine` has one thread for them; a cluster's workers may have many.)"""
 
 
 class Batch(NamedTuple):
@@ -72,6 +71,10 @@ class Engine(NamedTuple):
 
     name: str
     executor: Executor
+    short_executor: Executor
+    """Where batches that are mostly Python go."""
+    slots: threading.Semaphore | None
+    """How many batches may run at once in this process; None where they run in others."""
     memory_budget_bytes: int
     """What the cells in flight may need together."""
     max_cell_bytes: int
@@ -133,67 +136,40 @@ def run_batch(
         return [run_cell(cell, values, resident) for cell, values in cells]
 
 
+def _run_in_slot(
+    slots: threading.Semaphore,
+    cells: list[tuple[str, Values]],
+    resident: str,
+    versions: tuple[str, int],
+) -> list[CellResult]:
+    """Do `run_batch` when one of `slots` is free."""
+    with slots:
+        return run_batch(cells, resident, versions)
+
+
 def submit(engine: Engine, batch: Batch, resident: str) -> Future[list[CellResult]]:
     """Hand `batch` to the engine."""
+    executor = engine.short_executor if batch.is_short else engine.executor
     arguments = (batch.cells, resident, (__version__, MODEL_VERSION))
-    if batch.is_short and isinstance(engine.executor, CellThreads):
-        return engine.executor.submit_short(run_batch, *arguments)
-    return engine.executor.submit(run_batch, *arguments)
-
-
-class CellThreads(ThreadPoolExecutor):
-    """Threads of which one takes all short work, and keeps to it as long as there is some.
-
-    Were it to go from thread to thread, each would find its tables in another core's cache.
-    """
-
-    def __init__(self, num_threads: int) -> None:
-        super().__init__(num_threads, thread_name_prefix="p2mbatch-cell")
-        self._short: deque[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._short_lock = threading.Lock()
-        self._has_taker = False
-
-    def submit_short(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Return the future of `function(*args)`, to be called after the short work before it."""
-        future: Future[Any] = Future()
-        with self._short_lock:
-            self._short.append((future, function, args))
-            needs_taker, self._has_taker = not self._has_taker, True
-        if needs_taker:
-            self.submit(self._take_short)
-        return future
-
-    def _take_short(self) -> None:
-        while True:
-            with self._short_lock:
-                if not self._short:
-                    self._has_taker = False
-                    return
-                future, function, args = self._short.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(function(*args))
-            except BaseException as error:
-                future.set_exception(error)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As `ThreadPoolExecutor`'s; the short work counts too."""
-        with self._short_lock:
-            for future, _, _ in self._short if cancel_futures else ():
-                future.cancel()
-        super().shutdown(wait, cancel_futures=cancel_futures)
+    if engine.slots is None:
+        return executor.submit(run_batch, *arguments)
+    return executor.submit(_run_in_slot, engine.slots, *arguments)
 
 
 @contextlib.contextmanager
 def thread_engine(num_workers: int, memory_budget_bytes: int | None) -> Iterator[Engine]:
     """Yield an engine of `num_workers` threads in this process; the kernels run without the GIL."""
     budget = memory_budget_bytes or int(_MEMORY_SHARE * provenance.memory_bytes())
-    executor = CellThreads(num_workers)
+    executor = ThreadPoolExecutor(num_workers, thread_name_prefix="p2mbatch-cell")
+    # Were short work to go from thread to thread, each would find its tables in another core's
+    # cache.
+    short_executor = ThreadPoolExecutor(1, thread_name_prefix="p2mbatch-short")
     try:
         yield Engine(
             THREADS,
             executor,
+            short_executor,
+            threading.Semaphore(num_workers),
             budget,
             budget,
             batch_ns=20_000_000,
@@ -202,7 +178,10 @@ def thread_engine(num_workers: int, memory_budget_bytes: int | None) -> Iterator
             trouble=lambda: None,
         )
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        for threads in (executor, short_executor):
+            threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (executor, short_executor):
+            threads.shutdown(wait=True)
 
 
 def _worker_versions() -> dict[str, Any]:
@@ -377,9 +356,12 @@ def dask_engine(
                 return f"{address}: the scheduler does not answer; waiting"
             return None if cores else f"{address}: no worker is connected; waiting"
 
+        executor = client.get_executor(pure=False)
         yield Engine(
             DASK,
-            client.get_executor(pure=False),
+            executor,
+            executor,
+            None,
             budget,
             min(largest, budget),
             batch_ns=200_000_000,

@@ -300,32 +300,43 @@ def test_cells_that_are_mostly_python_take_turns_and_others_run_beside_them(
     assert (1, 1) in together
 
 
-def test_one_thread_takes_the_short_work_and_keeps_to_it() -> None:
+def test_one_thread_takes_the_short_work_and_no_more_run_than_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import threading
 
-    ended = threading.Event()
+    lock = threading.Lock()
+    running: list[str] = []
+    seen: list[tuple[str, ...]] = []
+    short_threads: set[int] = set()
 
-    def fail() -> None:
-        raise ValueError("no")
+    def run_batch(cells: list[Any], resident: str, versions: Any) -> list[Any]:
+        kind = str(cells[0])
+        if kind == "short":
+            short_threads.add(threading.get_ident())
+        with lock:
+            running.append(kind)
+            seen.append(tuple(running))
+        time.sleep(0.002)
+        with lock:
+            running.remove(kind)
+        return cells
 
-    executor = engines.CellThreads(3)
-    busy = executor.submit(ended.wait, 60)
-    first = [executor.submit_short(threading.get_ident) for _ in range(200)]
-    assert len({future.result(60) for future in first}) == 1
-    with pytest.raises(ValueError, match="no"):
-        executor.submit_short(fail).result(60)
-    blocker = executor.submit_short(ended.wait, 60)
-    waiting = [executor.submit_short(int) for _ in range(3)]
-    assert waiting[1].cancel()
-    # Long work does not wait for the short.
-    assert executor.submit(int).result(60) == 0
-    assert not waiting[0].done()
-    executor.shutdown(wait=False, cancel_futures=True)
-    ended.set()
-    assert busy.result(60)
-    assert blocker.result(60)
-    executor.shutdown()
-    assert all(future.cancelled() for future in waiting)
+    monkeypatch.setattr(engines, "run_batch", run_batch)
+    for jobs in (1, 3):
+        seen.clear()
+        with engines.thread_engine(jobs, None) as engine:
+            kinds = ["short", "long"] * 60
+            futures = [
+                engines.submit(engine, engines.Batch([kind], 0, 0, kind == "short"), "auto")  # type: ignore[list-item]
+                for kind in kinds
+            ]
+            assert [future.result(60) for future in futures] == [[kind] for kind in kinds]
+        assert max(len(at_once) for at_once in seen) == jobs
+        assert max(at_once.count("short") for at_once in seen) == 1
+    # One thread in each engine.
+    assert len(short_threads) <= 2
+    assert any("long" in at_once and "short" in at_once for at_once in seen)
 
 
 def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
