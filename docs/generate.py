@@ -29,7 +29,13 @@ def data_dictionary() -> str:
 
 def _help(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
     context = click.Context(
-        command, info_name=name, parent=parent, terminal_width=_WIDTH, max_content_width=_WIDTH
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=_WIDTH,
+        max_content_width=_WIDTH,
+        # As the command is run: a command remembers the first help option it was asked for.
+        **command.context_settings,
     )
     full = context.command_path
     parts = [f"## {full}\n\n```\n{command.get_help(context)}\n```\n"]
