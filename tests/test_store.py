@@ -24,7 +24,7 @@ from p2mbatch.journal import JOURNAL_NAME, LOCK_NAME, Journal, holder_pid
 from p2mbatch.results import SweepResult, arrow_schema
 from p2mbatch.schema import COLUMNS
 from p2mbatch.spec import SweepSpec
-from sweep_support import one_line, p2mbatch, result, start
+from sweep_support import command, one_line, p2mbatch, result, start
 
 SPEC = SweepSpec.from_options(memory="1GiB", seeds="100000")
 
@@ -477,3 +477,15 @@ def test_a_row_of_the_wrong_kind_is_damage_and_not_a_traceback(store: Path, valu
 def test_a_query_that_is_none_is_named(store: Path) -> None:
     with pytest.raises(InputError, match="not a query of its tables: no such column: nosuch"):
         SweepResult.open(store).query("SELECT nosuch FROM cells")
+
+
+@pytest.mark.parametrize(
+    "args", [["status"], ["export", "-o", "-"], ["export", "--format", "json", "-o", "-"]]
+)
+def test_a_stdout_that_takes_no_more_is_one_line(store: Path, args: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(args[0], str(store), *args[1:]), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "p2mbatch: error: the output can't be written: No space left on device\n"

@@ -6,6 +6,7 @@ Commands parse, call and echo. Exit codes: 0 done, 1 the work found failures, 2 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -69,10 +70,20 @@ def cli() -> None:
     """Batch analysis of the Xen PV guest's p2m tree and its mfn list list across migrations."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says that takes no more. Commands handle it for files; what is left is stdout."""
+
+
+def _silence_stdout() -> None:
+    """Point stdout away, so that the interpreter's last flush is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; every deliberate error becomes one line on stderr and its exit code."""
     try:
         code = cli.main(args=args, prog_name="p2mbatch", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
@@ -82,9 +93,15 @@ def main(args: list[str] | None = None) -> Any:
         click.echo("p2mbatch: interrupted", err=True)
         code = 130
     except BrokenPipeError:
-        # The reader has gone; stdout is pointed away so that the interpreter's last flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone.
+        _silence_stdout()
         code = 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _silence_stdout()
+        click.echo(f"p2mbatch: error: the output can't be written: {error.strerror}", err=True)
+        code = 2
     except P2MBatchError as error:
         click.echo(f"p2mbatch: error: {error}", err=True)
         code = error.exit_code
