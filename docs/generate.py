@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import click
@@ -27,6 +28,13 @@ def data_dictionary() -> str:
     )
 
 
+def _fresh(command: click.Command) -> click.Command:
+    """Return `command` as it is before anybody asked it for help: it keeps the option it made."""
+    fresh = copy.copy(command)
+    fresh._help_option = None
+    return fresh
+
+
 def _help(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
     context = click.Context(
         command,
@@ -34,7 +42,6 @@ def _help(command: click.Command, name: str, parent: click.Context | None = None
         parent=parent,
         terminal_width=_WIDTH,
         max_content_width=_WIDTH,
-        # As the command is run: a command remembers the first help option it was asked for.
         **command.context_settings,
     )
     full = context.command_path
@@ -43,7 +50,7 @@ def _help(command: click.Command, name: str, parent: click.Context | None = None
         for sub_name in command.list_commands(context):
             sub = command.get_command(context, sub_name)
             assert sub is not None
-            parts += _help(sub, sub_name, context)
+            parts += _help(_fresh(sub), sub_name, context)
     return parts
 
 
@@ -56,7 +63,7 @@ def command_reference() -> str:
         "done, 1 the work found failures (failed cells, runs that differ, a guest that can't be\n"
         "saved), 2 usage or input, 130 interrupted.\n\n"
         "This page is generated from the commands by `python docs/generate.py`.\n\n"
-        + "\n".join(_help(cli, "p2mbatch"))
+        + "\n".join(_help(_fresh(cli), "p2mbatch"))
     )
 
 

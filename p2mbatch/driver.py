@@ -144,12 +144,14 @@ class _Stop:
     def at_once(self) -> Iterator[None]:
         """Let the first signal interrupt what is inside."""
         before = sys.unraisablehook
+        timers: list[threading.Timer] = []
 
         def pass_on(unraisable: sys.UnraisableHookArgs) -> None:
             # What the compiler calls back from C can't be left by an exception: the signal is sent
             # once more when it has returned.
             if isinstance(unraisable.exc_value, KeyboardInterrupt):
-                threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)).start()
+                timers.append(threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGINT)))
+                timers[-1].start()
             else:
                 before(unraisable)
 
@@ -157,9 +159,16 @@ class _Stop:
         self._at_once = True
         try:
             yield
+        except Exception:
+            if self.reason == "signal":
+                # A callback that was left half done is trouble for what had called it.
+                raise KeyboardInterrupt from None
+            raise
         finally:
             self._at_once = False
             sys.unraisablehook = before
+            for timer in timers:
+                timer.cancel()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -440,7 +449,8 @@ def sweep(
         with stop.at_once():
             warm_up(report, sorted({values[_LAYOUT] for values, _ in spec.structural_cells()}))
         with contextlib.ExitStack() as stack:
-            with stop.at_once():
+            # Processes of this machine that are half started can't be cleared away without a noise.
+            with stop.at_once() if scheduler else contextlib.nullcontext():
                 running = stack.enter_context(open_engine(engine, jobs, budget, scheduler))
             journal.begin_run({**provenance.collect(command), **running.details})
             report.begin()

@@ -10,11 +10,13 @@ import contextlib
 import json
 import logging
 import re
+import signal
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +31,6 @@ from p2mbatch.spec import Values
 THREADS, DASK = "threads", "dask"
 ENGINES = (THREADS, DASK)
 
-_WORKER_PRELOAD = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-"""What local workers run first: a terminal's Ctrl-C reaches them too, but is the client's to act
-on."""
 _ADDRESS = re.compile(r"inproc://.+|(tcp|tls|wss?|ucx)://.+:\d+/?")
 """What Dask schedulers can be reached at."""
 _NO_SCHEME = re.compile(r"[^/]+:\d+")
@@ -272,6 +271,22 @@ def _scheduler_address(scheduler: str) -> str:
 
 
 @contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold SIGINT back from this thread for a while, and for good from what is started inside.
+
+    A terminal's Ctrl-C reaches a local cluster's workers too, but is the client's to act on: it is
+    handled here afterwards. Threads and processes inherit what is held back.
+    """
+    # This one, which every start of a process looks for, lets go of SIGINT when it is begun.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what Dask logs and warns of off the terminal: what matters is said in one line here."""
     names = ("asyncio", "distributed", "tornado")
@@ -311,14 +326,14 @@ def dask_engine(
         stack.enter_context(_quiet())
         if scheduler is None:
             budget = memory_budget_bytes or int(_MEMORY_SHARE * provenance.memory_bytes())
-            cluster = make_cluster(
-                n_workers=num_workers,
-                threads_per_worker=1,
-                memory_limit=None,
-                dashboard_address=None,
-                silence_logs=50,
-                preload=_WORKER_PRELOAD,
-            )
+            with _interrupts_held():
+                cluster = make_cluster(
+                    n_workers=num_workers,
+                    threads_per_worker=1,
+                    memory_limit=None,
+                    dashboard_address=None,
+                    silence_logs=50,
+                )
             stack.callback(cluster.close, 30)
             target: dict[str, Any] = {"address": cluster}
             address = str(cluster.scheduler_address)

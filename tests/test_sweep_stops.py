@@ -137,6 +137,17 @@ def test_an_interruption_while_kernels_are_compiled_does_not_wait_for_them(tmp_p
     assert not list((tmp_path / "cache").rglob("complete"))
 
 
+def test_what_an_interruption_breaks_is_no_error_of_its_own() -> None:
+    stop = driver._Stop()
+    with stop.listening(), pytest.raises(KeyboardInterrupt), stop.at_once():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("no compiled object yet") from None
+    with pytest.raises(RuntimeError, match="of its own"), driver._Stop().at_once():
+        raise RuntimeError("of its own")
+
+
 def test_an_interruption_that_a_callback_swallows_comes_again() -> None:
     stop = driver._Stop()
     with stop.listening(), pytest.raises(KeyboardInterrupt), stop.at_once():
