@@ -17,6 +17,8 @@ $(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.core
 	$(PIP) install -c constraints.txt -e '.[test]'
+	@# There are wheels of the fuzzer for some Pythons only: without one its test says so.
+	-@$(PIP) install -c constraints.txt --only-binary atheris -e '.[fuzz]'
 	@touch $@
 
 sweep: $(VENV)/.core
