@@ -51,11 +51,12 @@ class Sizes(NamedTuple):
     migrations: int = 8
     small_cells: int = 20_000
     many_cells: int = 100_000
-    large_cells: int = 120
+    large_cells: int = 360
+    peer_seconds: float = 3.0
     repeats: int = 5
 
 
-QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 2)
+QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 0.1, 2)
 
 
 def _median_s(work: Callable[[], Any], repeats: int) -> float:
@@ -137,17 +138,61 @@ def small_cells(sizes: Sizes, directory: Path) -> list[Figure]:
     ]
 
 
+_CELLS = """
+import sys, time
+from p2mbatch.cell import run_scenario
+from p2mbatch.scenario import Scenario
+some = [Scenario(memory_bytes=sys.argv[1], migrations=int(sys.argv[2]), seed=i) for i in range(8)]
+run_scenario(some[0])
+print("ready", flush=True)
+sys.stdin.readline()
+begin, count = time.perf_counter(), 0
+while time.perf_counter() - begin < float(sys.argv[3]):
+    run_scenario(some[count % 8])
+    count += 1
+print(count / (time.perf_counter() - begin))
+"""
+
+
+def _process_rate(sizes: Sizes, count: int) -> float:
+    """Return the cells a second of `count` processes that share nothing but the machine."""
+    arguments = [sizes.large, str(sizes.migrations), str(sizes.peer_seconds)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CELLS, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    for process in running:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return sum(float(process.communicate()[0]) for process in running)
+
+
 def two_threads(sizes: Sizes, directory: Path) -> list[Figure]:
-    """Two threads over one, on large cells."""
+    """Two threads over one, on large cells, beside two processes over one: the machine's limit."""
     spec = SweepSpec.from_options(
         memory=sizes.large, migrations=str(sizes.migrations), seeds=str(sizes.large_cells)
     )
     # Turn and turn about, so that a machine that grows busier does not favour either.
-    pairs = [(_rate(spec, directory, 1), _rate(spec, directory, 2)) for _ in range(3)]
-    ratio = statistics.median(two / one for one, two in pairs)
+    pairs = [
+        (
+            *(_rate(spec, directory, 1), _rate(spec, directory, 2)),
+            *(_process_rate(sizes, 1), _process_rate(sizes, 2)),
+        )
+        for _ in range(3)
+    ]
+    ratio = statistics.median(p[1] / p[0] for p in pairs)
+    limit = statistics.median(p[3] / p[2] for p in pairs)
     return [
         Figure("large cells, 1 thread", statistics.median(p[0] for p in pairs), "cells/s", ""),
         Figure("large cells, 2 threads / 1", ratio, "x", ">= 1.8"),
+        Figure("two processes / one, no sweep", limit, "x", "the machine's limit"),
     ]
 
 
