@@ -198,33 +198,39 @@ def growth_table(report: dict[str, Any]) -> Table:
     )  # fmt: skip
 
 
+BEND = 0.3
+"""Slopes that differ by less are one slope."""
+
+
 def bends(report: dict[str, Any]) -> str:
     """Return in words where the growth curves bend, and what lies there."""
     said = []
     for curve in report["growth"]:
-        if curve["unit"] != "ns" or len(curve["local"]) < 2:
+        local = curve["local"]
+        if curve["unit"] != "ns" or len(local) < 2:
             continue
-        steps = [
-            (abs(b - a), i + 1)
-            for i, (a, b) in enumerate(zip(curve["local"], curve["local"][1:], strict=False))
-        ]
-        most, at = max(steps)
-        if most < 0.3:
-            said.append(f"{curve['what']} over {curve['over']} does not bend.")
+        # Two neighbours at each end: a single slope is as uncertain as two times are.
+        small, large = (sum(ends) / len(ends) for ends in (local[:2], local[-2:]))
+        name = f"{curve['what']} over {curve['over']}"
+        if abs(large - small) < BEND:
+            said.append(f"{name} does not bend.")
             continue
+        middle = (small + large) / 2
+        at = next(i for i, slope in enumerate(local) if (slope >= middle) == (large > small))
         x = curve["points"][at]["x"]
         said.append(
-            f"{curve['what']} over {curve['over']} bends most at {x:,} "
-            f"(slope {curve['local'][at - 1]:.2f} before, {curve['local'][at]:.2f} after)"
-            f"{_why(curve, x, report)}."
+            f"{name} bends around {x:,} (slope {small:.2f} at the small end, {large:.2f} at the "
+            f"large end){_why(curve, x, small, large, report)}."
         )
     return " ".join(said)
 
 
-def _why(curve: dict[str, Any], x: int, report: dict[str, Any]) -> str:
+def _why(curve: dict[str, Any], x: int, small: float, large: float, report: dict[str, Any]) -> str:
     """Return what lies at a bend: fixed costs before it, or a cache that is full there."""
     if curve["over"] in ("migrations", "cells"):
         return "; each one costs the same, so what is not proportional there is the fixed cost"
+    if small < BEND and large > small:
+        return ": up to there what every call costs outweighs what grows with the guest"
     num_leaves = x if curve["over"] == "leaves" else x // 512
     footprint = 20 * num_leaves
     near = [
@@ -232,8 +238,6 @@ def _why(curve: dict[str, Any], x: int, report: dict[str, Any]) -> str:
     ]
     if near:
         return f": {format_size(footprint)} are gone through there, about what {near[0]} holds"
-    if footprint < min(report["caches_bytes"].values(), default=1 << 15):
-        return ": before it the call's fixed cost outweighs the leaves"
     return f": {format_size(footprint)} of leaves' entries are gone through there"
 
 

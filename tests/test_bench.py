@@ -19,6 +19,7 @@ from p2mbatch import bench, bench_report
 from p2mbatch import bench_peer as peers
 from p2mbatch.bench_against import changes, load
 from p2mbatch.bench_cases import BenchGuest, cases
+from p2mbatch.bench_growth import _exponents
 from p2mbatch.bench_measure import (
     Ceilings,
     OtherLoad,
@@ -186,6 +187,26 @@ def test_against_finds_what_moved_and_not_the_machine(report):
     # Some samples that were in the way of something are no change.
     busy = _slowed(report, mine, only_median=True)
     assert not any(c.beyond_noise for c in changes(busy, still))
+
+
+def test_bends_are_said_where_the_curve_bends_slowly_too():
+    def curve(over, y):
+        x = [1 << k for k in range(len(y))]
+        points = [{"x": a, "y": b, "low": b, "high": b} for a, b in zip(x, y, strict=True)]
+        return {"what": "time", "over": over, "unit": "ns", "points": points, **_exponents(points)}
+
+    slow = [1000 + 2.0**k for k in range(18)]
+    text = bench_report.bends({"growth": [curve("leaves", slow)], "caches_bytes": {"L2": 1 << 20}})
+    # Where the fixed part and the growing one are equal, the slope is a half.
+    assert "time over leaves bends around 1,024 (slope 0.00 at the small end, 0.98" in text
+    assert "what every call costs" in text
+    straight = curve("pages", [2.0**k for k in range(8)])
+    assert bench_report.bends({"growth": [straight]}) == "time over pages does not bend."
+    spilled = curve("leaves", [2.0**k for k in range(10)] + [2.0 ** (9 + 2 * k) for k in (1, 2, 3)])
+    text = bench_report.bends({"growth": [spilled], "caches_bytes": {"L1": 20 << 9}})
+    assert "bends around 512 (slope 1.00" in text and "about what L1 holds" in text
+    lives = curve("migrations", [10 + 1.0 * (1 << k) for k in range(8)])
+    assert "fixed cost" in bench_report.bends({"growth": [lives]})
 
 
 def test_what_is_short_of_numpy_is_said_with_its_reason(report):
