@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from p2mbatch.errors import InputError, ResourceError
+from p2mbatch.files import GZIP_MAGIC
 from p2mbatch.geometry import MIB, PAGE_BYTES, format_size
 
 Progress = Callable[[int], None]
@@ -32,7 +33,6 @@ CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 64 * MIB
 """What comes through a pipe or gzip and is no longer than this is held whole: small guests are
 then read as thoroughly as from a file."""
-GZIP_MAGIC = b"\x1f\x8b"
 _WINDOW_BYTES = 16 << 10
 """Read at a time: a record's header and its PFNs, or a few leaves side by side."""
 _FREE_KEPT_BYTES = 64 * MIB
