@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from p2mbatch.geometry import FOREIGN_FRAME_BIT, PAGE_BYTES
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, PAGE_BYTES
 
 BASES = {8: 0xFFFF_8800_0000_0000, 4: 0xC000_0000}
 WIDE_INVALID = (1 << 64) - 1
