@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import build
+from oracle import build
+from oracle.strategies import guests
 from p2mbatch import guestfile
 from p2mbatch.cell import check_scenario, estimate_memory_bytes, run_scenario
 from p2mbatch.cli import cli
@@ -29,7 +30,6 @@ from p2mbatch.results import SweepResult
 from p2mbatch.scenario import Scenario, digest_of
 from p2mbatch.spec import SweepSpec, json_schema
 from p2mbatch.trace import write_trace
-from strategies import guests
 from test_cell import exact, trace_rows
 
 DUMPS = Path(__file__).parents[1] / "data" / "dumps"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import reference
+from oracle import reference
 
 TRACES = Path(__file__).parent.parent / "data" / "traces"
 # Whole files, by family: the naive model takes seconds over the largest of them.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from build import Json
-from models import Model
+from oracle.build import Json
+from oracle.models import Model
 
 Invariant = Callable[[Model], None]
 

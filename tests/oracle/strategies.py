@@ -11,8 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-import build
-from build import Json
+from oracle import build
+from oracle.build import Json
 
 FOREIGN_BIT = 1 << 31
 

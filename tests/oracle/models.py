@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import reference
+from oracle import reference
 from p2mbatch import kernels as kn
 from p2mbatch import tables as tb
 from p2mbatch.replay import new_life, observe, run_event
