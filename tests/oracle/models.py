@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from oracle import reference
+from oracle.machines import DIRECT_MAP
 from p2mbatch import kernels as kn
 from p2mbatch import tables as tb
 from p2mbatch.replay import new_life, observe, run_event
@@ -16,6 +17,9 @@ from p2mbatch.replay import replay as replay_compiled
 from p2mbatch.trace import parse_trace
 
 Json = dict[str, Any]
+
+COMPILED_FORMATS = frozenset({"p2mbatch-trace/1"})
+"""Formats that the package replays: what compares the two models passes over the others."""
 
 
 class Model(ABC):
@@ -26,7 +30,7 @@ class Model(ABC):
         self.word_bytes: int = trace["guest"]["word_bytes"]
         self.n = 4096 // self.word_bytes
         self.invalid = (1 << 8 * self.word_bytes) - 1
-        self.base = reference.BASES[self.word_bytes]
+        self.base = DIRECT_MAP[self.word_bytes]
 
     def run(self) -> Iterator[Json]:
         """Run the events, yielding an "expected" object after each, up to the first not ok."""
@@ -113,7 +117,8 @@ class Reference(Model):
         return self.machine.get_phys_to_machine(pfn)
 
     def m2p(self, mfn: int) -> int | None:
-        return self.machine.host.m2p.get(mfn)
+        pfn = self.machine.host.pfn_of(mfn)
+        return None if pfn == self.invalid else pfn
 
     def owns(self, mfn: int) -> bool:
         return mfn in self.machine.host.owned

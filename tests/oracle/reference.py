@@ -1,69 +1,23 @@
-"""The naive model: model sections 1 to 9 (without 9.4) in plain Python, the compiled one's oracle.
+"""The naive model in plain Python, the compiled one's oracle.
 
 It shares nothing with the package but constants. Memory is a dict from PFN to a list of words, a
-host is a pair of dicts, and every word is what the machine would hold: an unsigned number of
-`word_bytes` bytes, pointers being virtual addresses of the direct map. Nothing here is fast.
+host is sets and dicts, and every word is what the machine would hold: an unsigned number of
+`word_bytes` bytes, pointers being virtual addresses. Which machine that is says a record. Nothing
+here is fast.
 """
 
 from __future__ import annotations
 
-import hashlib
-import struct
-from collections.abc import Iterator
 from typing import Any
 
+from oracle import digests, toolstack
+from oracle.ends import Bug, End, Fault
+from oracle.hosts import Host
+from oracle.losses import Judge, Losses
+from oracle.machines import DIRECT_MAP, FORMATS
 from p2mbatch.geometry import FOREIGN_FRAME_BIT, PAGE_BYTES
 
-BASES = {8: 0xFFFF_8800_0000_0000, 4: 0xC000_0000}
-WIDE_INVALID = (1 << 64) - 1
-
 Json = dict[str, Any]
-
-
-class Bug(Exception):
-    """A BUG_ON of the kernel; the text is its expression."""
-
-
-class Fault(Exception):
-    """A page fault; the text says what was being reached."""
-
-
-class SaveFailed(Exception):
-    """The toolstack refused; the text is the detail."""
-
-
-class Misdirected(Exception):
-    """The toolstack accepted pages that are not the p2m."""
-
-
-class Host:
-    """One machine: which frames are the guest's, and what its m2p says."""
-
-    def __init__(self, runs: Json, invalid: int) -> None:
-        self.frames: int = runs["frames"]
-        self.invalid = invalid
-        self.domain: dict[int, int] = {}
-        for pfn, mfn, count in runs["domain"]:
-            for i in range(count):
-                self.domain[pfn + i] = mfn + i
-        self.m2p: dict[int, int] = {}
-        for mfn, pfn, count in runs["foreign"]:
-            for i in range(count):
-                self.m2p[mfn + i] = pfn + i
-        self.owned: set[int] = set()
-
-    def give(self, pfn: int, mfn: int) -> None:
-        if mfn < self.frames:
-            self.owned.add(mfn)
-            self.m2p[mfn] = pfn
-
-    def release(self, pfn: int, mfn: int) -> None:
-        if mfn in self.owned and self.m2p.get(mfn) == pfn:
-            self.owned.discard(mfn)
-            del self.m2p[mfn]
-
-    def pfn_of(self, mfn: int) -> int:
-        return self.m2p.get(mfn, self.invalid)
 
 
 class Machine:
@@ -71,16 +25,22 @@ class Machine:
 
     def __init__(self, trace: Json) -> None:
         guest = trace["guest"]
+        self.machine = FORMATS[trace["format"]]
+        self.counts_losses: bool = trace["format"] == "p2mbatch-trace/3"
         self.policy: str = trace["policy"]
         self.hosts: list[Json] = trace["hosts"]
         self.w: int = guest["word_bytes"]
         self.n = PAGE_BYTES // self.w
         self.max_p2m_pfn_limit = self.n**3
         self.invalid = (1 << (8 * self.w)) - 1
-        self.base = BASES[self.w]
+        self.base = DIRECT_MAP[self.w]
+        self.kernel_base = self.machine.kernel_base[self.w]
+        self.kernel_end = self.machine.kernel_end[self.w]
         self.guest = guest
         self.directmap: int = guest["directmap_pages"]
         self.memory: dict[int, list[int]] = {}
+        self.present: set[int] = set()
+        """PFNs whose page is in the direct map, of those below `directmap_pages`."""
 
         self.brk_used = 0
         self.brk_open = True
@@ -114,17 +74,42 @@ class Machine:
         return self.memory[pfn]
 
     def address(self, pfn: int) -> int:
+        """The page's address in the direct map."""
         return (self.base + pfn * PAGE_BYTES) & self.invalid
 
+    def kernel_address(self, pfn: int) -> int:
+        """The address that a page of brk or `mfn_list` is known by."""
+        return (self.kernel_base + pfn * PAGE_BYTES) & self.invalid
+
+    def in_kernel_map(self, address: int) -> bool:
+        return address >= self.kernel_base
+
     def pfn_at(self, address: int) -> int:
-        """Return the page that an address of the direct map lies in (`__pa(v) >> PAGE_SHIFT`)."""
-        return ((address - self.base) & self.invalid) // PAGE_BYTES
+        """Return the page that an address lies in (`__pa(v) >> PAGE_SHIFT`)."""
+        base = self.kernel_base if self.in_kernel_map(address) else self.base
+        return ((address - base) & self.invalid) // PAGE_BYTES
+
+    def can_reach(self, address: int) -> bool:
+        """Whether there is a page behind a pointer: an MFN in a pointer's place is no address."""
+        if address < self.base or address % PAGE_BYTES:
+            return False
+        if self.in_kernel_map(address) and address >= self.kernel_end:
+            return False
+        return self.pfn_at(address) < self.directmap
 
     def reach(self, address: int, what: str) -> list[int]:
-        """Return the page behind a pointer, or fault: an MFN in a pointer's place is no address."""
-        if address < self.base or address % PAGE_BYTES or self.pfn_at(address) >= self.directmap:
+        """Return the page behind a pointer, or fault."""
+        if not self.can_reach(address):
             raise Fault(what)
         return self.page(self.pfn_at(address))
+
+    def can_store(self, address: int) -> bool:
+        """Whether a store goes through: in the direct map, only to a page that has a frame."""
+        if not self.can_reach(address):
+            return False
+        direct = self.base == self.kernel_base or not self.in_kernel_map(address)
+        absent = self.pfn_at(address) not in self.present
+        return not (self.machine.absent_pages_fault and direct and absent)
 
     def fill(self, address: int, word: int) -> None:
         self.page(self.pfn_at(address))[:] = [word] * self.n
@@ -135,7 +120,7 @@ class Machine:
         if self.brk_used == self.guest["brk_pages"]:
             raise Bug("brk overflow")
         self.brk_used += 1
-        return self.address(self.guest["brk_pfn"] + self.brk_used - 1)
+        return self.kernel_address(self.guest["brk_pfn"] + self.brk_used - 1)
 
     def alloc_p2m_page(self) -> int | None:
         call = self.allocations
@@ -168,17 +153,22 @@ class Machine:
         return self.pfn_to_mfn(self.pfn_at(address))
 
     def mfn_to_virt(self, mfn: int) -> int:
-        return self.address(self.host.pfn_of(mfn))
+        return self.address(self.host.guest_reads(mfn, self.m2p_order))
 
     # --- boot ---------------------------------------------------------------------------------
 
-    def boot(self, host: int) -> None:
-        self.host = Host(self.hosts[host], self.invalid)
+    def boot(self, host: Host) -> None:
+        self.host = host
+        self.m2p_order = host.order
         nr_pages, first = self.guest["nr_pages"], self.guest["mfn_list_pfn"]
-        for pfn in range(nr_pages):
-            mfn = self.host.domain.get(pfn, self.invalid)
-            self.page(first + pfn // self.n)[pfn % self.n] = mfn
-            self.host.give(pfn, mfn)
+        for pfn in range(0, nr_pages, self.n):
+            count = min(self.n, nr_pages - pfn)
+            self.page(first + pfn // self.n)[:count] = [self.invalid] * count
+        for pfn, mfn in host.domain.items():
+            if pfn < nr_pages:
+                self.page(first + pfn // self.n)[pfn % self.n] = mfn
+                host.give(pfn, mfn)
+                self.present.add(pfn)
 
         self.missing = self.extend_brk()
         self.fill(self.missing, self.invalid)
@@ -194,7 +184,7 @@ class Machine:
                 self.fill(fresh, self.missing)
                 tops[top] = fresh
             mids = self.page(self.pfn_at(tops[top]))
-            mids[mid] = self.address(first + pfn // self.n)
+            mids[mid] = self.kernel_address(first + pfn // self.n)
 
         self.build()
         self.brk_open = False
@@ -271,10 +261,13 @@ class Machine:
     def store_leaf_mfn(self, mid_mfn: int, pfn: int, mfn: int) -> None:
         """`mid_mfn[mididx] = mfn`, wherever that page is."""
         top, mid, _ = self.indexes(pfn)
-        self.reach(mid_mfn, "mid_mfn store")[mid] = mfn
-        if mid_mfn != self.true_mid_mfn.get(top, self.mid_missing_mfn):
+        if not self.can_store(mid_mfn):
+            raise Fault("mid_mfn store")
+        page = self.pfn_at(mid_mfn)
+        self.page(page)[mid] = mfn
+        if page != self.pfn_at(self.true_mid_mfn.get(top, self.mid_missing_mfn)):
             self.stray_writes += 1
-            self.stray_pages.add(self.pfn_at(mid_mfn))
+            self.stray_pages.add(page)
 
     # --- set_phys_to_machine ------------------------------------------------------------------
 
@@ -291,6 +284,10 @@ class Machine:
         self.host.release(pfn, entries[pfn % self.n])
         entries[pfn % self.n] = mfn
         self.host.give(pfn, mfn)
+        if mfn == self.invalid:
+            self.present.discard(pfn)
+        else:
+            self.present.add(pfn)
         return True
 
     def set_phys_to_machine(self, pfn: int, mfn: int) -> bool:
@@ -338,80 +335,20 @@ class Machine:
             self.store_leaf_mfn(mid_mfn, pfn, self.virt_to_mfn(leaf))
         return True
 
-    # --- the toolstack ------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------
 
-    def save(self) -> tuple[int, list[int]]:
-        """Return max_pfn as the toolstack has it at the end, and the leaf PFNs that it found."""
-        n, max_mfn = self.n, self.host.frames
+    def arrive(self, event: Json) -> Host:
+        """The host that an event names, as it is before the guest has any of it."""
+        return Host(self.hosts[event["host"]], self.w, self.machine, event.get("xen"))
 
-        def bad(mfn: int) -> bool:
-            return mfn == 0 or mfn == self.invalid or mfn > max_mfn
-
-        def contents(mfn: int) -> list[int]:
-            return self.page(self.host.m2p[mfn])
-
-        max_pfn = self.shared_max_pfn - 1
-        if max_pfn // n**2 + 1 > n:
-            raise SaveFailed(f"max_pfn-too-large {max_pfn}")
-        if bad(self.shared_fll):
-            raise SaveFailed(f"bad-fll-mfn {self.shared_fll}")
-        if self.shared_fll not in self.host.owned:
-            raise SaveFailed(f"map-fll-failed {self.shared_fll}")
-        fll = contents(self.shared_fll)[: max_pfn // n**2 + 1]
-        for x, mfn in enumerate(fll):
-            if bad(mfn):
-                raise SaveFailed(f"bad-mfn-in-fll {x}")
-        start = len(fll) - 1
-        while start > 0 and fll[start - 1] == fll[-1]:
-            start -= 1
-        max_pfn = min(max_pfn, (start + 1) * n**2 - 1)
-        fll = fll[: max_pfn // n**2 + 1]
-        for x, mfn in enumerate(fll):
-            if mfn not in self.host.owned:
-                raise SaveFailed(f"map-fl-failed {x}")
-        fl = [word for mfn in fll for word in contents(mfn)][: max_pfn // n + 1]
-        for x, mfn in enumerate(fl):
-            if bad(mfn):
-                raise SaveFailed(f"bad-mfn-in-fl {x}")
-        for x, mfn in enumerate(fl):
-            if mfn not in self.host.owned:
-                raise SaveFailed(f"map-leaves-failed {x}")
-        for x, mfn in enumerate(fl):
-            pfn = self.host.pfn_of(mfn)
-            if pfn > max_pfn or contents(fl[pfn // n])[pfn % n] != mfn:
-                raise SaveFailed(f"bad-mfn-in-p2m-frame-list {x}")
-        return max_pfn, [self.host.pfn_of(mfn) for mfn in fl]
-
-    def check_leaves(self, leaves: list[int]) -> None:
-        """Compare the leaf pages that the toolstack found with those of the guest's own tree."""
-        for x, found in enumerate(leaves):
-            try:
-                pointer = self.leaf_pointer(x * self.n)
-                self.reach(pointer, "p2m_mid entry")
-            except Fault:
-                raise Misdirected("-") from None
-            if self.pfn_at(pointer) != found:
-                raise Misdirected("-")
-
-    def migrate(self, host: int) -> None:
-        max_pfn, leaves = self.save()
-        self.check_leaves(leaves)
-        self.host = Host(self.hosts[host], self.invalid)
-        # Read all before writing any: a page may be found for more than one leaf.
-        old = [list(self.page(leaf)) for leaf in leaves]
-        for x, leaf in enumerate(leaves):
-            count = min(self.n, max_pfn + 1 - x * self.n)
-            mfns = [self.invalid] * count
-            if old[x] != [self.invalid] * self.n:
-                for i in range(count):
-                    if old[x][i] != self.invalid:
-                        mfns[i] = self.host.domain.get(x * self.n + i, self.invalid)
-                        self.host.give(x * self.n + i, mfns[i])
-            self.page(leaf)[:count] = mfns
+    def migrate(self, event: Json) -> Losses:
+        max_pfn, leaves = toolstack.save(self)
+        toolstack.check_leaves(self, leaves)
+        judge = Judge(self) if self.counts_losses else None
+        toolstack.restore(self, max_pfn, leaves, self.arrive(event))
         self.build()
         self.set_shared_info()
-
-    # --- events -------------------------------------------------------------------------------
+        return judge.losses(self) if judge else Losses()
 
     def set(self, runs: list[list[Any]], result: Json) -> None:
         result["entries_set"] = 0
@@ -425,94 +362,52 @@ class Machine:
                 result["entries_set"] += 1
 
     def run(self, event: Json) -> Json:
+        """Run one event; return its "expected" object."""
         op = event["op"]
         if op == "fail_alloc":
             self.allocations, self.fail_at = 0, event["at"]
             return {"op": op}
         self.stray_writes, self.stray_pages = 0, set()
         result: Json = {"op": op, "outcome": "ok", "detail": None}
+        losses = Losses()
         try:
             if op == "boot":
-                self.boot(event["host"])
+                self.boot(self.arrive(event))
             elif op == "set":
                 self.set(event["runs"], result)
             else:
-                self.migrate(event["host"])
-        except (Bug, Fault, SaveFailed, Misdirected) as end:
-            result["outcome"] = {
-                Bug: "bug",
-                Fault: "fault",
-                SaveFailed: "save-failed",
-                Misdirected: "misdirected",
-            }[type(end)]
-            result["detail"] = str(end)
+                losses = self.migrate(event)
+        except End as end:
+            result["outcome"], result["detail"] = end.outcome, str(end)
         result["brk_pages_used"] = self.brk_used
         result["pool_pages_used"] = self.pool_used
-        result["frame_list_list_mfn"] = self.widen(self.shared_fll)
+        result["frame_list_list_mfn"] = digests.widen(self, self.shared_fll)
         result["stray_writes"] = self.stray_writes
         result["stray_pages"] = len(self.stray_pages)
-        result["frame_list_list_sha256"] = sha256(self.frame_list_list_bytes())
-        result["frame_list_sha256"] = sha256(self.frame_list_bytes())
-        result["p2m_sha256"] = sha256(self.p2m_bytes())
+        result["frame_list_list_sha256"] = digests.sha256(digests.frame_list_list(self))
+        result["frame_list_sha256"] = digests.sha256(digests.frame_list(self))
+        result["p2m_sha256"] = digests.sha256(digests.p2m(self))
+        if self.counts_losses and op == "migrate":
+            result |= vars(losses)
+        if self.counts_losses and op == "set":
+            # These policies have no page of many PFNs that set_phys_to_machine writes to.
+            result["placeholder_writes"] = 0
         return result
 
-    # --- digests ------------------------------------------------------------------------------
 
-    def widen(self, word: int) -> int:
-        return WIDE_INVALID if word == self.invalid else word
-
-    def wide(self, words: list[int]) -> bytes:
-        """Return the words as little-endian 64-bit ones, INVALID as all ones."""
-        return struct.pack(f"<{len(words)}Q", *map(self.widen, words))
-
-    def frame_list_list_bytes(self) -> Iterator[bytes]:
-        if self.top_mfn:
-            yield self.wide(self.page(self.pfn_at(self.top_mfn)))
-
-    def frame_list_bytes(self) -> Iterator[bytes]:
-        if not self.top_mfn:
-            return
-        num_leaves = -(-self.xen_max_p2m_pfn // self.n)
-        for x in range(0, num_leaves, self.n):
-            page = self.true_mid_mfn.get(x // self.n, self.mid_missing_mfn)
-            yield self.wide(self.page(self.pfn_at(page))[: num_leaves - x])
-
-    def p2m_bytes(self) -> Iterator[bytes]:
-        if not self.top:
-            return
-        missing = b""
-        for first in range(0, self.xen_max_p2m_pfn, self.n):
-            count = min(self.n, self.xen_max_p2m_pfn - first)
-            if first >= self.max_p2m_pfn_limit:
-                yield b"\xff" * 8 * count
-                continue
-            try:
-                pointer = self.leaf_pointer(first)
-                words = self.reach(pointer, "p2m_mid entry")
-            except Fault:
-                yield (b"\xfe" + b"\xff" * 7) * count
-                continue
-            if pointer != self.missing:
-                yield self.wide(words[:count])
-                continue
-            # Most of a sparse guest is this one page.
-            missing = missing or self.wide(words)
-            yield missing[: 8 * count]
-
-
-def sha256(chunks: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
+def goes_on(event: Json, result: Json) -> bool:
+    """Whether a life goes on after an event: after ok, and where a refused guest stays."""
+    outcome = result.get("outcome", "ok")
+    stays = event.get("on_refused") == "stay"
+    return outcome == "ok" or (stays and outcome in ("save-failed", "restore-failed"))
 
 
 def replay(trace: Json) -> list[Json]:
-    """Run a trace, a JSON object of model section 11; return what its "expected" should be."""
+    """Run a trace's JSON object; return what its "expected" should be."""
     machine = Machine(trace)
     results = []
     for event in trace["events"]:
         results.append(machine.run(event))
-        if results[-1].get("outcome", "ok") != "ok":
+        if not goes_on(event, results[-1]):
             break
     return results
