@@ -38,13 +38,18 @@ def guest(
 
 def runs(pairs: dict[int, int]) -> list[list[int]]:
     """The pairs as the fewest runs [key, value, count] in which both columns count up."""
-    result: list[list[int]] = []
-    for key in sorted(pairs):
-        if result and key == sum(result[-1][::2]) and pairs[key] == sum(result[-1][1:]):
-            result[-1][2] += 1
-        else:
-            result.append([key, pairs[key], 1])
-    return result
+    if not pairs:
+        return []
+    keys = sorted(pairs)
+    values = [pairs[key] for key in keys]
+    ends = [
+        i
+        for i in range(1, len(keys))
+        if keys[i] - keys[i - 1] != 1 or values[i] - values[i - 1] != 1
+    ]
+    return [
+        [keys[a], values[a], b - a] for a, b in zip([0, *ends], [*ends, len(keys)], strict=True)
+    ]
 
 
 def frames_from(first: int, num_pages: int) -> dict[int, int]:
@@ -93,18 +98,19 @@ def trace(policy: str, guest: Json, hosts: list[Json], events: list[Json]) -> Js
     }
 
 
-def structures(policy: str, guest: Json) -> dict[str, int]:
+def structures(policy: str, guest: Json, *, own_mid_mfns: bool = True) -> dict[str, int]:
     """PFN of each structure after boot, by name.
 
     missing, mid_missing, top, mid0 …, mid_missing_mfn, top_mfn_p (not stale), top_mfn, mid_mfn0 …,
-    leaf0 …, pool0 … Those past the end of brk are left out.
+    leaf0 …, pool0 … Those past the end of brk are left out, and the mid_mfn pages where mids have none
+    of their own at boot.
     """
     n = entries(guest["word_bytes"])
     leaves = -(-guest["nr_pages"] // n)
     mids = -(-leaves // n)
     names = ["missing", "mid_missing", "top", *(f"mid{i}" for i in range(mids)), "mid_missing_mfn"]
     names += ["top_mfn"] if policy == "stale" else ["top_mfn_p", "top_mfn"]
-    names += [f"mid_mfn{i}" for i in range(mids)]
+    names += [f"mid_mfn{i}" for i in range(mids)] if own_mid_mfns else []
     result = {name: guest["brk_pfn"] + i for i, name in enumerate(names[: guest["brk_pages"]])}
     result |= {f"leaf{i}": guest["mfn_list_pfn"] + i for i in range(leaves)}
     pool = [pfn + i for pfn, count in guest["page_pool"] for i in range(count)]
