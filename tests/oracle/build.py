@@ -102,8 +102,8 @@ def structures(policy: str, guest: Json, *, own_mid_mfns: bool = True) -> dict[s
     """PFN of each structure after boot, by name.
 
     missing, mid_missing, top, mid0 …, mid_missing_mfn, top_mfn_p (not stale), top_mfn, mid_mfn0 …,
-    leaf0 …, pool0 … Those past the end of brk are left out, and the mid_mfn pages where mids have none
-    of their own at boot.
+    leaf0 …, pool0 … Those past the end of brk are left out, and the mid_mfn pages where no mid has
+    one of its own at boot.
     """
     n = entries(guest["word_bytes"])
     leaves = -(-guest["nr_pages"] // n)

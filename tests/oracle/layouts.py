@@ -15,7 +15,7 @@ IMAGE_MAP_PAGES = 523_776
 
 @dataclass(frozen=True)
 class Kind:
-    """Which layouts are wanted. `wide` guests boot with about one mid's pages, most of them absent."""
+    """Which layouts are wanted: `wide` guests boot with about one mid's pages, or more."""
 
     word_bytes: int
     machine: int

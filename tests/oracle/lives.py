@@ -19,6 +19,8 @@ from oracle.placer import Frames, Placer
 POLICIES = ("tracked", "stale", "none")
 FOREIGN_BIT = 1 << 31
 
+Row = tuple[int, int | None, int]
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -61,15 +63,13 @@ class _Life:
         self.format = format_name
         self.machine = 1 if format_name.endswith("/1") else 2
         self.placer = Placer(dice, policy, guest, self.machine)
-        self.hosts: list[Json] = []
+        self.made: list[Frames] = []
 
     def trace(self) -> Json:
         dice = self.dice
         num_hosts = dice.pick((1, 1), (2, 4), (3, 4), (4, 2))
-        made: list[Frames] = []
         for _ in range(num_hosts):
-            made.append(self.placer.host(made))
-            self.hosts.append(made[-1].as_json())
+            self.made.append(self.placer.host(self.made))
         events: list[Json] = [self._arrival(build.boot(0))]
         here = 0
         for _ in range(dice.pick((2, 2), (3, 4), (5, 3), (1, 1), (8, 1))):
@@ -77,11 +77,12 @@ class _Life:
             if op == "fail":
                 events.append(build.fail_alloc(dice.pick((1, 3), (0, 2), (2, 2), (4, 1))))
             if op in ("set", "fail"):
-                events.append(self._set(made[here]))
+                events.append(self._set(here))
             else:
                 here = dice.pick((min(here + 1, num_hosts - 1), 5), (0, 1))
                 events.append(self._departure(self._arrival(build.migrate(here))))
-        value = build.trace(self.policy, self.guest, self.hosts, events)
+        hosts = [frames.as_json() for frames in self.made]
+        value = build.trace(self.policy, self.guest, hosts, events)
         value["format"] = self.format
         return value
 
@@ -99,15 +100,15 @@ class _Life:
 
     # --- set events -----------------------------------------------------------------------
 
-    def _set(self, host: Frames) -> Json:
-        """A `set` event for a guest that runs on `host`."""
-        rows = []
+    def _set(self, here: int) -> Json:
+        """A `set` event for a guest that runs on host `here`."""
+        rows: list[Row] = []
         for _ in range(self.dice.pick((1, 3), (2, 2), (3, 1))):
-            rows.append(self._row(host))
+            rows += self._rows(self.made[here])
         return build.assign(*rows)
 
-    def _row(self, host: Frames) -> tuple[int, int | None, int]:
-        dice, placer, n = self.dice, self.placer, self.placer.n
+    def _rows(self, host: Frames) -> list[Row]:
+        dice, placer = self.dice, self.placer
         count = dice.between(1, 4)
         kind = dice.pick(
             ("grow", 8),
@@ -115,33 +116,58 @@ class _Life:
             ("move", 3),
             ("foreign", 2),
             ("lose", 2),
-            ("renumber", 3),
-            ("twice", 2),
-            ("back", 2),
+            ("renumber", 2),
+            ("own", 2),
+            ("neighbour", 2),
             ("beyond", 1),
+            ("odd growth", 4),
         )
-        if kind == "grow" and placer.regions:
-            pfn, count = dice.of(placer.regions)
-            count = dice.between(1, count)
-            return pfn, self._frame(host, count), count
-        if kind in ("grow", "hole"):
-            pfn = dice.between(0, placer.nr_pages - 1)
-            return pfn, None, min(dice.pick((3, 4), (40, 1)), placer.nr_pages - pfn)
+        if kind == "grow":
+            return [self._growth(host)]
+        if kind == "hole":
+            return [self._hole()]
         if kind == "move":
-            return placer.any_pfn(), self._frame(host, count), count
+            return [(placer.any_pfn(), self._frame(host, count), count)]
         if kind == "foreign":
-            return placer.any_pfn(), FOREIGN_BIT + self._frame(host, 1), 1
+            return [(placer.any_pfn(), FOREIGN_BIT + self._frame(host, 1), 1)]
         if kind == "lose":
             # The page of a table is ballooned out: the kernel never would, memory may.
-            return placer.any_pfn(), None, 1
+            return [(placer.any_pfn(), None, 1)]
         if kind == "renumber":
-            return placer.list_page(), placer.odd_number(host), 1
-        if kind == "twice":
-            return placer.any_pfn(), host.some_own(dice), 1
-        if kind == "back":
-            return placer.any_pfn(), host.some_foreign(dice), 1
+            return [(placer.list_page(), placer.odd_number(host), 1)]
+        if kind == "own":
+            return [(placer.any_pfn(), host.some_own(dice), 1)]
+        if kind == "neighbour":
+            return [(placer.any_pfn(), host.some_foreign(dice), 1)]
+        if kind == "odd growth":
+            return [self._before_growth(host), self._growth(host)]
         mfn = dice.pick((None, 3), (5, 1))
-        return n**3 - dice.between(0, 2), mfn, count
+        return [(placer.n**3 - dice.between(0, 2), mfn, count)]
+
+    def _growth(self, host: Frames) -> Row:
+        """A run past the memory that the guest booted with, or a hole where there is no such."""
+        if not self.placer.regions:
+            return self._hole()
+        pfn, count = self.dice.of(self.placer.regions)
+        count = self.dice.between(1, count)
+        return pfn, self._frame(host, count), count
+
+    def _hole(self) -> Row:
+        pfn = self.dice.between(0, self.placer.nr_pages - 1)
+        return pfn, None, min(self.dice.pick((3, 4), (40, 1)), self.placer.nr_pages - pfn)
+
+    def _before_growth(self, host: Frames) -> Row:
+        """An entry of a page that growing takes or looks up, made odd."""
+        dice, placer = self.dice, self.placer
+        kind = dice.pick(("number", 3), ("own", 3), ("old", 1))
+        page = placer.list_page()
+        if kind == "number":
+            return page, placer.odd_number(host), 1
+        if kind == "own":
+            # The frame that a list page had at first now leads to a page of the tree.
+            mfn = host.domain.get(placer.structure(), 0)
+            return page, mfn, 1
+        return page, FOREIGN_BIT + dice.of(self.made).domain.get(page, 0), 1
 
     def _frame(self, host: Frames, count: int) -> int:
         """First of `count` frames: mostly free ones, else any, zero, or the first past the host."""

@@ -75,7 +75,7 @@ class Placer:
         n, dice = self.n, self.dice
         starts = {self.nr_pages, self.nr_pages + 2, self.nr_pages + n, self.nr_pages + 3 * n + 1}
         starts |= {self.max_p2m_pfn - 1, self.max_p2m_pfn + 3}
-        starts |= {n * n - 2, n * n + 5, n * n + n + 7, 2 * n * n + 2 * n - 1, n**3 - 6}
+        starts |= {n * n - 2, n * n + 5, n * n + n + 7, 2 * n * n - 3, n**3 - 6}
         size = dice.pick((0, 1), (1, 3), (2, 3), (3, 3), (5, 1))
         regions: list[tuple[int, int]] = []
         for start in sorted(dice.shuffled(sorted(starts))[:size]):
@@ -119,7 +119,8 @@ class Placer:
             name = "mid_missing_mfn" if "mid_missing_mfn" in self.structures else self.names[0]
             values += [IMAGE_ALIAS + self.structures[name]] * 6
             values += [IMAGE_ALIAS + self.structure()] * 3
-            values += [IMAGE_ALIAS + last, IMAGE_END_ALIAS, IMAGE_END_ALIAS - 1]
+            values += [IMAGE_ALIAS + last, IMAGE_END_ALIAS - 1]
+            values += [IMAGE_END_ALIAS, IMAGE_END_ALIAS + dice.between(0, 511)] * 2
         return dice.of(values)
 
     def odd_number(self, host: Frames) -> int:
@@ -234,8 +235,15 @@ class Placer:
         holders = {mfn: pfn for pfn, mfn in domain.items()}
         for _ in range(dice.pick((0, 2), (1, 4), (2, 2), (5, 1))):
             old = before[dice.pick((0, 3), (len(before) - 1, 1))].domain
-            mfn = old.get(self.structure(), made.frames)
+            page = self.structure()
+            mfn = old.get(page, made.frames)
             if mfn >= made.frames or mfn in foreign:
+                continue
+            if dice.one_in(7):
+                # It leads to where it led before, though that page has another frame now.
+                shared_page = self.machine == 2 and self.bits == 64 and dice.one_in(2)
+                foreign[mfn] = page + (IMAGE_ALIAS if shared_page else 0)
+                self._evict(mfn, holders, made)
                 continue
             target = self.any_pfn()
             holder = holders.get(mfn)
@@ -247,18 +255,21 @@ class Placer:
                     del holders[domain[target]]
                 domain[target], holders[mfn] = mfn, target
                 continue
-            if holder is not None:
-                del holders[mfn]
-                spare = next((m for m in range(made.frames) if self._is_free(m, holders, made)), -1)
-                if spare < 0:
-                    del domain[holder]
-                else:
-                    domain[holder], holders[spare] = spare, holder
+            self._evict(mfn, holders, made)
             foreign[mfn] = self._led_to(target)
 
     @staticmethod
-    def _is_free(mfn: int, holders: dict[int, int], made: Frames) -> bool:
-        return mfn not in holders and mfn not in made.foreign
+    def _evict(mfn: int, holders: dict[int, int], made: Frames) -> None:
+        """Give the page that has this frame another one, if there is any; in place."""
+        holder = holders.pop(mfn, None)
+        if holder is None:
+            return
+        free = (m for m in range(made.frames) if m not in holders and m not in made.foreign)
+        spare = next((m for m in free if m != mfn), None)
+        if spare is None:
+            del made.domain[holder]
+        else:
+            made.domain[holder], holders[spare] = spare, holder
 
     def _led_to(self, target: int) -> int:
         """The PFN that an old frame's m2p entry names."""
