@@ -65,9 +65,11 @@ def swapped(domain: dict[int, int], *pairs: tuple[int, int]) -> dict[int, int]:
     return result
 
 
-def host(frames: int, domain: dict[int, int], foreign: dict[int, int] | None = None) -> Json:
-    """A host; `domain` is PFN -> MFN, `foreign` MFN -> PFN."""
-    return {"frames": frames, "domain": runs(domain), "foreign": runs(foreign or {})}
+def host(
+    frames: int, domain: dict[int, int], foreign: dict[int, int] | None = None, **table: int
+) -> Json:
+    """A host; `domain` is PFN -> MFN, `foreign` MFN -> PFN, `table` what format 2 adds."""
+    return {"frames": frames, "domain": runs(domain), "foreign": runs(foreign or {}), **table}
 
 
 def boot(on: int = 0) -> Json:
@@ -87,9 +89,11 @@ def fail_alloc(at: int) -> Json:
     return {"op": "fail_alloc", "at": at}
 
 
-def trace(policy: str, guest: Json, hosts: list[Json], events: list[Json]) -> Json:
+def trace(
+    policy: str, guest: Json, hosts: list[Json], events: list[Json], format_number: int = 1
+) -> Json:
     return {
-        "format": "p2mbatch-trace/1",
+        "format": f"p2mbatch-trace/{format_number}",
         "name": "built",
         "policy": policy,
         "guest": guest,

@@ -50,7 +50,6 @@ CLAUSES: dict[str, str] = {
     "stray: p2m_mid_missing": BOTH,
     "stray: p2m_top": BOTH,
     "stray: the frame list list": BOTH,
-    "stray: p2m_mid_missing_mfn": BOTH,
     "stray: a mid_mfn page": BOTH,
     # looking up what a pointer names
     "lookup: a wild leaf pointer's page": BOTH,

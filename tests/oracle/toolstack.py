@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from oracle.reference import Machine
 
 
+def is_bad(guest: Machine, mfn: int) -> bool:
+    """Whether the toolstack refuses a number before it tries to map it; max_mfn is `frames`."""
+    return mfn == 0 or mfn == guest.invalid or mfn > guest.host.frames
+
+
 def save(guest: Machine) -> tuple[int, list[int]]:
     """Return max_pfn as the toolstack has it at the end, and the leaf PFNs that it found."""
     n, host = guest.n, guest.host
-
-    def bad(mfn: int) -> bool:
-        return mfn == 0 or mfn == guest.invalid or mfn > host.frames
 
     def contents(mfn: int) -> list[int]:
         return guest.page(host.pfn_of(mfn))
@@ -24,13 +26,13 @@ def save(guest: Machine) -> tuple[int, list[int]]:
     max_pfn = guest.shared_max_pfn - 1
     if max_pfn // n**2 + 1 > n:
         raise SaveFailed(f"max_pfn-too-large {max_pfn}")
-    if bad(guest.shared_fll):
+    if is_bad(guest, guest.shared_fll):
         raise SaveFailed(f"bad-fll-mfn {guest.shared_fll}")
     if guest.shared_fll not in host.owned:
         raise SaveFailed(f"map-fll-failed {guest.shared_fll}")
     fll = contents(guest.shared_fll)[: max_pfn // n**2 + 1]
     for x, mfn in enumerate(fll):
-        if bad(mfn):
+        if is_bad(guest, mfn):
             raise SaveFailed(f"bad-mfn-in-fll {x}")
     start = len(fll) - 1
     while start > 0 and fll[start - 1] == fll[-1]:
@@ -42,7 +44,7 @@ def save(guest: Machine) -> tuple[int, list[int]]:
             raise SaveFailed(f"map-fl-failed {x}")
     fl = [word for mfn in fll for word in contents(mfn)][: max_pfn // n + 1]
     for x, mfn in enumerate(fl):
-        if bad(mfn):
+        if is_bad(guest, mfn):
             raise SaveFailed(f"bad-mfn-in-fl {x}")
     for x, mfn in enumerate(fl):
         if mfn not in host.owned:
