@@ -147,9 +147,12 @@ def frame_list_list_sha256(life: Life) -> str:
 
 
 def frame_list_sha256(life: Life) -> str:
-    """Return the digest of every leaf's entry in the true mid_mfn page of its top index."""
+    """Return the digest of every leaf's entry in the true mid_mfn page of its top index.
+
+    It exists from `p2m_mid_missing_mfn` on, the first page of the list: a boot may end right after.
+    """
     n = life.tables.words.shape[1]
-    if life.scalar(tb.S_TOP_MFN) == tb.NO_PAGE:
+    if life.scalar(tb.S_MID_MISSING_MFN) == tb.NO_PAGE:
         return hashlib.sha256().hexdigest()
     entries = np.empty(min(-(-life.scalar(tb.S_XEN_MAX) // n), n * n), np.int64)
     frame_list(life.tables, entries)

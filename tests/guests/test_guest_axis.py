@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cell import exact, trace_rows
 
-import build
+from oracle import build
+from oracle.strategies import guests
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB
@@ -35,7 +36,6 @@ from p2mbatch.report.sweep import html
 from p2mbatch.spec.sweep_spec import SweepSpec, json_schema
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep
-from strategies import guests
 
 DUMPS = Path(__file__).parents[2] / "data" / "dumps"
 FOREIGN_BIT = 1 << 31

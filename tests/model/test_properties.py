@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-import invariants
-import models
-import strategies
-from build import Json
+from oracle import invariants, models, strategies
+from oracle.build import Json
 
 # Ways for a life to end, of the 18 that there are, that even a quick run has to come across.
 LEAST_ENDS = {"tracked": 4, "stale": 7, "none": 4}

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-import build
-import models
-from build import Json
+from oracle import build, models
+from oracle.build import Json
 
 Replay = Callable[[Json], list[Json]]
 

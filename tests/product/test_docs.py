@@ -91,7 +91,7 @@ def test_trace_families_are_told() -> None:
         for path in (ROOT / "data" / "traces").iterdir()
     }
     for family in families:
-        assert f"`{family}`" in text or family.startswith("crafted-"), family
+        assert f"`{family}`" in text or family.startswith(("crafted-", "aimed-")), family
     for path in (ROOT / "data" / "dumps").glob("*.gz"):
         assert f"`{path.name}`" in text
 

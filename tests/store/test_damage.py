@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-import build
-import models
-from build import Json
+from oracle import build, models
+from oracle.build import Json
 
 Replay = Callable[[Json], list[Json]]
 
