@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from oracle.eras.machine import Bug, Json
 from oracle.eras.tail import Tail
 

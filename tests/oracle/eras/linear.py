@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -387,20 +388,29 @@ class Linear(Machine):
     def p2m_words(self) -> Iterator[bytes]:
         for block in range(self.num_slots // N):
             if self.level1[block] == self.identity_pte:
-                yield identity_bytes(block * BLOCK_PFNS, BLOCK_PFNS)
+                yield identity_block(block)
                 continue
             for x in range(block * N, block * N + N):
                 leaf = self.true_leaf(x)
                 if leaf == self.identity:
-                    yield identity_bytes(x * N, N)
+                    yield identity_slot(x)
                 else:
                     yield self.wide(self.page(leaf))
 
 
-@lru_cache(maxsize=4096)
 def identity_bytes(first: int, count: int) -> bytes:
     """The identity values of `count` PFNs, as digests encode them: most of every area."""
-    return b"".join((pfn | IDENTITY).to_bytes(8, "little") for pfn in range(first, first + count))
+    return array("Q", range(first | IDENTITY, (first | IDENTITY) + count)).tobytes()
+
+
+@lru_cache(maxsize=8)
+def identity_block(block: int) -> bytes:
+    return identity_bytes(block * BLOCK_PFNS, BLOCK_PFNS)
+
+
+@lru_cache(maxsize=4096)
+def identity_slot(x: int) -> bytes:
+    return identity_bytes(x * N, N)
 
 
 class Linear44(Linear):

@@ -265,8 +265,11 @@ class Machine:
         self.host = host
         self.present = set()
         for x, leaf in enumerate(found.leaves):
-            got = {pfn: host.domain[pfn] for pfn in wanted[x] if pfn in host.domain}
             span = range(x * n, min(x * n + n, num_pfns))
+            if not wanted[x]:
+                self.page(leaf)[: len(span)] = [self.invalid] * len(span)
+                continue
+            got = {pfn: host.domain[pfn] for pfn in wanted[x] if pfn in host.domain}
             self.page(leaf)[: len(span)] = [got.get(pfn, self.invalid) for pfn in span]
             host.give_all(got)
             self.present.update(got)
@@ -277,23 +280,24 @@ class Machine:
         """The PFNs whose entry is a frame that is the guest's and that m2p names them for."""
         if not self.second_machine:
             return set()
-        owned, m2p, out = self.host.owned, self.host.m2p, set()
-        for x, leaf in self.own_leaves():
-            for pfn, word in enumerate(self.page(leaf), x * self.n):
-                if word in owned and m2p[word] == pfn:
-                    out.add(pfn)
-        return out
+        owned, m2p = self.host.owned, self.host.m2p
+        return {
+            pfn
+            for x, leaf in self.own_leaves()
+            for pfn, word in enumerate(self.page(leaf), x * self.n)
+            if word in owned and m2p[word] == pfn
+        }
 
     def identity_words(self) -> list[int]:
         """The PFNs whose word, in a leaf of their own, is their identity value."""
         if not self.second_machine:
             return []
-        bound = self.identity_bound()
         return [
             pfn
             for x, leaf in self.own_leaves()
             for pfn, word in enumerate(self.page(leaf), x * self.n)
-            if pfn < bound and word == self.identity_value(pfn)
+            if word > self.host.frames and word == self.identity_value(pfn)
+            if pfn < self.identity_bound()
         ]
 
     # --- events -------------------------------------------------------------------------------
