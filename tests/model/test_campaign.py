@@ -1,4 +1,4 @@
-"""The campaign of random lives: it agrees, and where the models differ it finds, shrinks and says."""
+"""The campaign of random lives: it agrees; where models differ it finds, shrinks and says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from oracle.lives import POLICIES, Wanted, lives
 from oracle.machines import FORMATS
 from oracle.reference import Machine
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ONE = "p2mbatch-trace/1"
 
 

@@ -1,4 +1,4 @@
-"""What format 3 adds to a life on machine 2: losses, refusals that a guest outlives, Xen's version."""
+"""What format 3 adds to the machine: losses, refusals that a guest outlives, Xen's version."""
 
 from __future__ import annotations
 

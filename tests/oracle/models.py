@@ -11,6 +11,7 @@ import numpy as np
 from oracle import reference
 from oracle.machines import DIRECT_MAP
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.lookup import lookup_each
 from p2mbatch.model.replay import new_life, observe, run_event
 from p2mbatch.model.replay import replay as replay_compiled
 from p2mbatch.model.trace_file import parse_trace
