@@ -15,7 +15,7 @@ import pytest
 
 from oracle import eras
 
-TRACES = Path(__file__).parent.parent / "data" / "traces"
+TRACES = Path(__file__).parents[2] / "data" / "traces"
 FOLDERS = ("eras", "eras-3")
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
 # Guests of gigabytes, page by page: a second and more each.
