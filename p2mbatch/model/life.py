@@ -39,8 +39,8 @@ class EventResult:
     """`ok`, `bug`, `fault`, `save-failed` or `misdirected`: all but `ok` lose the guest."""
     detail: str | None = None
     """The BUG's expression, what was reached, or the failed check; None when ok."""
-    ok: bool = True
-    """Of a set: False where `set_phys_to_machine` returned false."""
+    set_returned: bool = True
+    """Of a set: what `set_phys_to_machine` returned last; False where memory was wanting."""
     entries_set: int = 0
     """Of a set: how many entries succeeded."""
     stray_writes: int = 0
@@ -50,6 +50,11 @@ class EventResult:
     rebuild_ns: int = 0
     save_walk_ns: int = 0
     restore_ns: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Return whether the guest lives on: `outcome` is ok."""
+        return self.outcome == "ok"
 
 
 class Life:
@@ -159,7 +164,7 @@ class Life:
         if status == OK:
             return EventResult()
         if status == NO_MEMORY:
-            return EventResult(ok=False)
+            return EventResult(set_returned=False)
         if status in BUGS:
             return EventResult("bug", BUGS[status])
         if status in FAULTS:

@@ -18,7 +18,6 @@ from matplotlib.text import Text
 from p2mbatch import Guest, plots
 from p2mbatch.base.errors import InputError
 from p2mbatch.cli.plot import NAMES
-from p2mbatch.guests.snapshots import snapshot
 from p2mbatch.plots.costs import copy_ns, list_bytes
 from p2mbatch.plots.style import FATE_LOOKS
 from p2mbatch.plots.survival import _alive
@@ -121,9 +120,9 @@ def test_a_policy_or_migration_that_is_not_there_says_so() -> None:
 @pytest.mark.parametrize("policy", ["stale", "tracked"])
 def test_trees_of_all_sizes_are_readable(memory: str, policy: str, kind: dict[str, Any]) -> None:
     guest = Guest.boot(memory, policy, seed=3, **kind)
-    before = snapshot(guest)
+    before = guest.snapshot()
     event = guest.migrate()
-    after = snapshot(guest, event=event)
+    after = guest.snapshot(event=event)
     for shots in ([before, after], [after]):
         figure = plots.draw("tree", shots)
         assert_readable(figure)
