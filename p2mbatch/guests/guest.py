@@ -16,7 +16,9 @@ from p2mbatch.base.sizes import parse_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.compiled.inspect import list_entries
-from p2mbatch.compiled.lookup import lookup
+from p2mbatch.compiled.jit import threads_at_most
+from p2mbatch.compiled.lookup import lookup, lookup_parallel
+from p2mbatch.compiled.m2p import lookup_m2p, lookup_m2p_parallel
 from p2mbatch.compiled.status import FAULT_TOP
 from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import RESIDENT, StagedGuest
@@ -149,16 +151,32 @@ class Guest:
         """Return the guest's span in pages: the end of its PFNs."""
         return self.placement.span
 
-    def lookup(self, pfns: npt.ArrayLike) -> Int64Array:
+    def lookup(self, pfns: npt.ArrayLike, *, threads: int = 1) -> Int64Array:
         """Return the MFN of each PFN, int64 of the shape of `pfns`; INVALID where there is none.
 
+        Raises `InputError` for fewer `threads` than one.
         Source: kernel `get_phys_to_machine`, no bit masked. An entry behind a wild pointer, which
         would fault the kernel, is WILD.
         """
         wanted = np.ascontiguousarray(pfns, np.int64)
         out = np.empty(wanted.size, np.int64)
-        lookup(self.life.tables, self.life.host, wanted.ravel(), out)
+        look_up = lookup if _checked(threads) == 1 else lookup_parallel
+        with threads_at_most(threads):
+            look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         np.maximum(out, FAULT_TOP, out=out)
+        return out.reshape(wanted.shape)
+
+    def m2p(self, mfns: npt.ArrayLike, *, threads: int = 1) -> Int64Array:
+        """Return the PFN that the host's m2p holds for each MFN, int64 of the shape of `mfns`.
+
+        INVALID for frames of nobody and out of range (model section 7); a neighbour's frame has
+        the neighbour's PFN. Raises `InputError` for fewer `threads` than one.
+        """
+        wanted = np.ascontiguousarray(mfns, np.int64)
+        out = np.empty(wanted.size, np.int64)
+        look_up = lookup_m2p if _checked(threads) == 1 else lookup_m2p_parallel
+        with threads_at_most(threads):
+            look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         return out.reshape(wanted.shape)
 
     def populate(self, pfns: npt.ArrayLike) -> EventResult:
@@ -186,17 +204,21 @@ class Guest:
         gone = np.full(len(wanted), INVALID, np.int64)
         return self._happened(self.life.set_runs(single_runs(wanted, gone)))
 
-    def migrate(self) -> EventResult:
+    def migrate(self, *, threads: int = 1) -> EventResult:
         """Save the guest, restore it on the next host and resume it (model section 7).
 
-        Raises `InputError` for a guest that is lost.
+        On `threads` threads for one big guest; what happens is the same on any number.
+        Raises `InputError` for a guest that is lost and for fewer `threads` than one.
         """
         self._alive()
-        return self._happened(self._staged.migrate())
+        return self._happened(self._staged.migrate(_checked(threads)))
 
-    def save(self) -> EventResult:
-        """Return what the toolstack's checks would say now, with no effect on the guest."""
-        return self.life.save()
+    def save(self, *, threads: int = 1) -> EventResult:
+        """Return what the toolstack's checks would say now, with no effect on the guest.
+
+        Raises `InputError` for fewer `threads` than one.
+        """
+        return self.life.save(_checked(threads))
 
     def tree(self) -> TreeView:
         """Return the tree and its mfn list list as they are now."""
@@ -266,6 +288,12 @@ class Guest:
                 f"pfns: {bad} is outside the guest: use 0 to {self.placement.span - 1}"
             )
         return wanted
+
+
+def _checked(threads: int) -> int:
+    if threads < 1:
+        raise InputError(f"threads: {threads} is none: use 1 or more")
+    return threads
 
 
 def _bytes_of(size: str | int | None, name: str) -> int | None:

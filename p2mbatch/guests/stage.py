@@ -111,10 +111,10 @@ class StagedGuest:
             result = placement.live_until_migration(life, result)
         return result
 
-    def migrate(self) -> EventResult:
+    def migrate(self, threads: int = 1) -> EventResult:
         """Save the guest, restore it on its next host and resume it (model section 7)."""
         self.num_migrations += 1
-        result = self.life.migrate(self._host())
+        result = self.life.migrate(self._host(), threads)
         self.entries_written = self.life.scalar(tb.S_ENTRIES_WRITTEN)
         return result
 
