@@ -1,0 +1,1 @@
+"""All compiled code: one room per operation, its exact, plain and parallel forms in that order."""
