@@ -56,17 +56,20 @@ def make_plan(config: Config, *, named_pages: bool = False) -> Plan:
     """Return the plan of `config` with its first state.
 
     With `named_pages` a page's number says which set takes it for what, instead of the order of
-    taking: one state then stands for many that differ in pages' numbers only. That is for
-    allocators that never hand a freed page out again.
+    taking, and no freed page is handed out again: one state then stands for many that differ in
+    pages' numbers only. That is for races in which nobody uses a page after somebody else took it.
     """
     fields = np.zeros(at.PLAN_FIELDS, np.int64)
     fields[at.P_CPUS] = len(config.cpus)
     fields[at.P_KERNEL] = KERNELS.index(config.kernel)
-    fields[at.P_ALLOCATOR] = ALLOCATORS.index(config.allocator)
+    allocator = "never" if named_pages else config.allocator
+    fields[at.P_ALLOCATOR] = ALLOCATORS.index(allocator)
+    fields[at.P_TAKES_WAIT] = config.allocator == "any"
     fields[at.P_TSO] = config.memory == "tso"
     fields[at.P_TOOLSTACK] = 1 + TOOLSTACKS.index(config.toolstack) if config.toolstack else 0
     fields[at.P_PAGES] = config.num_pages
     fields[at.P_NAMED] = named_pages
+    fields[at.P_LAST] = config.last
     words = number_words(config)
     fields[at.P_FIRST : at.P_FIRST + at.PFNS] = at.INVALID
     for pfn in config.populated_first:
@@ -74,9 +77,9 @@ def make_plan(config: Config, *, named_pages: bool = False) -> Plan:
     for who in range(len(config.cpus)):
         _write_operations(fields, config, who, words)
     _name_pages(fields, config)
-    fields[at.P_ROW_WORDS] = (_place_blocks(fields, config) + 7) // 8
+    fields[at.P_ROW_WORDS] = (_place_blocks(fields, config, allocator) + 7) // 8
     first = _first_state(fields, config, words)
-    pages = config.num_pages if config.allocator == "any" else 1
+    pages = config.num_pages if allocator == "any" else 1
     max_moves = len(config.cpus) * (1 + pages) + 2
     return Plan(config, fields, first.view(np.uint64), words, max_moves)
 
@@ -134,7 +137,7 @@ def _name_pages(fields: Int64Array, config: Config) -> None:
                 page += 3
 
 
-def _place_blocks(fields: Int64Array, config: Config) -> int:
+def _place_blocks(fields: Int64Array, config: Config, allocator: str) -> int:
     """Write where everything is in a row; return the bytes that it takes."""
     end = at.R_PAGES + at.ENTRIES * config.num_pages
     for who, program in enumerate(config.cpus):
@@ -146,7 +149,7 @@ def _place_blocks(fields: Int64Array, config: Config) -> int:
             fields[block + at.B_FIFO_AT] = end
             fields[block + at.B_FIFO_ROOM] = room
             end += 1 + 2 * room
-        if config.allocator == "own":
+        if allocator == "own":
             room = 3 * sum(operation.grows for operation in program)
             fields[block + at.B_STACK_AT] = end
             fields[block + at.B_STACK_ROOM] = room

@@ -65,8 +65,10 @@ GET, SET = 0, 1
     P_TOOL_AT,
     P_TAKEN_AT,
     P_NAMED,
+    P_LAST,
+    P_TAKES_WAIT,
     P_FIRST,
-) = range(12)
+) = range(14)
 P_BLOCKS = P_FIRST + PFNS
 MAX_CPUS = 6
 MAX_OPS = 15

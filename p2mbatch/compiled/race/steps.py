@@ -33,7 +33,6 @@ from p2mbatch.compiled.race.layout import (
     A7,
     A8,
     A9,
-    ANY,
     BLOCKED,
     BUG,
     B_CPU_AT,
@@ -80,8 +79,8 @@ from p2mbatch.compiled.race.layout import (
     OP_VALUE,
     ORIG,
     POINTER,
-    P_ALLOCATOR,
     P_KERNEL,
+    P_TAKES_WAIT,
     RELAX,
     RESULT_FALSE,
     RESULT_TRUE,
@@ -406,7 +405,7 @@ def waits_for_stores(plan: Any, step: int) -> bool:
         return True
     if step == K4 or step == J4:
         return True
-    if plan[P_ALLOCATOR] != ANY:
+    if not plan[P_TAKES_WAIT]:
         return False
     return is_take(step) or step == A5 or step == A11F or step == A18
 
