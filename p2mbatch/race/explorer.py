@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from p2mbatch.compiled.race import layout as at
+from p2mbatch.errors import InputError
 from p2mbatch.race.config import Config
 from p2mbatch.race.graph import (
     DEFAULT_MAX_BYTES,
+    Counts,
     Graph,
     Limit,
     Progress,
@@ -19,6 +21,7 @@ from p2mbatch.race.graph import (
     count_schedules,
     is_over,
     moves_from,
+    open_classes,
 )
 from p2mbatch.race.plan import Plan, make_plan
 
@@ -53,13 +56,16 @@ class EndClass:
         witness: a schedule that ends so: the shortest where `counted`.
         schedules, probability: None where a reduced exploration did not count them.
         num_states: the distinct end states; None likewise.
+        still_open: for the state before the witness's first step and after each of its steps, the
+            classes that can still be reached; None likewise.
     """
 
     name: str
     witness: tuple[Step, ...]
-    schedules: int | None
-    probability: float | None
-    num_states: int | None
+    schedules: int | None = None
+    probability: float | None = None
+    num_states: int | None = None
+    still_open: tuple[frozenset[str], ...] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -127,30 +133,45 @@ def explore(
     """
     limit = Limit(name, max_bytes)
     graph = build_graph(make_plan(config), limit, progress)
-    schedules, chances = count_schedules(graph, limit, progress)
+    counts = count_schedules(graph, limit, progress)
+    groups = [(int(bits), np.flatnonzero(graph.labels == bits)) for bits in np.unique(graph.labels)]
+    paths = [graph.path_to(int(graph.ends[members[0]])) for _, members in groups]
+    still_open = _still_open(graph, counts, [bits for bits, _ in groups], paths)
     classes = {}
-    for labels, members in _by_labels(graph.labels):
-        first = int(graph.ends[members[0]])
-        classes[class_name(labels)] = EndClass(
-            name=class_name(labels),
-            witness=witness_of(graph, first),
-            schedules=sum(schedules[k] for k in members),
-            probability=float(chances[members].sum()),
+    for (labels, members), path, sets in zip(groups, paths, still_open, strict=True):
+        end_name = class_name(labels)
+        classes[end_name] = EndClass(
+            name=end_name,
+            witness=witness_of(graph, path),
+            schedules=sum(counts.schedules[k] for k in members),
+            probability=float(counts.chances[members].sum()),
             num_states=len(members),
+            still_open=sets,
         )
     return Exploration(
         config=config,
         num_states=graph.num_states,
         num_transitions=graph.num_edges,
         num_ends=len(graph.ends),
-        schedules=sum(schedules),
+        schedules=sum(counts.schedules),
         classes=dict(sorted(classes.items())),
     )
 
 
-def _by_labels(labels: Any) -> list[tuple[int, Any]]:
-    """Return each combination of labels with the ends that have it, ascending."""
-    return [(int(bits), np.flatnonzero(labels == bits)) for bits in np.unique(labels)]
+def _still_open(
+    graph: Graph, counts: Counts, labels: list[int], paths: list[list[int]]
+) -> list[tuple[frozenset[str], ...]]:
+    """Return for every state of every path the classes that can still be reached from it."""
+    names = [class_name(bits) for bits in labels]
+    flat = [state for path in paths for state in path]
+    masks = iter(open_classes(graph, counts.order, labels, flat))
+    return [
+        tuple(
+            frozenset(name for k, name in enumerate(names) if mask >> k & 1)
+            for _, mask in zip(path, masks, strict=False)
+        )
+        for path in paths
+    ]
 
 
 def class_name(labels: int) -> str:
@@ -171,9 +192,8 @@ def step_of(plan: Plan, move: int, row: Any) -> Step:
     return Step(process, name, taken, is_over(row))
 
 
-def witness_of(graph: Graph, end: int) -> tuple[Step, ...]:
-    """Return the steps along first-found parents to `end`."""
-    path = graph.path_to(end)
+def witness_of(graph: Graph, path: list[int]) -> tuple[Step, ...]:
+    """Return the steps along a path of states."""
     return tuple(_step_between(graph, a, b) for a, b in zip(path, path[1:], strict=False))
 
 
@@ -183,6 +203,23 @@ def _step_between(graph: Graph, source: int, target: int) -> Step:
         if np.array_equal(row, graph.rows[target]):
             return step_of(graph.plan, move, row)
     raise AssertionError("a state is no successor of its parent")
+
+
+def follow(plan: Plan, steps: Iterable[Step]) -> list[Any]:
+    """Return the states' words along `steps`, the first state included.
+
+    Raises `InputError` where a step can not be taken there.
+    """
+    rows = [plan.first]
+    for number, wanted in enumerate(steps):
+        moves, after = moves_from(plan, rows[-1])
+        for move, row in zip(moves.tolist(), after, strict=True):
+            if step_of(plan, move, row) == wanted:
+                rows.append(row)
+                break
+        else:
+            raise InputError(f"step {number + 1} of the schedule, {wanted}, can't be taken there")
+    return rows
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Sequence[str]:

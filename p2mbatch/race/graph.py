@@ -164,13 +164,24 @@ def _judge(graph: Graph) -> None:
     )
 
 
-def count_schedules(
-    graph: Graph, limit: Limit, progress: Progress | None = None
-) -> tuple[list[int], npt.NDArray[np.float64]]:
-    """Return for every end the number of schedules that end in it, and its probability.
+@dataclass
+class Counts:
+    """What was counted over a graph.
 
-    Schedules are Python integers, exact however large; the order is that of `graph.ends`.
+    Attributes:
+        schedules: for each of the graph's ends how many schedules end in it: Python integers,
+            exact however large.
+        chances: float64, beside it: the probability where every step picks evenly.
+        order: uint32, the states in topological order.
     """
+
+    schedules: list[int]
+    chances: npt.NDArray[np.float64]
+    order: Array
+
+
+def count_schedules(graph: Graph, limit: Limit, progress: Progress | None = None) -> Counts:
+    """Count schedules and probabilities over `graph`."""
     num_limbs = 2
     incoming = np.zeros(graph.num_states, np.uint32)
     count.count_incoming(graph.edges, incoming)
@@ -185,7 +196,7 @@ def count_schedules(
 
 def _count(
     graph: Graph, incoming: Array, num_limbs: int, progress: Progress | None
-) -> tuple[list[int], npt.NDArray[np.float64]] | None:
+) -> Counts | None:
     """Count with numbers of `num_limbs` limbs; None where one does not fit."""
     paths = np.zeros(graph.num_states * num_limbs, np.uint64)
     chances = np.zeros(graph.num_states, np.float64)
@@ -208,7 +219,26 @@ def _count(
     numbers = [
         sum(int(limb) << 64 * k for k, limb in enumerate(number)) for number in limbs.tolist()
     ]
-    return numbers, chances[graph.ends]
+    return Counts(numbers, chances[graph.ends], queue)
+
+
+def open_classes(graph: Graph, order: Array, labels: list[int], states: list[int]) -> list[int]:
+    """Return for each of `states` which of the classes `labels` can still be reached, as bits.
+
+    Args:
+        order: the states in topological order.
+        labels: the classes' label bits; bit k of a result stands for labels[k].
+        states: state numbers.
+    """
+    found = [0] * len(states)
+    for chunk in range(0, len(labels), 64):
+        masks = np.zeros(graph.num_states, np.uint64)
+        for k, bits in enumerate(labels[chunk : chunk + 64]):
+            masks[graph.ends[graph.labels == bits]] = np.uint64(1 << k)
+        count.spread_classes(graph.first_edges, graph.edges, order, masks)
+        for place, state in enumerate(states):
+            found[place] |= int(masks[state]) << chunk
+    return found
 
 
 def moves_from(plan: Plan, row: Array) -> tuple[Array, Array]:

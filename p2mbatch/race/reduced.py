@@ -169,7 +169,7 @@ def explore_reduced(
     for labels, end in search.classes[: search.state[reduce.D_CLASSES]].tolist():
         end_name = class_name(labels)
         steps, _ = replay_moves(plain, search.moves_to(end))
-        classes[end_name] = EndClass(end_name, steps, None, None, None)
+        classes[end_name] = EndClass(end_name, steps)
     return Exploration(
         config=config,
         num_states=int(search.state[reduce.D_STATES]),

@@ -81,3 +81,20 @@ def count_paths(
                 queue[progress[Q_WRITTEN]] = there
                 progress[Q_WRITTEN] += 1
     return COUNTED
+
+
+@kernel
+def spread_classes(first_edges: Any, edges: Any, queue: Any, masks: Any) -> None:
+    """Add to every state's mask those of its successors: which classes can still be reached.
+
+    Args:
+        first_edges, edges: as `count_paths` takes them.
+        queue: uint32, the states in topological order, as `count_paths` left it.
+        masks: uint64 per state, the ends' own class set; in place.
+    """
+    for k in range(queue.size - 1, -1, -1):
+        here = np.int64(queue[k])
+        mask = masks[here]
+        for edge in range(first_edges[here], first_edges[here + 1]):
+            mask |= masks[edges[edge]]
+        masks[here] = mask
