@@ -95,8 +95,8 @@ def name_of(config: Config, litmus_name: str) -> str:
     """Return the full name of `config`, whose programs are those of `litmus_name`."""
     name = f"{config.kernel}.{config.allocator}.{config.memory}.{litmus_name}"
     if config.toolstack or config.last != 8:
-        name += f"/{config.toolstack or '-'}@{config.last}"
-    return name
+        name += f"/{config.toolstack or '-'}"
+    return name if config.last == 8 else f"{name}@{config.last}"
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, tuple[Config, dict[str, Any]]]:
