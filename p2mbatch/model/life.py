@@ -19,7 +19,7 @@ from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.policies.rebuild import rebuild
-from p2mbatch.compiled.restore import restore, settle_unsaved
+from p2mbatch.compiled.restore import restore, settle_sent, settle_unsaved
 from p2mbatch.compiled.status import (
     BUGS,
     FAULTS,
@@ -27,6 +27,7 @@ from p2mbatch.compiled.status import (
     MORE_ROOM,
     NO_MEMORY,
     OK,
+    RESTORE_FAILURES,
     SAVE_FAILURES,
 )
 
@@ -36,7 +37,7 @@ class EventResult:
     """What an event came to (model section 7), and how long the kernels took."""
 
     outcome: str = "ok"
-    """`ok`, `bug`, `fault`, `save-failed` or `misdirected`: all but `ok` lose the guest."""
+    """`ok`, `bug`, `fault`, `save-failed`, `restore-failed` or `misdirected` (model section 7)."""
     detail: str | None = None
     """The BUG's expression, what was reached, or the failed check; None when ok."""
     ok: bool = True
@@ -115,6 +116,11 @@ class Life:
         if saved.outcome != "ok":
             return saved
         start = time.perf_counter_ns()
+        own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
+        if own_only and host.par[tb.H_KIND] == tb.TABLE_HOST:
+            status = settle_sent(self.tables, self.host, host)
+            if status != OK:
+                return self._result(status)
         whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
         if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
             self._run(lambda x: settle_unsaved(self.tables, self.host, x))
@@ -167,4 +173,6 @@ class Life:
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
         number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        if status in RESTORE_FAILURES:
+            return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
         return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")
