@@ -106,16 +106,6 @@ def store_page(t: P2MTables, h: HostTables, where: int) -> int:
     return page if is_present(t, h, page) else UNREACHABLE
 
 
-@kernel
-def lookup_each(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
-    """Write get_phys_to_machine of each of `pfns` (int64[k]) to `out` (int64[k]).
-
-    FAULT_ codes stand where a wild pointer is in the way.
-    """
-    for k in range(len(pfns)):
-        out[k] = get_phys_to_machine(t, h, pfns[k])
-
-
 LOOKUP_BLOCK = 512
 """Lookups that are done together; a block with one that is not plain is left to the caller."""
 

@@ -210,7 +210,11 @@ class LinearLife(Life):
 
     def run_move(self) -> list[Any]:
         count = self.rng.randrange(1, 5)
-        flag = 0 if self.plain else self.pick((0, 5), (FOREIGN, 2), (IDENTITY, 1), (FOREIGN | IDENTITY, 1))
+        flag = (
+            0
+            if self.plain
+            else self.pick((0, 5), (FOREIGN, 2), (IDENTITY, 1), (FOREIGN | IDENTITY, 1))
+        )
         return [self.any_pfn(), flag + self.some_frame(count), count]
 
     def run_list(self) -> list[Any]:

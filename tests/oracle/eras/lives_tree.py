@@ -46,7 +46,9 @@ class TreeLife(Life):
         pool = at.get("pool", [])
         rng.shuffle(pool)
         extra = self.pick(
-            (0, 2), (rng.randrange(1, n), 2), (rng.randrange(n, 4 * n), 4),
+            (0, 2),
+            (rng.randrange(1, n), 2),
+            (rng.randrange(n, 4 * n), 4),
             (n * n + 3 * n, 2 if self.w == 8 else 1),
         )
         if self.w == 8 and self.chance(12):
