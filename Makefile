@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
+LIVES ?= 10000
+SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test lint bench clean
+.PHONY: sweep test lint lives bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -34,6 +36,11 @@ test: lint
 	$(BIN)/python -m pytest -W error benchmarks --benchmark-disable
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -W error -m lane
 	P2MBATCH_BOUNDSCHECK=1 $(BIN)/python -m pytest -W error -m lane
+	PYTHONPATH=tests $(BIN)/python -m campaign --lives 1000
+
+# Random lives of each format, the compiled model against the naive one; SEED makes other lives.
+lives: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from p2mbatch.base.geometry import INVALID, PAGE_BYTES, PAGE_SHIFT, geometry
+from p2mbatch.base.sizes import parse_size
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.model import narrow
-from p2mbatch.geometry import INVALID, PAGE_BYTES, PAGE_SHIFT, geometry, parse_size
+from p2mbatch.dumps.stores import narrow
 
 HERE = Path(__file__).resolve().parent
 
@@ -38,8 +39,8 @@ found = {{"seconds": end - start, "audit_seconds": audited, "bytes": int(peak.sp
 print(json.dumps(found))
 """
 _READ = """
-from p2mbatch.dumps.read import read_dump
-from p2mbatch.dumps.audit import audit
+from p2mbatch.dumps.readers.read import read_dump
+from p2mbatch.dumps.audit.findings import audit
 start = time.perf_counter()
 guest = read_dump(sys.argv[1])
 guest.p2m.sha256()

@@ -23,13 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from p2mbatch import provenance
-from p2mbatch.cell import run_scenario
-from p2mbatch.driver import sweep
-from p2mbatch.geometry import PAGE_BYTES, parse_size
-from p2mbatch.results import SweepResult
-from p2mbatch.scenario import Scenario
-from p2mbatch.spec import SweepSpec
+from p2mbatch.base import provenance
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.sizes import parse_size
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.results import SweepResult
+from p2mbatch.sweeps.driver import sweep
 
 HERE = Path(__file__).resolve().parent
 
@@ -140,8 +141,8 @@ def small_cells(sizes: Sizes, directory: Path) -> list[Figure]:
 
 _CELLS = """
 import sys, time
-from p2mbatch.cell import run_scenario
-from p2mbatch.scenario import Scenario
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
 some = [Scenario(memory_bytes=sys.argv[1], migrations=int(sys.argv[2]), seed=i) for i in range(8)]
 run_scenario(some[0])
 print("ready", flush=True)
@@ -199,8 +200,8 @@ def two_threads(sizes: Sizes, directory: Path) -> list[Figure]:
 _PEAK = """
 import resource, sys
 from pathlib import Path
-from p2mbatch.cell import run_scenario
-from p2mbatch.scenario import Scenario
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
 
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()

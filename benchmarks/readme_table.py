@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from p2mbatch.bench_against import load
-from p2mbatch.bench_report import time_text
-from p2mbatch.geometry import format_size
+from p2mbatch.base.sizes import format_size
+from p2mbatch.bench.report_file import load
+from p2mbatch.report.bench import time_text
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 ROWS = (

@@ -9,11 +9,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2mbatch import bench_peer as peers
-from p2mbatch import kernels as kn
-from p2mbatch import kernels_bulk as bulk
-from p2mbatch.bench_cases import BenchGuest, cases
-from p2mbatch.geometry import GIB, MIB
+from p2mbatch.base.sizes import GIB, MIB
+from p2mbatch.bench import peers
+from p2mbatch.bench.cases import BenchGuest, cases
+from p2mbatch.compiled.lookup import lookup, lookup_each
 
 KERNELS = (
     "lookup_random", "lookup_sorted", "lookup_sequential", "lookup_m2p", "rebuild", "save_walk",
@@ -69,9 +68,9 @@ def test_peers_agree(guest):
     t, h = guest.t, guest.life.host
     pfns = np.random.default_rng(0).integers(0, guest.num_pages, 5000)
     mine = np.empty(len(pfns), np.int64)
-    bulk.lookup(t, h, pfns, mine)
+    lookup(t, h, pfns, mine)
     exact = np.empty(len(pfns), np.int64)
-    kn.lookup(t, h, pfns, exact)
+    lookup_each(t, h, pfns, exact)
     assert np.array_equal(mine, exact)
     assert np.array_equal(mine, peers.numpy_lookup(t, pfns))
     assert peers.NaiveTree(t).lookups(pfns.tolist()) == mine.tolist()

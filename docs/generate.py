@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from p2mbatch.cli import COMMANDS, cli
-from p2mbatch.schema import to_markdown
+from p2mbatch.store.columns import to_markdown
 
 DOCS = Path(__file__).resolve().parent
 _WIDTH = 88

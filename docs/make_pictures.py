@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2mbatch import Guest, plots
+from p2mbatch.guests.snapshots import Snapshot, snapshot
 
 GUEST = {"memory": "8GiB", "seed": 7}
 
 
-def tree(policy: str) -> list[plots.Snapshot]:
+def tree(policy: str) -> list[Snapshot]:
     """Return a guest of `policy` before and after its first migration."""
     guest = Guest.boot(**GUEST, policy=policy)
-    before = plots.snapshot(guest, "before")
+    before = snapshot(guest, "before")
     event = guest.migrate()
-    return [before, plots.snapshot(guest, f"after one migration, {policy}", event)]
+    return [before, snapshot(guest, f"after one migration, {policy}", event)]
 
 
 if __name__ == "__main__":

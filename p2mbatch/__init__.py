@@ -5,41 +5,63 @@ Importing the package compiles nothing and loads no heavy library: names arrive 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from p2mbatch._version import __version__
+from p2mbatch.base.lazy import exports
+
+if TYPE_CHECKING:
+    from p2mbatch import bench, dumps, plots, report
+    from p2mbatch.base.errors import InputError, P2MBatchError
+    from p2mbatch.base.geometry import geometry
+    from p2mbatch.guests.guest import Guest
+    from p2mbatch.guests.rows import run_scenario
+    from p2mbatch.guests.scenario import Scenario
+    from p2mbatch.model.replay import replay
+    from p2mbatch.model.trace import GuestLayout, Trace
+    from p2mbatch.model.trace_file import load_trace
+    from p2mbatch.spec.sweep_spec import SweepSpec
+    from p2mbatch.store.results import SweepResult
+    from p2mbatch.sweeps.driver import sweep
+
+__all__ = [
+    "Guest",
+    "GuestLayout",
+    "InputError",
+    "P2MBatchError",
+    "Scenario",
+    "SweepResult",
+    "SweepSpec",
+    "Trace",
+    "__version__",
+    "bench",
+    "dumps",
+    "geometry",
+    "load_trace",
+    "plots",
+    "replay",
+    "report",
+    "run_scenario",
+    "sweep",
+]
 
 _EXPORTS = {
-    "Guest": "guest",
-    "GuestLayout": "trace",
-    "InputError": "errors",
-    "P2MBatchError": "errors",
-    "Scenario": "scenario",
-    "SweepResult": "results",
-    "SweepSpec": "spec",
-    "Trace": "trace",
-    "geometry": "geometry",
-    "load_trace": "trace",
-    "replay": "replay",
-    "run_scenario": "cell",
-    "sweep": "driver",
+    "Guest": "guests.guest",
+    "GuestLayout": "model.trace",
+    "InputError": "base.errors",
+    "P2MBatchError": "base.errors",
+    "Scenario": "guests.scenario",
+    "SweepResult": "store.results",
+    "SweepSpec": "spec.sweep_spec",
+    "Trace": "model.trace",
+    "bench": ".",
+    "dumps": ".",
+    "geometry": "base.geometry",
+    "load_trace": "model.trace_file",
+    "plots": ".",
+    "replay": "model.replay",
+    "report": ".",
+    "run_scenario": "guests.rows",
+    "sweep": "sweeps.driver",
 }
-_MODULES = ("plots", "report", "bench", "dumps")
-
-__all__ = ["__version__", *_MODULES, *_EXPORTS]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        value = getattr(importlib.import_module(f"p2mbatch.{_EXPORTS[name]}"), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"p2mbatch.{name}")
-    else:
-        raise AttributeError(f"module 'p2mbatch' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = exports(__name__, _EXPORTS)

@@ -11,10 +11,10 @@ import io
 import numpy as np
 from hypothesis import strategies as st
 
-from p2mbatch.dumps.core_writer import write_core
-from p2mbatch.dumps.image import GuestImage
-from p2mbatch.dumps.stream_writer import write_stream
-from p2mbatch.geometry import INVALID, geometry
+from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.dumps.writers.core import write_core
+from p2mbatch.dumps.writers.image import GuestImage
+from p2mbatch.dumps.writers.stream import write_stream
 
 FRAMES = 1 << 20
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from p2mbatch.driver import sweep
-from p2mbatch.journal import JOURNAL_NAME
-from p2mbatch.results import SweepResult
-from p2mbatch.schema import COLUMNS, OUTCOMES
-from p2mbatch.spec import SweepSpec
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.columns import COLUMNS, OUTCOMES
+from p2mbatch.store.journal import JOURNAL_NAME
+from p2mbatch.store.results import SweepResult
+from p2mbatch.sweeps.driver import sweep
 
 QUESTION = "What becomes of <small> guests & their lists?"
 

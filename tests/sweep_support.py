@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from p2mbatch import driver
-from p2mbatch.journal import CellResult
-from p2mbatch.results import SweepResult
-from p2mbatch.scenario import FIELDS, Scenario
-from p2mbatch.schema import MEASURED_COLUMNS, ROW_COLUMNS
-from p2mbatch.spec import SweepSpec
+from p2mbatch.guests.fields import FIELDS
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.columns import MEASURED_COLUMNS, ROW_COLUMNS
+from p2mbatch.store.journal import CellResult
+from p2mbatch.store.results import SweepResult
+from p2mbatch.sweeps import driver
 
 SOURCE = Path(__file__).resolve().parent.parent
 MEASURED = [column.name for column in MEASURED_COLUMNS]
@@ -48,7 +49,7 @@ def result(seed: int, error: str = "", message: str = "", **fields: Any) -> Cell
 
 def start(code: str, *args: str, **options: Any) -> subprocess.Popen[str]:
     """Start a Python process that runs `code`, with this package and this directory importable."""
-    path = os.pathsep.join([str(SOURCE), str(SOURCE / "tests")])
+    path = os.pathsep.join([str(SOURCE), str(SOURCE / "tests"), str(SOURCE / "tests" / "store")])
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *args],
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from p2mbatch._version import __version__
-from p2mbatch.errors import P2MBatchError
+from p2mbatch.base.errors import P2MBatchError
 
 # name -> (module below p2mbatch.cli, attribute, the help line): `--help` loads none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {

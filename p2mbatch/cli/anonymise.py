@@ -22,11 +22,11 @@ def anonymise(file: str, out: str) -> int:
     and how they lie within 2 MiB. Gone: which frames, what is between them, other domains, names,
     page contents.
     """
+    from p2mbatch.base.files import check_target, is_special
     from p2mbatch.cli.audit import read_with_progress
-    from p2mbatch.dumps.importer import anonymise as anonymise_trace
-    from p2mbatch.dumps.importer import import_trace, is_trace_file
-    from p2mbatch.files import check_target, is_special
-    from p2mbatch.trace import load_trace, write_trace
+    from p2mbatch.dumps.importing.to_trace import import_trace, is_trace_file
+    from p2mbatch.model.anonymise import anonymise as anonymise_trace
+    from p2mbatch.model.trace_file import load_trace, write_trace
 
     check_target(file, out)
     if is_trace_file(file):

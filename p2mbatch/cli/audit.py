@@ -18,8 +18,8 @@ def read_with_progress(file: str) -> DumpGuest:
 
     from tqdm import tqdm
 
-    from p2mbatch.dumps.read import read_dump
-    from p2mbatch.dumps.sources import file_bytes
+    from p2mbatch.dumps.readers.read import read_dump
+    from p2mbatch.dumps.readers.sources import file_bytes
 
     with tqdm(
         total=file_bytes(file),
@@ -59,17 +59,18 @@ def audit(file: str, as_json: bool, html: str | None, host_memory: str | None) -
     (xen-mfndump dump-p2m, debugfs xen/mmu/p2m), recognised by content, also through gzip. "-" is
     standard input: xl save GUEST /dev/stdout | p2mbatch audit -
     """
-    from p2mbatch.dumps.audit import audit as audit_guest
-    from p2mbatch.dumps.audit import audit_text
-    from p2mbatch.files import check_target
-    from p2mbatch.geometry import PAGE_BYTES, parse_size
+    from p2mbatch.base.files import check_target
+    from p2mbatch.base.geometry import PAGE_BYTES
+    from p2mbatch.base.sizes import parse_size
+    from p2mbatch.dumps.audit.findings import audit as audit_guest
+    from p2mbatch.dumps.audit.findings import audit_text
 
     if html is not None:
         check_target(file, html)
     frames = None if host_memory is None else parse_size(host_memory, "--host-memory") // PAGE_BYTES
     result = audit_guest(read_with_progress(file), frames)
     if html is not None:
-        from p2mbatch.dump_page import write_page
+        from p2mbatch.report.audit import write_page
 
         write_page(result, html)
     click.echo(json.dumps(result.to_json()) if as_json else audit_text(result))

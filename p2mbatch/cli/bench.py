@@ -23,10 +23,10 @@ def bench(
     """Measure the kernels beside the machine's limits and their peers."""
     import json
 
-    from p2mbatch.bench_against import changes, load
-    from p2mbatch.bench_cache import fresh_cache
-    from p2mbatch.errors import InputError
-    from p2mbatch.geometry import parse_size
+    from p2mbatch.base.errors import InputError
+    from p2mbatch.base.sizes import parse_size
+    from p2mbatch.bench.ready import fresh_cache
+    from p2mbatch.bench.report_file import changes, load
 
     def say(line: str) -> None:
         click.echo(f"bench: {line}", err=True)
@@ -41,12 +41,12 @@ def bench(
             raise InputError(f"--out: {out}: can't be made: {error.strerror}") from None
     say("compiling every kernel into an empty cache, then loading them")
     with fresh_cache() as times:
-        from p2mbatch import bench as measuring
+        from p2mbatch.bench import session as measuring
 
         effort = measuring.SMOKE if smoke else measuring.FULL if full else measuring.QUICK
         report = measuring.run(wanted, effort=effort, compile_times=times, say=say)
-    from p2mbatch import bench_report
-    from p2mbatch.page import write_text
+    from p2mbatch.report import bench as bench_report
+    from p2mbatch.report.page import write_text
 
     moved = changes(report, old) if old is not None else None
     text = json.dumps(report, indent=1)

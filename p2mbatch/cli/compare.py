@@ -17,9 +17,9 @@ def compare(a: str, b: str, as_json: bool) -> int:
     Cells are matched by scenario. Exact columns that differ are listed; measured ones are given
     as ratios B / A with a bootstrap interval, by size.
     """
-    from p2mbatch.compare import compare as run_compare
-    from p2mbatch.compare import to_text
-    from p2mbatch.results import SweepResult
+    from p2mbatch.report.compare import compare as run_compare
+    from p2mbatch.report.compare import to_text
+    from p2mbatch.store.results import SweepResult
 
     found = run_compare(SweepResult.open(a), SweepResult.open(b))
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else to_text(found))

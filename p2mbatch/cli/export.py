@@ -18,10 +18,10 @@ import click
 @click.option("--output", "-o", required=True, metavar="FILE", help="Where to; - is stdout.")
 def export(run: str, file_format: str | None, output: str) -> None:
     """Write the table of the store RUN, a row per cell and migration, sorted by scenario."""
-    from p2mbatch.errors import InputError
-    from p2mbatch.export import FORMATS
-    from p2mbatch.export import export as write
-    from p2mbatch.results import SweepResult
+    from p2mbatch.base.errors import InputError
+    from p2mbatch.store.export import FORMATS
+    from p2mbatch.store.export import export as write
+    from p2mbatch.store.results import SweepResult
 
     if file_format is None:
         ending = Path(output).suffix.lower().removeprefix(".")

@@ -25,10 +25,10 @@ def import_(file: str, out: str, name: str | None, check: bool) -> int:
     The trace is a boot and the sets that make its p2m what FILE shows; replay accepts it, and a
     sweep takes it as its guest.
     """
+    from p2mbatch.base.files import check_target, is_special
     from p2mbatch.cli.audit import read_with_progress
-    from p2mbatch.dumps.importer import check_import, import_trace
-    from p2mbatch.files import check_target, is_special
-    from p2mbatch.trace import write_trace
+    from p2mbatch.dumps.importing.to_trace import check_import, import_trace
+    from p2mbatch.model.trace_file import write_trace
 
     check_target(file, out)
     guest = read_with_progress(file)

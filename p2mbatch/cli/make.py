@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from p2mbatch.dumps.image import GuestImage
+    from p2mbatch.dumps.writers.image import GuestImage
+
 
 _out = click.option(
     "-o",
@@ -20,6 +21,7 @@ _out = click.option(
     type=click.Path(dir_okay=False, writable=True),
     help="The file to write, gzipped where its name ends in .gz.",
 )
+
 _event = click.option(
     "--event",
     type=int,
@@ -31,9 +33,9 @@ _event = click.option(
 def _write(
     trace: str, event: int | None, out: str, write: Callable[[GuestImage, BinaryIO], None]
 ) -> int:
-    from p2mbatch.dumps.image import image_at
-    from p2mbatch.files import check_target, is_special, write_whole
-    from p2mbatch.trace import load_trace
+    from p2mbatch.base.files import check_target, is_special, write_whole
+    from p2mbatch.dumps.writers.image import image_at
+    from p2mbatch.model.trace_file import load_trace
 
     check_target(trace, out)
     image = image_at(load_trace(trace), event)
@@ -60,7 +62,7 @@ def make_stream(
     trace: str, out: str, event: int | None, version: int, wrapper: str, live: bool
 ) -> int:
     """Write the guest of TRACE as a migration stream, valid by Xen's specification."""
-    from p2mbatch.dumps.stream_writer import write_stream
+    from p2mbatch.dumps.writers.stream import write_stream
 
     return _write(
         trace,
@@ -76,6 +78,6 @@ def make_stream(
 @_event
 def make_core(trace: str, out: str, event: int | None) -> int:
     """Write the guest of TRACE as an xl dump-core file."""
-    from p2mbatch.dumps.core_writer import write_core
+    from p2mbatch.dumps.writers.core import write_core
 
     return _write(trace, event, out, write_core)

@@ -9,7 +9,7 @@ import click
 @click.argument("copy_to", metavar="COPY_TO")
 def notebooks(copy_to: str) -> None:
     """Copy the notebooks into the directory COPY_TO; files that are there already are kept."""
-    from p2mbatch.handout import copy_notebooks
+    from p2mbatch.base.shipped import copy_notebooks
 
     for path, copied in copy_notebooks(copy_to):
         click.echo(f"{path}" if copied else f"{path} is there already: kept")

@@ -21,9 +21,9 @@ NAMES = ("tree", "survival", "outcomes", "corruption", "overhead", "cost")
 @click.option("--migration", type=click.IntRange(0), metavar="N", help="outcomes, tree: which one.")
 def plot(run: str, name: str, output: str, **options: Any) -> None:
     """Draw one figure of the sweep in RUN: SVG, PNG or PDF, by the ending of FILE."""
-    from p2mbatch.errors import InputError
-    from p2mbatch.plots import FORMATS, draw, save
-    from p2mbatch.results import SweepResult
+    from p2mbatch.base.errors import InputError
+    from p2mbatch.plots.gallery import FORMATS, draw, save
+    from p2mbatch.store.results import SweepResult
 
     takes = {"outcomes": ("x", "y", "policy", "migration"), "tree": ("cell", "migration")}
     given = {key: value for key, value in options.items() if value is not None}

@@ -46,9 +46,7 @@ KERNELS = ("old", "orig", "loser", "relax", "new")
     "--max-memory", default="8GiB", show_default=True, metavar="SIZE",
     help="Stop with a message where the states need more.",
 )  # fmt: skip
-@click.pass_context
 def race(
-    ctx: click.Context,
     races: tuple[str, ...],
     cpus: tuple[str, ...],
     populate: str | None,
@@ -71,7 +69,7 @@ def race(
         return
     if sum((as_json, check is not None, draw is not None)) > 1:
         raise click.UsageError("--json, --check and --draw exclude each other")
-    from p2mbatch.geometry import parse_size
+    from p2mbatch.base.sizes import parse_size
     from p2mbatch.race.asking import parse_pfns, parse_program, races_of
     from p2mbatch.race.names import read_file
 
@@ -82,7 +80,7 @@ def race(
     given = bool(races) or any(value not in (None, ()) for value in options.values())
     asked = races_of(races, options) if given or check is None else expected
     if check is not None:
-        ctx.exit(_check(asked, expected, check, reduced, max_bytes))
+        click.get_current_context().exit(_check(asked, expected, check, reduced, max_bytes))
     if (draw is not None or class_name is not None) and len(asked) > 1:
         raise click.UsageError(f"--draw and --class take one race, not {len(asked)}")
     if draw is not None:
@@ -134,8 +132,8 @@ def _tell(name: str, found: Exploration, class_name: str | None, alone: bool) ->
 def _draw(
     path: str, asked: dict[str, Any], class_name: str | None, reduced: bool, max_bytes: int
 ) -> None:
-    from p2mbatch.errors import InputError
-    from p2mbatch.files import check_target, is_special, write_whole
+    from p2mbatch.base.errors import InputError
+    from p2mbatch.base.files import check_target, is_special, write_whole
     from p2mbatch.race.draw import draw_svg
     from p2mbatch.race.summary import class_asked_for
     from p2mbatch.race.telling import tell
@@ -155,7 +153,7 @@ def _check(
     asked: dict[str, Any], expected: dict[str, Any], path: str, reduced: bool, max_bytes: int
 ) -> int:
     """Compare every race with its expected results; return the exit code."""
-    from p2mbatch.errors import InputError
+    from p2mbatch.base.errors import InputError
     from p2mbatch.race.explorer import differences
 
     for name in asked:

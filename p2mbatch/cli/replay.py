@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from p2mbatch.trace import Trace
+    from p2mbatch.model.trace import Trace
 
 
 @click.command()
@@ -27,7 +27,7 @@ def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bo
 
     Prints a line for each event. Every trace is read and checked before the first is run.
     """
-    from p2mbatch.trace import load_trace
+    from p2mbatch.model.trace_file import load_trace
 
     if as_json and check:
         raise click.UsageError("--json and --check exclude each other")
@@ -36,8 +36,8 @@ def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bo
     work = loaded if loaded is not None else ((path, load_trace(path)) for path in traces)
     if check:
         ctx.exit(_check(work, len(traces)))
-    from p2mbatch.replay import replay as run
-    from p2mbatch.replay import replay_events
+    from p2mbatch.model.replay import replay as run
+    from p2mbatch.model.replay import replay_events
 
     for path, trace in work:
         if as_json:
@@ -66,7 +66,7 @@ def _check(work: Any, num_traces: int) -> int:
 
 def _differences(trace: Trace) -> Iterator[str]:
     """Yield a line for each field that is not what the trace expects."""
-    from p2mbatch.replay import replay as run
+    from p2mbatch.model.replay import replay as run
 
     if trace.expected is None:
         yield "has no expected results to compare with"
@@ -89,7 +89,8 @@ def _show(event: dict[str, Any], key: str) -> str:
 
 def _describe(trace: Trace) -> str:
     """Return the guest in a few words."""
-    from p2mbatch.geometry import PAGE_BYTES, format_size
+    from p2mbatch.base.geometry import PAGE_BYTES
+    from p2mbatch.base.sizes import format_size
 
     guest = trace.guest
     return (

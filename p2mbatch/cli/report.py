@@ -14,9 +14,9 @@ def report(run: str, output: str | None, against: str | None, markdown: bool) ->
     """Write the report of the sweep in RUN: question, answer, figures, tables, provenance."""
     from pathlib import Path
 
-    from p2mbatch.page import write_text
-    from p2mbatch.report import html, to_markdown
-    from p2mbatch.results import SweepResult
+    from p2mbatch.report.page import write_text
+    from p2mbatch.report.sweep import html, to_markdown
+    from p2mbatch.store.results import SweepResult
 
     result = SweepResult.open(run)
     other = None if against is None else SweepResult.open(against)

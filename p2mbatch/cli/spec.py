@@ -16,8 +16,8 @@ def spec() -> None:
 @click.argument("files", metavar="SPEC…", nargs=-1, required=True)
 def check(files: tuple[str, ...]) -> None:
     """Check each SPEC (a file or a preset's name) and say how many cells it has."""
-    from p2mbatch.presets import find_spec
-    from p2mbatch.spec import SweepSpec
+    from p2mbatch.base.shipped import find_spec
+    from p2mbatch.spec.sweep_spec import SweepSpec
 
     for name in files:
         path = find_spec(name)
@@ -29,7 +29,7 @@ def check(files: tuple[str, ...]) -> None:
 @spec.command()
 def schema() -> None:
     """Print the JSON Schema of a spec file."""
-    from p2mbatch.spec import json_schema
+    from p2mbatch.spec.sweep_spec import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
 
@@ -37,8 +37,8 @@ def schema() -> None:
 @spec.command()
 def presets() -> None:
     """List the presets, each with its question."""
-    from p2mbatch.presets import find_spec, preset_names
-    from p2mbatch.spec import SweepSpec
+    from p2mbatch.base.shipped import find_spec, preset_names
+    from p2mbatch.spec.sweep_spec import SweepSpec
 
     for name in preset_names():
         parsed = SweepSpec.from_file(find_spec(name))

@@ -16,7 +16,7 @@ _MAX_FAILURES = 20
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(run: str, as_json: bool) -> int:
     """Say how far the sweep in the store RUN has come, also while it runs; exit 1 on failures."""
-    from p2mbatch.results import SweepResult
+    from p2mbatch.store.results import SweepResult
 
     result = SweepResult.open(run)
     progress = result.progress

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2mbatch.errors import InputError, P2MBatchError
+from p2mbatch.base.errors import InputError, P2MBatchError
 
 AXES = (
     ("memory", "The guests' spans, such as 1GiB,16GiB or '1GiB..512GiB x2'."),
@@ -78,8 +78,8 @@ def sweep(spec: str | None, **options: Any) -> int:
     Lists are separated by commas and may hold ranges. The same command again continues a sweep
     that was stopped or killed.
     """
-    from p2mbatch.presets import find_spec
-    from p2mbatch.spec import SweepSpec
+    from p2mbatch.base.shipped import find_spec
+    from p2mbatch.spec.sweep_spec import SweepSpec
 
     axes = {name.replace("-", "_"): options.pop(name.replace("-", "_")) for name, _ in AXES}
     given = [name for name, value in axes.items() if value is not None]
@@ -95,8 +95,8 @@ def sweep(spec: str | None, **options: Any) -> int:
 
 
 def _dry_run(spec: Any, options: dict[str, Any]) -> int:
-    from p2mbatch.driver import estimate
-    from p2mbatch.progress import format_duration
+    from p2mbatch.sweeps.dry_run import estimate
+    from p2mbatch.sweeps.progress import format_duration
 
     found = estimate(
         spec,
@@ -111,8 +111,9 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
 
 
 def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
-    from p2mbatch.driver import sweep as run_sweep
-    from p2mbatch.summary import format_table, survival
+    from p2mbatch.report.text import format_table
+    from p2mbatch.store.survival import survival
+    from p2mbatch.sweeps.driver import sweep as run_sweep
 
     quiet = options.pop("quiet")
     wants_report = options.pop("report")
@@ -142,7 +143,7 @@ def _first(result: Any) -> str:
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:
-    from p2mbatch.report import write_html
+    from p2mbatch.report.sweep import write_html
 
     path = out / "report.html"
     try:

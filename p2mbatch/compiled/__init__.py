@@ -1,1 +1,1 @@
-"""Everything that Numba compiles."""
+"""All compiled code: one room per operation, its exact, plain and parallel forms in that order."""

@@ -1,6 +1,6 @@
 """Real guests' files: read them, audit them, turn them into traces, and write them.
 
-`read_dump(path)` recognises a file by its content and returns a `DumpGuest`; `audit.audit(guest)`
+`read_dump(path)` recognises a file by its content and returns a `DumpGuest`; `audit_guest(guest)`
 says what is in it; `import_trace(guest, name)` makes a trace of it; `image_at(trace, event)` with
 `write_stream` and `write_core` goes the other way. Names load when first used, so importing the
 package costs nothing.
@@ -8,25 +8,39 @@ package costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from p2mbatch.base.lazy import exports
+
+if TYPE_CHECKING:
+    from p2mbatch.dumps.audit.findings import Audit
+    from p2mbatch.dumps.audit.walk import save_check
+    from p2mbatch.dumps.importing.to_trace import import_trace
+    from p2mbatch.dumps.model import DumpGuest
+    from p2mbatch.dumps.readers.read import read_dump
+    from p2mbatch.dumps.writers.core import write_core
+    from p2mbatch.dumps.writers.image import image_at
+    from p2mbatch.dumps.writers.stream import write_stream
+
+__all__ = [
+    "Audit",
+    "DumpGuest",
+    "image_at",
+    "import_trace",
+    "read_dump",
+    "save_check",
+    "write_core",
+    "write_stream",
+]
 
 _EXPORTS = {
-    "Audit": "audit",
+    "Audit": "audit.findings",
     "DumpGuest": "model",
-    "anonymise": "importer",
-    "image_at": "image",
-    "import_trace": "importer",
-    "read_dump": "read",
-    "save_check": "walk",
-    "write_core": "core_writer",
-    "write_stream": "stream_writer",
+    "image_at": "writers.image",
+    "import_trace": "importing.to_trace",
+    "read_dump": "readers.read",
+    "save_check": "audit.walk",
+    "write_core": "writers.core",
+    "write_stream": "writers.stream",
 }
-
-__all__ = list(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'p2mbatch.dumps' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"p2mbatch.dumps.{_EXPORTS[name]}"), name)
+__getattr__, __dir__ = exports(__name__, _EXPORTS)

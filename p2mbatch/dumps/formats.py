@@ -10,22 +10,31 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from p2mbatch.geometry import PAGE_BYTES
+from p2mbatch.base.geometry import PAGE_BYTES
 
 # --- xl save file -----------------------------------------------------------------------------
 XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
+
 XL_HEADER = struct.Struct("<IIII")
 """Byte order mark, mandatory flags, optional flags, length of the optional data."""
+
 XL_BYTE_ORDER = 0x01020304
+
 XL_FLAG_JSON, XL_FLAG_STREAM_V2 = 1, 2
 
 # --- libxl stream -----------------------------------------------------------------------------
 LIBXL_HEADER = struct.Struct(">QII")
+
 LIBXL_IDENT = 0x4C6962786C466D74
+
 LIBXL_VERSION = 2
+
 LIBXL_END, LIBXL_LIBXC_CONTEXT = 0, 1
+
 LIBXL_EMULATOR_XENSTORE_DATA, LIBXL_EMULATOR_CONTEXT, LIBXL_CHECKPOINT_END = 2, 3, 4
+
 LIBXL_CHECKPOINT_STATE = 5
+
 LIBXL_NAMES = {
     LIBXL_END: "END",
     LIBXL_LIBXC_CONTEXT: "LIBXC_CONTEXT",
@@ -39,19 +48,33 @@ LIBXL_IN_CHECKPOINT = frozenset(LIBXL_NAMES) - {LIBXL_END, LIBXL_LIBXC_CONTEXT}
 
 # --- libxc stream -----------------------------------------------------------------------------
 IMAGE_HEADER = struct.Struct(">QIIHHI")
+
 IMAGE_MARKER = (1 << 64) - 1
+
 IMAGE_IDENT = 0x58454E46
+
 IMAGE_BIG_ENDIAN = 1
+
 DOMAIN_HEADER = struct.Struct("<IHHII")
+
 DOMAIN_PV, DOMAIN_HVM = 1, 2
+
 RECORD = struct.Struct("<II")
+
 RECORD_OPTIONAL = 1 << 31
+
 MAX_BODY_BYTES = 128 << 20
+
 PV_INFO = struct.Struct("<BBHI")
+
 P2M_FRAMES = struct.Struct("<II")
+
 PAGE_DATA = struct.Struct("<II")
+
 TSC_INFO = struct.Struct("<IIQII")
+
 PT_LEVELS = {8: 4, 4: 3}
+
 VCPU_CONTEXT_BYTES = {8: 5168, 4: 2800}
 """sizeof(vcpu_guest_context) of a guest of each width."""
 
@@ -76,6 +99,7 @@ VCPU_CONTEXT_BYTES = {8: 5168, 4: 2800}
     X86_CPUID_POLICY,
     X86_MSR_POLICY,
 ) = range(19)
+
 RECORD_NAMES = (
     "END",
     "PAGE_DATA",
@@ -97,7 +121,9 @@ RECORD_NAMES = (
     "X86_CPUID_POLICY",
     "X86_MSR_POLICY",
 )
+
 V3_RECORDS = frozenset({STATIC_DATA_END, X86_CPUID_POLICY, X86_MSR_POLICY})
+
 EXACT_BODY_BYTES = {
     END: 0,
     X86_PV_INFO: PV_INFO.size,
@@ -109,12 +135,19 @@ EXACT_BODY_BYTES = {
 }
 
 PFN_BITS = 52
+
 PFN_MASK = (1 << PFN_BITS) - 1
+
 TYPE_SHIFT = 60
+
 TYPE_PLAIN = 0
+
 TYPE_BROKEN, TYPE_ALLOCATE, TYPE_NOT_PRESENT = 0xD, 0xE, 0xF
+
 VALID_TYPES = frozenset({0, 1, 2, 3, 4, 9, 0xA, 0xB, 0xC, 0xD, 0xE, 0xF})
+
 TYPES_WITHOUT_DATA = frozenset({TYPE_BROKEN, TYPE_ALLOCATE, TYPE_NOT_PRESENT})
+
 BATCH_PAGES = 1024
 """Pages that the toolstack puts into one PAGE_DATA record."""
 
@@ -138,25 +171,34 @@ SHARED_INFO_LAYOUTS = {
 
 # --- dump-core ELF ----------------------------------------------------------------------------
 ELF_MAGIC = b"\x7fELF"
+
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+
 ELF_SECTION = struct.Struct("<IIQQQQIIQQ")
+
 ELF_CLASS64, ELF_LSB, ELF_VERSION, ET_CORE = 2, 1, 1, 4
+
 ELF_MACHINES = {62: 8, 3: 4}
 """e_machine -> the guest's word width."""
+
 SHT_NULL, SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 0, 1, 3, 7
+
 NOTE = struct.Struct("<III4s")
+
 NOTE_NONE, NOTE_HEADER, NOTE_XEN_VERSION, NOTE_FORMAT_VERSION = range(0x2000000, 0x2000004)
+
 NOTE_XEN_VERSION_BYTES = 1280
+
 CORE_HEADER = struct.Struct("<QQQQ")
+
 CORE_MAGIC_PV, CORE_MAGIC_HVM = 0xF00FEBED, 0xF00FEBEE
+
 CORE_FORMAT_VERSION = 1
 
 # --- words ------------------------------------------------------------------------------------
 WORD_DTYPES = {8: "<u8", 4: "<u4"}
+
 MAX_MFN = {8: (1 << 40) - 1, 4: (1 << 31) - 1}
 """Largest frame number that a frame list can hold: 52 physical address bits on 64-bit; on 32-bit
 the top bit is a flag. A dump does not say how much memory its host had, so this stands for the
 toolstack's `max_mfn`."""
-FOREIGN_FLAG = {8: 1 << 63, 4: 1 << 31}
-IDENTITY_FLAG = {8: 1 << 62, 4: 1 << 30}
-"""The flags of later Linux kernels; the kernel of the change marks foreign frames with bit 31."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from p2mbatch.errors import InputError
+from p2mbatch.base.errors import InputError
 from p2mbatch.race.config import Config, parse_config
 from p2mbatch.race.names import LITMUSES, litmus, name_of, parse_name, read_file
 
@@ -44,7 +44,7 @@ def races_of(wanted: Sequence[str], options: Mapping[str, Any]) -> Races:
 
 
 def _is_file(text: str) -> bool:
-    return text.endswith(".json") or "/" not in text.strip("./") and Path(text).is_file()
+    return text.endswith(".json") or ("/" not in text.strip("./") and Path(text).is_file())
 
 
 def _option(key: str) -> str:

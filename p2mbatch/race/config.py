@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.compiled.race.layout import MAX_CPUS, MAX_NUMBER, MAX_OPS, MAX_PAGES, PFNS
-from p2mbatch.errors import InputError
 
 KERNELS = ("old", "orig", "loser", "relax", "new")
 ALLOCATORS = ("never", "own", "any")

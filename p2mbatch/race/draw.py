@@ -36,7 +36,8 @@ def draw_svg(title: str, config: Config, class_name: str, told: Sequence[Told]) 
     lanes = len(config.cpus) + (config.toolstack is not None)
     width = 2 * _MARGIN + _NUMBER + lanes * _LANE + _MEMORY
     head = _head(title, config, class_name, told, width)
-    body, top = [], _MARGIN + _LINE * (2 + len(head))
+    body: list[str] = []
+    top: float = _MARGIN + _LINE * (2 + len(head))
     lane_top = top
     body += _lane_names(config, lanes, top)
     top += 2 * _LINE
@@ -58,7 +59,9 @@ def draw_svg(title: str, config: Config, class_name: str, told: Sequence[Told]) 
         f'viewBox="0 0 {width} {height}" role="img" font-family="{_FONT}" font-size="10" '
         f'fill="{_INK}">\n<title>{escape(title)}: {escape(class_name)}</title>\n'
         f"<desc>{escape(_description(config, told))}</desc>\n"
-        f'<rect width="{width}" height="{height}" fill="{_PAPER}"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<rect width="{width}" height="{height}" fill="{_PAPER}"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 
@@ -142,9 +145,7 @@ def _row(number: int, one: Told, lanes: int, top: float) -> tuple[float, list[st
         middle = top + _LINE / 2 + 1
         start, end = x + _LANE - _PAD, _lane_x(lanes) + _PAD
         parts.append(_line(start, middle, end, middle, _BLUE, 1))
-        parts.append(
-            f'<path d="M{end} {middle} l-5 -3 v6 z" fill="{_BLUE}"/>'
-        )
+        parts.append(f'<path d="M{end} {middle} l-5 -3 v6 z" fill="{_BLUE}"/>')
         parts += _text_block(memory, end + _PAD, top + _LINE - 3)
     return height + 2, parts
 
@@ -160,9 +161,7 @@ def _text(x: float, y: float, text: str, weight: str = "normal", style: str = "n
     )
 
 
-def _text_block(
-    lines: Sequence[str], x: float, y: float, *, bold_first: bool = False
-) -> list[str]:
+def _text_block(lines: Sequence[str], x: float, y: float, *, bold_first: bool = False) -> list[str]:
     return [
         _text(x, y + _LINE * k, line, "bold" if bold_first and not k else "normal")
         for k, line in enumerate(lines)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.compiled.race import layout as at
-from p2mbatch.errors import InputError
 from p2mbatch.race.config import Config
 from p2mbatch.race.graph import (
     DEFAULT_MAX_BYTES,
@@ -242,6 +242,6 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> Sequence[str]:
             continue
         for key, value in expected[name].items():
             got = found["classes"][name].get(key)
-            if got is not None and got != value and not (found["states"] is None):
+            if got is not None and got != value and found["states"] is not None:
                 lines.append(f"class {name}: {key}: {value} is expected, here it is {got}")
     return lines

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from p2mbatch.base.errors import ResourceError
 from p2mbatch.compiled.race import count, explore, table
 from p2mbatch.compiled.race import layout as at
-from p2mbatch.errors import ResourceError
 from p2mbatch.race.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -159,9 +159,7 @@ def _judge(graph: Graph) -> None:
     row_bytes = graph.rows.view(np.uint8)
     num_ends = int(np.count_nonzero(np.diff(graph.first_edges) == 0))
     graph.ends, graph.labels = np.empty(num_ends, np.int64), np.empty(num_ends, np.int64)
-    explore.judge_ends(
-        graph.plan.fields, row_bytes, graph.first_edges, graph.ends, graph.labels
-    )
+    explore.judge_ends(graph.plan.fields, row_bytes, graph.first_edges, graph.ends, graph.labels)
 
 
 @dataclass

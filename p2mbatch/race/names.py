@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from p2mbatch.errors import InputError
+from p2mbatch.base.errors import InputError
 from p2mbatch.race.config import Config, parse_config
 
 Programs = list[list[list[Any]]]
@@ -70,21 +70,25 @@ def litmus(where: str, name: str) -> dict[str, Any]:
     return {"populated_first": populated, "cpus": programs}
 
 
-def parse_name(name: str) -> Config:
-    """Return the configuration that a full name says. Raises `InputError` for any other text."""
+def parse_name(name: str, where: str | None = None) -> Config:
+    """Return the configuration that a full name says; `where` names its place in complaints.
+
+    Raises `InputError` for any other text.
+    """
+    where = where or name
     found = _NAME.fullmatch(name)
     if not found:
         raise InputError(
-            f"{name}: not a name of a race, which is kernel.allocator.memory.litmus, such as "
+            f"{where}: not a name of a race, which is kernel.allocator.memory.litmus, such as "
             f"old.never.sc.same-leaf, and perhaps /tree or /list and @ with the last PFN"
         )
     given = {key: found[key] for key in ("kernel", "allocator", "memory")}
     toolstack = found["toolstack"]
     return parse_config(
-        name,
+        where,
         {
             **given,
-            **litmus(name, found["litmus"]),
+            **litmus(where, found["litmus"]),
             "toolstack": None if toolstack in (None, "-") else toolstack,
             "last": int(found["last"] or 8),
         },
@@ -143,7 +147,7 @@ def _entry(where: str, name: str, entry: Any) -> tuple[Config, dict[str, Any]]:
     if not isinstance(entry, Mapping):
         raise InputError(f"{place}: an object with a configuration is needed")
     if not entry:
-        return parse_name(name), {}
+        return parse_name(name, place), {}
     if "config" not in entry:
         return parse_config(place, entry), {}
     results = {key: value for key, value in entry.items() if key != "config"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from p2mbatch.trace import Int64Array
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.race import layout as at
 from p2mbatch.compiled.race.explore import run_alone
 from p2mbatch.race.config import (
@@ -104,9 +104,7 @@ def _conflicts(operation: Operation) -> int:
     return bits
 
 
-def _write_operations(
-    fields: Int64Array, config: Config, who: int, words: dict[int, int]
-) -> None:
+def _write_operations(fields: Int64Array, config: Config, who: int, words: dict[int, int]) -> None:
     program = config.cpus[who]
     fields[_block(who) + at.B_NUM_OPS] = len(program)
     later = 0
@@ -185,9 +183,7 @@ def _first_state(fields: Int64Array, config: Config, words: dict[int, int]) -> n
     return row
 
 
-def _populate(
-    row: np.ndarray, fields: Int64Array, config: Config, words: dict[int, int]
-) -> None:
+def _populate(row: np.ndarray, fields: Int64Array, config: Config, words: dict[int, int]) -> None:
     """Set the PFNs of `populated_first`, one after the other, by CPU 0 alone, without buffers."""
     alone = fields.copy()
     alone[at.P_TSO] = 0

@@ -5,8 +5,6 @@ Source: docs/races.md, "Reduced exploration".
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from p2mbatch.compiled.race import layout as at
@@ -103,7 +101,7 @@ class _Search:
         path = [end]
         while path[-1]:
             path.append(int(self.parents[path[-1]]))
-        moves = self.first_log[: self.first_logged].tolist()
+        moves: list[int] = self.first_log[: self.first_logged].tolist()
         for source, target in zip(path[::-1], path[-2::-1], strict=False):
             moves += self._moves_between(source, target)
         return moves

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.compiled.race.layout import LABEL_NAMES
-from p2mbatch.errors import InputError
 from p2mbatch.race.config import Config
 from p2mbatch.race.explorer import EndClass, Exploration
 from p2mbatch.race.meaning import meaning_of
@@ -16,7 +16,10 @@ ALLOCATOR_WORDS = {
     "own": "a CPU takes its own freed pages first",
     "any": "a freed page may go to anybody",
 }
-MEMORY_WORDS = {"sc": "stores reach memory at once", "tso": "stores wait in each CPU's buffer (TSO)"}
+MEMORY_WORDS = {
+    "sc": "stores reach memory at once",
+    "tso": "stores wait in each CPU's buffer (TSO)",
+}
 _TOOLSTACK_LABELS = ("T-abort", "T-fail", "T-ghost", "T-lost", "T-misdirected")
 
 

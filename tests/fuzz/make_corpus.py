@@ -6,8 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from dump_guests import build, core, stream
 from test_dumps_readers import NEWER, OLDER, mfndump_text
+
+from dump_guests import build, core, stream
 
 CORPUS = Path(__file__).parent / "corpus"
 

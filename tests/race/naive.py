@@ -87,7 +87,7 @@ class Machine:
         self.tso = config["memory"] == "tso"
         self.tool_kind = config["toolstack"]
         self.programs = config["cpus"]
-        self.first = {pfn: 9 for pfn in config["populated_first"]}
+        self.first = dict.fromkeys(config["populated_first"], 9)
         pages = 3 + 3 * (len(self.first) + sum(len(program) for program in self.programs))
         self.words: list[Word] = [0] * (PAGES_AT + N * pages)
         for t in range(N):
@@ -616,8 +616,8 @@ class Machine:
                 allowed = [own.get(pfn, INVALID)]
                 for other, program in enumerate(self.programs):
                     if other != who:
-                        allowed += [INVALID if op[2] == -1 else op[2]
-                                    for op in program if op[0] == "set" and op[1] == pfn]  # fmt: skip
+                        sets = [op for op in program if op[0] == "set" and op[1] == pfn]
+                        allowed += [INVALID if op[2] == -1 else op[2] for op in sets]
                 if result not in allowed:
                     labels.add("read")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch._jit import inner_kernel, kernel
+from p2mbatch.compiled.jit import inner_kernel, kernel
 
 Q_READ, Q_WRITTEN = range(2)
 COUNTED, COUNT_AGAIN, MORE_LIMBS = range(3)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch._jit import as_int, inner_kernel, kernel, prefetch
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, prefetch
 from p2mbatch.compiled.race.judge import judge
 from p2mbatch.compiled.race.layout import (
     A2,
     A8,
     ANY,
-    BLOCKED,
     B_CPU_AT,
+    BLOCKED,
     C_MID,
     C_Q,
     C_STEP,
@@ -30,8 +30,8 @@ from p2mbatch.compiled.race.layout import (
     P_ALLOCATOR,
     P_CPUS,
     P_ROW_WORDS,
-    P_TOOLSTACK,
     P_TOOL_AT,
+    P_TOOLSTACK,
     R_FLAGS,
     R_NEXT,
     W_STEP,

@@ -88,10 +88,58 @@ X_GROW_TOP, X_ANY_TOP, X_GROW_ENTRY, X_ANY_ENTRY = 0, 2, 4, 8
 X_SET_PFN, X_ANY_PFN, X_GROW_PFN, X_GROW = 12, 20, 28, 36
 
 # Steps, in the order in which an operation can come by them: no path goes back in this list.
-STEP_NAMES = (
-    "G1 G2 G3 S1 S2 A1 A2 A3 K1 K2 K3 K4 K5 K6 K8 A4 A5 A5r A6 A7 A8 A9 A10 A11 A11f A12 A13 O1 O2 "
-    "A14 A15 J1 J2 J3 J4 A16 J5 J6 A17 J7 J8 A18 Z1 Z2 Z3 T1 T2 T3 S3 done"
-).split()
+STEP_NAMES = [
+    "G1",
+    "G2",
+    "G3",
+    "S1",
+    "S2",
+    "A1",
+    "A2",
+    "A3",
+    "K1",
+    "K2",
+    "K3",
+    "K4",
+    "K5",
+    "K6",
+    "K8",
+    "A4",
+    "A5",
+    "A5r",
+    "A6",
+    "A7",
+    "A8",
+    "A9",
+    "A10",
+    "A11",
+    "A11f",
+    "A12",
+    "A13",
+    "O1",
+    "O2",
+    "A14",
+    "A15",
+    "J1",
+    "J2",
+    "J3",
+    "J4",
+    "A16",
+    "J5",
+    "J6",
+    "A17",
+    "J7",
+    "J8",
+    "A18",
+    "Z1",
+    "Z2",
+    "Z3",
+    "T1",
+    "T2",
+    "T3",
+    "S3",
+    "done",
+]
 (
     G1, G2, G3, S1, S2, A1, A2, A3, K1, K2, K3, K4, K5, K6, K8, A4, A5, A5R, A6, A7, A8, A9, A10,
     A11, A11F, A12, A13, O1, O2, A14, A15, J1, J2, J3, J4, A16, J5, J6, A17, J7, J8, A18, Z1, Z2,
@@ -107,10 +155,28 @@ W_DONE, W0, WG, W1, W2 = range(5)
 BLOCKED, MOVED, NO_ROOM, PLACEHOLDER_WRITE = 0, 1, -1, -2
 
 # Labels of an end, as bits; BUG_END, FAULT_END and DEADLOCK stand alone.
-LABEL_NAMES = (
-    "alias false freed-in-tree leak list lost max mirror read stray T-abort T-fail T-ghost T-lost "
-    "T-misdirected uaf wild bug fault deadlock"
-).split()
+LABEL_NAMES = [
+    "alias",
+    "false",
+    "freed-in-tree",
+    "leak",
+    "list",
+    "lost",
+    "max",
+    "mirror",
+    "read",
+    "stray",
+    "T-abort",
+    "T-fail",
+    "T-ghost",
+    "T-lost",
+    "T-misdirected",
+    "uaf",
+    "wild",
+    "bug",
+    "fault",
+    "deadlock",
+]
 (
     L_ALIAS, L_FALSE, L_FREED, L_LEAK, L_LIST, L_LOST, L_MAX, L_MIRROR, L_READ, L_STRAY, L_ABORT,
     L_FAIL, L_GHOST, L_T_LOST, L_MISDIRECTED, L_UAF, L_WILD, L_BUG, L_FAULT, L_DEADLOCK,

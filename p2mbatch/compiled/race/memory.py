@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2mbatch._jit import as_int, inner_kernel
+from p2mbatch.compiled.jit import as_int, inner_kernel
 from p2mbatch.compiled.race.layout import (
     A2,
     A8,
     ANY,
-    BLOCK_FIELDS,
     B_CPU_AT,
     B_FIFO_AT,
     B_FIFO_ROOM,
     B_NUM_OPS,
     B_OPS,
     B_STACK_AT,
+    BLOCK_FIELDS,
     C_A,
     C_B,
     C_MID,
@@ -37,14 +37,14 @@ from p2mbatch.compiled.race.layout import (
     OP_KIND,
     OP_PAGE,
     OWN,
-    PLACEHOLDER_WRITE,
-    POINTER,
     P_ALLOCATOR,
     P_BLOCKS,
     P_FREE_AT,
     P_NAMED,
     P_TAKEN_AT,
     P_TSO,
+    PLACEHOLDER_WRITE,
+    POINTER,
     R_NEXT,
     R_PAGES,
     S1,

@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch._jit import as_int, inner_kernel, kernel, prefetch
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, prefetch
 from p2mbatch.compiled.race.explore import copy_row, expand
 from p2mbatch.compiled.race.judge import judge
 from p2mbatch.compiled.race.layout import (
+    A3,
+    A5,
+    A6,
+    A7,
+    A8,
     A11F,
     A13,
     A14,
@@ -21,11 +26,6 @@ from p2mbatch.compiled.race.layout import (
     A16,
     A17,
     A18,
-    A3,
-    A5,
-    A6,
-    A7,
-    A8,
     B_CPU_AT,
     C_A,
     C_B,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch._jit import inner_kernel, kernel
+from p2mbatch.compiled.jit import inner_kernel, kernel
 
 _MULTIPLIER = np.uint64(0x9E37_79B9_7F4A_7C15)
 _HALF = np.uint64(32)

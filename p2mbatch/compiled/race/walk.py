@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2mbatch._jit import as_int, inner_kernel
+from p2mbatch.compiled.jit import as_int, inner_kernel
 from p2mbatch.compiled.race.layout import (
     BLOCKED,
     ENTRIES,
     MOVED,
     NO_TOOLSTACK,
-    P_TOOLSTACK,
     P_TOOL_AT,
+    P_TOOLSTACK,
     R_GENERATION,
     R_SHARED_MAX,
     R_TOP,
@@ -23,7 +23,6 @@ from p2mbatch.compiled.race.layout import (
     W0,
     W1,
     W2,
-    WG,
     W_DONE,
     W_FAILED,
     W_FL,
@@ -33,6 +32,7 @@ from p2mbatch.compiled.race.layout import (
     W_NUM_FL,
     W_NUM_FLL,
     W_STEP,
+    WG,
 )
 from p2mbatch.compiled.race.memory import is_machine, is_pointer, place
 
@@ -51,9 +51,7 @@ def trimmed_max(row: Any, plan: Any, tool: int) -> int:
     start = last
     while start > 0 and row[tool + W_FLL + start - 1] == row[tool + W_FLL + last]:
         start -= 1
-    if plan[P_TOOLSTACK] == TREE:
-        start += 1
-    elif start == last:
+    if plan[P_TOOLSTACK] == TREE or start == last:
         start += 1
     end = start * ENTRIES * ENTRIES - 1
     return end if 0 < end < top else top

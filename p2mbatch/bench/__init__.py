@@ -1,0 +1,25 @@
+"""Measuring p2mbatch itself: its compiled kernels beside this machine's limits and their peers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from p2mbatch.base.lazy import exports
+
+if TYPE_CHECKING:
+    from p2mbatch.bench.session import FULL, QUICK, SMOKE, run
+
+__all__ = [
+    "FULL",
+    "QUICK",
+    "SMOKE",
+    "run",
+]
+
+_EXPORTS = {
+    "FULL": "session",
+    "QUICK": "session",
+    "SMOKE": "session",
+    "run": "session",
+}
+__getattr__, __dir__ = exports(__name__, _EXPORTS)

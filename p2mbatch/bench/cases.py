@@ -1,0 +1,270 @@
+"""What the performance report runs: a booted guest of a size, each kernel beside its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.sizes import GIB
+from p2mbatch.bench import peers
+from p2mbatch.bench.ceilings import Ceilings
+from p2mbatch.bench.measure import Call, SelfTimed, scaled
+from p2mbatch.compiled import grow as kset
+from p2mbatch.compiled import m2p as bulk
+from p2mbatch.compiled import save as ks
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.lookup import lookup, lookup_parallel
+from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
+from p2mbatch.compiled.restore import restore, restore_parallel
+from p2mbatch.compiled.save import save_walk_parallel
+from p2mbatch.model.hosts import function_host
+from p2mbatch.model.placement import Placement, place
+
+NUM_LOOKUPS = 1 << 20
+"""Lookups in one call."""
+
+NAIVE_BYTES = GIB
+"""The largest guest that plain Python is asked to do."""
+
+NUM_NAIVE = 1 << 16
+"""Lookups that plain Python does, its time scaled to all."""
+
+RUN_PAGES = 300
+"""Pages in each run that `populate` sets."""
+
+NUM_RUNS = 512
+
+SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One kernel on one guest, and who else does the same."""
+
+    kernel: str
+    """What is measured; `_order9` and `_order0` say how the host hands its frames out."""
+    items: int
+    """PFNs, leaves or pages that one call does."""
+    unit: str
+    """What an item is."""
+    floor: Callable[[Ceilings, int], Call]
+    """A call that does nothing but move the bytes that must be moved, on so many threads."""
+    floor_text: str
+    calls: dict[str, Call]
+    """Who (p2mbatch, parallel, numpy, naive, c) to one call."""
+
+
+class BenchGuest:
+    """A booted guest with every leaf resident, its hosts, and the peers' views of it."""
+
+    def __init__(self, memory_bytes: int, peer: peers.Peer | None) -> None:
+        self.memory_bytes = memory_bytes
+        self.peer = peer
+        self.placement = _placement(memory_bytes)
+        self.life = self.placement.new_life(self.host(0, 9), resident=True)
+        result = self.life.boot()
+        if result.outcome != "ok":
+            raise RuntimeError(f"the guest to measure did not boot: {result}")
+        self.num_pages = self.placement.span
+        self.num_leaves = self.placement.num_boot_leaves
+        self.work = np.empty(self.placement.geo.entries, np.int64)
+        self.random = np.random.default_rng(SEED)
+
+    @property
+    def t(self) -> tb.P2MTables:
+        """Return the guest's tables."""
+        return self.life.tables
+
+    def host(self, index: int, order: int) -> tb.HostTables:
+        """Return the `index`-th host, four times the guest's size, wholly owned by neighbours."""
+        return _host(self.placement, index, order)
+
+    def list_slots(self) -> Int64Array:
+        """Return the slots of the mid_mfn pages in order: int64[mids]."""
+        t = self.t
+        slot_of = {page: slot for slot, page in enumerate(t.slots[:, tb.P_PAGE].tolist())}
+        return np.array(
+            [slot_of[page] for page in t.true_mid_mfn[: self.placement.num_tops].tolist()], np.int64
+        )
+
+    def c(self, kernel: str) -> dict[str, Call]:
+        """Return the C program's call for `kernel`, where there is one."""
+        if self.peer is None:
+            return {}
+        peer = self.peer
+        return {"c": SelfTimed(lambda repeats: peer.sample(kernel, repeats))}
+
+
+def _placement(memory_bytes: int) -> Placement:
+    return place(
+        memory_bytes=memory_bytes, sparsity=0.0, layout="tail", policy="tracked", word_bytes=8,
+        seed=SEED,
+    )  # fmt: skip
+
+
+def _host(placement: Placement, index: int, order: int) -> tb.HostTables:
+    return function_host(
+        placement.population, frames=4 * placement.span, order=order, neighbours=1.0,
+        neighbour_pages=placement.span, key=(SEED, "host", index), first=index == 0,
+    )  # fmt: skip
+
+
+def place_guest(memory_bytes: int) -> tuple[tb.P2MTables, tb.HostTables]:
+    """Return the tables of a guest that has not booted, and its host."""
+    placement = _placement(memory_bytes)
+    life = placement.new_life(_host(placement, 0, 9), resident=True)
+    return life.tables, life.host
+
+
+def cases(guest: BenchGuest, *, heavy: bool) -> list[Case]:
+    """Return every case for one guest; `heavy` ones only where asked: slow peers on big guests.
+
+    The last ones change the guest: they must be run in order, and the guest then be let go.
+    """
+    return [
+        *_lookup_cases(guest),
+        _m2p_case(guest),
+        _rebuild_case(guest),
+        _walk_case(guest),
+        _populate_case(guest),
+        _restore_case(guest, 9, heavy=heavy),
+        _restore_case(guest, 0, heavy=heavy),
+    ]
+
+
+def _lookup_cases(guest: BenchGuest) -> list[Case]:
+    t, h = guest.t, guest.life.host
+    count = min(NUM_LOOKUPS, guest.num_pages)
+    random = guest.random.integers(0, guest.num_pages, count)
+    start = (guest.num_pages - count) // 2
+    orders = {
+        "random": random,
+        "sorted": np.sort(random),
+        "sequential": np.arange(start, start + count),
+    }
+    table_bytes = t.words.nbytes
+    found = []
+    for name, pfns in orders.items():
+        out = np.empty(count, np.int64)
+        calls: dict[str, Call] = {
+            "p2mbatch": partial(lookup, t, h, pfns, out),
+            "parallel": partial(lookup_parallel, t, h, pfns, out),
+            "numpy": partial(peers.numpy_lookup, t, pfns),
+            **guest.c(f"lookup_{name}"),
+        }
+        if guest.memory_bytes <= NAIVE_BYTES and name == "random":
+            some = pfns[:NUM_NAIVE].tolist()
+            naive = partial(peers.NaiveTree(t).lookups, some)
+            calls["naive"] = scaled(naive, len(some), count)
+        if name == "sequential":
+            floor, text = _copy_floor(24 * count), "24 bytes a PFN at copy's rate"
+        else:
+            floor = _gather_floor(count, table_bytes)
+            text = "one gather over as large a table"
+        found.append(Case(f"lookup_{name}", count, "PFN", floor, text, calls))
+    return found
+
+
+def _copy_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving("copy", num_bytes, threads)
+
+
+def _fill_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving("fill", num_bytes, threads)
+
+
+def _read_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving("read", num_bytes, threads)
+
+
+def _gather_floor(count: int, table_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.gathering(count, table_bytes, threads)
+
+
+def _m2p_case(guest: BenchGuest) -> Case:
+    t, h = guest.t, guest.life.host
+    count = min(NUM_LOOKUPS, guest.num_pages)
+    mfns = np.empty(count, np.int64)
+    lookup(t, h, guest.random.integers(0, guest.num_pages, count), mfns)
+    out = np.empty(count, np.int64)
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: bulk.lookup_m2p(t, h, mfns, out),
+        "parallel": lambda: bulk.lookup_m2p_parallel(t, h, mfns, out),
+        "numpy": lambda: peers.numpy_m2p(t, h, mfns),
+        **guest.c("lookup_m2p"),
+    }
+    floor = _gather_floor(count, t.own.nbytes)
+    return Case("lookup_m2p", count, "MFN", floor, "one gather over the owners' bits", calls)
+
+
+def _rebuild_case(guest: BenchGuest) -> Case:
+    t, h = guest.t, guest.life.host
+    slots = guest.list_slots()
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: rebuild(t, h, 0),
+        "parallel": lambda: rebuild_parallel(t, h),
+        "numpy": lambda: peers.numpy_rebuild(t, slots),
+        **guest.c("rebuild"),
+    }
+    if guest.memory_bytes <= NAIVE_BYTES:
+        calls["naive"] = peers.NaiveTree(t).rebuild
+    floor = _copy_floor(20 * guest.num_leaves)
+    text = "20 bytes a leaf (its page's number, entry in, entry out) at copy's rate"
+    return Case("rebuild", guest.num_leaves, "leaf", floor, text, calls)
+
+
+def _walk_case(guest: BenchGuest) -> Case:
+    t, h, slots = guest.t, guest.life.host, guest.list_slots()
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: ks.save_walk(t, h, guest.work),
+        "parallel": lambda: save_walk_parallel(t, h, guest.work),
+        "numpy": lambda: peers.numpy_save_walk(t, h, slots),
+        **guest.c("save_walk"),
+    }
+    floor = _read_floor(20 * guest.num_leaves)
+    text = "20 bytes a leaf (its page's number, its entry, the list's) at read's rate"
+    return Case("save_walk", guest.num_leaves, "leaf", floor, text, calls)
+
+
+def _populate_case(guest: BenchGuest) -> Case:
+    """Balloon runs of pages out and in again, within leaves that exist."""
+    t, h = guest.t, guest.life.host
+    n = guest.placement.geo.entries
+    firsts = np.linspace(0, guest.num_leaves - 1, NUM_RUNS // 2).astype(np.int64) * n + 7
+    mfns = np.empty(len(firsts), np.int64)
+    lookup(t, h, firsts, mfns)
+    counts = np.full(len(firsts), RUN_PAGES)
+    out = np.stack([firsts, np.full(len(firsts), INVALID), counts], axis=1)
+    back = np.stack([firsts, mfns, counts], axis=1)
+    runs = np.ascontiguousarray(np.concatenate([out, back]))
+    items = NUM_RUNS * RUN_PAGES
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: kset.set_runs(t, h, runs, 0),
+        "numpy": lambda: peers.numpy_populate(t, runs),
+        **guest.c("populate"),
+    }
+    return Case(
+        "populate", items, "page", _fill_floor(8 * items), "8 bytes a page at fill's rate", calls
+    )
+
+
+def _restore_case(guest: BenchGuest, order: int, *, heavy: bool) -> Case:
+    t, host = guest.t, guest.host(1 + order, order)
+    slots = t.leaf_slot[: guest.num_leaves].astype(np.int64)
+    calls: dict[str, Call] = {
+        "p2mbatch": lambda: restore(t, host, guest.work),
+        "parallel": lambda: restore_parallel(t, host, guest.work),
+    }
+    if heavy or guest.memory_bytes <= 16 * GIB:
+        calls["numpy"] = lambda: peers.numpy_restore(t, host, slots)
+        calls |= guest.c(f"restore_order{order}")
+    floor = _fill_floor(8 * guest.num_pages)
+    return Case(
+        f"restore_order{order}", guest.num_pages, "page", floor, "8 bytes a page at fill's rate",
+        calls,
+    )  # fmt: skip

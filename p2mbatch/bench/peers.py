@@ -1,0 +1,244 @@
+"""The peers of the benchmarks: a C program with a pointer tree, NumPy, and plain Python.
+
+The C program (p2mbatch/bench/peer.c) is built into a temporary folder where there is a compiler.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.cc import find_compiler
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.compiled import bijection
+from p2mbatch.compiled import tables as tb
+
+SOURCE = Path(__file__).with_name("peer.c")
+
+KERNELS = (
+    "rebuild", "save_walk", "restore_order9", "restore_order0", "populate",
+    "lookup_random", "lookup_sequential", "lookup_sorted", "lookup_m2p",
+)  # fmt: skip
+"""What the C program can be asked for."""
+
+
+@contextlib.contextmanager
+def built_peer() -> Iterator[Path | None]:
+    """Build the C program into a temporary folder; None where no compiler can."""
+    compiler = find_compiler()
+    with tempfile.TemporaryDirectory(prefix="p2mbatch-peer-") as folder:
+        program = Path(folder) / "peer"
+        built = compiler is not None and (
+            subprocess.run(
+                [compiler, "-O2", str(SOURCE), "-o", str(program)],
+                capture_output=True, check=False,
+            ).returncode == 0
+        )  # fmt: skip
+        yield program if built else None
+
+
+class Peer:
+    """The C program with one booted guest; each call asks it for one sample."""
+
+    def __init__(self, program: Path, pages: int, seed: int = 7) -> None:
+        self._process = subprocess.Popen(
+            [str(program), str(pages), str(seed)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._answer()
+
+    def sample(self, kernel: str, repeats: int) -> float:
+        """Return the median time in ns of `repeats` runs of `kernel`, one right after the other."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{kernel} {repeats}\n")
+        self._process.stdin.flush()
+        return float(statistics.median(self._answer()["samples_ns"]))
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            _, error = self._process.communicate()
+            raise RuntimeError(f"the C peer ended: {error.strip()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # At the end of its input the program ends by itself.
+        self._process.communicate()
+
+
+# --- NumPy -------------------------------------------------------------------------------------
+
+
+def numpy_lookup(t: tb.P2MTables, pfns: Int64Array) -> Int64Array:
+    """Return `get_phys_to_machine` of PFNs inside the span, vectorised."""
+    n = t.words.shape[1]
+    return np.asarray(t.words[t.leaf_slot[pfns // n], pfns % n])
+
+
+def numpy_rebuild(t: tb.P2MTables, slots: Int64Array) -> None:
+    """Build the list of a guest whose mids are all there, vectorised.
+
+    `slots` (int64[mids]) are the slots of the mid_mfn pages.
+    """
+    n = t.words.shape[1]
+    top_mfn = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[tb.S_TOP_MFN])[0]
+    entries = numpy_lookup(t, t.leaf_page.astype(np.int64))
+    entries = np.where(entries == INVALID, INVALID, entries & ~FOREIGN_FRAME_BIT)
+    whole = len(entries) // n
+    t.words[slots[:whole]] = entries[: whole * n].reshape(-1, n)
+    if len(entries) % n:
+        t.words[slots[whole], : len(entries) % n] = entries[whole * n :]
+    t.words[top_mfn, : len(slots)] = numpy_lookup(t, t.true_mid_mfn[: len(slots)])
+
+
+def _mix(value: Any, key: int) -> Any:
+    h = ((value ^ np.uint64(key)) * np.uint64(0x7FEB352D)) & np.uint64(0xFFFFFFFF)
+    return ((h ^ (h >> np.uint64(15))) * np.uint64(0x5BD1E995)) & np.uint64(0xFFFFFFFF)
+
+
+def numpy_forward(par: Int64Array, index: Int64Array) -> Int64Array:
+    """Return `bijection.forward` of each of `index`, vectorised. `par` is int64[7]."""
+    return _walked(par, index, _forward_once)
+
+
+def numpy_inverse(par: Int64Array, image: Int64Array) -> Int64Array:
+    """Return `bijection.inverse` of each of `image`, vectorised. `par` is int64[7]."""
+    return _walked(par, image, _inverse_once)
+
+
+def _walked(par: Int64Array, values: Int64Array, once: Any) -> Int64Array:
+    size = np.uint64(par[0])
+    out = once(par, values.astype(np.uint64))
+    outside = out >= size
+    while outside.any():
+        out[outside] = once(par, out[outside])
+        outside = out >= size
+    return np.asarray(out.astype(np.int64))
+
+
+def _forward_once(par: Int64Array, x: Any) -> Any:
+    left, bits = np.uint64(par[1]), np.uint64(par[2])
+    mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
+    a, b = x >> bits, x & mask
+    for first, second in ((3, 4), (5, 6)):
+        b = (b + (_mix(a, par[first]) >> down)) & mask
+        a = (a + (((_mix(b, par[second]) >> half) * left) >> half)) % left
+    return (a << bits) | b
+
+
+def _inverse_once(par: Int64Array, x: Any) -> Any:
+    left, bits = np.uint64(par[1]), np.uint64(par[2])
+    mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
+    a, b = x >> bits, x & mask
+    for first, second in ((5, 6), (3, 4)):
+        a = (a + left - (((_mix(b, par[second]) >> half) * left) >> half)) % left
+        b = (b - (_mix(a, par[first]) >> down)) & mask
+    return (a << bits) | b
+
+
+def _permutation(par: Int64Array) -> Int64Array:
+    return par[tb.H_FRAMES_PERM : tb.H_FRAMES_PERM + bijection.NUM_PARAMETERS]
+
+
+def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
+    """Overwrite every leaf of a guest with no holes, vectorised; `slots` int64[leaves].
+
+    A few leaves at a time, so that what is between stays in the cache.
+    """
+    n = t.words.shape[1]
+    order = int(h.par[tb.H_ORDER])
+    frames, reserved = _permutation(h.par), int(h.par[tb.H_RESERVED])
+    step = 64
+    for first in range(0, len(slots), step):
+        some = slots[first : first + step]
+        pfns = np.arange(first * n, (first + len(some)) * n)
+        extents = numpy_forward(frames, pfns[:: 1 << order] >> order)
+        mfns = (extents << order)[:, None] + np.arange(1 << order) + reserved
+        old = t.words[some]
+        t.words[some] = np.where(old == INVALID, INVALID, mfns.reshape(-1, n))
+
+
+def numpy_m2p(t: tb.P2MTables, h: tb.HostTables, mfns: Int64Array) -> Int64Array:
+    """Return what a function host's m2p holds for a guest's own frames, vectorised."""
+    n = t.words.shape[1]
+    order = int(h.par[tb.H_ORDER])
+    at = mfns - int(h.par[tb.H_RESERVED])
+    pfns = (numpy_inverse(_permutation(h.par), at >> order) << order) | (at & ((1 << order) - 1))
+    inside = pfns < int(h.par[tb.H_GUEST_FRAMES])
+    safe = np.where(inside, pfns, 0)
+    bits = t.own[t.leaf_slot[safe // n], (safe % n) // 64] >> (safe % 64).astype(np.uint64)
+    return np.where(inside & ((bits & np.uint64(1)) != 0), pfns, INVALID)
+
+
+def numpy_save_walk(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> bool:
+    """Return whether every frame list entry passes the toolstack's checks, vectorised."""
+    n = t.words.shape[1]
+    mfns = t.words[slots].ravel()[: len(t.leaf_page)]
+    frames = int(h.par[tb.H_FRAMES])
+    if not ((mfns > 0) & (mfns < frames)).all():
+        return False
+    pfns = numpy_m2p(t, h, mfns)
+    return bool(((pfns == t.leaf_page) & (t.words[t.leaf_slot[pfns // n], pfns % n] == mfns)).all())
+
+
+def numpy_populate(t: tb.P2MTables, runs: Int64Array) -> None:
+    """Set runs of pages within leaves that exist, one slice a leaf; `runs` int64[k, 3]."""
+    n = t.words.shape[1]
+    for pfn, mfn, count in runs.tolist():
+        i = pfn % n
+        slot = t.leaf_slot[pfn // n]
+        t.words[slot, i : i + count] = np.arange(mfn, mfn + count) if mfn >= 0 else INVALID
+        bits = np.unpackbits(t.own[slot].view(np.uint8), bitorder="little")
+        bits[i : i + count] = mfn >= 0
+        t.own[slot] = np.packbits(bits, bitorder="little").view(np.uint64)
+
+
+# --- plain Python ------------------------------------------------------------------------------
+
+
+class NaiveTree:
+    """The tree as lists of lists, one entry at a time, as the model reads: for small guests."""
+
+    def __init__(self, t: tb.P2MTables) -> None:
+        self.n = t.words.shape[1]
+        self.leaf_page = t.leaf_page.tolist()
+        leaves = [t.words[slot].tolist() for slot in t.leaf_slot]
+        self.top = [leaves[x : x + self.n] for x in range(0, len(leaves), self.n)]
+        self.lists = [[INVALID] * self.n for _ in self.top]
+
+    def lookup(self, pfn: int) -> int:
+        """Return `get_phys_to_machine(pfn)` of a PFN inside the span."""
+        entry: int = self.top[pfn // self.n**2][pfn // self.n % self.n][pfn % self.n]
+        return entry
+
+    def lookups(self, pfns: list[int]) -> list[int]:
+        """Return the entries of `pfns`."""
+        return [self.lookup(pfn) for pfn in pfns]
+
+    def rebuild(self) -> None:
+        """Store each leaf's MFN in its frame list."""
+        for x, page in enumerate(self.leaf_page):
+            mfn = self.lookup(page)
+            self.lists[x // self.n][x % self.n] = (
+                mfn if mfn == INVALID else mfn & ~FOREIGN_FRAME_BIT
+            )

@@ -1,0 +1,97 @@
+"""Reading a performance report, and what moved between two of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.errors import InputError
+
+FORMAT = "p2mbatch-bench/1"
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a report's JSON; raises `InputError` where it is not one."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: can't be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(f"{path}: not a bench report: its format should be {FORMAT!r}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one row moved between two reports."""
+
+    kernel: str
+    memory_bytes: int
+    who: str
+    ratio: float
+    """New time over old: of median, lower quartile and least sample, the one that moved least."""
+    noise: float
+    """How far, as a factor, it would have to move to mean something."""
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Return whether it moved further than that."""
+        return max(self.ratio, 1 / self.ratio) > self.noise
+
+
+def _moved(new: dict[str, Any], old: dict[str, Any]) -> float:
+    """Return how far a timing moved, as new over old.
+
+    What happens to run beside a measurement makes some of its samples slower; a change of the code
+    moves all of them. So the median, the lower quartile and the least sample must all have moved
+    one way, and the one that moved least counts.
+    """
+    ratios = [
+        new["median_ns"] / old["median_ns"],
+        new["low_ns"] / old["low_ns"],
+        min(new["samples_ns"]) / min(old["samples_ns"]),
+    ]
+    if min(ratios) > 1:
+        return float(min(ratios))
+    return float(max(ratios)) if max(ratios) < 1 else 1.0
+
+
+def changes(new: dict[str, Any], old: dict[str, Any]) -> list[Change]:
+    """Return how each of p2mbatch's own rows moved, in the new report's order.
+
+    What did not change between the runs (the C program, NumPy, the floors and ceilings) says how
+    far the machine alone moves a timing; a row has moved where it goes beyond all of those on as
+    many threads, and beyond its own spread.
+    """
+
+    def keyed(report: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:
+        return {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+
+    def ceilings(report: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
+        return {(c["name"], c["footprint_bytes"], c["threads"]): c for c in report["ceilings"]}
+
+    before, after = keyed(old), keyed(new)
+    own = ("p2mbatch", "parallel")
+    same = [(after[key], before[key]) for key in after if key in before and key[2] not in own]
+    old_ceilings, new_ceilings = ceilings(old), ceilings(new)
+    same += [(new_ceilings[key], old_ceilings[key]) for key in new_ceilings if key in old_ceilings]
+    # Several threads on a busy machine are another matter than one.
+    drift: dict[bool, float] = {False: 1.1, True: 1.1}
+    for a, b in same:
+        ratio = _moved(a, b)
+        several = a["threads"] > 1
+        drift[several] = max(drift[several], ratio, 1 / ratio)
+    found = []
+    for key in after:
+        if key not in before or key[2] not in own:
+            continue
+        a, b = after[key], before[key]
+        spread = 1 + float(np.hypot(a["spread"], b["spread"]))
+        found.append(Change(*key, _moved(a, b), drift[a["threads"] > 1] * spread))
+    return found

@@ -1,0 +1,223 @@
+"""The performance report's measurements: ceilings, kernels beside their peers, how cost grows.
+
+`run` measures and returns plain JSON values; p2mbatch.bench_report shows them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from p2mbatch.base.cc import find_compiler
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.provenance import collect, num_cores
+from p2mbatch.base.sizes import GIB, format_size
+from p2mbatch.bench import peers
+from p2mbatch.bench.cases import BenchGuest, Case, cases
+from p2mbatch.bench.ceilings import CEILINGS, Ceilings
+from p2mbatch.bench.growth import growth
+from p2mbatch.bench.measure import Call, OtherLoad, Timing, measure_in_turn, num_threads
+from p2mbatch.bench.report_file import FORMAT
+
+SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)
+"""Guests that are measured by default."""
+
+IN_CACHE_BYTES = 1 << 18
+"""What any processor's second cache holds."""
+
+THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")
+"""Kernels whose time is shown over the number of threads."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    case_seconds: float
+    """Of each case at each size, over all who do it."""
+    ceiling_seconds: float
+    max_ceiling_bytes: int
+    heavy: bool
+    """Whether slow peers run on big guests too."""
+    min_samples: int = 5
+    max_samples: int = 41
+
+
+QUICK = Effort(0.25, 0.08, GIB, heavy=False)
+
+FULL = Effort(3.0, 0.6, GIB, heavy=True)
+
+SMOKE = Effort(0.0, 0.0, 1 << 24, heavy=False, min_samples=2, max_samples=2)
+"""Enough to see that everything runs; its numbers mean nothing."""
+
+
+def needed_bytes(memory_bytes: int, *, with_peer: bool) -> int:
+    """Return the memory that measuring a guest of this size takes."""
+    leaves = memory_bytes // 512
+    return int(leaves * (2.2 if with_peer else 1.1)) + 2 * GIB
+
+
+def run(
+    sizes: Sequence[int] = SIZES,
+    *,
+    effort: Effort = QUICK,
+    compile_times: dict[str, float] | None = None,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Measure everything and return it as JSON values (docs/performance.md names the fields).
+
+    `sizes` are guests' memory in bytes; one that does not fit this machine is left out and named.
+    `say` is told what is being measured. Raises `InputError` where no size fits.
+    """
+    begin, others = time.monotonic(), OtherLoad()
+    threads = num_cores()
+    fitting, left_out = _fitting(sizes)
+    with peers.built_peer() as program:
+        say("ceilings")
+        ceilings = Ceilings(effort.max_ceiling_bytes, seconds=effort.ceiling_seconds)
+        _measure_ceilings(ceilings, threads)
+        rows, scaling = [], []
+        for size in fitting:
+            say(f"a guest of {format_size(size)}")
+            with _guest(program, size) as guest:
+                for case in cases(guest, heavy=effort.heavy):
+                    rows += _case_rows(case, size, ceilings, threads, effort)
+                    if size == fitting[-1] and case.kernel in THREAD_KERNELS:
+                        scaling += _thread_rows(case, size, threads, effort)
+        say("how cost grows")
+        grown = growth(max(fitting), effort.case_seconds)
+    return {
+        "format": FORMAT,
+        "provenance": collect(),
+        "seconds": time.monotonic() - begin,
+        "threads": threads,
+        "others_share": others.share(),
+        "caches_bytes": cache_sizes(),
+        "left_out": left_out,
+        "c_peer": program is not None,
+        "compile": compile_times or {},
+        "ceilings": [ceiling.to_dict() for ceiling in ceilings.all()],
+        "rows": rows,
+        "scaling": scaling,
+        "growth": grown,
+    }
+
+
+def _fitting(sizes: Sequence[int]) -> tuple[list[int], list[dict[str, Any]]]:
+    available = int(psutil.virtual_memory().available)
+    fitting, left_out = [], []
+    for size in sorted(set(sizes)):
+        needed = needed_bytes(size, with_peer=find_compiler() is not None)
+        if needed <= available:
+            fitting.append(size)
+        else:
+            left_out.append({"memory_bytes": size, "needed": needed, "available": available})
+    if not fitting:
+        raise InputError(
+            f"--sizes: none fits: {format_size(min(sizes))} needs "
+            f"{needed / GIB:.1f} GiB of memory and {available / GIB:.1f} GiB are free"
+        )
+    return fitting, left_out
+
+
+def _measure_ceilings(ceilings: Ceilings, threads: int) -> None:
+    """Measure the table that the report opens with, in cache and out, and the steps between."""
+    for size in (IN_CACHE_BYTES, ceilings.max_bytes):
+        for name in CEILINGS:
+            ceilings.get(name, size)
+            if threads > 1:
+                ceilings.get(name, size, threads)
+        ceilings.get("chase", size)
+    step = IN_CACHE_BYTES >> 3
+    while step < ceilings.max_bytes:
+        for name in CEILINGS:
+            ceilings.get(name, step)
+        step <<= 3
+
+
+@contextlib.contextmanager
+def _guest(program: Path | None, size: int) -> Iterator[BenchGuest]:
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(peers.Peer(program, size // 4096)) if program else None
+        yield BenchGuest(size, peer)
+
+
+def _case_rows(
+    case: Case, size: int, ceilings: Ceilings, threads: int, effort: Effort
+) -> list[dict[str, Any]]:
+    calls: dict[str, Call] = {}
+    for who, call in case.calls.items():
+        if who == "p2mbatch":
+            calls |= {who: call, "floor": case.floor(ceilings, 1)}
+        elif who != "parallel":
+            calls[who] = call
+        elif threads > 1:
+            calls |= {who: call, "floor_parallel": case.floor(ceilings, threads)}
+    timings = measure_in_turn(
+        calls,
+        seconds=effort.case_seconds,
+        min_samples=effort.min_samples,
+        max_samples=effort.max_samples,
+    )
+    rows = []
+    for who, timing in timings.items():
+        every = who in ("parallel", "floor_parallel")
+        rows.append(
+            {
+                "kernel": case.kernel,
+                "memory_bytes": size,
+                "who": who,
+                "threads": threads if every else 1,
+                "items": case.items,
+                "unit": case.unit,
+                "floor_ns": timings["floor_parallel" if every else "floor"].median_ns,
+                "floor_text": case.floor_text,
+                "ns_per_item": timing.median_ns / case.items,
+                **timing.to_dict(),
+            }
+        )
+    return rows
+
+
+def _thread_rows(case: Case, size: int, threads: int, effort: Effort) -> list[dict[str, Any]]:
+    """Measure the parallel kernel on one thread, two, four ... all."""
+    rows = []
+    counts = sorted({min(1 << k, threads) for k in range(threads.bit_length() + 1)})
+    for count in counts:
+        with num_threads(count):
+            timing: Timing = measure_in_turn(
+                {"parallel": case.calls["parallel"]},
+                seconds=effort.case_seconds / 2, min_samples=min(3, effort.min_samples),
+                max_samples=effort.max_samples,
+            )["parallel"]  # fmt: skip
+        rows.append(
+            {
+                "kernel": case.kernel,
+                "memory_bytes": size,
+                "threads": count,
+                "ns_per_item": timing.median_ns / case.items,
+                **timing.to_dict(),
+            }
+        )
+    return rows
+
+
+def cache_sizes() -> dict[str, int]:
+    """Return the sizes in bytes of the processor's data caches as Linux tells them, by level."""
+    found = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if (index / "type").read_text().strip() == "Instruction":
+                continue
+            text = (index / "size").read_text().strip()
+            size = int(text[:-1]) * {"K": 1 << 10, "M": 1 << 20}[text[-1]]
+            found["L" + (index / "level").read_text().strip()] = size
+    return found

@@ -1,0 +1,192 @@
+"""Compiled kernels of a boot: the guest's `mfn_list`, tree and first list (model section 4)."""
+
+from __future__ import annotations
+
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lookup import pfn_to_mfn
+from p2mbatch.compiled.pages import address, fill_leaf, set_page_code, take_slot
+from p2mbatch.compiled.policies.common import extend_brk, fill_page, mid_mfn_init
+from p2mbatch.compiled.policies.rebuild import rebuild
+from p2mbatch.compiled.status import FAULT_TOP, OK
+from p2mbatch.compiled.tables import (
+    FUNCTION_HOST,
+    H_KIND,
+    LAZY,
+    LEAF,
+    MID_MFN,
+    P_KIND,
+    P_LEAF,
+    P_PAGE,
+    POINTER,
+    S_BRK_CLOSED,
+    S_ENTRIES_SHIFT,
+    S_MAX_P2M_PFN,
+    S_MFN_LIST_PFN,
+    S_MID_MISSING,
+    S_MID_MISSING_MFN,
+    S_MISSING,
+    S_NR_PAGES,
+    S_NUM_LEAVES,
+    S_NUM_MIDS,
+    S_POLICY,
+    S_SHARED_FLL,
+    S_SHARED_MAX,
+    S_TOP,
+    S_TOP_MFN,
+    S_TOP_MFN_P,
+    S_WILD,
+    S_XEN_MAX,
+    STALE,
+    TOP_MFN,
+    HostTables,
+    P2MTables,
+)
+
+# --- boot --------------------------------------------------------------------------------------
+
+
+@kernel
+def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
+    """Lay out the boot leaves, as the domain builder leaves `mfn_list` (model section 3).
+
+    Leaves `first` <= x < `end`, and a partial last one, are made resident; the others stay LAZY,
+    which needs a function host. Entries of a table host are written by `load_domain`.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    nr_pages = state[S_NR_PAGES]
+    for x in range((nr_pages + n - 1) >> shift):
+        page = state[S_MFN_LIST_PFN] + x
+        t.leaf_page[x] = page
+        partial = (x + 1) << shift > nr_pages
+        if not (first <= x < end or partial):
+            t.leaf_slot[x] = LAZY
+            set_page_code(t, page, LAZY - x)
+            continue
+        slot = take_slot(t, page)
+        t.slots[slot, P_KIND] = LEAF
+        if h.par[H_KIND] == FUNCTION_HOST:
+            fill_leaf(t, h, slot, x)
+        else:
+            t.slots[slot, P_LEAF] = x
+            t.leaf_slot[x] = slot
+            for i in range(n):
+                t.words[slot, i] = INVALID
+        if partial:
+            # The pages of mfn_list start as zeros, and the builder writes nr_pages entries.
+            for i in range(nr_pages & (n - 1), n):
+                t.words[slot, i] = 0
+
+
+@kernel
+def load_domain(t: P2MTables, h: HostTables) -> None:
+    """Write the frames that a table host's `domain` gives to PFNs below nr_pages, and own them."""
+    shift = t.state[S_ENTRIES_SHIFT]
+    nr_pages = t.state[S_NR_PAGES]
+    for run in range(len(h.domain)):
+        pfn, mfn = h.domain[run, 0], h.domain[run, 1]
+        for k in range(max(min(h.domain[run, 2], nr_pages - pfn), 0)):
+            t.words[t.leaf_slot[(pfn + k) >> shift], (pfn + k) & ((1 << shift) - 1)] = mfn + k
+            h.m2p[mfn + k] = pfn + k
+            h.owned[mfn + k] = 1
+
+
+@kernel
+def boot(t: P2MTables, h: HostTables) -> int:
+    """Build the tree over the loaded `mfn_list` and the first mfn list list (model section 4).
+
+    Source: kernel `xen_build_dynamic_phys_to_machine`. Returns OK, a BUG_ or a FAULT_ code.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    missing = extend_brk(t)
+    if missing < 0:
+        return -missing
+    t.slots[missing, P_KIND] = LEAF
+    state[S_MISSING] = t.slots[missing, P_PAGE]
+    fill_page(t, missing, INVALID)
+    num_boot = (state[S_NR_PAGES] + n - 1) >> shift
+    for x in range(num_boot, state[S_NUM_LEAVES]):
+        t.leaf_slot[x] = missing
+        t.leaf_page[x] = state[S_MISSING]
+    mid_missing = extend_brk(t)
+    if mid_missing < 0:
+        return -mid_missing
+    t.slots[mid_missing, P_KIND] = POINTER
+    state[S_MID_MISSING] = t.slots[mid_missing, P_PAGE]
+    fill_page(t, mid_missing, address(t, state[S_MISSING]))
+    top = extend_brk(t)
+    if top < 0:
+        return -top
+    t.slots[top, P_KIND] = POINTER
+    state[S_TOP] = t.slots[top, P_PAGE]
+    fill_page(t, top, address(t, state[S_MID_MISSING]))
+    mid = -1
+    for x in range(num_boot):
+        if x & (n - 1) == 0:
+            mid = extend_brk(t)
+            if mid < 0:
+                # The leaves from here on are cached, but do not hang in the tree.
+                state[S_WILD] = 1
+                return -mid
+            t.slots[mid, P_KIND] = POINTER
+            state[S_NUM_MIDS] += 1
+            fill_page(t, mid, address(t, state[S_MISSING]))
+            t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
+        t.words[mid, x & (n - 1)] = address(t, as_int(t.leaf_page[x]))
+    status = _first_build(t, h)
+    if status == OK:
+        # A literal 0 would be a type of its own, and everything below be compiled twice.
+        status = rebuild(t, h, state[S_BRK_CLOSED])
+    if status != OK:
+        return status
+    state[S_BRK_CLOSED] = 1
+    state[S_XEN_MAX] = state[S_MAX_P2M_PFN]
+    return set_shared_info(t, h)
+
+
+@inner_kernel
+def _first_build(t: P2MTables, h: HostTables) -> int:
+    """Make the list's own pages, on the first call of `xen_build_mfn_list_list`."""
+    never_inline()
+    state = t.state
+    mid_missing_mfn = extend_brk(t)
+    if mid_missing_mfn < 0:
+        return -mid_missing_mfn
+    t.slots[mid_missing_mfn, P_KIND] = MID_MFN
+    state[S_MID_MISSING_MFN] = t.slots[mid_missing_mfn, P_PAGE]
+    status = mid_mfn_init(t, h, mid_missing_mfn)
+    if status != OK:
+        return status
+    t.true_mid_mfn[:] = state[S_MID_MISSING_MFN]
+    if state[S_POLICY] != STALE:
+        top_mfn_p = extend_brk(t)
+        if top_mfn_p < 0:
+            return -top_mfn_p
+        t.slots[top_mfn_p, P_KIND] = POINTER
+        state[S_TOP_MFN_P] = t.slots[top_mfn_p, P_PAGE]
+        fill_page(t, top_mfn_p, address(t, state[S_MID_MISSING_MFN]))
+    top_mfn = extend_brk(t)
+    if top_mfn < 0:
+        return -top_mfn
+    t.slots[top_mfn, P_KIND] = TOP_MFN
+    state[S_TOP_MFN] = t.slots[top_mfn, P_PAGE]
+    mfn = pfn_to_mfn(t, h, state[S_MID_MISSING_MFN])
+    if mfn <= FAULT_TOP:
+        return mfn
+    fill_page(t, top_mfn, mfn)
+    return OK
+
+
+@kernel
+def set_shared_info(t: P2MTables, h: HostTables) -> int:
+    """Set what the toolstack finds the list by. Source: `xen_setup_mfn_list_list`."""
+    mfn = pfn_to_mfn(t, h, t.state[S_TOP_MFN])
+    if mfn <= FAULT_TOP:
+        return mfn
+    t.state[S_SHARED_FLL] = mfn
+    t.state[S_SHARED_MAX] = t.state[S_XEN_MAX]
+    return OK

@@ -1,0 +1,350 @@
+"""Compiled kernels of `set_phys_to_machine` and of `alloc_p2m`, by which the tree grows.
+
+Source: model section 5; what a frame's change of hands means is section 7's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array, UInt64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lookup import leaf_page_of, mfn_to_page, pfn_to_mfn
+from p2mbatch.compiled.loops import ALL_OWN
+from p2mbatch.compiled.pages import (
+    address,
+    fill_leaf,
+    make_leaf,
+    page_at,
+    page_code,
+    room_left,
+    set_own,
+    set_page_code,
+    take_slot,
+)
+from p2mbatch.compiled.policies.common import fill_page, mid_mfn_init, store_entry
+from p2mbatch.compiled.status import (
+    BUG_SET,
+    BUG_TOP_MFN,
+    FAULT_STORE,
+    FAULT_TOP,
+    MORE_ROOM,
+    NO_MEMORY,
+    OK,
+)
+from p2mbatch.compiled.tables import (
+    FUNCTION_HOST,
+    H_FRAMES,
+    H_KIND,
+    LAZY,
+    LEAF,
+    MID_MFN,
+    NO_PAGE,
+    P_CLEAN,
+    P_KIND,
+    P_LEAF,
+    P_PAGE,
+    POINTER,
+    S_ALLOCS,
+    S_DIRECTMAP,
+    S_ENTRIES_SHIFT,
+    S_FAIL_AT,
+    S_MAX_P2M,
+    S_MID_MISSING,
+    S_MID_MISSING_MFN,
+    S_MISSING,
+    S_NUM_GROWN,
+    S_NUM_LEAVES,
+    S_NUM_MID_MFNS,
+    S_NUM_MIDS,
+    S_NUM_SLOTS,
+    S_POLICY,
+    S_POOL_USED,
+    S_POSITION,
+    S_TOP,
+    S_TOP_MFN,
+    S_TOP_MFN_P,
+    S_WILD,
+    STALE,
+    HostTables,
+    P2MTables,
+)
+
+
+@inner_kernel
+def alloc_p2m_page(t: P2MTables) -> int:
+    """Return the PFN of the next pool page; -1 where none is left or failure is injected."""
+    state = t.state
+    turn = state[S_ALLOCS]
+    state[S_ALLOCS] = turn + 1
+    if turn == state[S_FAIL_AT]:
+        return -1
+    skip = state[S_POOL_USED]
+    for run in range(len(t.pool)):
+        if skip < t.pool[run, 1]:
+            state[S_POOL_USED] += 1
+            return t.pool[run, 0] + skip
+        skip -= t.pool[run, 1]
+    return -1
+
+
+# --- set_phys_to_machine -----------------------------------------------------------------------
+
+
+@kernel
+def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+    """Apply `runs` (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the first `done` entries.
+
+    Source: kernel `set_phys_to_machine`, model section 5. Returns OK, a BUG_ or FAULT_ code,
+    NO_MEMORY, or MORE_ROOM; `state[S_POSITION]` is how many entries succeeded in all.
+    """
+    skip = done
+    t.state[S_POSITION] = done
+    words, own, n = t.words, t.own, t.words.shape[1]
+    for run in range(len(runs)):
+        pfn, mfn, count = runs[run, 0], runs[run, 1], runs[run, 2]
+        begin = min(skip, count)
+        skip -= begin
+        k = begin
+        while k < count:
+            slot = _plain_leaf(t, pfn + k)
+            if slot >= 0:
+                # All that the run has of a leaf that is there already, at once.
+                step = min(count - k, n - ((pfn + k) & (n - 1)))
+                value = mfn + k if mfn >= 0 else INVALID
+                set_plain(words, own, h, slot, pfn + k, value, step)
+            else:
+                if not room_left(t):
+                    return MORE_ROOM
+                status = set_phys_to_machine(t, h, pfn + k, mfn + k if mfn >= 0 else INVALID)
+                if status != OK:
+                    return status
+                step = 1
+            k += step
+            t.state[S_POSITION] += step
+    return OK
+
+
+@inner_kernel
+def _plain_leaf(t: P2MTables, pfn: int) -> int:
+    """Return the slot of the resident leaf of `pfn`; below 0 for any other way to set an entry."""
+    x = pfn >> t.state[S_ENTRIES_SHIFT]
+    if t.state[S_WILD] != 0 or not 0 <= x < t.state[S_NUM_LEAVES]:
+        return NO_PAGE
+    if t.leaf_page[x] == t.state[S_MISSING]:
+        return NO_PAGE
+    return as_int(t.leaf_slot[x])
+
+
+@inner_kernel
+def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
+    """Set one entry, growing the tree for it if need be, and move the frames' ownership.
+
+    Source: kernel `set_phys_to_machine`; ownership: model section 7.
+    """
+    state = t.state
+    if pfn >= state[S_MAX_P2M]:
+        return OK if mfn == INVALID else BUG_SET
+    shift = state[S_ENTRIES_SHIFT]
+    x = pfn >> shift
+    i = pfn & ((1 << shift) - 1)
+    leaf = _leaf_for_set(t, x)
+    if leaf == state[S_MISSING]:
+        if mfn == INVALID:
+            return OK
+        status = _alloc_p2m(t, h, x)
+        if status != OK:
+            return status
+        leaf = _leaf_for_set(t, x)
+    if leaf < 0:
+        return leaf
+    slot = page_code(t, leaf)
+    if slot <= LAZY:
+        slot = make_leaf(t, h, LAZY - slot)
+    before = t.words[slot, i]
+    t.words[slot, i] = mfn
+    if h.par[H_KIND] == FUNCTION_HOST:
+        # What is no frame of this host (foreign, identity) is nobody's; a frame is that of `pfn`.
+        set_own(t, slot, i, 0 <= mfn < h.par[H_FRAMES])
+        return OK
+    frames = h.par[H_FRAMES]
+    if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
+        h.owned[before] = 0
+        h.m2p[before] = INVALID
+    if 0 <= mfn < frames:
+        h.owned[mfn] = 1
+        h.m2p[mfn] = pfn
+    return OK
+
+
+@inner_kernel
+def _leaf_for_set(t: P2MTables, x: int) -> int:
+    """Return the page of leaf `x`, by the cache where it may be believed; or a FAULT_ code."""
+    if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
+        return as_int(t.leaf_page[x])
+    return leaf_page_of(t, x)
+
+
+@inner_kernel
+def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
+    """Grow the tree for leaf `x` (model section 5). Source: kernel `alloc_p2m`."""
+    never_inline()
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    top = x >> shift
+    i = x & ((1 << shift) - 1)
+    top_slot = page_code(t, state[S_TOP])
+    mid = page_at(t, t.words[top_slot, top])
+    if mid == state[S_MID_MISSING]:
+        mid = alloc_p2m_page(t)
+        if mid < 0:
+            return NO_MEMORY
+        mid_slot = take_slot(t, mid)
+        t.slots[mid_slot, P_KIND] = POINTER
+        fill_page(t, mid_slot, address(t, state[S_MISSING]))
+        t.words[top_slot, top] = address(t, mid)
+        state[S_NUM_MIDS] += 1
+    top_mfn = page_code(t, state[S_TOP_MFN])
+    if state[S_POLICY] == STALE:
+        mid_mfn = mfn_to_page(t, h, t.words[top_mfn, top])
+    else:
+        mid_mfn = page_at(t, t.words[page_code(t, state[S_TOP_MFN_P]), top])
+        mfn = pfn_to_mfn(t, h, mid_mfn)
+        if mfn <= FAULT_TOP:
+            return mfn
+        if mfn != t.words[top_mfn, top]:
+            return BUG_TOP_MFN
+    if mid_mfn == state[S_MID_MISSING_MFN]:
+        mid_mfn = alloc_p2m_page(t)
+        if mid_mfn < 0:
+            return NO_MEMORY
+        status = _install_mid_mfn(t, h, top, mid_mfn)
+        if status != OK:
+            return status
+    leaf = leaf_page_of(t, x)
+    if leaf != state[S_MISSING]:
+        return leaf if leaf < 0 else OK
+    leaf = alloc_p2m_page(t)
+    if leaf < 0:
+        return NO_MEMORY
+    _install_leaf(t, mid, x, leaf)
+    mfn = pfn_to_mfn(t, h, leaf)
+    if mfn <= FAULT_TOP:
+        return mfn
+    if mid_mfn >= state[S_DIRECTMAP]:
+        return FAULT_STORE
+    store_entry(t, h, top, mid_mfn, i, mfn)
+    return OK
+
+
+@inner_kernel
+def _install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
+    """Fill a fresh mid_mfn page and hang it in, if the top_mfn entry is that of the missing one."""
+    never_inline()
+    state = t.state
+    slot = take_slot(t, page)
+    t.slots[slot, P_KIND] = MID_MFN
+    status = mid_mfn_init(t, h, slot)
+    if status != OK:
+        return status
+    missing_mfn = pfn_to_mfn(t, h, state[S_MID_MISSING_MFN])
+    if missing_mfn <= FAULT_TOP:
+        return missing_mfn
+    mfn = pfn_to_mfn(t, h, page)
+    if mfn <= FAULT_TOP:
+        return mfn
+    top_mfn = page_code(t, state[S_TOP_MFN])
+    if t.words[top_mfn, top] != missing_mfn:
+        # The page that lost is freed and yet used: never installed, so what follows is stray.
+        return OK
+    t.words[top_mfn, top] = mfn
+    if state[S_POLICY] != STALE:
+        t.words[page_code(t, state[S_TOP_MFN_P]), top] = address(t, page)
+    t.true_mid_mfn[top] = page
+    state[S_NUM_MID_MFNS] += 1
+    return OK
+
+
+@inner_kernel
+def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
+    """Hang a fresh leaf, all INVALID, into its mid page."""
+    state = t.state
+    n = 1 << state[S_ENTRIES_SHIFT]
+    slot = take_slot(t, page)
+    t.slots[slot, P_KIND] = LEAF
+    fill_page(t, slot, INVALID)
+    t.slots[slot, P_LEAF] = x
+    t.slots[slot, P_CLEAN] = 1
+    t.words[page_code(t, mid), x & (n - 1)] = address(t, page)
+    state[S_NUM_GROWN] += 1
+    if x < state[S_NUM_LEAVES]:
+        t.leaf_slot[x] = slot
+        t.leaf_page[x] = page
+
+
+@kernel
+def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
+    """Populate the whole leaves `leaves` (int64[k]) from index `first` on, each as a balloon would.
+
+    The tree grows for a leaf's first page; the entries then follow from the function host. With
+    `lazy` the leaf's own slot is given back and it stays LAZY. Returns as `set_runs`;
+    `state[S_POSITION]` is the index to go on from.
+    """
+    for k in range(first, len(leaves)):
+        t.state[S_POSITION] = k
+        if not room_left(t):
+            return MORE_ROOM
+        x = leaves[k]
+        status = _alloc_p2m(t, h, x)
+        if status != OK:
+            return status
+        slot = as_int(t.leaf_slot[x])
+        if lazy and slot == t.state[S_NUM_SLOTS] - 1:
+            t.state[S_NUM_SLOTS] = slot
+            t.slots[slot, P_PAGE] = NO_PAGE
+            t.slots[slot, P_LEAF] = -1
+            t.slots[slot, P_CLEAN] = 0
+            for i in range(t.words.shape[1]):
+                t.words[slot, i] = 0
+            t.leaf_slot[x] = LAZY
+            set_page_code(t, as_int(t.leaf_page[x]), LAZY - x)
+        else:
+            fill_leaf(t, h, slot, x)
+    return OK
+
+
+@inner_kernel
+def set_plain(
+    words: Int64Array, own: UInt64Array, h: HostTables, slot: int, pfn: int, mfn: int, count: int
+) -> None:
+    """Set `count` entries of one resident leaf from `pfn` on, to `mfn` and up or all INVALID."""
+    i = pfn & (words.shape[1] - 1)
+    step = np.int64(mfn >= 0)
+    frames = h.par[H_FRAMES]
+    if h.par[H_KIND] == FUNCTION_HOST:
+        entries = words[slot, i : i + count]
+        for at in range(count):
+            entries[at] = mfn + at * step
+        # Frames are those of their PFNs; what is no frame of this host is nobody's.
+        owned = 0 <= mfn < frames
+        bits = own[slot]
+        at = i
+        while at < i + count:
+            # As many bits as one word has of this run.
+            some = min(64 - (at & 63), i + count - at)
+            mask = (ALL_OWN >> np.uint64(64 - some)) << np.uint64(at & 63)
+            word = bits[at >> 6]
+            bits[at >> 6] = word | mask if owned else word & ~mask
+            at += some
+        return
+    for at in range(count):
+        before = words[slot, i + at]
+        after = mfn + at * step
+        words[slot, i + at] = after
+        if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn + at:
+            h.owned[before] = 0
+            h.m2p[before] = INVALID
+        if 0 <= after < frames:
+            h.owned[after] = 1
+            h.m2p[after] = pfn + at

@@ -1,0 +1,136 @@
+"""What reads a guest's state and changes nothing: the list, the p2m, what has gone stale."""
+
+from __future__ import annotations
+
+from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.geometry import INVALID, WILD
+from p2mbatch.compiled.jit import inner_kernel, kernel
+from p2mbatch.compiled.lookup import get_phys_to_machine, leaf_page_of, pfn_to_mfn
+from p2mbatch.compiled.loops import copy_each, copy_run
+from p2mbatch.compiled.owners import own_pfn
+from p2mbatch.compiled.pages import page_at, page_code, page_word
+from p2mbatch.compiled.status import FAULT_TOP
+from p2mbatch.compiled.tables import (
+    S_ENTRIES_SHIFT,
+    S_MID_MISSING,
+    S_NUM_LEAVES,
+    S_SHARED_FLL,
+    S_SHARED_MAX,
+    S_TOP,
+    S_WILD,
+    HostTables,
+    P2MTables,
+)
+
+# --- what reads the state ----------------------------------------------------------------------
+
+
+@kernel
+def frame_list(t: P2MTables, out: Int64Array) -> None:
+    """Write to `out` (int64[leaves]) each leaf's entry in the true mid_mfn page of its top."""
+    shift = t.state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    for x in range(len(out)):
+        slot = page_code(t, t.true_mid_mfn[x >> shift])
+        out[x] = t.words[slot, x & (n - 1)]
+
+
+@kernel
+def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
+    """Write the entries of PFNs from `first` on to `out` (int64[k]), WILD behind a wild pointer."""
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    k = 0
+    while k < len(out):
+        pfn = first + k
+        x = pfn >> shift
+        if state[S_WILD] == 0 and x < state[S_NUM_LEAVES] and t.leaf_slot[x] >= 0:
+            i = pfn & (n - 1)
+            count = min(n - i, len(out) - k)
+            row = t.words[t.leaf_slot[x]]
+            for j in range(count):
+                out[k + j] = row[i + j]
+            k += count
+        else:
+            entry = get_phys_to_machine(t, h, pfn)
+            out[k] = entry if entry > FAULT_TOP else WILD
+            k += 1
+
+
+@kernel
+def count_stale(t: P2MTables, h: HostTables, counts: Int64Array, work: Int64Array) -> None:
+    """Count the list's entries that the toolstack would read and that are not true any more.
+
+    `counts` (int64[2]) gets those of the frame list list and of the frame list, up to the last
+    PFN that the shared info names; `work` (int64[n]) is a workspace. A frame list whose page can't
+    be reached counts whole.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    counts[0] = 0
+    counts[1] = 0
+    end = min((state[S_SHARED_MAX] - 1) >> shift, n * n - 1) + 1
+    fll = own_pfn(t, h, state[S_SHARED_FLL])
+    for top in range((end + n - 1) >> shift):
+        stop = min((top + 1) << shift, end)
+        word = page_word(t, h, fll, top) if fll >= 0 else INVALID
+        true = pfn_to_mfn(t, h, t.true_mid_mfn[top])
+        counts[0] += word != true
+        page = t.true_mid_mfn[top] if word == true else own_pfn(t, h, word)
+        if page < 0:
+            counts[1] += stop - (top << shift)
+            continue
+        counts[1] += _stale_entries(t, h, page, top << shift, stop, work)
+
+
+@inner_kernel
+def _stale_entries(
+    t: P2MTables, h: HostTables, page: int, x: int, stop: int, work: Int64Array
+) -> int:
+    """Count the words of frame list page `page` that are not their leaf's present MFN."""
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    num_stale = 0
+    slot = page_code(t, page)
+    if slot >= 0 and state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
+        words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
+        done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, work)
+        if done < stop:
+            done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, work)
+        if done == stop:
+            row = words[slot]
+            for k in range(x & (n - 1), (x & (n - 1)) + stop - x):
+                num_stale += row[k] != work[k]
+            return num_stale
+    for k in range(x, stop):
+        leaf = leaf_page_of(t, k)
+        true = pfn_to_mfn(t, h, leaf) if leaf >= 0 else leaf
+        num_stale += page_word(t, h, page, k & (n - 1)) != true
+    return num_stale
+
+
+@kernel
+def list_entries(
+    t: P2MTables, h: HostTables, tops: Int64Array, lists: Int64Array, mids: BoolArray
+) -> None:
+    """Write out the list as the toolstack reads it (row 0) beside what would be true (row 1).
+
+    `tops` is int64[2, num_tops], `lists` int64[2, num_leaves], `mids` bool[num_tops] (whether a
+    mid page of its own exists). UNREADABLE entries are -2.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    fll = own_pfn(t, h, state[S_SHARED_FLL])
+    for top in range(tops.shape[1]):
+        tops[0, top] = page_word(t, h, fll, top) if fll >= 0 else -2
+        tops[1, top] = pfn_to_mfn(t, h, t.true_mid_mfn[top])
+        mids[top] = page_at(t, t.words[page_code(t, state[S_TOP]), top]) != state[S_MID_MISSING]
+        page = own_pfn(t, h, tops[0, top])
+        for x in range(top << shift, min((top + 1) << shift, lists.shape[1])):
+            lists[0, x] = page_word(t, h, page, x & (n - 1)) if page >= 0 else -2
+            leaf = leaf_page_of(t, x)
+            lists[1, x] = pfn_to_mfn(t, h, leaf) if leaf >= 0 else leaf

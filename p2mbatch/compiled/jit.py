@@ -1,0 +1,223 @@
+"""The only file that knows the compiler's options and where compiled kernels are cached.
+
+Numba's disk cache does not notice an edited callee in another module nor changed options, so the
+cache lives in a per-user directory whose name is a digest of every kernel source, numba's version,
+the options and the CPU. Nothing is compiled at import: signatures are lazy.
+
+Environment:
+    P2MBATCH_BOUNDSCHECK=1  compile with bounds checks and without the disk cache (for tests).
+    P2MBATCH_CACHE_DIR      where to keep compiled kernels instead of the user's cache directory.
+    NUMBA_DISABLE_JIT=1     numba's own switch: kernels run as plain Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import platformdirs
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+BOUNDSCHECK = os.environ.get("P2MBATCH_BOUNDSCHECK", "") not in ("", "0")
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": BOUNDSCHECK, "error_model": "numpy"}
+
+# Kernels make no arrays, so nothing needs counting; counting the tables' references at every call
+# cost more than most calls did.
+_NO_COUNTING: dict[str, Any] = {"_nrt": False}
+
+_OUTSIDE = ("geometry.py", "arrays.py")
+"""Files of `base/` whose constants and types are part of the machine code."""
+
+
+def compiled_files() -> list[Path]:
+    """Return every file whose text decides what the machine code is: this folder and `_OUTSIDE`."""
+    here = Path(__file__).resolve().parent
+    return sorted(here.rglob("*.py")) + [here.parent / "base" / name for name in _OUTSIDE]
+
+
+def _digest() -> str:
+    """Return a name for everything that decides what machine code the kernels become."""
+    parts = [numba.__version__, repr(sorted(_OPTIONS.items())), llvm.get_host_cpu_name()]
+    parts.append(llvm.get_host_cpu_features().flatten())
+    for file in compiled_files():
+        parts.append(file.name + file.read_text(encoding="utf-8"))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+@functools.cache
+def cache_dir() -> Path | None:
+    """Return the directory of this build's compiled kernels, made if need be; None for no cache.
+
+    A user's cache directory that can't be written gives way to one below the temporary directory.
+    """
+    if BOUNDSCHECK:
+        return None
+    named = os.environ.get("P2MBATCH_CACHE_DIR")
+    own = Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))
+    for base in (own, Path(tempfile.gettempdir()) / f"p2mbatch-{os.getuid()}"):
+        path = base / "kernels" / _digest()
+        with contextlib.suppress(OSError):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # A directory in a shared place that somebody else made could hold their code.
+            if path.stat().st_uid == os.getuid() and os.access(path, os.W_OK):
+                return path
+    return None
+
+
+def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
+    """Return `function` as a lazily compiled dispatcher, its cache pointed at `cache_dir`."""
+    if numba.config.DISABLE_JIT:
+        # Compiled integers wrap without a word, and so they must where they are interpreted.
+        return np.errstate(over="ignore")(function)
+    directory = cache_dir() if cached else None
+    before = numba.config.CACHE_DIR
+    try:
+        # The cache's place is read when the dispatcher is made; the setting is global, so it is
+        # put back at once for the sake of everybody else's kernels.
+        numba.config.CACHE_DIR = str(directory) if directory else ""
+        return cast(F, numba.njit(cache=directory is not None, **_OPTIONS, **extra)(function))
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def kernel(function: F) -> F:
+    """Compile `function` for one thread, without the GIL, on its first call from Python."""
+    return _compile(function, **_NO_COUNTING)
+
+
+def inner_kernel(function: F) -> F:
+    """Compile `function` as part of the kernels that call it; Python must not call it.
+
+    The wrapper that takes a NamedTuple of arrays apart, and a cache file of its own, are most of
+    what a small function costs to compile.
+    """
+    return _compile(
+        function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_NO_COUNTING
+    )
+
+
+def inline_kernel(function: F) -> F:
+    """Like `inner_kernel`, but part of its callers before anything is optimised.
+
+    For helpers in loops that should be vectorised: a call that is still there when the loop is
+    looked at stops that.
+    """
+    return _compile(
+        function,
+        cached=False,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+        forceinline=True,
+        **_NO_COUNTING,
+    )
+
+
+if numba.config.DISABLE_JIT:
+
+    def never_inline() -> None:
+        """Do nothing: there is no compiled code."""
+
+else:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def never_inline(typing_context: Any) -> Any:
+        """Keep the kernel that calls this out of its callers: for what is long or rarely run.
+
+        Inlined everywhere, the host's bijections made every kernel take seconds to compile.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            builder.function.attributes.add("noinline")
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+
+if numba.config.DISABLE_JIT:
+
+    def prefetch(array: Any, index: Any) -> None:
+        """Do nothing: there is no compiled code."""
+
+else:
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+        """Ask for the cache line of the `index`-th element of a contiguous array.
+
+        `index` is unsigned and in range. Unlike a load it is done with at once, so many more than
+        fit the processor's window of instructions are under way together.
+        """
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            found = context.make_array(signature.args[0])(context, builder, arguments[0])
+            line = builder.bitcast(
+                builder.gep(found.data, [arguments[1]]), ir.IntType(8).as_pointer()
+            )
+            word = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [line.type, word, word, word])
+            call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+            # A read of data that is kept in every cache.
+            builder.call(call, [line, word(0), word(3), word(1)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.uint64), generate
+
+
+@inner_kernel
+def as_int(value: Any) -> int:
+    """Return `value` as the int64 that all of a kernel's numbers are."""
+    return np.int64(value)
+
+
+def parallel_kernel(function: F) -> F:
+    """Compile `function` with `prange` over all cores: for one big guest, never inside a sweep."""
+    return _compile(function, parallel=True)
+
+
+def set_num_threads(count: int) -> int:
+    """Let the parallel kernels use `count` threads; return how many it was before."""
+    before = int(numba.get_num_threads())
+    numba.set_num_threads(count)
+    return before
+
+
+@contextlib.contextmanager
+def compile_lock() -> Iterator[bool]:
+    """Hold the lock under which kernels are compiled; yields whether the cache was empty before.
+
+    Two processes that fill one cache at once can race on its index, so the first compiles and the
+    second waits and then loads.
+    """
+    directory = cache_dir()
+    if directory is None:
+        yield True
+        return
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield not (directory / "complete").exists()
+            (directory / "complete").touch()
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def has_compiled_kernels() -> bool:
+    """Return whether a whole set of compiled kernels lies in the cache already."""
+    directory = cache_dir()
+    return directory is not None and (directory / "complete").exists()

@@ -1,0 +1,68 @@
+"""Whose a frame is, and what m2p holds for it, one frame at a time (model section 7)."""
+
+from __future__ import annotations
+
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.hosts import host_index, index_pfn, layout_frame, neighbour_pfn
+from p2mbatch.compiled.jit import as_int, inner_kernel
+from p2mbatch.compiled.tables import (
+    FUNCTION_HOST,
+    H_FRAMES,
+    H_GUEST_FRAMES,
+    H_KIND,
+    P_LEAF,
+    S_ENTRIES_SHIFT,
+    S_NUM_LEAVES,
+    S_SAVED_MAX_PFN,
+    HostTables,
+    P2MTables,
+)
+
+
+@inner_kernel
+def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
+    """Return whether the guest owns the frame that a function host has for `pfn`."""
+    shift = t.state[S_ENTRIES_SHIFT]
+    x = pfn >> shift
+    if x >= t.state[S_NUM_LEAVES]:
+        return False
+    slot = as_int(t.leaf_slot[x])
+    if slot < 0:
+        return layout_frame(h.par, t.state[S_SAVED_MAX_PFN], pfn) != INVALID
+    # A hole whose `p2m_missing` was hit looked populated when it was saved: `restore` notes those.
+    if t.slots[slot, P_LEAF] != x and pfn > t.state[S_SAVED_MAX_PFN]:
+        return False
+    i = pfn & ((1 << shift) - 1)
+    return (int(t.own[slot, i >> 6]) >> int(i & 63)) & 1 != 0
+
+
+@inner_kernel
+def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
+    """Return the PFN at which the guest owns frame `mfn`, or -1 where it is not the guest's."""
+    if mfn < 0 or mfn >= h.par[H_FRAMES]:
+        return -1
+    if h.par[H_KIND] != FUNCTION_HOST:
+        return h.m2p[mfn] if h.owned[mfn] != 0 else -1
+    index = host_index(h.par, mfn)
+    if index < 0 or index >= h.par[H_GUEST_FRAMES]:
+        return -1
+    pfn = index_pfn(h.par, index)
+    return pfn if _has_frame(t, h, pfn) else -1
+
+
+@inner_kernel
+def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
+    """Return what the host's m2p holds for `mfn`: a PFN of whichever domain, or INVALID."""
+    par = h.par
+    if mfn < 0 or mfn >= par[H_FRAMES]:
+        return INVALID
+    if par[H_KIND] != FUNCTION_HOST:
+        return h.m2p[mfn]
+    index = host_index(par, mfn)
+    if index < 0:
+        return INVALID
+    if index < par[H_GUEST_FRAMES]:
+        pfn = index_pfn(par, index)
+        if _has_frame(t, h, pfn):
+            return pfn
+    return neighbour_pfn(par, index)

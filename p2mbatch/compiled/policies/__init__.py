@@ -1,0 +1,1 @@
+"""How each kernel builds its mfn list list: one file a policy."""

@@ -1,0 +1,117 @@
+"""Compiled kernels that build the mfn list list: `xen_build_mfn_list_list`, by policy.
+
+Every loop follows the kernel's own order of reads and stores, because a stray write damages what
+the same loop reads next. Where nothing that is read can be hit, a whole mid page is copied at once
+(`_copy_mid`); `_tracked_mid` and `_stale_step` are the exact steps for all other cases.
+"""
+
+from __future__ import annotations
+
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.lookup import pfn_to_mfn
+from p2mbatch.compiled.loops import copy_run
+from p2mbatch.compiled.pages import page_code, stray_store, take_slot
+from p2mbatch.compiled.status import BUG_BRK_CLOSED, BUG_BRK_OVERFLOW, FAULT_TOP, OK
+from p2mbatch.compiled.tables import (
+    LAZY,
+    S_BRK_CLOSED,
+    S_BRK_PAGES,
+    S_BRK_PFN,
+    S_BRK_USED,
+    S_ENTRIES_SHIFT,
+    S_ENTRIES_WRITTEN,
+    S_MISSING,
+    S_NUM_LEAVES,
+    S_POLICY,
+    STALE,
+    HostTables,
+    P2MTables,
+)
+
+# --- memory for structures ---------------------------------------------------------------------
+
+
+@inner_kernel
+def extend_brk(t: P2MTables) -> int:
+    """Return the slot of the next brk page, or minus the BUG's code."""
+    state = t.state
+    if state[S_BRK_CLOSED] != 0:
+        return -BUG_BRK_CLOSED
+    if state[S_BRK_USED] >= state[S_BRK_PAGES]:
+        return -BUG_BRK_OVERFLOW
+    page = state[S_BRK_PFN] + state[S_BRK_USED]
+    state[S_BRK_USED] += 1
+    return take_slot(t, page)
+
+
+@inner_kernel
+def fill_page(t: P2MTables, slot: int, word: int) -> None:
+    """Write `word` to every entry of a page."""
+    for i in range(t.words.shape[1]):
+        t.words[slot, i] = word
+
+
+@inner_kernel
+def mid_mfn_init(t: P2MTables, h: HostTables, slot: int) -> int:
+    """Fill a mid_mfn page with the present MFN of `p2m_missing`; return OK or a FAULT_ code."""
+    never_inline()
+    mfn = pfn_to_mfn(t, h, t.state[S_MISSING])
+    if mfn <= FAULT_TOP:
+        return mfn
+    fill_page(t, slot, mfn)
+    return OK
+
+
+# A step returns how many leaves it did, minus a BUG's code, or a FAULT_ code moved below those.
+FAULT_LIMIT = -100
+
+
+@inner_kernel
+def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
+    """Store the MFNs of leaves `x` to `stop` of one mid in the page in `slot`; return how many.
+
+    Only for a tree whose pointers are sound and a page whose words nothing here reads.
+    """
+    never_inline()
+    shift = t.state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    row = t.words[slot]
+    missing = t.state[S_MISSING]
+    missing_mfn = pfn_to_mfn(t, h, missing)
+    # Before the change the kernel passed over missing leaves; and `p2m_missing` may well be the
+    # page beside the last of mfn_list.
+    skip_missing = t.state[S_POLICY] == STALE
+    first = as_int(t.leaf_page[x])
+    k = x
+    if not (skip_missing and first <= missing < first + stop - x):
+        k = copy_run(t.words, t.leaf_slot, t.leaf_page, shift, x, stop, row)
+    done = k - x
+    while k < stop:
+        pfn = as_int(t.leaf_page[k])
+        if pfn == missing:
+            if not skip_missing:
+                row[k & (n - 1)] = missing_mfn
+                done += 1
+        else:
+            source = LAZY
+            if pfn >> shift < t.state[S_NUM_LEAVES]:
+                source = as_int(t.leaf_slot[pfn >> shift])
+            if source >= 0:
+                entry = t.words[source, pfn & (n - 1)]
+                row[k & (n - 1)] = entry & ~FOREIGN_FRAME_BIT if entry != INVALID else INVALID
+            else:
+                row[k & (n - 1)] = pfn_to_mfn(t, h, pfn)
+            done += 1
+        k += 1
+    t.state[S_ENTRIES_WRITTEN] += done
+    return done
+
+
+@inner_kernel
+def store_entry(t: P2MTables, h: HostTables, top: int, page: int, i: int, mfn: int) -> None:
+    """Store a leaf's MFN through a mid_mfn page: the true one of `top`, or a stray write."""
+    if page == t.true_mid_mfn[top]:
+        t.words[page_code(t, page), i] = mfn
+    else:
+        stray_store(t, h, page, i, mfn)

@@ -1,0 +1,242 @@
+"""The rebuild after the change: the list's pages are known by their addresses (model section 6)."""
+
+from __future__ import annotations
+
+from numba import prange
+
+from p2mbatch.base.arrays import Int32Array, Int64Array
+from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline, parallel_kernel
+from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn
+from p2mbatch.compiled.loops import code_of, copy_each, copy_run, without_foreign_bit
+from p2mbatch.compiled.pages import address, page_at, page_code
+from p2mbatch.compiled.policies.common import FAULT_LIMIT, copy_mid, extend_brk, mid_mfn_init
+from p2mbatch.compiled.status import BUG_MID_MFN_P, BUG_MIDIDX, FAULT_TOP, OK
+from p2mbatch.compiled.tables import (
+    MID_MFN,
+    NO_PAGE,
+    P_KIND,
+    P_PAGE,
+    S_ENTRIES_SHIFT,
+    S_ENTRIES_WRITTEN,
+    S_MID_MISSING,
+    S_MID_MISSING_MFN,
+    S_MISSING,
+    S_NUM_LEAVES,
+    S_NUM_MID_MFNS,
+    S_POLICY,
+    S_TOP,
+    S_TOP_MFN,
+    S_TOP_MFN_P,
+    S_VA_BASE,
+    S_VA_MASK,
+    S_WILD,
+    STALE,
+    HostTables,
+    P2MTables,
+)
+
+
+@inline_kernel
+def _list_slots(t: P2MTables) -> tuple[int, int, int]:
+    """Return the slots of `p2m_top`, `p2m_top_mfn_p` and `p2m_top_mfn`."""
+    return (
+        code_of(t.block_of, t.block_code, t.state[S_TOP]),
+        code_of(t.block_of, t.block_code, t.state[S_TOP_MFN_P]),
+        code_of(t.block_of, t.block_code, t.state[S_TOP_MFN]),
+    )
+
+
+@inner_kernel
+def _plain_mid_mfn(state: Int64Array, leaf_slot: Int32Array, mid: int, tracked: int) -> int:
+    """Return the page that the list has for a mid, or NO_PAGE where that is not plain.
+
+    `mid` and `tracked` are the words of `p2m_top` and `p2m_top_mfn_p`. Both or neither must be the
+    missing page, and the entry of the list's page must be in a resident leaf.
+    """
+    base, mask = state[S_VA_BASE], state[S_VA_MASK]
+    page = ((tracked - base) >> 12) & mask
+    no_mid = ((mid - base) >> 12) & mask == state[S_MID_MISSING]
+    if no_mid != (page == state[S_MID_MISSING_MFN]):
+        return NO_PAGE
+    x = page >> state[S_ENTRIES_SHIFT]
+    if x >= len(leaf_slot) or leaf_slot[x] < 0:
+        return NO_PAGE
+    return as_int(page)
+
+
+@inner_kernel
+def rebuild_mid(
+    state: Int64Array,
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    top_mfn: int,
+    page: int,
+    slot: int,
+    x: int,
+    stop: int,
+) -> int:
+    """Store one mid's part of the list; return how many entries, or -1 if it has not come through.
+
+    `page` is the list's page for this mid, in `slot`; `top_mfn` the slot of `p2m_top_mfn`. What is
+    stored before -1 is what the exact step stores too.
+    """
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    words[top_mfn, x >> shift] = without_foreign_bit(
+        words[leaf_slot[page >> shift], page & (n - 1)]
+    )
+    if page == state[S_MID_MISSING_MFN]:
+        return 1
+    row = words[slot]
+    done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, row)
+    if done < stop:
+        done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, row)
+    return stop - x + 1 if done == stop else -1
+
+
+@inner_kernel
+def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
+    """Build the list of a `tracked` guest from leaf `x` on; return the first leaf not done.
+
+    `x` begins a mid. The exact `rebuild` goes on from there.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
+        return x
+    words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
+    top_slot, tracked, top_mfn = _list_slots(t)
+    while x < end:
+        top = x >> shift
+        page = _plain_mid_mfn(state, leaf_slot, words[top_slot, top], words[tracked, top])
+        if page == NO_PAGE:
+            return x
+        stop = min((top + 1) << shift, end)
+        slot = code_of(t.block_of, t.block_code, page)
+        written = rebuild_mid(state, words, leaf_slot, leaf_page, top_mfn, page, slot, x, stop)
+        if written < 0:
+            return x
+        state[S_ENTRIES_WRITTEN] += written
+        x = stop
+    return x
+
+
+@inner_kernel
+def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> bool:
+    """Write the list's page of each mid below leaf `end` and its slot; whether all are plain.
+
+    `pages` and `slots` are int64[mids]. Where this is true, a rebuild can meet no BUG, so that
+    the order in which the mids are done does not show.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES] or state[S_POLICY] == STALE:
+        return False
+    top_slot, tracked, _ = _list_slots(t)
+    for top in range((end + (1 << shift) - 1) >> shift):
+        pages[top] = _plain_mid_mfn(
+            state, t.leaf_slot, t.words[top_slot, top], t.words[tracked, top]
+        )
+        if pages[top] == NO_PAGE:
+            return False
+        slots[top] = code_of(t.block_of, t.block_code, pages[top])
+    return refill_plain(t)
+
+
+@inner_kernel
+def refill_plain(t: P2MTables) -> bool:
+    """Fill `p2m_mid_missing_mfn` with the present MFN of `p2m_missing`; whether it could."""
+    missing = t.state[S_MISSING]
+    shift = t.state[S_ENTRIES_SHIFT]
+    x = missing >> shift
+    slot = code_of(t.block_of, t.block_code, t.state[S_MID_MISSING_MFN])
+    if x >= len(t.leaf_slot) or t.leaf_slot[x] < 0 or slot < 0:
+        return False
+    mfn = without_foreign_bit(t.words[t.leaf_slot[x], missing & ((1 << shift) - 1)])
+    for i in range(1 << shift):
+        t.words[slot, i] = mfn
+    return True
+
+
+@inner_kernel
+def tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
+    """Do leaves `x` to `stop` of one mid as the kernel does after the change."""
+    never_inline()
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    top = x >> shift
+    mid = page_at(t, t.words[page_code(t, state[S_TOP]), top])
+    tracked = page_code(t, state[S_TOP_MFN_P])
+    mid_mfn = page_at(t, t.words[tracked, top])
+    top_mfn = page_code(t, state[S_TOP_MFN])
+    if mid == state[S_MID_MISSING]:
+        if x & (n - 1) != 0:
+            return -BUG_MIDIDX
+        if mid_mfn != state[S_MID_MISSING_MFN]:
+            return -BUG_MID_MFN_P
+        mfn = pfn_to_mfn(t, h, mid_mfn)
+        if mfn <= FAULT_TOP:
+            return FAULT_LIMIT + mfn
+        t.words[top_mfn, top] = mfn
+        state[S_ENTRIES_WRITTEN] += 1
+        return n
+    if mid_mfn == state[S_MID_MISSING_MFN]:
+        slot = extend_brk(t)
+        if slot < 0:
+            return slot
+        t.slots[slot, P_KIND] = MID_MFN
+        status = mid_mfn_init(t, h, slot)
+        if status != OK:
+            return FAULT_LIMIT + status
+        mid_mfn = t.slots[slot, P_PAGE]
+        t.words[tracked, top] = address(t, mid_mfn)
+        t.true_mid_mfn[top] = mid_mfn
+        state[S_NUM_MID_MFNS] += 1
+    mfn = pfn_to_mfn(t, h, mid_mfn)
+    if mfn <= FAULT_TOP:
+        return FAULT_LIMIT + mfn
+    t.words[top_mfn, top] = mfn
+    state[S_ENTRIES_WRITTEN] += 1
+    if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
+        copy_mid(t, h, x, stop, page_code(t, mid_mfn))
+        return stop - x
+    leaf = leaf_page_of(t, x)
+    if leaf < 0:
+        return FAULT_LIMIT + leaf
+    mfn = pfn_to_mfn(t, h, leaf)
+    if mfn <= FAULT_TOP:
+        return FAULT_LIMIT + mfn
+    t.words[page_code(t, mid_mfn), x & (n - 1)] = mfn
+    state[S_ENTRIES_WRITTEN] += 1
+    return 1
+
+
+# --- a migration's three steps -----------------------------------------------------------------
+
+
+@parallel_kernel
+def rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> int:
+    """Build the list below leaf `end` on all cores; return the entries written, or -1 if not plain.
+
+    `pages` and `slots` are workspaces, int64[mids].
+    """
+    if not list_pages(t, end, pages, slots):
+        return -1
+    state, words, leaf_slot, leaf_page = t.state, t.words, t.leaf_slot, t.leaf_page
+    shift = state[S_ENTRIES_SHIFT]
+    top_mfn = code_of(t.block_of, t.block_code, state[S_TOP_MFN])
+    written = 0
+    odd = 0
+    for top in prange(len(pages)):
+        # What prange counts with is unsigned, and mixed with an int64 it would become a float.
+        x = as_int(top) << shift
+        stop = min(x + (1 << shift), end)
+        count = rebuild_mid(
+            state, words, leaf_slot, leaf_page, top_mfn, pages[top], slots[top], x, stop
+        )
+        written += count
+        if count < 0:
+            odd += 1
+    return written if odd == 0 else -1

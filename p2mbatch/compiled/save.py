@@ -1,0 +1,271 @@
+"""Compiled kernels of a migration: the toolstack's save walk, restore, and what reads the state.
+
+Source: model section 7; libxc's `map_p2m_tree` and `x86_pv` save and restore.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from p2mbatch.base.arrays import Int32Array, Int64Array, UInt64Array
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, parallel_kernel
+from p2mbatch.compiled.lookup import leaf_page_of
+from p2mbatch.compiled.loops import all_own, code_of, counts_up, shift_of
+from p2mbatch.compiled.owners import m2p, own_pfn
+from p2mbatch.compiled.pages import page_code, page_word
+from p2mbatch.compiled.status import (
+    MISDIRECTED,
+    OK,
+    SAVE_BAD_FLL_MFN,
+    SAVE_BAD_MFN_FL,
+    SAVE_BAD_MFN_FLL,
+    SAVE_BAD_MFN_LIST,
+    SAVE_MAP_FL,
+    SAVE_MAP_FLL,
+    SAVE_MAP_LEAVES,
+    SAVE_MAX_PFN,
+)
+from p2mbatch.compiled.tables import (
+    FUNCTION_HOST,
+    H_FRAMES,
+    H_KIND,
+    P_CLEAN,
+    S_DETAIL,
+    S_ENTRIES_SHIFT,
+    S_NUM_LEAVES,
+    S_SAVED_MAX_PFN,
+    S_SHARED_FLL,
+    S_SHARED_MAX,
+    S_WILD,
+    HostTables,
+    P2MTables,
+)
+
+
+@inner_kernel
+def _bad(frames: int, mfn: int) -> bool:
+    """Return whether the toolstack refuses `mfn` on sight: 0, or above max_mfn, unsigned."""
+    return mfn <= 0 or mfn > frames
+
+
+@kernel
+def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Walk the mfn list list as the toolstack does on save; return OK or a SAVE_ code.
+
+    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `state[S_DETAIL]` is
+    the failed check's number; `state[S_SAVED_MAX_PFN]` of a walk that succeeds is the last PFN
+    that is saved. MISDIRECTED: all checks passed on pages that are not the p2m.
+    """
+    max_pfn = as_int(map_frame_lists(t, h, found))
+    if max_pfn < 0:
+        return -max_pfn
+    end = (max_pfn >> t.state[S_ENTRIES_SHIFT]) + 1
+    if not _walk_is_plain(t, h, found, end, max_pfn):
+        status = _walk_each(t, h, found, end, max_pfn)
+        if status != OK:
+            return status
+    t.state[S_SAVED_MAX_PFN] = max_pfn
+    return OK
+
+
+@inner_kernel
+def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Do the checks up to `map-fl-failed`; return the last PFN to save, or minus a SAVE_ code.
+
+    `found` (int64[n]) gets the PFNs of the frame list pages.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    frames = h.par[H_FRAMES]
+    max_pfn = state[S_SHARED_MAX] - 1
+    num_fll = (max_pfn >> (2 * shift)) + 1
+    state[S_DETAIL] = max_pfn
+    if num_fll > n:
+        return -SAVE_MAX_PFN
+    fll_mfn = state[S_SHARED_FLL]
+    state[S_DETAIL] = fll_mfn
+    if _bad(frames, fll_mfn):
+        return -SAVE_BAD_FLL_MFN
+    fll = own_pfn(t, h, fll_mfn)
+    if fll < 0:
+        return -SAVE_MAP_FLL
+    last = 0
+    for x in range(num_fll):
+        mfn = page_word(t, h, fll, x)
+        state[S_DETAIL] = x
+        if _bad(frames, mfn):
+            return -SAVE_BAD_MFN_FLL
+        if mfn != page_word(t, h, fll, last):
+            last = x
+    trimmed = ((last + 1) << (2 * shift)) - 1
+    if trimmed < max_pfn:
+        max_pfn = trimmed
+        num_fll = last + 1
+    for x in range(num_fll):
+        found[x] = own_pfn(t, h, page_word(t, h, fll, x))
+        if found[x] < 0:
+            state[S_DETAIL] = x
+            return -SAVE_MAP_FL
+    return as_int(max_pfn)
+
+
+@inner_kernel
+def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> bool:
+    """Return whether every entry of the list is its true leaf's unmasked entry and owned there.
+
+    Then all of the toolstack's checks hold. A frame that restore gave to a PFN, in a leaf that
+    nothing else has written to, is known to be owned without asking the host.
+    """
+    never_inline()
+    state = t.state
+    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
+        return False
+    shift = state[S_ENTRIES_SHIFT]
+    words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
+    for top in range((end + (1 << shift) - 1) >> shift):
+        x = top << shift
+        stop = min((top + 1) << shift, end)
+        slot = page_code(t, found[top])
+        if slot < 0:
+            return False
+        if not walk_list(words, own, slots, leaf_slot, leaf_page, h, max_pfn, x, stop, slot):
+            return False
+    return True
+
+
+@inner_kernel
+def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
+    """Do the checks on each frame list entry in the toolstack's order, then tell whose leaves."""
+    never_inline()
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    frames = h.par[H_FRAMES]
+    for x in range(end):
+        if _bad(frames, page_word(t, h, found[x >> shift], x & (n - 1))):
+            state[S_DETAIL] = x
+            return SAVE_BAD_MFN_FL
+    for x in range(end):
+        if own_pfn(t, h, page_word(t, h, found[x >> shift], x & (n - 1))) < 0:
+            state[S_DETAIL] = x
+            return SAVE_MAP_LEAVES
+    for x in range(end):
+        mfn = page_word(t, h, found[x >> shift], x & (n - 1))
+        pfn = m2p(t, h, mfn)
+        good = 0 <= pfn <= max_pfn
+        if good:
+            y = pfn >> shift
+            leaf = own_pfn(t, h, page_word(t, h, found[y >> shift], y & (n - 1)))
+            good = page_word(t, h, leaf, pfn & (n - 1)) == mfn
+        if not good:
+            state[S_DETAIL] = x
+            return SAVE_BAD_MFN_LIST
+    for x in range(end):
+        if own_pfn(t, h, page_word(t, h, found[x >> shift], x & (n - 1))) != leaf_page_of(t, x):
+            return MISDIRECTED
+    return OK
+
+
+# --- the save walk -----------------------------------------------------------------------------
+
+
+@inner_kernel
+def walk_list(
+    words: Int64Array,
+    own: UInt64Array,
+    slots: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    h: HostTables,
+    max_pfn: int,
+    x: int,
+    stop: int,
+    slot: int,
+) -> bool:
+    """Return whether the frame list in `slot` has leaves `x` to `stop` as they are, and owned.
+
+    That is: each entry is the unmasked entry of the true leaf's page, is a frame, and belongs to
+    the guest there; then all of the toolstack's checks on it hold.
+    """
+    n = words.shape[1]
+    frames = h.par[H_FRAMES]
+    table = h.par[H_KIND] != FUNCTION_HOST
+    shift = shift_of(n)
+    one_run = counts_up(leaf_page[x:stop])
+    k = x
+    while k < stop:
+        pfn = as_int(leaf_page[k])
+        y = pfn >> shift
+        if y >= len(leaf_slot) or leaf_slot[y] < 0:
+            return False
+        source = as_int(leaf_slot[y])
+        i = pfn & (n - 1)
+        count = min(n - i, stop - k) if one_run else 1
+        if pfn + count - 1 > max_pfn:
+            return False
+        j = k & (n - 1)
+        mfns = words[source, i : i + count]
+        if not _same_frames(mfns, words[slot, j : j + count], frames):
+            return False
+        bad = 0
+        if table:
+            for at in range(count):
+                mfn = mfns[at]
+                bad |= (h.m2p[mfn] ^ (pfn + at)) | np.int64(h.owned[mfn] == 0)
+        elif slots[source, P_CLEAN] == 0:
+            return False
+        elif not all_own(own, source):
+            for at in range(i, i + count):
+                bad |= (~np.int64(own[source, at >> 6]) >> (at & 63)) & 1
+        if bad != 0:
+            return False
+        k += count
+    return True
+
+
+@inner_kernel
+def _same_frames(mfns: Int64Array, others: Int64Array, frames: int) -> bool:
+    """Return whether two arrays are equal and hold frames of the machine, 0 not among them."""
+    bad = np.int64(0)
+    for j in range(len(mfns)):
+        # Below 0 where a number is 0 or less, or not below `frames`.
+        bad |= (mfns[j] ^ others[j]) | ((mfns[j] - 1) >> 63) | ((frames - 1 - mfns[j]) >> 63)
+    return bool(bad == 0)
+
+
+@parallel_kernel
+def walk_mids(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
+    """Return how many mids' frame lists are not plain, on all cores."""
+    words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
+    shift = t.state[S_ENTRIES_SHIFT]
+    block_of, block_code = t.block_of, t.block_code
+    odd = 0
+    for top in prange((end + (1 << shift) - 1) >> shift):
+        x = as_int(top) << shift
+        stop = min(x + (1 << shift), end)
+        slot = code_of(block_of, block_code, found[top])
+        if slot < 0 or not walk_list(
+            words, own, slots, leaf_slot, leaf_page, h, max_pfn, x, stop, slot
+        ):
+            odd += 1
+    return odd
+
+
+@kernel
+def _map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Do `map_frame_lists`."""
+    return map_frame_lists(t, h, found)
+
+
+def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+    """Do `save_walk` on all cores; returns as it does."""
+    max_pfn = int(_map_frame_lists(t, h, found))
+    if max_pfn < 0:
+        return -max_pfn
+    end = (max_pfn >> int(t.state[S_ENTRIES_SHIFT])) + 1
+    if t.state[S_WILD] != 0 or end > len(t.leaf_slot) or walk_mids(t, h, found, end, max_pfn):
+        return int(save_walk(t, h, found))
+    t.state[S_SAVED_MAX_PFN] = max_pfn
+    return OK

@@ -1,0 +1,47 @@
+"""Status codes of compiled operations, and the words that they stand for."""
+
+from __future__ import annotations
+
+# Status codes of kernels that change something. Faults double as what a lookup returns in place
+# of an entry, which is INVALID or not negative.
+OK = 0
+
+BUG_BRK_OVERFLOW, BUG_BRK_CLOSED, BUG_SET, BUG_TOP_MFN, BUG_MIDIDX, BUG_MID_MFN_P = range(1, 7)
+
+NO_MEMORY = 10
+"""`alloc_p2m` got no page: set_phys_to_machine returns false."""
+
+MORE_ROOM = 11
+"""Out of slots: `grown` tables and call again from `state[S_POSITION]`."""
+
+FAULT_TOP, FAULT_MID, FAULT_STORE = -2, -3, -4
+
+SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = range(20, 25)
+
+SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
+
+BUGS = {
+    BUG_BRK_OVERFLOW: "brk overflow",
+    BUG_BRK_CLOSED: "_brk_start == 0",
+    BUG_SET: "mfn != INVALID_P2M_ENTRY",
+    BUG_TOP_MFN: "virt_to_mfn(mid_mfn) != *top_mfn_p",
+    BUG_MIDIDX: "mididx",
+    BUG_MID_MFN_P: "mid_mfn_p != p2m_mid_missing_mfn",
+}
+
+FAULTS = {
+    FAULT_TOP: "p2m_top entry",
+    FAULT_MID: "p2m_mid entry",
+    FAULT_STORE: "mid_mfn store",
+}
+
+SAVE_FAILURES = {
+    SAVE_MAX_PFN: "max_pfn-too-large",
+    SAVE_BAD_FLL_MFN: "bad-fll-mfn",
+    SAVE_MAP_FLL: "map-fll-failed",
+    SAVE_BAD_MFN_FLL: "bad-mfn-in-fll",
+    SAVE_MAP_FL: "map-fl-failed",
+    SAVE_BAD_MFN_FL: "bad-mfn-in-fl",
+    SAVE_MAP_LEAVES: "map-leaves-failed",
+    SAVE_BAD_MFN_LIST: "bad-mfn-in-p2m-frame-list",
+}

@@ -1,0 +1,231 @@
+"""Audit a guest's file: what it is, what its p2m looks like, and whether it can be saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.sizes import format_size
+from p2mbatch.dumps.audit.hazards import Hazard, find_hazards
+from p2mbatch.dumps.audit.shape import Shape, Sizes, measure
+from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
+from p2mbatch.dumps.audit.walk import Walk, save_check
+from p2mbatch.dumps.model import DumpGuest
+
+# Save check -> (what it means, what to do), one sentence each.
+_MEANINGS = {
+    "ok": (
+        "The toolstack would find every leaf of the p2m: this guest can be saved and migrated.",
+        "",
+    ),
+    "max_pfn-too-large": (
+        "The guest says that it has more pages than a three-level list can name.",
+        "Look for a corrupt shared info page, or lower the guest's maximum memory.",
+    ),
+    "bad-fll-mfn": (
+        "The shared info page names no possible frame as the frame list list.",
+        "The guest's kernel never set it, or it was overwritten: shut the guest down cleanly.",
+    ),
+    "map-fll-failed": (
+        "The frame list list's frame is not the guest's: the shared info page was not renewed "
+        "after the last migration.",
+        "Shut the guest down cleanly and boot a kernel that renews it on resume.",
+    ),
+    "bad-mfn-in-fll": (
+        "An entry of the frame list list can't be a frame at all: something wrote over the page.",
+        "Look for what wrote there; the guest can't be saved and should be shut down cleanly.",
+    ),
+    "map-fl-failed": (
+        "The frame list list still names frames of an earlier host: the kernel rebuilt its list "
+        "through pages that were no longer its own (Linux before 2.6.37, commit 375b2a9ada6d).",
+        "Do not migrate this guest again: shut it down cleanly and boot a kernel with the fix.",
+    ),
+    "bad-mfn-in-fl": (
+        "An entry of a frame list can't be a frame at all: something wrote over the page.",
+        "Look for what wrote there; the guest can't be saved and should be shut down cleanly.",
+    ),
+    "map-leaves-failed": (
+        "A frame list names a leaf by a frame that is not the guest's, so one of an earlier host "
+        "or of a page that has been given back.",
+        "Shut the guest down cleanly and boot a kernel that rebuilds the whole list on resume.",
+    ),
+    "bad-mfn-in-p2m-frame-list": (
+        "The pages that the list names are not leaves of this p2m: their own frames are not in "
+        "them where they must be.",
+        "The list was built before leaves moved: shut the guest down cleanly.",
+    ),
+    "misdirected": (
+        "Every check passes, but on pages that are not the p2m: a save would carry wrong frame "
+        "numbers and the restored guest would run on other memory than its own.",
+        "Do not save or migrate this guest: shut it down cleanly.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that is said of one guest."""
+
+    guest: DumpGuest
+    walk: Walk
+    shape: Shape
+    structures: Structures
+    hazards: list[Hazard]
+    p2m_sha256: str | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the save check was made and failed."""
+        return self.walk.result not in (None, "ok")
+
+    @property
+    def meaning(self) -> tuple[str, str]:
+        """(What the save check's result means, what to do)."""
+        if self.walk.result is None:
+            return f"The save check was not made: {self.walk.reason}.", ""
+        return _MEANINGS[self.walk.result.partition(" ")[0]]
+
+    def tree(self) -> dict[str, int | float]:
+        """Return what the tree and its list cost the guest.
+
+        Leaves are those that the file or the walk names, else the populated stretches.
+        """
+        shape, fixed, leaves = self.shape, 6, self.shape.leaves
+        named, uses = np.unique(true_leaves(self.guest, self.walk), return_counts=True)
+        if named.size and named[0] >= 0:
+            # Leaves are shared by nobody; p2m_missing is, or it was found by name.
+            leaves = int(np.count_nonzero((uses == 1) & (named != self.structures.missing)))
+        pages = leaves + 2 * shape.mids + fixed
+        return {
+            "leaves": leaves,
+            "mids": shape.mids,
+            "frame_lists": shape.mids,
+            "structure_pages": pages,
+            "structure_bytes": pages * PAGE_BYTES,
+            "structure_overhead": pages / shape.populated if shape.populated else 0.0,
+            "entries_per_rebuild": -(-self.guest.max_p2m_pfn // self.guest.geometry.entries)
+            + shape.mids,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the audit as an object of plain values; keys do not depend on the guest."""
+        guest, shape, shared = self.guest, self.shape, self.guest.shared_info
+        meaning, advice = self.meaning
+        return {
+            "file": guest.name,
+            "format": guest.format,
+            "word_bytes": guest.word_bytes,
+            "max_p2m_pfn": guest.max_p2m_pfn,
+            "pages_present": shape.present,
+            "populated_pages": shape.populated,
+            "foreign_entries": shape.foreign,
+            "identity_entries": shape.identity,
+            "p2m_sha256": self.p2m_sha256,
+            "frame_list_list_mfn": shared.frame_list_list_mfn if shared else None,
+            "save_check": self.walk.result,
+            "save_check_message": self.walk.reason or None,
+            "save_check_meaning": meaning,
+            "save_check_advice": advice or None,
+            "holes": shape.holes.to_json(),
+            "extents": shape.extents.to_json(),
+            "superpages": shape.superpages,
+            "tree": self.tree(),
+            "structures": {
+                "frame_list_list_pfn": self.walk.fll_pfn if self.walk.fll_pfn >= 0 else None,
+                "p2m_top_pfn": self.structures.top if self.structures.found else None,
+                "p2m_missing_pfn": self.structures.missing
+                if self.structures.missing >= 0
+                else None,
+            },
+            "hazards": [hazard._asdict() for hazard in self.hazards],
+            "notes": list(guest.notes),
+            "details": guest.details,
+        }
+
+
+def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
+    """Return the audit of `guest`. Reads its p2m a few times and some thousand pages.
+
+    `max_mfn` is the number of frames of the host that the file comes from, where it is known.
+    """
+    walk = save_check(guest, max_mfn)
+    shape = measure(guest.p2m, guest.geometry)
+    if max_mfn is not None and shape.max_mfn >= max_mfn:
+        note = (
+            f"the guest has frame {shape.max_mfn}, and a host of {max_mfn} frames was named: the "
+            "save check is for another host than the file's"
+        )
+        guest = replace(guest, notes=(*guest.notes, note))
+    structures = find_structures(guest, walk)
+    return Audit(
+        guest=guest,
+        walk=walk,
+        shape=shape,
+        structures=structures,
+        hazards=find_hazards(guest, walk, shape, structures),
+        p2m_sha256=guest.p2m.sha256() if guest.p2m.has_frames else None,
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none"
+
+
+def _sizes_text(name: str, sizes: Sizes) -> list[str]:
+    if not sizes.num:
+        return [f"{name:<18}none"]
+    largest = format_size(sizes.largest * PAGE_BYTES)
+    lines = [
+        f"{name:<18}{sizes.num}, the largest {sizes.largest} pages ({largest}) "
+        f"from PFN {sizes.largest_pfn}"
+    ]
+    widest = int(sizes.pages_by_order.max())
+    for order, count in enumerate(sizes.by_order.tolist()):
+        if count:
+            pages = int(sizes.pages_by_order[order])
+            bar = "#" * max(1, round(30 * pages / widest))
+            size = format_size(PAGE_BYTES << order)
+            lines.append(f"{'':<18}from {size:>7}: {count:>9} holding {pages:>10} pages {bar}")
+    return lines
+
+
+def audit_text(result: Audit) -> str:
+    """Return the audit as text for a terminal, one line a fact."""
+    guest, shape, tree = result.guest, result.shape, result.tree()
+    lines = [
+        f"{guest.name}: {guest.format}",
+        f"{'guest':<18}{8 * guest.word_bytes}-bit, max_p2m_pfn {guest.max_p2m_pfn} "
+        f"({format_size(guest.max_p2m_pfn * PAGE_BYTES)})",
+        f"{'pages present':<18}{shape.present} ({_percent(shape.present, guest.max_p2m_pfn)}), "
+        f"foreign {shape.foreign}, identity {shape.identity}",
+        *_sizes_text("holes", shape.holes),
+    ]
+    if guest.p2m.has_frames:
+        lines += [
+            *_sizes_text("extents", shape.extents),
+            f"{'2 MiB extents':<18}{shape.superpages}, "
+            f"{_percent(512 * shape.superpages, shape.populated)} of the populated pages",
+            f"{'p2m sha256':<18}{result.p2m_sha256}",
+        ]
+    lines.append(
+        f"{'tree':<18}{tree['leaves']} leaves, {tree['mids']} mids, "
+        f"{format_size(int(tree['structure_bytes']))}, "
+        f"{100 * tree['structure_overhead']:.2f} % of the populated memory"
+    )
+    if guest.shared_info is not None:
+        at = f", PFN {result.walk.fll_pfn}" if result.walk.fll_pfn >= 0 else ""
+        lines.append(f"{'frame list list':<18}MFN {guest.shared_info.frame_list_list_mfn}{at}")
+    meaning, advice = result.meaning
+    lines.append(f"{'save check':<18}{result.walk.result or 'not made'}")
+    if result.failed and result.walk.reason:
+        lines.append(f"{'':<18}the toolstack would say: {result.walk.reason}")
+    lines += [f"{'':<18}{text}" for text in (meaning, advice) if text]
+    lines += [f"{'hazard':<18}{hazard.kind}: {hazard.text}" for hazard in result.hazards]
+    lines += [f"{'note':<18}{note}" for note in guest.notes]
+    facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in guest.details.items())
+    if facts:
+        lines.append(f"{'file':<18}{facts}")
+    return "\n".join(lines)

@@ -1,0 +1,183 @@
+"""What will hurt this guest later, though it may look well now (model section 9)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.entries import is_foreign, is_identity
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.dumps.audit.shape import Shape
+from p2mbatch.dumps.audit.structures import Structures, true_leaves
+from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.dumps.p2m import LeafP2M, SparseP2M
+
+
+class Hazard(NamedTuple):
+    """One danger found in this guest."""
+
+    kind: str
+    num: int
+    """How many entries, pages or tops it concerns."""
+    text: str
+    """One sentence: what was found, and what comes of it."""
+
+
+def find_hazards(
+    guest: DumpGuest, walk: Walk, shape: Shape, structures: Structures
+) -> list[Hazard]:
+    """Return the hazards of model section 9 that `guest` shows, and frames named in wrong ways."""
+    found = [
+        _mids_without_list(guest, walk, structures),
+        _stale_list_tail(guest, walk),
+        _partial_last_leaf(guest, walk),
+        _beyond_max_pfn(guest, walk),
+        _stale_entries(guest, walk),
+    ]
+    if shape.zero_frames and guest.p2m.has_frames:
+        text = (
+            f"{shape.zero_frames} PFNs name MFN 0, which is never a guest's: the tail of a "
+            "mfn_list page that was read as frames"
+        )
+        found.append(Hazard("zero-frames", shape.zero_frames, text))
+    repeated = guest.p2m.num_repeated() if guest.p2m.has_frames else 0
+    if repeated > max(shape.zero_frames - 1, 0):
+        count = repeated - max(shape.zero_frames - 1, 0)
+        text = (
+            f"{count} PFNs name a frame that another PFN names too: the host's m2p can be right "
+            "for one of them only"
+        )
+        found.append(Hazard("repeated-frames", count, text))
+    if shape.foreign:
+        text = (
+            f"{shape.foreign} entries are another domain's frames: a save does not carry them, "
+            "and their mark is lost"
+        )
+        found.append(Hazard("foreign-entries", shape.foreign, text))
+    return [hazard for hazard in found if hazard is not None]
+
+
+def _mids_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> Hazard | None:
+    """A mid page whose frame list is still the shared placeholder (section 9, item 2)."""
+    if not structures.found or not walk.fll.size:
+        return None
+    mids = structures.mids
+    placeholders = _placeholders(guest, walk, structures)
+    bad = [
+        top
+        for top, pfn in enumerate(guest.p2m.find(walk.fll).tolist())
+        if mids.get(top, structures.mid_missing) != structures.mid_missing and pfn in placeholders
+    ]
+    if not bad:
+        return None
+    text = (
+        f"top index {bad[0]} has a mid page but no frame list of its own (alloc_p2m got the first "
+        "and not the second): the next resume hits the BUG _brk_start == 0"
+    )
+    return Hazard("mid-without-list", len(bad), text)
+
+
+def _placeholders(guest: DumpGuest, walk: Walk, structures: Structures) -> set[int]:
+    """Return the PFNs of pages that can only be `p2m_mid_missing_mfn`.
+
+    It is what tops without a mid have as their list, and in brk it lies before the frame list list
+    (with `p2m_top_mfn_p` between them in kernels that have it), full of p2m_missing's frame.
+    """
+    fl_pfns = guest.p2m.find(walk.fll).tolist()
+    found = {
+        pfn
+        for top, pfn in enumerate(fl_pfns)
+        if pfn >= 0 and structures.mids.get(top) == structures.mid_missing
+    }
+    at = max(structures.missing, 0)
+    missing = guest.p2m.chunk(at, at + 1)
+    for pfn in (walk.fll_pfn - 2, walk.fll_pfn - 1):
+        page = guest.pages.read(pfn) if structures.missing >= 0 else None
+        if page is not None and page.complete and bool(np.all(page.words == missing)):
+            found.add(pfn)
+    return found
+
+
+def _stale_list_tail(guest: DumpGuest, walk: Walk) -> Hazard | None:
+    """Entries of the frame list list beyond the guest that the rebuild never renews (item 1)."""
+    page = guest.pages.read(walk.fll_pfn) if walk.fll_pfn >= 0 else None
+    if page is None or not page.complete:
+        return None
+    n = guest.geometry.entries
+    tail = page.words[-(-guest.max_p2m_pfn // n**2) :]
+    stale = np.flatnonzero((tail > 0) & (guest.p2m.find(tail) < 0))
+    if not stale.size:
+        return None
+    text = (
+        f"{stale.size} entries of the frame list list beyond max_pfn name frames that are not "
+        "the guest's: populating a PFN there hits the BUG virt_to_mfn(mid_mfn) != *top_mfn_p "
+        "(kernels before the fix write through a wrong page instead)"
+    )
+    return Hazard("stale-list-tail", int(stale.size), text)
+
+
+def _partial_last_leaf(guest: DumpGuest, walk: Walk) -> Hazard | None:
+    """Words behind max_pfn in the last leaf that look like frames (item 3)."""
+    n = guest.geometry.entries
+    used = guest.max_p2m_pfn % n
+    leaves = true_leaves(guest, walk)
+    last = guest.max_p2m_pfn // n
+    if not used or last >= leaves.size or leaves[last] < 0:
+        return None
+    page = guest.pages.read(int(leaves[last]))
+    if page is None or not page.complete:
+        return None
+    tail = page.words[used:]
+    count = int(np.count_nonzero(tail != INVALID))
+    if not count:
+        return None
+    zeros = int(np.count_nonzero(tail == 0))
+    text = (
+        f"the last leaf is used up to entry {used} of {n}, and {count} words behind that are not "
+        f"INVALID ({zeros} are MFN 0): grown by one page, the guest would read them as frames"
+    )
+    return Hazard("partial-last-leaf", count, text)
+
+
+def _beyond_max_pfn(guest: DumpGuest, walk: Walk) -> Hazard | None:
+    """Frames at PFNs that no save carries (item 5)."""
+    count, p2m = 0, guest.p2m
+    if isinstance(p2m, SparseP2M):
+        count = int(p2m.pfns.size - np.searchsorted(p2m.pfns, guest.max_p2m_pfn))
+    elif isinstance(p2m, LeafP2M) and guest.leaf_pfns is not None:
+        n = guest.geometry.entries
+        for leaf in np.unique(guest.leaf_pfns[-(-guest.max_p2m_pfn // n) :]).tolist():
+            page = guest.pages.read(leaf)
+            words = page.words if page is not None else np.zeros(0, np.int64)
+            count += _num_own(words, guest.word_bytes)
+    if 0 <= walk.max_pfn < guest.max_p2m_pfn - 1:
+        for start in range(walk.max_pfn + 1, guest.max_p2m_pfn, 1 << 20):
+            entries = p2m.chunk(start, min(start + (1 << 20), guest.max_p2m_pfn))
+            count += _num_own(entries, guest.word_bytes)
+    if not count:
+        return None
+    text = f"{count} populated PFNs lie beyond what a save carries: they are lost on migration"
+    return Hazard("beyond-max-pfn", count, text)
+
+
+def _num_own(entries: Int64Array, word_bytes: int) -> int:
+    other = is_foreign(entries, word_bytes) | is_identity(entries, word_bytes)
+    return int(np.count_nonzero((entries > 0) & ~other))
+
+
+def _stale_entries(guest: DumpGuest, walk: Walk) -> Hazard | None:
+    """Entries of the list as far as the walk read it that name no frame of the guest."""
+    lists = np.concatenate([walk.fll, walk.fl])
+    if walk.result == "ok" or not lists.size:
+        return None
+    stale = int(np.count_nonzero(guest.p2m.find(lists) < 0))
+    if not stale:
+        return None
+    text = (
+        f"{stale} of the {lists.size} entries of the mfn list list that the walk could read name "
+        "frames that are not the guest's: frame numbers of an earlier host"
+    )
+    return Hazard("stale-entries", stale, text)

@@ -1,0 +1,1 @@
+"""From a real guest's file to a trace."""

@@ -1,0 +1,159 @@
+"""A guest of a trace as it lies in memory after one of its events: what the writers write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import PAGE_BYTES, Geometry, geometry
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.inspect import p2m_words
+from p2mbatch.dumps import formats
+from p2mbatch.dumps.stores import narrow
+from p2mbatch.model.life import Life
+from p2mbatch.model.replay import new_life, run_event
+from p2mbatch.model.trace import Trace
+
+_ZEROS = bytes(PAGE_BYTES)
+
+
+@dataclass(frozen=True)
+class GuestImage:
+    """One guest at rest. Pages that are not in `words` hold zeros."""
+
+    word_bytes: int
+    frames: int
+    """The host's machine frames."""
+    shared_max_pfn: int
+    """The shared info page's max_pfn (a count), which may be more than a tree can hold."""
+    frame_list_list_mfn: int
+    p2m: Int64Array
+    """int64[max_p2m_pfn]: the entries, WILD where a wild pointer is in the way."""
+    leaf_pfns: Int64Array
+    """int64[num_leaves]: PFN of each true leaf, negative where none can be reached."""
+    words: dict[int, Int64Array]
+    """PFN -> int64[n], of every page that was ever written."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The tree's shape for this guest's width."""
+        return geometry(self.word_bytes)
+
+    @property
+    def has_page(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """bool[max_p2m_pfn]: PFNs with a page of this host's memory (no holes, no foreign ones)."""
+        return (self.p2m >= 0) & (self.p2m < self.frames)
+
+    def page(self, pfn: int) -> bytes:
+        """Return the 4096 bytes of page `pfn`."""
+        words = self.words.get(pfn)
+        return _ZEROS if words is None else narrow(words, self.word_bytes)
+
+    def shared_info(self) -> bytes:
+        """Return the shared info page: zeros but for what leads to the p2m."""
+        page = bytearray(PAGE_BYTES)
+        layout, size = formats.SHARED_INFO_LAYOUTS[self.word_bytes], self.word_bytes
+        for at, value in (
+            (layout.max_pfn, self.shared_max_pfn),
+            (layout.frame_list_list, self.frame_list_list_mfn),
+        ):
+            page[at : at + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+        return bytes(page)
+
+    def last_saved_pfn(self) -> int:
+        """Return the last PFN that the toolstack would send: max_pfn, trimmed as on save."""
+        shift = self.geometry.entries_shift
+        last = min(self.shared_max_pfn, self.p2m.size) - 1
+        fll_pfn = np.flatnonzero(self.p2m == self.frame_list_list_mfn)
+        if fll_pfn.size and int(fll_pfn[0]) in self.words:
+            needed = self.words[int(fll_pfn[0])][: (last >> (2 * shift)) + 1]
+            change = np.flatnonzero(np.diff(needed))
+            start = int(change[-1]) + 1 if change.size else 0
+            last = min(last, ((start + 1) << (2 * shift)) - 1)
+        return last
+
+
+def image_at(trace: Trace, event: int | None = None) -> GuestImage:
+    """Run `trace` up to and including event `event` (the last that runs, by default).
+
+    Raises `InputError` where there is no such event, or the guest was lost before it.
+    """
+    num_events = len(trace.events)
+    if event is not None and not 0 <= event < num_events:
+        raise InputError(f"event {event}: {trace.name} has events 0 to {num_events - 1}")
+    life = new_life(trace)
+    for index, step in enumerate(trace.events):
+        result = run_event(life, trace, step)
+        if index == event:
+            break
+        if result.outcome != "ok":
+            if event is None:
+                break
+            raise InputError(
+                f"event {event}: {trace.name} ended at event {index} "
+                f"({result.outcome} {result.detail}): use {index} at most"
+            )
+    return _image(life)
+
+
+def _image(life: Life) -> GuestImage:
+    """Return what `life`'s tables hold; every page is resident, since traces run on table hosts."""
+    tables, host = life.tables, life.host
+    if life.scalar(tb.S_TOP) == tb.NO_PAGE:
+        raise InputError("the guest did not boot as far as its tree: there is nothing to write")
+    span = min(life.scalar(tb.S_XEN_MAX), 1 << 3 * life.scalar(tb.S_ENTRIES_SHIFT))
+    p2m = np.empty(span, np.int64)
+    p2m_words(tables, host, 0, p2m)
+    num_slots = life.scalar(tb.S_NUM_SLOTS)
+    pages = tables.slots[:num_slots, tb.P_PAGE].tolist()
+    words = {page: tables.words[slot].copy() for slot, page in enumerate(pages) if page >= 0}
+    shape = geometry(life.scalar(tb.S_WORD_BITS) // 8)
+    top, limit = life.scalar(tb.S_TOP), life.scalar(tb.S_DIRECTMAP)
+    return GuestImage(
+        word_bytes=shape.word_bytes,
+        frames=int(host.par[tb.H_FRAMES]),
+        shared_max_pfn=life.scalar(tb.S_SHARED_MAX),
+        frame_list_list_mfn=life.scalar(tb.S_SHARED_FLL),
+        p2m=p2m,
+        leaf_pfns=_leaf_pages(words, shape, top, limit, -(-span // shape.entries)),
+        words=words,
+    )
+
+
+def _leaf_pages(
+    words: dict[int, Int64Array], shape: Geometry, top: int, limit: int, num_leaves: int
+) -> Int64Array:
+    """Return int64[num_leaves]: the leaves by the tree's pointers, -1 behind a wild one.
+
+    `words` are the pages, `top` is that of `p2m_top`; pages from `limit` on have no address.
+    """
+    n = shape.entries
+    zeros = np.zeros(n, np.int64)
+
+    def pointers(page: int) -> Int64Array:
+        pages = ((words.get(page, zeros) - shape.va_base) >> 12) & shape.va_pages_mask
+        return np.where(pages < limit, pages, -1)
+
+    mids = pointers(top)[: -(-num_leaves // n)].tolist()
+    wild = np.full(n, -1, np.int64)
+    return np.concatenate([pointers(m) if m >= 0 else wild for m in mids])[:num_leaves]
+
+
+def reachable_leaves(image: GuestImage, last_pfn: int) -> Int64Array:
+    """Return the PFNs of the leaves up to `last_pfn`.
+
+    Raises `InputError` where the toolstack could not have got them: a wild pointer is in the way,
+    or a leaf's page is not in the guest's memory.
+    """
+    leaves = image.leaf_pfns[: (last_pfn >> image.geometry.entries_shift) + 1]
+    present = image.has_page
+    for x, pfn in enumerate(leaves.tolist()):
+        if not 0 <= pfn < present.size or not present[pfn]:
+            raise InputError(
+                f"leaf {x} of the p2m can't be reached in this guest's tree: no toolstack could "
+                "write a stream of it; use make-core, or an earlier event"
+            )
+    return leaves

@@ -1,0 +1,1 @@
+"""Guests of sweeps: from a scenario to a living guest, its rows and its pictures."""

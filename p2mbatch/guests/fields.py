@@ -1,0 +1,228 @@
+"""Scenario: one cell of a sweep, that is a guest, its hosts and its life.
+
+A scenario says everything that decides its rows: whatever is random comes from counters keyed by
+its seed. Its id is a digest of its canonical form and the model's version, so the same cell is the
+same wherever it is written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from p2mbatch._version import MODEL_VERSION
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.sizes import GIB, format_size, parse_size
+from p2mbatch.guests.wording import describe
+
+MAX_ORDER: Final = 18
+"""The largest extent order that Xen's allocator has (1 GiB pages): `MAX_ORDER` is 18 or above."""
+
+MAX_MIGRATIONS: Final = 10_000_000
+
+MAX_HOST_BYTES: Final = 1 << 52
+"""What 52-bit machine addresses reach."""
+
+MAX_SEED: Final = (1 << 63) - 1
+
+
+def _size(value: Any) -> Any:
+    """Return a size in bytes from what a person wrote; anything else is left to pydantic."""
+    if isinstance(value, str):
+        try:
+            return parse_size(value)
+        except InputError as error:
+            raise ValueError(str(error).removeprefix("size: ")) from None
+    return value
+
+
+def _no_negative_zero(value: float) -> float:
+    """Return `value` with -0.0 as 0.0, so that equal fractions have equal digests."""
+    return value + 0.0
+
+
+def _whole_pages(value: int) -> int:
+    if value % PAGE_BYTES:
+        raise ValueError(
+            f"{value} bytes are not whole pages of {PAGE_BYTES}: "
+            f"{value - value % PAGE_BYTES} or {value - value % PAGE_BYTES + PAGE_BYTES} are"
+        )
+    return value
+
+
+Fraction = Annotated[
+    float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(_no_negative_zero)
+]
+
+SizeBytes = Annotated[
+    int,
+    BeforeValidator(_size, json_schema_input_type=int | str),
+    Field(ge=PAGE_BYTES, le=MAX_HOST_BYTES),
+]
+
+Policy = Literal["tracked", "stale", "none"]
+
+Layout = Literal["tail", "scattered", "extents", "guest"]
+
+GUEST: Final = "guest"
+"""The layout of a guest from a file."""
+
+FROM_GUEST: Final = ("memory_bytes", "sparsity", "layout", "word_bytes")
+"""The fields that a guest's file decides."""
+
+
+def default_host_memory_bytes(memory_bytes: int) -> int:
+    """Return the host's memory where none is named: four times the guest's, at least 1 GiB."""
+    return max(4 * memory_bytes, GIB)
+
+
+class ScenarioFields(BaseModel):
+    """One cell: a guest, its hosts and how often it migrates (the fields of docs/sweeps.md).
+
+    Sizes are bytes, given as integers or as text such as "128GiB". Left out, `host_memory_bytes`
+    is 4 x memory (at least 1 GiB) and `neighbour_memory_bytes` is the guest's memory; both are
+    resolved when the scenario is made, and so is what the file of `guest` says: the fields
+    `FROM_GUEST`, which must not say otherwise, and the digest where it was left out. Raises
+    pydantic's `ValidationError`; `make` raises `InputError` with one line instead.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    memory_bytes: SizeBytes
+    sparsity: Annotated[Fraction, Field(lt=1)] = 0.0
+    layout: Layout = "tail"
+    migrations: Annotated[int, Field(ge=0, le=MAX_MIGRATIONS)] = 1
+    policy: Policy = "tracked"
+    host_memory_bytes: SizeBytes = PAGE_BYTES
+    neighbours: Fraction = 1.0
+    neighbour_memory_bytes: SizeBytes = PAGE_BYTES
+    build_order: Annotated[int, Field(ge=0, le=MAX_ORDER)] = 9
+    restore_order: Annotated[int, Field(ge=0, le=MAX_ORDER)] = 0
+    word_bytes: Literal[8, 4] = 8
+    guest: str = ""
+    """"PATH#DIGEST" of a guest's trace file (`p2mbatch.guests.file`), or empty."""
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_defaults(cls, data: Any) -> Any:
+        """Fill in what a guest's file says, and sizes that are a multiple of its memory."""
+        if isinstance(data, dict) and isinstance(data.get("guest"), str) and data["guest"]:
+            data = _with_guest(data)
+        if not isinstance(data, dict) or "memory_bytes" not in data:
+            return data
+        try:
+            memory_bytes = parse_size(data["memory_bytes"])
+        except InputError:
+            return data  # the field's own check says what is wrong
+        filled = dict(data)
+        if filled.get("host_memory_bytes") is None:
+            filled["host_memory_bytes"] = default_host_memory_bytes(memory_bytes)
+        if filled.get("neighbour_memory_bytes") is None:
+            filled["neighbour_memory_bytes"] = memory_bytes
+        return filled
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.layout == GUEST and not self.guest:
+            raise ValueError("layout: guest is what a guest's file has: name the file in guest")
+        for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"):
+            try:
+                _whole_pages(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        limit = geometry(self.word_bytes).max_p2m_pfn * PAGE_BYTES
+        if self.memory_bytes > limit:
+            raise ValueError(
+                f"memory_bytes: {format_size(self.memory_bytes)} is over MAX_P2M_PFN, "
+                f"{format_size(limit)} with word_bytes {self.word_bytes}"
+            )
+        return self
+
+    @classmethod
+    def make(cls, **fields: Any) -> Self:
+        """Return the scenario of `fields`; raises `InputError` naming the first that is wrong."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise InputError(f"scenario: {describe(error)}") from None
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the fields in their fixed order with plain values: what the id is a digest of."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    @property
+    def cell_id(self) -> str:
+        """The cell's id: 32 hex digits, a digest of the canonical form and the model's version."""
+        return cell_id_of(tuple(getattr(self, name) for name in FIELDS))
+
+
+FIELDS: Final[tuple[str, ...]] = tuple(ScenarioFields.model_fields)
+"""The scenario's fields in canonical order."""
+
+_GUEST = FIELDS.index("guest")
+
+_ID_FORMAT = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(
+    f"{name}={{{index}!r}}" for index, name in enumerate(FIELDS) if name != "guest"
+)
+
+
+def cell_id_of(values: tuple[Any, ...]) -> str:
+    """Return the id of the cell whose canonical values, in the order of `FIELDS`, are `values`.
+
+    A sweep names millions of cells, so the digest is taken of a format string, not of JSON;
+    `repr` of ints, floats and these names is exact and the same everywhere. Of a guest's file the
+    digest counts, not where it lies.
+    """
+    text = _ID_FORMAT.format(*values)
+    if values[_GUEST]:
+        text += f",guest={digest_of(values[_GUEST])}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_of(reference: str) -> str:
+    """Return the digest of a guest's "PATH#DIGEST"; empty where there is no guest."""
+    return reference.rpartition("#")[2]
+
+
+def guest_fields(reference: str) -> dict[str, Any]:
+    """Return what the file of "PATH#DIGEST" or "PATH" says: the fields `FROM_GUEST`, and guest.
+
+    Raises `InputError` where the file is not there or is not that guest.
+    """
+    from p2mbatch.guests.file import guest_of
+
+    guest = guest_of(reference)
+    return {
+        "memory_bytes": guest.memory_bytes,
+        "sparsity": guest.sparsity,
+        "layout": GUEST,
+        "word_bytes": guest.layout.word_bytes,
+        "guest": guest.reference,
+    }
+
+
+def _with_guest(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields `data` with what the guest's file says; ValueError where they differ."""
+    try:
+        found = guest_fields(data["guest"])
+    except InputError as error:
+        raise ValueError(f"guest: {error}") from None
+    for name in FROM_GUEST:
+        given = data.get(name)
+        if given is not None and (_size(given) if name == "memory_bytes" else given) != found[name]:
+            raise ValueError(
+                f"{name}: is {given!r}, and {found[name]!r} in {data['guest']}: leave it out"
+            )
+    return {**data, **found}

@@ -1,0 +1,214 @@
+"""Guests from trace files, as a sweep takes them: the layout and what happened before it migrated.
+
+A cell names its guest as "PATH#DIGEST". The digest is of what decides the rows, so the cell is the
+same wherever the file lies, whatever frames it names and whatever it did after its first migration.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
+from p2mbatch.model.runs import merged_runs
+from p2mbatch.model.trace import GuestLayout, Trace
+from p2mbatch.model.trace_file import load_trace
+
+OWN = -2
+"""In `GuestFile.events`: the entry holds the page's own frame, whichever that is on a host."""
+
+DIGEST_DIGITS = 16
+
+_REFERENCE = re.compile(r"(?s)(.+)#([0-9a-f]{16})")
+
+
+@dataclass(frozen=True)
+class GuestFile:
+    """One guest as a trace file has it, without its frames."""
+
+    path: str
+    layout: GuestLayout
+    events: tuple[dict[str, Any], ...]
+    """The events between boot and the first migration. A set's "runs" are int64[k, 3] of
+    [pfn, value, count]; the value is INVALID, OWN, or what counts up along the run: the entry of a
+    page that is another domain's or no memory (foreign, identity)."""
+    populated_pages: int
+    """Pages whose entry is not INVALID after `events`."""
+    num_grown: int
+    """Leaves that the sets add to those of the boot, if no allocation fails."""
+    num_new_tops: int
+    """Top entries that these leaves need mid pages for."""
+    lowest_kept: int | None
+    """The lowest entry that is neither INVALID nor OWN."""
+    digest: str
+
+    @property
+    def reference(self) -> str:
+        """Return what a cell names the guest by."""
+        return f"{self.path}#{self.digest}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return the guest's span in bytes."""
+        return self.layout.max_p2m_pfn * PAGE_BYTES
+
+    @property
+    def sparsity(self) -> float:
+        """Return the part of the span that is not populated."""
+        span = self.layout.max_p2m_pfn
+        return (span - self.populated_pages) / span
+
+    @property
+    def num_own(self) -> int:
+        """Return how many entries the sets give their own frames."""
+        runs = [event["runs"] for event in self.events if event["op"] == "set"]
+        return sum(int(r[r[:, 1] == OWN, 2].sum()) for r in runs)
+
+
+def split_reference(text: str) -> tuple[str, str]:
+    """Return (path, digest) of "PATH#DIGEST"; the digest is empty where `text` has none."""
+    match = _REFERENCE.fullmatch(text)
+    return (match[1], match[2]) if match else (text, "")
+
+
+def find_guest(text: str, directories: Sequence[Path] = ()) -> GuestFile:
+    """Return the guest of the trace file that `text` names: a path, or a cell's "PATH#DIGEST".
+
+    A relative path is looked for in `directories`, then in the working directory. Raises
+    `InputError` where there is no such file, where it is no trace, where its sets can't be lived
+    through on a sweep's hosts, and where it is not the guest of the digest any more.
+    """
+    if not text or "\0" in text:
+        raise InputError(f"{text!r} is not the name of a trace file")
+    path, digest = (text, "") if Path(text).is_file() else split_reference(text)
+    here = [directory / path for directory in directories if (directory / path).is_file()]
+    path = str(here[0] if here else path)
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from None
+    guest = _load(path, (found.st_mtime_ns, found.st_size))
+    if digest and guest.digest != digest:
+        raise InputError(
+            f"{path}: is guest {guest.digest} now, not {digest}: bring the file back, or sweep the "
+            "new one into another --out"
+        )
+    return guest
+
+
+@functools.lru_cache(maxsize=64)
+def _known(reference: str) -> GuestFile:
+    return find_guest(reference)
+
+
+def guest_of(reference: str) -> GuestFile:
+    """Return the guest of a cell's "PATH#DIGEST", which is read once; or of a path, as it is now.
+
+    Raises `InputError` as `find_guest`.
+    """
+    return _known(reference) if split_reference(reference)[1] else find_guest(reference)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
+    """Read the trace at `path`; `stamp` says when it was written and how long it is."""
+    trace = load_trace(path)
+    frames = trace.hosts[trace.events[0]["host"]].frames
+    events: list[dict[str, Any]] = []
+    for number, event in enumerate(trace.events[1:], 1):
+        if event["op"] == "migrate":
+            break
+        if event["op"] == "set":
+            event = {"op": "set", "runs": _without_frames(event["runs"], frames)}
+            _check_span(trace, path, number, event["runs"])
+        events.append(event)
+    sets = [event["runs"] for event in events if event["op"] == "set"]
+    runs = np.concatenate([np.zeros((0, 3), np.int64), *sets])
+    kept = runs[runs[:, 1] >= 0, 1]
+    leaves = _grown_leaves(trace.guest, runs)
+    n = geometry(trace.guest.word_bytes).entries
+    populated = _populated(trace.guest, runs)
+    if not populated:
+        raise InputError(f"{path}: the guest has no page left before its first migration")
+    return GuestFile(
+        path,
+        trace.guest,
+        tuple(events),
+        populated,
+        len(leaves),
+        len(np.setdiff1d(leaves // n, np.arange(-(-trace.guest.nr_pages // n**2)))),
+        int(kept.min()) if len(kept) else None,
+        _digest(trace.guest, events),
+    )
+
+
+def _without_frames(runs: Int64Array, frames: int) -> Int64Array:
+    """Return the same entries with the host's frames as OWN, in as few runs as there can be."""
+    pfn, mfn, count = runs.T
+    # A run may begin among the host's frames and leave them.
+    inside = np.where(mfn >= 0, np.clip(frames - mfn, 0, count), 0)
+    parts = np.stack([pfn, np.full(len(runs), OWN), inside], axis=1)
+    rest = np.stack([pfn + inside, np.where(mfn >= 0, mfn + inside, INVALID), count - inside], 1)
+    runs = np.stack([parts, rest], axis=1).reshape(-1, 3)
+    return merged_runs(runs[runs[:, 2] > 0])
+
+
+def _check_span(trace: Trace, path: str, number: int, runs: Int64Array) -> None:
+    """Refuse entries past the span: a sweep's hosts have no frames for them, and none is saved."""
+    span = trace.guest.max_p2m_pfn
+    beyond = runs[(runs[:, 1] != INVALID) & (runs[:, 0] + runs[:, 2] > span)]
+    if len(beyond):
+        raise InputError(
+            f"{path}: events[{number}]: populates PFN {int(beyond[0].take((0, 2)).sum()) - 1}: a "
+            f"guest of a sweep has pages below max_p2m_pfn, {span}, only"
+        )
+
+
+def _grown_leaves(guest: GuestLayout, runs: Int64Array) -> Int64Array:
+    """Return the leaves beyond those of the boot in which the sets put anything: int64[k]."""
+    n = geometry(guest.word_bytes).entries
+    num_boot = guest.mfn_list_pages
+    first = np.maximum(runs[:, 0] // n, num_boot)
+    end = np.where(runs[:, 1] == INVALID, 0, (runs[:, 0] + runs[:, 2] - 1) // n + 1)
+    chosen = np.flatnonzero(end > first)
+    return np.unique(
+        np.concatenate(
+            [np.zeros(0, np.int64), *(np.arange(first[k], end[k]) for k in chosen.tolist())]
+        )
+    )
+
+
+def _populated(guest: GuestLayout, runs: Int64Array) -> int:
+    """Return how many PFNs of the span are not INVALID once the sets are done."""
+    ends = np.minimum(runs[:, 0] + runs[:, 2], guest.max_p2m_pfn)
+    starts = np.minimum(runs[:, 0], guest.max_p2m_pfn)
+    edges = np.unique(np.concatenate([[0, guest.nr_pages, guest.max_p2m_pfn], starts, ends]))
+    state = edges[:-1] < guest.nr_pages
+    low, high = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
+    for a, b, there in zip(low.tolist(), high.tolist(), runs[:, 1] != INVALID, strict=True):
+        state[a:b] = there
+    return int(np.diff(edges)[state].sum())
+
+
+def _digest(guest: GuestLayout, events: list[dict[str, Any]]) -> str:
+    plain = {f.name: getattr(guest, f.name) for f in fields(GuestLayout)}
+    plain["page_pool"] = guest.page_pool.tolist()
+    value = {
+        "guest": plain,
+        "events": [
+            {**event, "runs": event["runs"].tolist()} if event["op"] == "set" else event
+            for event in events
+        ],
+    }
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]

@@ -1,0 +1,75 @@
+"""One cell of a sweep: a scenario lived through, its rows, its trace, and what it will cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.compiled import tables as tb
+from p2mbatch.guests.file_placement import GuestPlacement
+from p2mbatch.guests.stage import check_scenario, nth_host
+from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.placement import Placement
+
+if TYPE_CHECKING:
+    from p2mbatch.guests.fields import ScenarioFields
+
+
+def run_scenario(scenario: ScenarioFields, resident: str = "auto") -> list[dict[str, Any]]:
+    """Live the scenario through and return one row for the boot and each migration that ran.
+
+    The rows' exact columns do not depend on `resident` (docs/data-dictionary.md names them all).
+    The life ends at the first outcome that is not `ok`, whose row is the last. Raises `InputError`
+    where the guest can't be placed.
+    """
+    placement = check_scenario(scenario)
+    everything = resident == "all" or bool(scenario.guest)
+    life = placement.new_life(nth_host(scenario, placement, 0), resident=everything)
+    result = life.boot() if everything else life.boot(*placement.struct_leaves())
+    written = life.scalar(tb.S_ENTRIES_WRITTEN)
+    if result.outcome == "ok" and placement.num_grown:
+        grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
+        grown.rebuild_ns = result.rebuild_ns
+        result = grown
+    if isinstance(placement, GuestPlacement):
+        result = placement.live_until_migration(life, result)
+    rows = [row_of(life, placement, 0, result, written)]
+    for migration in range(1, scenario.migrations + 1):
+        if result.outcome != "ok":
+            break
+        result = life.migrate(nth_host(scenario, placement, migration))
+        written = life.scalar(tb.S_ENTRIES_WRITTEN)
+        rows.append(row_of(life, placement, migration, result, written))
+    return rows
+
+
+def row_of(
+    life: Life, placement: Placement, migration: int, result: EventResult, entries_written: int
+) -> dict[str, Any]:
+    """Return one row: what happened, what it costs, what was measured."""
+    stale_top, stale_mid = life.count_stale()
+    state = life.tables.state.tolist()
+    leaves = placement.num_boot_leaves + state[tb.S_NUM_GROWN]
+    pages = placement.num_boot_leaves + state[tb.S_BRK_USED] + state[tb.S_POOL_USED]
+    num_resident = np.count_nonzero(life.tables.slots[: state[tb.S_NUM_SLOTS], tb.P_LEAF] >= 0)
+    return {
+        "migration": migration,
+        "outcome": result.outcome,
+        "detail": result.detail,
+        "stray_writes": result.stray_writes,
+        "stray_pages": result.stray_pages,
+        "stale_top_entries": stale_top,
+        "stale_mid_entries": stale_mid,
+        "leaves": leaves,
+        "mids": state[tb.S_NUM_MIDS],
+        "mid_mfn_pages": state[tb.S_NUM_MID_MFNS],
+        "structure_bytes": pages * PAGE_BYTES,
+        "structure_overhead": pages / placement.populated_pages,
+        "entries_written": entries_written,
+        "resident_leaves": int(num_resident),
+        "rebuild_ns": result.rebuild_ns,
+        "save_walk_ns": result.save_walk_ns,
+        "restore_ns": result.restore_ns,
+    }

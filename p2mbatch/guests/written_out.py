@@ -1,0 +1,103 @@
+"""A scenario written out as a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.hosts import write_out_host
+from p2mbatch.guests.file_placement import GuestPlacement
+from p2mbatch.guests.stage import check_scenario, nth_host
+from p2mbatch.model.placement import Placement, place
+from p2mbatch.model.runs import paired_runs
+from p2mbatch.model.trace import GuestLayout, HostRuns, Trace
+
+if TYPE_CHECKING:
+    from p2mbatch.guests.fields import ScenarioFields
+
+
+MAX_WRITTEN_FRAMES = 1 << 26
+"""Frames of the largest host that `scenario_trace` writes out: 256 GiB."""
+
+# --- the same scenario as a trace --------------------------------------------------------------
+
+
+def scenario_trace(scenario: ScenarioFields) -> Trace:
+    """Return the scenario written out: replaying the trace is living the scenario.
+
+    The boot's row is the state after the events before the first migration. Raises `InputError`
+    where a host is too large to write out.
+    """
+    placement = check_scenario(scenario)
+    frames = scenario.host_memory_bytes // PAGE_BYTES
+    if frames > MAX_WRITTEN_FRAMES:
+        raise InputError(
+            f"host_memory_bytes: a host of {frames} frames is too large to write out: "
+            f"{MAX_WRITTEN_FRAMES} is the limit"
+        )
+    hosts, events = [], [{"op": "boot", "host": 0}]
+    for index in range(scenario.migrations + 1):
+        mfns = np.empty(placement.span, np.int64)
+        others = np.empty(frames, np.int64)
+        write_out_host(nth_host(scenario, placement, index).par, mfns, others)
+        if index == 0:
+            events += (
+                placement.events(nth_host(scenario, placement, 0))
+                if isinstance(placement, GuestPlacement)
+                else _layout_events(placement, mfns)
+            )
+            _boot_frames(scenario, placement, mfns, others)
+        else:
+            events.append({"op": "migrate", "host": index})
+        pfns = np.flatnonzero(mfns >= 0)
+        owned = np.flatnonzero(others >= 0)
+        hosts.append(
+            HostRuns(frames, paired_runs(pfns, mfns[pfns]), paired_runs(owned, others[owned]))
+        )
+    guest = GuestLayout(
+        word_bytes=placement.geo.word_bytes,
+        nr_pages=placement.nr_pages,
+        max_p2m_pfn=placement.span,
+        mfn_list_pfn=placement.mfn_list_pfn,
+        brk_pfn=placement.brk_pfn,
+        brk_pages=placement.brk_pages,
+        page_pool=placement.page_pool,
+        directmap_pages=placement.directmap_pages,
+    )
+    return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events)
+
+
+def _boot_frames(
+    scenario: ScenarioFields, placement: Placement, mfns: Int64Array, others: Int64Array
+) -> None:
+    """Make `mfns` what the guest boots with: the scattered layout's holes are still populated."""
+    if placement.layout == tb.SCATTERED:
+        whole = place(
+            memory_bytes=scenario.memory_bytes,
+            sparsity=0.0,
+            layout="tail",
+            policy=scenario.policy,
+            word_bytes=scenario.word_bytes,
+            seed=scenario.seed,
+        )
+        write_out_host(nth_host(scenario, whole, 0).par, mfns, np.empty_like(others))
+    mfns[placement.nr_pages :] = -1
+
+
+def _layout_events(placement: Placement, mfns: Int64Array) -> list[dict[str, Any]]:
+    """Return the set events that bring the layout about, from the frames on the first host."""
+    if placement.layout == tb.SCATTERED and placement.num_holes:
+        pfns = np.flatnonzero(mfns < 0)
+        runs = paired_runs(pfns, pfns)
+        runs[:, 1] = -1
+        return [{"op": "set", "runs": runs}]
+    if placement.num_grown:
+        n = placement.geo.entries
+        pfns = (placement.grown_leaves()[:, None] * n + np.arange(n)).ravel()
+        return [{"op": "set", "runs": paired_runs(pfns, mfns[pfns])}]
+    return []

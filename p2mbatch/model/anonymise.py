@@ -1,0 +1,120 @@
+"""A trace with other frame numbers and the same life, for bug reports."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.entries import IDENTITY_FLAG, is_foreign, is_identity
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.model.trace import HostRuns, Trace
+
+_ALIGN = 512
+"""Extents keep their place within 2 MiB when frames are renumbered."""
+
+
+def anonymise(trace: Trace, key: int | None = None) -> Trace:
+    """Return `trace` with every MFN renumbered and nothing but the shape left.
+
+    On each host, every stretch of frames in a row that the trace uses moves to a random place
+    (`key` seeds it; from the system's randomness by default). Extents and their place within 2 MiB
+    stay; neighbours, gaps between extents, names and expected results go.
+    """
+    random = np.random.default_rng(secrets.randbits(128) if key is None else key)
+    width = trace.guest.word_bytes
+    used: list[list[Int64Array]] = [[host.domain] for host in trace.hosts]
+    sets: list[list[Int64Array]] = [[np.zeros((0, 3), np.int64)] for _ in trace.hosts]
+    hosts_at = _hosts_at(trace)
+    for event, host in zip(trace.events, hosts_at, strict=True):
+        if event["op"] == "set":
+            runs = event["runs"]
+            mine = _in_host(runs, trace.hosts[host].frames)
+            used[host].append(runs[mine])
+            sets[host].append(runs[is_foreign(runs[:, 1], width) & ~mine])
+    maps = [
+        _Renumbering(np.concatenate(mine), int(np.concatenate(others)[:, 2].sum()), random)
+        for mine, others in zip(used, sets, strict=True)
+    ]
+    hosts = [
+        HostRuns(renumber.frames, renumber.apply(host.domain), np.zeros((0, 3), np.int64))
+        for host, renumber in zip(trace.hosts, maps, strict=True)
+    ]
+    events = []
+    for event, host in zip(trace.events, hosts_at, strict=True):
+        if event["op"] == "set":
+            runs = event["runs"].copy()
+            mine = _in_host(runs, trace.hosts[host].frames)
+            runs[mine] = maps[host].apply(runs[mine])
+            runs[~mine] = maps[host].hide(runs[~mine], width)
+            event = {"op": "set", "runs": runs}
+        events.append(event)
+    return replace(trace, name="anonymous", hosts=hosts, events=events, expected=None)
+
+
+def _hosts_at(trace: Trace) -> list[int]:
+    """Return the host that the guest is on during each event."""
+    hosts, now = [], 0
+    for event in trace.events:
+        hosts.append(now if event["op"] != "boot" else event["host"])
+        now = event.get("host", hosts[-1])
+    return hosts
+
+
+def _in_host(runs: Int64Array, frames: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which runs name frames of a host that has `frames`."""
+    inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = (runs[:, 1] >= 0) & (runs[:, 1] < frames)
+    return inside
+
+
+class _Renumbering:
+    """A new place for each stretch of used frames on one host, and for `num_foreign` others."""
+
+    def __init__(self, used: Int64Array, num_foreign: int, random: np.random.Generator) -> None:
+        used = used[np.argsort(used[:, 1], kind="stable"), 1:]
+        ends = np.maximum.accumulate(used.sum(axis=1))
+        # A stretch begins where no run before it reaches.
+        new = np.flatnonzero(np.append(True, used[1:, 0] > ends[:-1])[: len(used)])
+        self._starts = used[new, 0]
+        lengths = ends[np.append(new[1:], ends.size)[: new.size] - 1] - self._starts
+        offsets = self._starts % _ALIGN
+        self._targets = np.zeros(self._starts.size, np.int64)
+        at = 0
+        for i in random.permutation(self._starts.size).tolist():
+            # Where the place within 2 MiB allows it the next stretch follows closely, but never
+            # so that two of them become one.
+            at += 1 + (int(offsets[i]) - at - 1) % _ALIGN
+            self._targets[i] = at
+            at += int(lengths[i])
+        self._next_foreign = at + 1
+        self.frames = self._next_beyond = at + 1 + num_foreign
+
+    def hide(self, runs: Int64Array, word_bytes: int) -> Int64Array:
+        """Return `runs` of entries that are no frames of the guest's, with other numbers.
+
+        Holes stay. Foreign frames get numbers of the host that nobody has, identity entries name
+        their own PFN, as they should, and what lies beyond the host's memory lies there still.
+        """
+        hidden = runs.copy()
+        foreign = is_foreign(runs[:, 1], word_bytes)
+        identity = is_identity(runs[:, 1], word_bytes)
+        hidden[identity, 1] = runs[identity, 0] | IDENTITY_FLAG[word_bytes]
+        for at in np.flatnonzero((runs[:, 1] != INVALID) & ~identity).tolist():
+            if foreign[at]:
+                hidden[at, 1] = FOREIGN_FRAME_BIT | self._next_foreign
+                self._next_foreign += int(runs[at, 2])
+            else:
+                hidden[at, 1] = self._next_beyond
+                self._next_beyond += int(runs[at, 2])
+        return hidden
+
+    def apply(self, runs: Int64Array) -> Int64Array:
+        """Return `runs`, int64[k, 3] of [pfn, mfn, count], with their MFNs renumbered."""
+        at = np.searchsorted(self._starts, runs[:, 1], side="right") - 1
+        moved = runs.copy()
+        # MFN 0 alone is no frame but a word that was never written: that stays to be seen.
+        is_frame = (runs[:, 1] > 0) | (runs[:, 2] > 1)
+        moved[:, 1] += np.where(is_frame, self._targets[at] - self._starts[at], 0)
+        return moved

@@ -1,0 +1,138 @@
+"""Hosts: which frame a page gets on a machine and who owns the others (model sections 7 and 10).
+
+A table host is written out in runs and costs nine bytes a frame; a function host follows from a
+seed and costs nothing, whatever its size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled import bijection
+from p2mbatch.compiled import tables as tb
+
+RESERVED_FRAMES = 512
+"""The first 2 MiB of every function host are Xen's own: MFN 0 is never handed out, as in Xen."""
+
+_EMPTY = np.zeros(0, np.int64)
+
+_NONE_OWNED = np.zeros(0, np.uint8)
+
+_NO_RUNS = np.zeros((0, 3), np.int64)
+
+
+def table_host(frames: int, domain: Int64Array, foreign: Int64Array) -> tb.HostTables:
+    """Return a host with an explicit m2p of `frames` entries.
+
+    `domain` is int64[k, 3] of [pfn, mfn, count], ascending by PFN; `foreign` int64[k, 3] of
+    [mfn, pfn, count]. Both must lie within `frames` and name no frame twice.
+    """
+    par = np.zeros(tb.H_WORDS, np.int64)
+    par[tb.H_KIND] = tb.TABLE_HOST
+    par[tb.H_FRAMES] = frames
+    m2p = np.full(frames, -1, np.int64)
+    for mfn, pfn, count in foreign.tolist():
+        m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)
+    return tb.HostTables(par, m2p, np.zeros(frames, np.uint8), domain)
+
+
+@dataclass(frozen=True)
+class Population:
+    """Which pages of a guest's span are populated, as far as a host must know it."""
+
+    layout: int
+    """TAIL, SCATTERED or EXTENTS."""
+    entries_shift: int
+    nr_pages: int
+    """Pages that the guest boots with."""
+    span: int
+    """`max_p2m_pfn`."""
+    num_holes: int
+    """Pages of the span that are not populated once the layout is in place."""
+    struct_first: int = 0
+    struct_pages: int = 0
+    """The pages of structures, which are never holes of the scattered layout."""
+    num_grown: int = 0
+    """Leaves populated later in the extents layout."""
+    key: tuple[object, ...] = ()
+    """Names the bijection that places the holes (scattered) or the grown leaves (extents)."""
+
+    @property
+    def choices(self) -> int:
+        """Return how many places the layout's bijection chooses from."""
+        if self.layout == tb.SCATTERED:
+            return self.span - self.struct_pages
+        if self.layout == tb.EXTENTS:
+            return (self.span - self.nr_pages) >> self.entries_shift
+        return 0
+
+    @cached_property
+    def holes_parameters(self) -> list[int]:
+        """Return the bijection that places the holes or the grown leaves."""
+        return bijection.parameters(self.choices, "holes", *self.key)
+
+    @property
+    def guest_frames(self) -> int:
+        """Return how many of a host's frames, in the order of handing out, are the guest's."""
+        if self.layout == tb.SCATTERED:
+            return self.span
+        return self.nr_pages + (self.num_grown << self.entries_shift)
+
+
+def function_host(
+    population: Population,
+    *,
+    frames: int,
+    order: int,
+    neighbours: float,
+    neighbour_pages: int,
+    key: tuple[object, ...],
+    first: bool,
+    names_all: bool = False,
+) -> tb.HostTables:
+    """Return a host whose frames go out in aligned extents of 2^`order` pages, shuffled by `key`.
+
+    `neighbours` is the fraction of the frames that are not the guest's that belong to domains of
+    `neighbour_pages` each. `first` is the host to boot on: what is ballooned out there is free.
+    With `names_all` every page of the span has a frame kept for it, populated or not.
+    """
+    reserved = reserved_frames(order)
+    num_extents = (frames - reserved) >> order
+    inside = population.layout == tb.SCATTERED
+    populated = population.span - (0 if inside and first else population.num_holes)
+    # One list in the order of the H_ indices: a sweep makes a host for every migration.
+    par = np.array(
+        [
+            tb.FUNCTION_HOST,
+            frames,
+            reserved,
+            order,
+            num_extents,
+            population.layout,
+            population.entries_shift,
+            population.nr_pages,
+            population.span,
+            population.num_holes,
+            inside and not first and not names_all,
+            names_all,
+            population.struct_first,
+            population.struct_pages,
+            population.num_grown,
+            population.span if names_all else population.guest_frames,
+            round(neighbours * (frames - populated)),
+            neighbour_pages,
+            *bijection.parameters(num_extents, "frames", *key),
+            *population.holes_parameters,
+        ],
+        np.int64,
+    )
+    return tb.HostTables(par, _EMPTY, _NONE_OWNED, _NO_RUNS)
+
+
+def reserved_frames(order: int) -> int:
+    """Return the frames at the bottom of a function host that are handed out to nobody."""
+    return max(RESERVED_FRAMES, 1 << order)

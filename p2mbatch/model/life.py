@@ -1,0 +1,170 @@
+"""One guest's life, event by event: calls the kernels and turns their codes into outcomes.
+
+Replays, sweep cells and the library's `Guest` all run on `Life`, so an event means the same thing
+wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled import boot as kb
+from p2mbatch.compiled import grow as kset
+from p2mbatch.compiled import save as ks
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.inspect import count_stale
+from p2mbatch.compiled.policies.rebuild import rebuild
+from p2mbatch.compiled.restore import restore, settle_unsaved
+from p2mbatch.compiled.status import (
+    BUGS,
+    FAULTS,
+    MISDIRECTED,
+    MORE_ROOM,
+    NO_MEMORY,
+    OK,
+    SAVE_FAILURES,
+)
+
+
+@dataclass(slots=True)
+class EventResult:
+    """What an event came to (model section 7), and how long the kernels took."""
+
+    outcome: str = "ok"
+    """`ok`, `bug`, `fault`, `save-failed` or `misdirected`: all but `ok` lose the guest."""
+    detail: str | None = None
+    """The BUG's expression, what was reached, or the failed check; None when ok."""
+    ok: bool = True
+    """Of a set: False where `set_phys_to_machine` returned false."""
+    entries_set: int = 0
+    """Of a set: how many entries succeeded."""
+    stray_writes: int = 0
+    """Stores of this event through a mid_mfn page that is not the true one (model section 6)."""
+    stray_pages: int = 0
+    """Distinct pages that they hit."""
+    rebuild_ns: int = 0
+    save_walk_ns: int = 0
+    restore_ns: int = 0
+
+
+class Life:
+    """A guest on its present host; `tables` and `host` are replaced as it grows and moves."""
+
+    def __init__(self, tables: tb.P2MTables, host: tb.HostTables) -> None:
+        self.tables = tables
+        self.host = host
+        self._work = np.empty(tables.words.shape[1], np.int64)
+
+    def scalar(self, index: int) -> int:
+        """Return one word of the state, by its `S_` index."""
+        return int(self.tables.state[index])
+
+    def begin_event(self) -> None:
+        """Start counting what a new event writes."""
+        state = self.tables.state
+        state[tb.S_EVENT] += 1
+        state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
+
+    def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
+        """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
+        self.begin_event()
+        kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
+        if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
+            kb.load_domain(self.tables, self.host)
+        start = time.perf_counter_ns()
+        result = self._result(kb.boot(self.tables, self.host))
+        result.rebuild_ns = time.perf_counter_ns() - start
+        return result
+
+    def fail_alloc(self, at: int) -> None:
+        """Make the `at`-th next page allocation, from 0, return NULL."""
+        self.tables.state[tb.S_FAIL_AT] = at
+        self.tables.state[tb.S_ALLOCS] = 0
+
+    def set_runs(self, runs: Int64Array) -> EventResult:
+        """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
+        self.begin_event()
+        status = self._run(lambda done: kset.set_runs(self.tables, self.host, runs, done))
+        result = self._result(status)
+        result.entries_set = self.scalar(tb.S_POSITION)
+        return result
+
+    def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
+        """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
+        self.begin_event()
+        return self._result(
+            self._run(lambda k: kset.grow_leaves(self.tables, self.host, leaves, lazy, k))
+        )
+
+    def save(self) -> EventResult:
+        """Walk the list as the toolstack does on save, with no effect on the guest."""
+        start = time.perf_counter_ns()
+        result = self._result(ks.save_walk(self.tables, self.host, self._work))
+        result.save_walk_ns = time.perf_counter_ns() - start
+        return result
+
+    def migrate(self, host: tb.HostTables) -> EventResult:
+        """Save here, restore on `host`, resume (model section 7)."""
+        self.begin_event()
+        saved = self.save()
+        if saved.outcome != "ok":
+            return saved
+        start = time.perf_counter_ns()
+        whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
+        if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
+            self._run(lambda x: settle_unsaved(self.tables, self.host, x))
+        self.host = host
+        restore(self.tables, host, self._work)
+        resumed = time.perf_counter_ns()
+        status = OK
+        if self.scalar(tb.S_POLICY) != tb.NONE:
+            status = self._run(lambda x: rebuild(self.tables, self.host, x))
+        done = time.perf_counter_ns()
+        if status == OK:
+            status = kb.set_shared_info(self.tables, self.host)
+        result = self._result(status)
+        result.save_walk_ns = saved.save_walk_ns
+        result.restore_ns = resumed - start
+        result.rebuild_ns = done - resumed
+        return result
+
+    def count_stale(self) -> tuple[int, int]:
+        """Return how many entries of the frame list list and of the frame list are not true."""
+        counts = np.zeros(2, np.int64)
+        count_stale(self.tables, self.host, counts, self._work)
+        return int(counts[0]), int(counts[1])
+
+    def _run(self, call: Callable[[int], int]) -> int:
+        """Call a kernel from position 0 on, giving it more room as often as it asks."""
+        status = call(0)
+        while status == MORE_ROOM:
+            extra = max(64, len(self.tables.words) // 8)
+            self.tables = tb.grown(self.tables, extra, extra)
+            status = call(self.scalar(tb.S_POSITION))
+        return status
+
+    def _result(self, status: int) -> EventResult:
+        """Return what a kernel's status code means, with the event's stray writes."""
+        result = self._meaning(status)
+        result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
+        result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        return result
+
+    def _meaning(self, status: int) -> EventResult:
+        if status == OK:
+            return EventResult()
+        if status == NO_MEMORY:
+            return EventResult(ok=False)
+        if status in BUGS:
+            return EventResult("bug", BUGS[status])
+        if status in FAULTS:
+            return EventResult("fault", FAULTS[status])
+        if status == MISDIRECTED:
+            return EventResult("misdirected", "-")
+        number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")

@@ -1,0 +1,235 @@
+"""Where a simulated guest keeps its pages, and how much room its tables need.
+
+Placed like a small kernel's: brk from 16 MiB (lower in guests below 64 MiB), `mfn_list` behind it,
+the pool of `alloc_p2m` where free pages begin (docs/sweeps.md; model section 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import PAGE_BYTES, Geometry, geometry
+from p2mbatch.base.sizes import format_size
+from p2mbatch.compiled import bijection
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.hosts import holes_of
+from p2mbatch.model.hosts import Population, reserved_frames
+from p2mbatch.model.life import Life
+
+BRK_PFN = 4096
+"""16 MiB, where brk begins in guests that boot with 64 MiB or more."""
+
+_SMALL_GUEST_PAGES = 16384
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A guest's shape and where its structures are. Counts and PFNs in pages."""
+
+    geo: Geometry
+    policy: int
+    layout: int
+    span: int
+    """`max_p2m_pfn`."""
+    nr_pages: int
+    """Pages that it boots with."""
+    num_holes: int
+    """Pages of the span that stay unpopulated."""
+    num_grown: int
+    """Leaves that arrive after boot (extents layout)."""
+    brk_pfn: int
+    brk_pages: int
+    pool_pages: int
+    directmap_pages: int
+    key: tuple[object, ...]
+
+    @property
+    def mfn_list_pfn(self) -> int:
+        """Return the PFN of `mfn_list`."""
+        return self.brk_pfn + self.brk_pages
+
+    @property
+    def num_boot_leaves(self) -> int:
+        """Return the leaves that it boots with: pages of `mfn_list`."""
+        return -(-self.nr_pages // self.geo.entries)
+
+    @property
+    def pool_pfn(self) -> int:
+        """Return the first PFN of the pool."""
+        return self.mfn_list_pfn + self.num_boot_leaves
+
+    @property
+    def page_pool(self) -> Int64Array:
+        """Return int64[k, 2]: the pool's runs [first PFN, count]."""
+        runs = np.array([[self.pool_pfn, self.pool_pages]], np.int64)
+        return runs[: int(self.pool_pages > 0)]
+
+    @property
+    def struct_pages(self) -> int:
+        """Return the pages that the structures may take, from `brk_pfn` on."""
+        return self.brk_pages + self.num_boot_leaves + self.pool_pages
+
+    @property
+    def num_tops(self) -> int:
+        """Return how many top entries the span needs."""
+        return -(-self.span // self.geo.entries**2)
+
+    @property
+    def populated_pages(self) -> int:
+        """Return the pages that are populated once the layout is in place."""
+        return self.span - self.num_holes
+
+    @cached_property
+    def population(self) -> Population:
+        """Return what a host must know of the guest."""
+        return Population(
+            layout=self.layout,
+            entries_shift=self.geo.entries_shift,
+            nr_pages=self.nr_pages,
+            span=self.span,
+            num_holes=self.num_holes,
+            struct_first=self.brk_pfn,
+            struct_pages=self.struct_pages,
+            num_grown=self.num_grown,
+            key=self.key,
+        )
+
+    def grown_leaves(self) -> Int64Array:
+        """Return the leaves that arrive after boot, in their order: int64[num_grown]."""
+        leaves = np.empty(self.num_grown, np.int64)
+        par = np.array(self.population.holes_parameters, np.int64)
+        holes_of(par, leaves)
+        return leaves + self.nr_pages // self.geo.entries
+
+    def struct_leaves(self) -> tuple[int, int]:
+        """Return the first leaf with entries of structure pages, and the one after the last."""
+        n = self.geo.entries
+        return self.brk_pfn // n, (self.brk_pfn + self.struct_pages - 1) // n + 1
+
+    def num_slots(self, *, resident: bool) -> int:
+        """Return how many pages come to hold something, with some room for stray writes."""
+        first, end = self.struct_leaves()
+        leaves = self.num_boot_leaves + self.num_grown if resident else end - first + 1
+        mids = 2 * self.num_tops if self.pool_pages else 0
+        return leaves + self.brk_pages + mids + self.num_tops + 16
+
+    def num_blocks(self) -> int:
+        """Return how many blocks of the page directory the structures and some strays take."""
+        whole = (self.directmap_pages >> tb.BLOCK_SHIFT) + 1
+        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops, whole) + 8
+
+    def table_bytes(self, *, resident: bool) -> int:
+        """Return the bytes of the guest's tables."""
+        n = self.geo.entries
+        slot_bytes = 8 * n + n // 8 + 8 * tb.P_WORDS
+        directory = (self.num_blocks() << tb.BLOCK_SHIFT) * 4 + (self.directmap_pages >> 7)
+        num_leaves = -(-self.span // n)
+        return self.num_slots(resident=resident) * slot_bytes + directory + 8 * num_leaves + 16 * n
+
+    def new_life(self, host: tb.HostTables, *, resident: bool) -> Life:
+        """Return the guest on `host`, not booted yet."""
+        tables = tb.allocate(
+            self.geo,
+            policy=self.policy,
+            nr_pages=self.nr_pages,
+            max_p2m_pfn=self.span,
+            mfn_list_pfn=self.mfn_list_pfn,
+            brk_pfn=self.brk_pfn,
+            brk_pages=self.brk_pages,
+            pool=self.page_pool,
+            directmap_pages=self.directmap_pages,
+            num_slots=self.num_slots(resident=resident),
+            num_blocks=self.num_blocks(),
+        )
+        return Life(tables, host)
+
+    def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
+        """Raise `InputError` with the numbers where a host can't hold the guest."""
+        needed = reserved_frames(order) + guest_frames
+        if needed > frames:
+            raise InputError(
+                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
+                f"{format_size(guest_frames * PAGE_BYTES)} beside Xen's "
+                f"{format_size(reserved_frames(order) * PAGE_BYTES)}"
+            )
+        if frames > bijection.MAX_SIZE:
+            raise InputError(
+                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} is over "
+                f"{format_size(bijection.MAX_SIZE * PAGE_BYTES)}, the largest that is simulated"
+            )
+
+
+def place(
+    *,
+    memory_bytes: int,
+    sparsity: float,
+    layout: str,
+    policy: str,
+    word_bytes: int,
+    seed: int,
+    spare_pool_pages: int = 0,
+) -> Placement:
+    """Return where a guest's pages go.
+
+    `spare_pool_pages` are kept for growth beyond what the layout does itself. Raises `InputError`
+    with the numbers where a span can't hold its own structures or is over MAX_P2M_PFN.
+    """
+    geo = geometry(word_bytes)
+    n = geo.entries
+    span = memory_bytes // PAGE_BYTES
+    if not 1 <= span <= geo.max_p2m_pfn:
+        raise InputError(
+            f"memory_bytes: {format_size(memory_bytes)} is outside one page to "
+            f"{format_size(geo.max_p2m_pfn * PAGE_BYTES)}, what the {8 * word_bytes}-bit tree holds"
+        )
+    populated = span - round(sparsity * span)
+    nr_pages, num_grown = populated, 0
+    kind = tb.LAYOUTS[layout]
+    if kind == tb.SCATTERED:
+        nr_pages = span
+    elif kind == tb.EXTENTS and populated > n:
+        nr_pages = max(-(-populated // 2) // n, 1) * n
+        num_grown = (populated - nr_pages) // n
+        populated = nr_pages + num_grown * n
+    num_mids = -(-nr_pages // n**2)
+    pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown) + spare_pool_pages
+    placement = Placement(
+        geo=geo,
+        policy=tb.POLICIES[policy],
+        layout=kind,
+        span=span,
+        nr_pages=nr_pages,
+        num_holes=span - populated,
+        num_grown=num_grown,
+        brk_pfn=BRK_PFN if nr_pages >= _SMALL_GUEST_PAGES else nr_pages // 8,
+        # Three pages of the tree, three of the list, and a mid and a mid_mfn for each mid.
+        brk_pages=6 + 2 * num_mids,
+        pool_pages=pool_pages,
+        directmap_pages=min(nr_pages, geo.direct_map_limit_pages),
+        key=(seed, "layout"),
+    )
+    _check_room(placement, memory_bytes)
+    return placement
+
+
+def _check_room(placement: Placement, memory_bytes: int) -> None:
+    """Refuse a guest whose structures do not fit below what its direct map reaches."""
+    end = placement.brk_pfn + placement.struct_pages
+    limit = placement.directmap_pages
+    if end > limit:
+        raise InputError(
+            f"memory_bytes: a span of {format_size(memory_bytes)} that boots with "
+            f"{placement.nr_pages} pages needs {placement.struct_pages} pages of structures from "
+            f"PFN {placement.brk_pfn} on, up to {end}: its direct map ends at {limit}"
+        )
+    free = placement.span - placement.struct_pages
+    if placement.layout == tb.SCATTERED and placement.num_holes > free:
+        raise InputError(
+            f"sparsity: {placement.num_holes} scattered holes do not fit beside "
+            f"{placement.struct_pages} pages of structures in {placement.span} pages"
+        )

@@ -1,0 +1,173 @@
+"""Replay of trace files: each event run on the model, with what a trace expects of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+
+from p2mbatch.base.errors import ResourceError
+from p2mbatch.base.geometry import geometry
+from p2mbatch.base.sizes import format_size
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.inspect import frame_list, p2m_words
+from p2mbatch.model.hosts import table_host
+from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.trace import Trace
+
+_CHUNK_PAGES = 1 << 20
+"""PFNs hashed at a time: 8 MiB of words."""
+
+
+def needed_bytes(trace: Trace) -> int:
+    """Return the memory that replaying `trace` takes at its peak, to within a few MiB."""
+    n = geometry(trace.guest.word_bytes).entries
+    frames = sorted((host.frames for host in trace.hosts), reverse=True)[:2]
+    return 9 * sum(frames) + num_slots(trace) * (n * 8 + n // 8 + 26)
+
+
+def num_slots(trace: Trace) -> int:
+    """Return how many pages of the guest may come to hold anything, stray writes not counted."""
+    guest = trace.guest
+    grown = _pages_set_beyond(trace)
+    pool = min(int(guest.page_pool[:, 1].sum()), 3 * grown)
+    return guest.mfn_list_pages + guest.brk_pages + pool + 64
+
+
+def _pages_set_beyond(trace: Trace) -> int:
+    """Return an upper bound of the leaves that the set events can make the tree grow by."""
+    n = geometry(trace.guest.word_bytes).entries
+    total = 0
+    for event in trace.events:
+        if event["op"] == "set":
+            total += int((event["runs"][:, 2] // n + 2).sum())
+    return total
+
+
+def new_life(trace: Trace) -> Life:
+    """Return the guest of `trace` on the host it boots on, not booted yet.
+
+    Raises `ResourceError` with both numbers where it needs more memory than the machine has.
+    """
+    needed = needed_bytes(trace)
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise ResourceError(
+            f"trace {trace.name!r} needs {format_size(needed >> 20 << 20)} of memory: "
+            f"this machine has {format_size(available >> 20 << 20)} available"
+        )
+    guest = trace.guest
+    slots = num_slots(trace)
+    tables = tb.allocate(
+        geometry(guest.word_bytes),
+        policy=tb.POLICIES[trace.policy],
+        nr_pages=guest.nr_pages,
+        max_p2m_pfn=guest.max_p2m_pfn,
+        mfn_list_pfn=guest.mfn_list_pfn,
+        brk_pfn=guest.brk_pfn,
+        brk_pages=guest.brk_pages,
+        pool=guest.page_pool,
+        directmap_pages=guest.directmap_pages,
+        num_slots=slots,
+        num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
+    )
+    return Life(tables, _host(trace, trace.events[0]["host"]))
+
+
+def _host(trace: Trace, index: int) -> tb.HostTables:
+    host = trace.hosts[index]
+    return table_host(host.frames, host.domain, host.foreign)
+
+
+def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
+    """Run one event of `trace` on `life`."""
+    op = event["op"]
+    if op == "boot":
+        return life.boot()
+    if op == "set":
+        return life.set_runs(event["runs"])
+    if op == "migrate":
+        return life.migrate(_host(trace, event["host"]))
+    life.fail_alloc(event["at"])
+    return EventResult()
+
+
+def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
+    """Run `trace` and yield, for each event that ran, the object that `expected` holds for it.
+
+    Raises `ResourceError` before anything is run where memory would not do.
+    """
+    life = new_life(trace)
+    for event in trace.events:
+        result = run_event(life, trace, event)
+        if event["op"] == "fail_alloc":
+            yield {"op": "fail_alloc"}
+            continue
+        observed = observe(life, event["op"], result)
+        if event["op"] == "set":
+            observed["entries_set"] = result.entries_set
+            observed["ok"] = result.ok
+        yield observed
+        if result.outcome != "ok":
+            return
+
+
+def replay(trace: Trace) -> list[dict[str, Any]]:
+    """Run `trace` and return one object for each event that ran, just as in `expected`."""
+    return list(replay_events(trace))
+
+
+def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
+    """Return what a trace records of a guest's state after an event (model section 11)."""
+    return {
+        "op": op,
+        "outcome": result.outcome,
+        "detail": result.detail,
+        "brk_pages_used": life.scalar(tb.S_BRK_USED),
+        "pool_pages_used": life.scalar(tb.S_POOL_USED),
+        "frame_list_list_mfn": life.scalar(tb.S_SHARED_FLL) % (1 << 64),
+        "stray_writes": result.stray_writes,
+        "stray_pages": result.stray_pages,
+        "frame_list_list_sha256": frame_list_list_sha256(life),
+        "frame_list_sha256": frame_list_sha256(life),
+        "p2m_sha256": p2m_sha256(life),
+    }
+
+
+def frame_list_list_sha256(life: Life) -> str:
+    """Return the digest of all n words of the `p2m_top_mfn` page (of none before it exists)."""
+    page = life.scalar(tb.S_TOP_MFN)
+    if page == tb.NO_PAGE:
+        return hashlib.sha256().hexdigest()
+    slot = int(np.flatnonzero(life.tables.slots[:, tb.P_PAGE] == page)[0])
+    return hashlib.sha256(life.tables.words[slot].data).hexdigest()
+
+
+def frame_list_sha256(life: Life) -> str:
+    """Return the digest of every leaf's entry in the true mid_mfn page of its top index.
+
+    It exists from `p2m_mid_missing_mfn` on, the first page of the list: a boot may end right after.
+    """
+    n = life.tables.words.shape[1]
+    if life.scalar(tb.S_MID_MISSING_MFN) == tb.NO_PAGE:
+        return hashlib.sha256().hexdigest()
+    entries = np.empty(min(-(-life.scalar(tb.S_XEN_MAX) // n), n * n), np.int64)
+    frame_list(life.tables, entries)
+    return hashlib.sha256(entries.data).hexdigest()
+
+
+def p2m_sha256(life: Life) -> str:
+    """Return the digest of the entries of every PFN below `xen_max_p2m_pfn`, no bit masked."""
+    digest = hashlib.sha256()
+    end = life.scalar(tb.S_XEN_MAX)
+    if life.scalar(tb.S_TOP) == tb.NO_PAGE:
+        return digest.hexdigest()
+    chunk = np.empty(min(_CHUNK_PAGES, end), np.int64)
+    for first in range(0, end, _CHUNK_PAGES):
+        part = chunk[: min(_CHUNK_PAGES, end - first)]
+        p2m_words(life.tables, life.host, first, part)
+        digest.update(part.data)
+    return digest.hexdigest()

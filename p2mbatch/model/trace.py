@@ -1,0 +1,58 @@
+"""Trace files, format `p2mbatch-trace/1`: read, check, write (model section 11).
+
+A trace is a guest, its hosts and its life, with or without what is expected of each event. Nothing
+of a trace is run before all of it has been checked; what is wrong is named by its JSON path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from p2mbatch.base.arrays import Int64Array
+
+FORMAT = "p2mbatch-trace/1"
+
+
+@dataclass(frozen=True)
+class GuestLayout:
+    """Where a guest keeps its pages (model section 3). Counts and PFNs in pages."""
+
+    word_bytes: int
+    nr_pages: int
+    max_p2m_pfn: int
+    mfn_list_pfn: int
+    brk_pfn: int
+    brk_pages: int
+    page_pool: Int64Array
+    """int64[k, 2]: runs [first PFN, count] that `alloc_p2m_page` hands out in order."""
+    directmap_pages: int
+
+    @property
+    def mfn_list_pages(self) -> int:
+        """Pages that `mfn_list` fills: one for each leaf below `nr_pages`."""
+        return -(-self.nr_pages * self.word_bytes // 4096)
+
+
+@dataclass(frozen=True)
+class HostRuns:
+    """One host, as runs in which both columns count up together (model section 7)."""
+
+    frames: int
+    """Machine frames, numbered from 0."""
+    domain: Int64Array
+    """int64[k, 3]: [pfn, mfn, count], the frames that the guest gets; ascending by PFN."""
+    foreign: Int64Array
+    """int64[k, 3]: [mfn, pfn, count], what m2p holds for other domains' frames."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A whole trace. `events` are the JSON's objects, with a set's runs as int64[k, 3]."""
+
+    name: str
+    policy: str
+    guest: GuestLayout
+    hosts: list[HostRuns]
+    events: list[dict[str, Any]]
+    expected: list[dict[str, Any]] | None = None

@@ -1,0 +1,333 @@
+"""Reading, checking and writing trace files (model section 11)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.files import read_whole, write_whole
+from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.model.trace import FORMAT, GuestLayout, HostRuns, Trace
+
+POLICY_NAMES = ("tracked", "stale", "none")
+
+_MAX_BYTES = 1 << 30
+"""Of a trace's JSON, unpacked: as values it takes some ten times that."""
+
+_MAX_FRAMES = 1 << 40
+
+_MAX_FOREIGN_PFN = 1 << 62
+
+_EVENT_KEYS = {
+    "boot": {"op", "host"},
+    "migrate": {"op", "host"},
+    "set": {"op", "runs"},
+    "fail_alloc": {"op", "at"},
+}
+
+
+class _Checker:
+    """Says where in which input something is wrong, and what would be right."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def fail(self, path: str, problem: str) -> InputError:
+        return InputError(f"{self.source}: {path or '$'}: {problem}")
+
+    def keys(self, value: Any, path: str, required: set[str], optional: frozenset[str]) -> None:
+        if not isinstance(value, dict):
+            raise self.fail(path, f"is {_kind(value)}: it must be an object")
+        for key in value:
+            if key not in required and key not in optional:
+                known = ", ".join(sorted(required | optional))
+                raise self.fail(f"{path}.{key}".lstrip("."), f"unknown key: use {known}")
+        for key in sorted(required):
+            if key not in value:
+                raise self.fail(f"{path}.{key}".lstrip("."), "is missing")
+
+    def integer(self, value: Any, path: str, low: int, high: int) -> int:
+        if type(value) is not int:
+            raise self.fail(path, f"is {_kind(value)}: it must be a whole number")
+        if not low <= value <= high:
+            raise self.fail(path, f"is {value}: it must be {low} to {high}")
+        return value
+
+    def array(self, value: Any, path: str) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.fail(path, f"is {_kind(value)}: it must be an array")
+        return value
+
+    def runs(self, value: Any, path: str, names: tuple[str, ...], null: int = -1) -> Int64Array:
+        """Return runs as int64[k, len(names)]; column `null` may hold null, read as INVALID."""
+        rows = self.array(value, path)
+        width = len(names)
+        for i, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != width:
+                raise self.fail(f"{path}[{i}]", f"must be [{', '.join(names)}]")
+            for j, cell in enumerate(row):
+                if type(cell) is int:
+                    if not 0 <= cell < 1 << 63:
+                        raise self.fail(f"{path}[{i}][{j}]", f"{names[j]} {cell} is out of range")
+                elif cell is not None or j != null:
+                    raise self.fail(
+                        f"{path}[{i}][{j}]",
+                        f"{names[j]} is {_kind(cell)}: it must be a whole number",
+                    )
+            if row[-1] == 0:
+                raise self.fail(f"{path}[{i}][{width - 1}]", "count is 0: it must be 1 or more")
+        if null >= 0:
+            rows = [[INVALID if c is None else c for c in row] for row in rows]
+        return np.array(rows, np.int64).reshape(-1, width)
+
+    def within(self, runs: Int64Array, column: int, end: int, path: str, what: str) -> None:
+        """Refuse runs that go past `end` in `column`, written so that nothing can overflow."""
+        first, count = runs[:, column], runs[:, -1]
+        bad = np.flatnonzero(
+            (first >= 0) & ((first > end) | (count > end - np.minimum(first, end)))
+        )
+        if len(bad):
+            i = int(bad[0])
+            raise self.fail(
+                f"{path}[{i}]",
+                f"{what} {int(first[i])} + {int(count[i])} goes past {end}",
+            )
+
+    def disjoint(self, parts: Iterable[tuple[str, Int64Array, int]], what: str) -> None:
+        """Refuse runs that share a number; each part is its path, its runs and their column."""
+        parts = list(parts)
+        first = np.concatenate([runs[:, column] for _, runs, column in parts])
+        count = np.concatenate([runs[:, -1] for _, runs, _ in parts])
+        order = np.argsort(first, kind="stable")
+        bad = np.flatnonzero(first[order][:-1] + count[order][:-1] > first[order][1:])
+        if not len(bad):
+            return
+        names = [
+            f"{path}[{i}]"
+            if len(runs) != 1 or path.endswith(("domain", "foreign", "page_pool"))
+            else path
+            for path, runs, _ in parts
+            for i in range(len(runs))
+        ]
+        a, b = int(order[bad[0]]), int(order[bad[0] + 1])
+        raise self.fail(names[max(a, b)], f"{what} {int(first[b])} is in {names[min(a, b)]} too")
+
+
+def _kind(value: Any) -> str:
+    """Return a JSON value's type as a person says it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return "a string"
+    return "an array" if isinstance(value, list) else "an object"
+
+
+def parse_trace(value: Any, source: str = "trace") -> Trace:
+    """Check the JSON object `value` and return it as a Trace.
+
+    Raises `InputError` naming `source`, the JSON path and what would be right: unknown format or
+    key, wrong types, runs that are negative, overlap or go past `frames`, PFNs past the guest,
+    hosts out of range, structures that collide.
+    """
+    check = _Checker(source)
+    if not isinstance(value, dict):
+        raise check.fail("", f"is {_kind(value)}: a trace is an object")
+    if value.get("format") != FORMAT:
+        raise check.fail("format", f"is {value.get('format')!r}: it must be {FORMAT!r}")
+    check.keys(
+        value,
+        "",
+        {"format", "name", "policy", "guest", "hosts", "events"},
+        frozenset({"expected"}),
+    )
+    if not isinstance(value["name"], str):
+        raise check.fail("name", f"is {_kind(value['name'])}: it must be a string")
+    if value["policy"] not in POLICY_NAMES:
+        raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(POLICY_NAMES)}")
+    guest = _parse_guest(check, value["guest"])
+    hosts = [
+        _parse_host(check, host, f"hosts[{i}]", guest)
+        for i, host in enumerate(check.array(value["hosts"], "hosts"))
+    ]
+    events = _parse_events(check, value["events"], guest, len(hosts))
+    _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
+    expected = value.get("expected")
+    if expected is not None:
+        for i, event in enumerate(check.array(expected, "expected")):
+            if not isinstance(event, dict):
+                raise check.fail(f"expected[{i}]", f"is {_kind(event)}: it must be an object")
+        if len(expected) > len(events):
+            raise check.fail("expected", f"has {len(expected)} entries for {len(events)} events")
+    return Trace(value["name"], value["policy"], guest, hosts, events, expected)
+
+
+def _parse_guest(check: _Checker, value: Any) -> GuestLayout:
+    """Check the guest: its numbers, and that its structures lie in its memory and apart."""
+    check.keys(value, "guest", {f.name for f in fields(GuestLayout)}, frozenset())
+    if value["word_bytes"] not in (4, 8) or type(value["word_bytes"]) is not int:
+        raise check.fail("guest.word_bytes", f"is {value['word_bytes']!r}: use 8 or 4")
+    geo = geometry(value["word_bytes"])
+    nr_pages = check.integer(value["nr_pages"], "guest.nr_pages", 1, geo.max_p2m_pfn)
+    # A guest may claim more than the tree can hold: the toolstack's first check is there for it.
+    max_p2m_pfn = check.integer(
+        value["max_p2m_pfn"], "guest.max_p2m_pfn", nr_pages, 2 * geo.max_p2m_pfn
+    )
+    # The direct map ends below the last page of the address space, where INVALID would point.
+    limit = geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
+    directmap = check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit)
+    layout = GuestLayout(
+        geo.word_bytes,
+        nr_pages,
+        max_p2m_pfn,
+        check.integer(value["mfn_list_pfn"], "guest.mfn_list_pfn", 0, nr_pages),
+        check.integer(value["brk_pfn"], "guest.brk_pfn", 0, nr_pages),
+        check.integer(value["brk_pages"], "guest.brk_pages", 1, nr_pages),
+        check.runs(value["page_pool"], "guest.page_pool", ("pfn", "count")),
+        directmap,
+    )
+    end = min(nr_pages, directmap)
+    parts = []
+    for path, first, count in (
+        ("guest.brk_pfn", layout.brk_pfn, layout.brk_pages),
+        ("guest.mfn_list_pfn", layout.mfn_list_pfn, layout.mfn_list_pages),
+    ):
+        if first + count > end:
+            raise check.fail(
+                path, f"{first} + {count} pages goes past {end}, where the guest's mapped pages end"
+            )
+        parts.append((path, np.array([[first, count]], np.int64), 0))
+    check.within(layout.page_pool, 0, end, "guest.page_pool", "page")
+    check.disjoint([*parts, ("guest.page_pool", layout.page_pool, 0)], "page")
+    return layout
+
+
+def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout) -> HostRuns:
+    """Check one host: every frame has one owner, every PFN one frame."""
+    check.keys(value, path, {"frames", "domain", "foreign"}, frozenset())
+    frames = check.integer(value["frames"], f"{path}.frames", 1, _MAX_FRAMES)
+    domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
+    foreign = check.runs(value["foreign"], f"{path}.foreign", ("mfn", "pfn", "count"))
+    end = max(guest.max_p2m_pfn, geometry(guest.word_bytes).max_p2m_pfn)
+    check.within(domain, 0, end, f"{path}.domain", "PFN")
+    check.within(domain, 1, frames, f"{path}.domain", "MFN")
+    check.within(foreign, 0, frames, f"{path}.foreign", "MFN")
+    check.within(foreign, 1, _MAX_FOREIGN_PFN, f"{path}.foreign", "PFN")
+    check.disjoint([(f"{path}.domain", domain, 0)], "PFN")
+    check.disjoint([(f"{path}.domain", domain, 1), (f"{path}.foreign", foreign, 0)], "MFN")
+    return HostRuns(frames, domain[np.argsort(domain[:, 0], kind="stable")], foreign)
+
+
+def _check_boot_host(check: _Checker, guest: GuestLayout, host: HostRuns, index: int) -> None:
+    """Refuse a host to boot on that does not give a frame to every page the guest boots with."""
+    covered = 0
+    for pfn, _, count in host.domain.tolist():
+        if pfn > covered:
+            break
+        covered = pfn + count
+    if covered < guest.nr_pages:
+        raise check.fail(
+            f"hosts[{index}].domain",
+            f"names no frame for PFN {covered}: the guest boots with {guest.nr_pages} pages",
+        )
+
+
+def _parse_events(
+    check: _Checker, value: Any, guest: GuestLayout, num_hosts: int
+) -> list[dict[str, Any]]:
+    """Check the events: one boot, first; known operations; hosts that exist; runs that fit."""
+    events: list[dict[str, Any]] = []
+    largest = (1 << (8 * guest.word_bytes)) - 2 if guest.word_bytes == 4 else (1 << 63) - 1
+    for i, event in enumerate(check.array(value, "events")):
+        path = f"events[{i}]"
+        op = event.get("op") if isinstance(event, dict) else None
+        if not isinstance(op, str) or op not in _EVENT_KEYS:
+            raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(_EVENT_KEYS)}")
+        check.keys(event, path, _EVENT_KEYS[op], frozenset())
+        if (op == "boot") != (i == 0):
+            raise check.fail(f"{path}.op", "the first event, and no other, must be boot")
+        if "host" in event:
+            check.integer(event["host"], f"{path}.host", 0, num_hosts - 1)
+        if op == "fail_alloc":
+            check.integer(event["at"], f"{path}.at", 0, (1 << 62))
+        if op == "set":
+            runs = check.runs(event["runs"], f"{path}.runs", ("pfn", "mfn", "count"), null=1)
+            check.within(runs, 0, 1 << 52, f"{path}.runs", "PFN")
+            check.within(runs, 1, largest, f"{path}.runs", "MFN")
+            event = {"op": "set", "runs": runs}
+        events.append(dict(event))
+    if not events:
+        raise check.fail("events", "is empty: the first event must be boot")
+    return events
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read, check and return the trace in `path`, JSON or gzipped JSON by content.
+
+    Raises `InputError` naming the file, the place in it and what would be right.
+    """
+    source = str(path)
+
+    def check_start(head: bytes) -> None:
+        # Before the rest is read: it may be a guest's save file, and as large as the guest.
+        if head.lstrip()[:1] not in (b"{", b""):
+            raise InputError(
+                f"{source}: is not JSON: a trace begins with '{{', found {head[:8]!r} "
+                "(p2mbatch import makes a trace of a guest's save file or dump)"
+            )
+
+    data = read_whole(path, _MAX_BYTES, check_start)
+    try:
+        value = json.loads(data)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{source}: line {error.lineno} column {error.colno}: is not JSON: {error.msg}"
+        ) from None
+    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise InputError(f"{source}: is not JSON: {error}") from None
+    return parse_trace(value, source)
+
+
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """Return `trace` as the JSON object that `parse_trace` takes."""
+
+    def rows(runs: Int64Array) -> list[list[int | None]]:
+        return [[None if c == INVALID else c for c in row] for row in runs.tolist()]
+
+    guest = {f.name: getattr(trace.guest, f.name) for f in fields(GuestLayout)}
+    guest["page_pool"] = trace.guest.page_pool.tolist()
+    value: dict[str, Any] = {
+        "format": FORMAT,
+        "name": trace.name,
+        "policy": trace.policy,
+        "guest": guest,
+        "hosts": [
+            {"frames": h.frames, "domain": h.domain.tolist(), "foreign": h.foreign.tolist()}
+            for h in trace.hosts
+        ],
+        "events": [
+            {**e, "runs": rows(e["runs"])} if e["op"] == "set" else dict(e) for e in trace.events
+        ],
+    }
+    if trace.expected is not None:
+        value["expected"] = trace.expected
+    return value
+
+
+def write_trace(trace: Trace, path: str | Path) -> None:
+    """Write `trace` to `path`, gzipped where its name ends in .gz, the same bytes every time.
+
+    All or nothing. Raises `InputError` where the place can't be written to.
+    """
+    text = json.dumps(trace_to_json(trace), separators=(",", ":")).encode()
+    write_whole(path, lambda file: file.write(text))

@@ -1,0 +1,119 @@
+"""Figures: each `plot_*(result, *, ax=None, …)` draws one into an Axes and returns it.
+
+`result` is a `SweepResult` or its table; without `ax` a new pyplot figure is made. `PLOTS` names
+them for `p2mbatch plot` and the report, `save` writes one to a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.guests.snapshots import Snapshot, snapshot
+from p2mbatch.plots.costs import copy_ns, plot_cost, plot_overhead
+from p2mbatch.plots.outcomes import plot_corruption, plot_outcomes
+from p2mbatch.plots.style import new_figure, style
+from p2mbatch.plots.survival import plot_survival
+from p2mbatch.plots.tree import plot_tree
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+__all__ = [
+    "PLOTS",
+    "Plot",
+    "Snapshot",
+    "copy_ns",
+    "draw",
+    "plot_corruption",
+    "plot_cost",
+    "plot_outcomes",
+    "plot_overhead",
+    "plot_survival",
+    "plot_tree",
+    "save",
+    "snapshot",
+]
+
+FORMATS = ("svg", "png", "pdf")
+
+
+class Plot(NamedTuple):
+    """One kind of figure."""
+
+    function: Callable[..., Axes]
+    size: tuple[float, float]
+    """Width and height in inches."""
+    caption: str
+    """One sentence: what the figure shows and how to read it."""
+
+
+PLOTS: dict[str, Plot] = {
+    "tree": Plot(
+        plot_tree,
+        (12.6, 6.6),
+        "One guest of the run before and after its first migration: above the leaves its own tree, "
+        "below them the list that the toolstack reads, at the bottom its memory.",
+    ),
+    "survival": Plot(
+        plot_survival,
+        (8.0, 4.8),
+        "Share of the guests alive after each migration (bands: 95 % over seeds), and below zero "
+        "what ended those that each migration lost.",
+    ),
+    "outcomes": Plot(
+        plot_outcomes,
+        (8.0, 4.8),
+        "Fates over two axes of the sweep: each tile is split by what became of its guests; the "
+        "numbers say how many survived.",
+    ),
+    "corruption": Plot(
+        plot_corruption,
+        (8.0, 4.8),
+        "Words written to pages that are not the list's, and how many pages they hit, in "
+        "migrations that were reported ok (medians, 5th to 95th percentile).",
+    ),
+    "overhead": Plot(
+        plot_overhead,
+        (8.0, 4.8),
+        "Memory of the tree and its list as a share of what the guest has, by where its holes lie.",
+    ),
+    "cost": Plot(
+        plot_cost,
+        (8.0, 4.8),
+        "Time that this model's kernels take per migration, against the time in which memory can "
+        "copy as many bytes as the list has.",
+    ),
+}
+
+
+def draw(name: str, result: Any, **options: Any) -> Figure:
+    """Return a new figure with the plot `name` of `result`; `options` go to its function.
+
+    Raises `InputError` for a name that is not in `PLOTS`.
+    """
+    if name not in PLOTS:
+        raise InputError(f"{name!r} is no figure: use {', '.join(PLOTS)}")
+    with style():
+        figure, ax = new_figure(PLOTS[name].size)
+        PLOTS[name].function(result, ax=ax, **options)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write `figure` to `path`, in the format that its ending names (svg, png or pdf).
+
+    Raises `InputError` for another ending. The file holds no date, so the same figure gives the
+    same bytes.
+    """
+    target = Path(path)
+    kind = target.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise InputError(f"{path}: end the name in .{', .'.join(FORMATS)}: that says the format")
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+    with style():
+        figure.savefig(target, format=kind, metadata=metadata)

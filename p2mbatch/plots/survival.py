@@ -1,0 +1,179 @@
+"""The figure of who is alive after each migration, and what killed the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from p2mbatch.base.arrays import Float64Array, Int64Array
+from p2mbatch.plots.style import (
+    FATE_LOOKS,
+    GREY,
+    PAPER,
+    POLICY_LOOKS,
+    axes_for,
+    frame_of,
+    legend_above,
+    say_empty,
+    style,
+)
+from p2mbatch.store.columns import OUTCOMES, POLICIES
+from p2mbatch.store.fates import last_rows, ordered
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+NUM_RESAMPLES = 2000
+
+_LOST = OUTCOMES[1:]
+
+
+class _Alive(NamedTuple):
+    """One policy's survival, index m of each array being migration m (0 is the boot)."""
+
+    share: Float64Array
+    low: Float64Array
+    high: Float64Array
+    lost: dict[str, Float64Array]
+    """Share of the guests that each outcome took in that very migration."""
+    num_guests: int
+    num_seeds: int
+
+
+def _alive(frame: pd.DataFrame, policy: str) -> _Alive:
+    """Return the survival of `policy`'s guests with a 95 % band from resampling whole seeds."""
+    ends = last_rows(frame[frame["policy"] == policy])
+    seeds, seed_of = np.unique(ends["seed"].to_numpy(), return_inverse=True)
+    planned = ends["migrations"].to_numpy()
+    steps = int(planned.max()) + 1
+    lost = (ends["outcome"] != "ok").to_numpy()
+    at = ends["migration"].to_numpy()
+
+    def counted(where: Int64Array, chosen: npt.NDArray[np.bool_]) -> Float64Array:
+        table = np.zeros((len(seeds), steps))
+        np.add.at(table, (seed_of[chosen], where[chosen]), 1)
+        return table
+
+    everyone = np.ones(len(ends), np.bool_)
+    # Guests whose plan reaches migration m, and those of them that are lost by then.
+    due = np.cumsum(counted(planned, everyone)[:, ::-1], axis=1)[:, ::-1]
+    gone = np.cumsum(counted(at, lost), axis=1)
+    for length in np.unique(planned)[:-1]:
+        short = lost & (planned == length)
+        gone[:, length + 1 :] -= counted(at, short).sum(axis=1, keepdims=True)
+    total = due.sum(axis=0)
+    share = 1 - gone.sum(axis=0) / total
+    low, high = share, share
+    if len(seeds) > 1:
+        draws = np.random.default_rng(0).multinomial(
+            len(seeds), np.full(len(seeds), 1 / len(seeds)), NUM_RESAMPLES
+        )
+        spread = 1 - (draws @ gone) / np.maximum(draws @ due, 1)
+        low, high = np.percentile(spread, [2.5, 97.5], axis=0)
+    by_outcome = {
+        outcome: counted(at, (ends["outcome"] == outcome).to_numpy()).sum(axis=0) / total
+        for outcome in _LOST
+    }
+    return _Alive(share, low, high, by_outcome, len(ends), len(seeds))
+
+
+def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the share of guests alive after each migration, per policy, and what ends them.
+
+    `result` is a `SweepResult` or its table. The band is the 95 % percentile interval over
+    `NUM_RESAMPLES` draws of whole seeds, left out where there is one seed. Below the line of zero
+    hang the losses of each migration by outcome. Returns the axes.
+    """
+    with style():
+        ax = axes_for(ax)
+        frame = frame_of(result)
+        ax.set_title("Guests alive after each migration")
+        if frame.empty:
+            return say_empty(ax, "no cell has finished yet")
+        policies = ordered(list(frame["policy"].unique()), POLICIES)
+        handles: list[Any] = []
+        last = 0
+        alive = {policy: _alive(frame, policy) for policy in policies}
+        for policy, found in alive.items():
+            look = POLICY_LOOKS[policy]
+            x = np.arange(len(found.share))
+            last = max(last, int(x[-1]))
+            every = max(1, len(x) // 12)
+            if found.num_seeds > 1:
+                ax.fill_between(x, found.low, found.high, color=look.color, alpha=0.18, lw=0)
+            handles += ax.plot(
+                x, found.share, color=look.color, ls=look.dashes, marker=look.marker,
+                markevery=every, markeredgecolor=PAPER, clip_on=False, zorder=3,
+                label=f"{look.label}, {found.num_guests:,} guest{'s'[: found.num_guests != 1]}",
+            )  # fmt: skip
+        handles += _losses(ax, alive, last)
+        _survival_axis(ax, last)
+        legend_above(ax, handles, ncols=2)
+        return ax
+
+
+_GAP, _DEPTH = 0.06, 0.55
+"""Where the losses hang: this far below zero, and how deep a loss of all guests reaches."""
+
+
+def _losses(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
+    """Hang each migration's losses below zero, stacked by outcome, a bar per policy."""
+    from matplotlib.patches import Patch
+
+    width = 0.8 / max(len(alive), 2)
+    used: list[str] = []
+    for index, (policy, found) in enumerate(alive.items()):
+        floor = np.full(len(found.share), -_GAP)
+        x = np.arange(len(found.share)) + (index - (len(alive) - 1) / 2) * width
+        for outcome in _LOST:
+            depth = found.lost[outcome] * _DEPTH
+            hit = np.flatnonzero(depth > 0)
+            if not len(hit):
+                continue
+            look = FATE_LOOKS[outcome]
+            used.append(outcome)
+            wide = width * 0.9 if last <= 40 else np.maximum(width, 0.12 * np.maximum(hit, 1))
+            ax.bar(
+                x[hit], -depth[hit], wide, bottom=floor[hit], facecolor=look.color,
+                edgecolor=PAPER if look.hatch else look.color, hatch=look.hatch, lw=0,
+            )  # fmt: skip
+            ax.bar(
+                x[hit], -depth[hit], wide, bottom=floor[hit], fill=False,
+                edgecolor=POLICY_LOOKS[policy].color, lw=1.1,
+            )  # fmt: skip
+            floor = floor - depth
+    return [
+        Patch(
+            facecolor=FATE_LOOKS[o].color, edgecolor=PAPER, hatch=FATE_LOOKS[o].hatch,
+            label=f"lost: {FATE_LOOKS[o].label}",
+        )
+        for o in _LOST
+        if o in used
+    ]  # fmt: skip
+
+
+def _survival_axis(ax: Axes, last: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel("migration (0 is the boot)")
+    ax.set_ylabel("lost in it  ←  share of guests  →  alive")
+    ax.set_ylim(-_GAP - _DEPTH - 0.03, 1.03)
+    down = [-_GAP - _DEPTH, -_GAP - _DEPTH / 2]
+    ax.set_yticks([*down, 0, 0.25, 0.5, 0.75, 1])
+    ax.set_yticklabels(["100 %", "50 %", "0 %", "25 %", "50 %", "75 %", "100 %"])
+    ax.axhspan(-_GAP, 0, color=PAPER, zorder=2, lw=0)
+    ax.axhline(0, color=GREY, lw=0.8, zorder=2.5)
+    ax.grid(visible=False, axis="x")
+    if last > 40:
+        # Most losses come in the first few of a thousand migrations.
+        ax.set_xscale("symlog", linthresh=4, linscale=1.4)
+        ticks = [0, 1, 2, 4, *(10**k for k in range(1, 8) if 10**k < last / 2), last]
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.minorticks_off()
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    ax.set_xlim(-0.5, last + max(0.5, last * 0.05 if last > 40 else 0))

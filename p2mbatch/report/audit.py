@@ -1,0 +1,96 @@
+"""An audit as one HTML page of pictures, with nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from p2mbatch._version import __version__
+from p2mbatch.dumps.audit.findings import Audit
+from p2mbatch.plots.dump import dump_snapshot, plot_extents, plot_p2m_map
+from p2mbatch.plots.style import new_figure, style
+from p2mbatch.plots.tree import plot_tree
+from p2mbatch.report.page import asset, inline, template, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_FLAT = ("save_check_meaning", "save_check_advice", "hazards", "notes")
+
+
+class _Art(NamedTuple):
+    name: str
+    svg: str
+    caption: str
+
+
+def write_page(result: Audit, path: str | Path) -> None:
+    """Write the page of `result` to `path`, all or nothing. Raises `InputError` where it can't."""
+    found = result.to_json()
+    text = template("audit.html.j2").render(
+        version=__version__,
+        css=asset("report.css"),
+        file=found["file"],
+        answer=result.meaning[0],
+        advice=result.meaning[1],
+        hazards=found["hazards"],
+        notes=found["notes"],
+        figures=_figures(result),
+        facts=list(_facts({k: v for k, v in found.items() if k not in _FLAT})),
+    )
+    write_text(Path(path), text)
+
+
+def _facts(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return (name, value) of every plain value, nested ones with their path."""
+    facts: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            facts += _facts(value, f"{prefix}{key}: ")
+        elif value is not None:
+            shown = f"{value:,}" if isinstance(value, int) else f"{value}"
+            facts.append((name, f"{value:.5f}" if isinstance(value, float) else shown))
+    return facts
+
+
+def _figures(result: Audit) -> list[_Art]:
+    """Draw the figures."""
+
+    def draw(
+        name: str, size: tuple[float, float], plot: Callable[[Axes], Any], caption: str
+    ) -> _Art:
+        with style():
+            figure, ax = new_figure(size)
+            plot(ax)
+        return _Art(name, inline(figure, name), caption)
+
+    figures = [
+        draw(
+            "map",
+            (9.0, 5.2),
+            lambda ax: plot_p2m_map(result, ax=ax),
+            "The p2m: each populated page at its PFN (across) and its MFN (up). Steep lines are "
+            "extents; columns without colour are holes.",
+        ),
+        draw(
+            "extents",
+            (9.0, 3.6),
+            lambda ax: plot_extents(result, ax=ax),
+            "Memory by the size of the extent that it lies in: frames in a row on the host.",
+        ),
+    ]
+    # Where no check was made there is nothing to say of any entry, least of all that it is stale.
+    if result.walk.result is not None:
+        figures.append(
+            draw(
+                "tree",
+                (7.0, 6.6),
+                lambda ax: plot_tree(dump_snapshot(result), ax=ax),
+                "The tree and the list that the toolstack reads, as far as its walk came: entries "
+                "that are true, stale, or could not be read.",
+            )
+        )
+    return figures

@@ -1,0 +1,209 @@
+"""What a report says: the answer in words, and tables that a page can sort and filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from p2mbatch.plots.style import value_text
+from p2mbatch.report.table import Table, TableColumn
+from p2mbatch.report.text import format_table
+from p2mbatch.report.words import num_lost
+from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, POLICIES, SCENARIO_COLUMNS
+from p2mbatch.store.fates import CORRUPTED, SURVIVED, fate_order, fates, varying_axes
+from p2mbatch.store.survival import LOST_OUTCOMES, Survival
+
+MAX_CELLS_SHOWN = 20_000
+"""Cells that a page lists one by one: the first of the table; `p2mbatch export` has all."""
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def survival_table(entries: list[Survival]) -> Table:
+    """Return what became of the guests per policy and migration."""
+    outcomes = [o for o in LOST_OUTCOMES if any(entry.lost[o] for entry in entries)]
+
+    def column(name: str, title: str, values: list[Any], kind: str = "number") -> TableColumn:
+        return TableColumn(name, title, kind, values, name in ("policy", "migration"))
+
+    return Table(
+        "survival",
+        [
+            column("policy", "policy", [e.policy for e in entries], "text"),
+            column("migration", "migration", [e.migration for e in entries]),
+            column("guests", "guests", [e.num_guests for e in entries]),
+            column("survived", "survived", [e.num_survived for e in entries]),
+            column("corrupted", "silently corrupted", [e.num_corrupted for e in entries]),
+            column("lost", "lost", [num_lost(e) for e in entries]),
+            *(column(o, o, [e.lost[o] for e in entries]) for o in outcomes),
+        ],
+        "Migration 0 is the boot. Lost counts every guest lost by then; silently corrupted are "
+        "survivors into whose pages stray writes went while all was reported ok.",
+    )
+
+
+def _values(series: pd.Series[Any]) -> list[Any]:
+    """Return plain Python values; floats that are rounded enough for a page."""
+    if series.dtype.kind == "f":
+        return [None if np.isnan(v) else float(f"{v:.6g}") for v in series.tolist()]
+    return [None if value is None or value is pd.NA or value != value else value
+            for value in series.tolist()]  # fmt: skip
+
+
+def _axis_columns(frame: pd.DataFrame, names: list[str]) -> list[TableColumn]:
+    columns = []
+    for name in names:
+        values = _values(frame[name])
+        if name == "guest":
+            values = [value_text(name, value) for value in values]
+        columns.append(TableColumn(name, _title(name), _kind(name), values, is_axis=True))
+    return columns
+
+
+def _title(name: str) -> str:
+    return name.removesuffix("_bytes").removesuffix("_ns").replace("_", " ")
+
+
+def _kind(name: str) -> str:
+    unit = BY_NAME[name].unit
+    if unit == "bytes" and name != "word_bytes":
+        return "size"
+    return {"ns": "time", "": "text"}.get(unit, "number") if name != "seed" else "number"
+
+
+def shown_axes(frame: pd.DataFrame) -> list[str]:
+    """Return the axes that a table needs: policy, and what varies between the cells."""
+    lengths = ["migrations"] if frame["migrations"].nunique() > 1 else []
+    return ["policy", *varying_axes(frame), *lengths]
+
+
+def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return (name, value) of the axes that are the same in all cells."""
+    shown = set(shown_axes(frame))
+    return [
+        (_title(c.name), value_text(c.name, frame[c.name].iloc[0]))
+        for c in SCENARIO_COLUMNS
+        if c.name != "cell" and c.name not in shown and len(frame)
+        # Most runs have no guests from files.
+        if c.name != "guest" or frame["guest"].iloc[0]
+    ]
+
+
+def _cells(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per cell: its axes, its end, its sums and medians over its migrations."""
+    fate = fates(frame)
+    grouped = frame.groupby("cell", sort=False)
+    ends = frame.loc[grouped["migration"].idxmax()].set_index("cell")
+    cells = ends[[c.name for c in SCENARIO_COLUMNS if c.name != "cell"]].copy()
+    cells["fate"] = fate[grouped["migration"].idxmax()].to_numpy()
+    cells["detail"] = ends["detail"]
+    cells["survived"] = ends["migration"] - (ends["outcome"] != "ok")
+    cells["survived"] = cells["survived"].clip(lower=0)
+    cells["stray_writes"] = grouped["stray_writes"].sum()
+    cells["stray_pages"] = grouped["stray_pages"].sum()
+    cells["structure_overhead"] = grouped["structure_overhead"].last()
+    moved = frame[frame["migration"] > 0]
+    for column in MEASURED_COLUMNS:
+        own = moved[moved[column.name] > 0]
+        cells[column.name] = own.groupby("cell")[column.name].median().reindex(cells.index)
+    return cells
+
+
+def cell_tables(frame: pd.DataFrame) -> list[Table]:
+    """Return the table by scenario (all seeds of one together) and the table of all cells."""
+    if frame.empty:
+        return []
+    cells = _cells(frame)
+    return [_scenario_table(cells, frame), _cell_table(cells, frame)]
+
+
+def _scenario_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
+    axes = [name for name in shown_axes(frame) if name != "seed"]
+    found = fate_order(list(cells["fate"].unique()))
+    grouped = cells.groupby(axes, sort=False)
+    table = grouped.agg(
+        guests=("fate", "size"),
+        stray_writes=("stray_writes", "median"),
+        structure_overhead=("structure_overhead", "median"),
+        **{column.name: (column.name, "median") for column in MEASURED_COLUMNS},
+    )
+    counts = grouped["fate"].value_counts().unstack(fill_value=0).reindex(table.index)
+    flat = table.reset_index()
+    titles = {SURVIVED: "intact", CORRUPTED: "silently corrupted"}
+    columns = [
+        *_axis_columns(flat, axes),
+        TableColumn("guests", "guests", "number", _values(flat["guests"])),
+        *(
+            TableColumn(fate, titles.get(fate, fate), "number", _values(counts[fate]))
+            for fate in found
+        ),
+        TableColumn("stray_writes", "stray writes", "number", _values(flat["stray_writes"])),
+        TableColumn("structure_overhead", "overhead", "share", _values(flat["structure_overhead"])),
+        *(
+            TableColumn(c.name, _title(c.name), "time", _values(flat[c.name]))
+            for c in MEASURED_COLUMNS
+        ),
+    ]
+    return Table(
+        "scenarios",
+        columns,
+        "All seeds of a scenario together; stray writes, overhead and times are medians.",
+    )
+
+
+def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
+    shown = cells.head(MAX_CELLS_SHOWN)
+    flat = shown.reset_index()
+    axes = shown_axes(frame)
+    policies = [p for p in POLICIES if p in set(flat["policy"])]
+    note = f"Stray writes are sums over a guest's life, times medians; {len(policies)} " + (
+        "policies." if len(policies) != 1 else "policy."
+    )
+    if len(cells) > len(shown):
+        note += (
+            f" The first {len(shown):,} of {len(cells):,} cells; `p2mbatch export` writes them all."
+        )
+    numbers = (
+        ("survived", "migrations survived", "number"),
+        ("stray_writes", "stray writes", "number"),
+        ("stray_pages", "pages hit", "number"),
+        ("structure_overhead", "overhead", "share"),
+        *((c.name, _title(c.name), "time") for c in MEASURED_COLUMNS),
+    )
+    return Table(
+        "cells",
+        [
+            TableColumn("cell", "cell", "id", [cell[:10] for cell in flat["cell"]]),
+            *_axis_columns(flat, axes),
+            TableColumn("fate", "what became of it", "text", _values(flat["fate"]), is_axis=True),
+            TableColumn("detail", "detail", "text", _values(flat["detail"])),
+            *(TableColumn(n, title, kind, _values(flat[n])) for n, title, kind in numbers),
+        ],
+        note,
+    )
+
+
+def failure_table(failures: pd.DataFrame, max_rows: int = 500) -> Table | None:
+    """Return the failed cells with their messages, or None where there are none."""
+    if failures.empty:
+        return None
+    shown = failures.head(max_rows)
+    axes = shown_axes(failures)
+    note = "" if len(shown) == len(failures) else f"The first {max_rows:,} of {len(failures):,}."
+    return Table(
+        "failures",
+        [
+            TableColumn("cell", "cell", "id", [cell[:10] for cell in shown["cell"]]),
+            *_axis_columns(shown, axes),
+            TableColumn("error", "error", "text", _values(shown["error"]), is_axis=True),
+            TableColumn("message", "message", "text", _values(shown["message"])),
+        ],
+        note,
+    )
+
+
+def survival_text(entries: list[Survival]) -> str:
+    """Return the survival table as aligned text."""
+    return format_table(entries) if entries else ""

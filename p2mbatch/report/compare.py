@@ -1,0 +1,292 @@
+"""Compare two sweeps: cells matched by scenario, exact columns to the bit, measured ones by ratio.
+
+Two runs of different p2mbatch versions, machines, engines or policies. What is exact must be equal
+in every cell that both have; what was measured is said as the ratio B / A with an interval.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
+from p2mbatch.store.results import SweepResult
+
+NUM_RESAMPLES = 1000
+
+CONFIDENCE = 0.95
+
+MAX_LISTED = 10_000
+"""Differences that are kept one by one; all are counted."""
+
+_VERSIONS = ("p2mbatch", "model_version", "git_commit", "numba", "numpy", "python")
+
+_MACHINE = ("cpu", "cores", "system")
+
+_MISSING = "no such row"
+
+
+class Ratio(NamedTuple):
+    """How one measured column of B relates to A's, over cells of one size."""
+
+    column: str
+    memory_bytes: int | None
+    """The guests' memory, None for all sizes together."""
+    num_cells: int
+    ratio: float
+    """Geometric mean over cells of (median of B's migrations / median of A's)."""
+    low: float | None
+    """Ends of the bootstrap interval; None where one cell can't give one."""
+    high: float | None
+
+
+class Difference(NamedTuple):
+    """One exact value that is not the same in both runs."""
+
+    cell: str
+    """The cell's id in A."""
+    scenario: dict[str, Any]
+    """The scenario columns by which the cells were matched."""
+    migration: int
+    column: str
+    a: Any
+    b: Any
+    """None is null; a row that only one run has is a difference in `outcome`."""
+
+
+class Comparison(NamedTuple):
+    """What `compare` found."""
+
+    a: str
+    b: str
+    notes: list[str]
+    """What a reader must know first: different machines, versions, settings."""
+    num_matched: int
+    """Cells in both."""
+    num_only_a: int
+    num_only_b: int
+    num_rows: int
+    """Rows of the matched cells that were compared, those of both runs counted once."""
+    num_differences: int
+    num_different_cells: int
+    differences: list[Difference]
+    """The first `MAX_LISTED`, in the order of A's table."""
+    ratios: list[Ratio]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every exact column is the same in all cells that both runs have."""
+        return self.num_differences == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON."""
+        plain = self._asdict()
+        plain["equal"] = self.equal
+        plain["differences"] = [difference._asdict() for difference in self.differences]
+        plain["ratios"] = [ratio._asdict() for ratio in self.ratios]
+        return plain
+
+
+def _guests_by_content(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with guests' digests alone: their files may lie elsewhere."""
+    return frame.assign(guest=frame["guest"].str.rpartition("#")[2])
+
+
+def compare(a: SweepResult, b: SweepResult) -> Comparison:
+    """Return how run `b` differs from run `a`.
+
+    Cells are the same where all scenario columns are; where each run has one policy and these are
+    two different ones, the policy is left out of that. Raises `InputError` where no cell is in
+    both.
+    """
+    left, right = _guests_by_content(a.frame), _guests_by_content(b.frame)
+    keys = [column.name for column in SCENARIO_COLUMNS if column.name != "cell"]
+    notes = _provenance_notes(a.provenance, b.provenance)
+    policies = set(left["policy"].unique()), set(right["policy"].unique())
+    if len(policies[0]) == len(policies[1]) == 1 and policies[0] != policies[1]:
+        keys.remove("policy")
+        notes.insert(0, f"policies: A is {policies[0].pop()}, B is {policies[1].pop()}")
+    exact = [column.name for column in EXACT_COLUMNS if column.name != "migration"]
+    resident = a.provenance.get("resident"), b.provenance.get("resident")
+    if resident[0] != resident[1]:
+        exact.remove("resident_leaves")
+        notes.append(
+            f"--resident: A {resident[0]}, B {resident[1]}; resident_leaves is not compared"
+        )
+    merged = left.merge(
+        right, on=[*keys, "migration"], how="outer", suffixes=("", ":b"), indicator="side"
+    )
+    number = merged.groupby(keys, sort=False).ngroup()
+    sides = pd.crosstab(number, merged["side"]).reindex(
+        columns=["left_only", "right_only", "both"], fill_value=0
+    )
+    shared = sides.index[sides["both"] > 0]
+    if not len(shared):
+        raise InputError(
+            f"{b.path}: no cell of it is in {a.path}: compare runs that share scenarios"
+        )
+    num_only_a = int(((sides["both"] == 0) & (sides["left_only"] > 0)).sum())
+    num_only_b = int(((sides["both"] == 0) & (sides["right_only"] > 0)).sum())
+    rows = merged[number.isin(shared)].assign(number=number)
+    wrong = _different(rows, exact)
+    hit_rows, hit_columns = np.nonzero(wrong)
+    return Comparison(
+        str(a.path),
+        str(b.path),
+        notes,
+        len(shared),
+        num_only_a,
+        num_only_b,
+        len(rows),
+        len(hit_rows),
+        int(rows["number"].to_numpy()[hit_rows].size and len(set(rows["number"].iloc[hit_rows]))),
+        _listed(rows, keys, exact, hit_rows[:MAX_LISTED], hit_columns[:MAX_LISTED]),
+        _ratios(rows[rows["side"] == "both"]),
+    )
+
+
+def _provenance_notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Return a line for each fact in which machines and versions differ."""
+    notes = []
+    for what, names in (("machines", _MACHINE), ("versions", _VERSIONS)):
+        differing = [name for name in names if a.get(name) != b.get(name)]
+        if differing:
+            pairs = ", ".join(f"{n} {a.get(n)} in A and {b.get(n)} in B" for n in differing)
+            notes.append(f"different {what}: {pairs}")
+    if a.get("jobs") != b.get("jobs") or a.get("engine") != b.get("engine"):
+        notes.append(
+            f"A ran on {a.get('engine')} with {a.get('jobs')} jobs, "
+            f"B on {b.get('engine')} with {b.get('jobs')}"
+        )
+    return notes
+
+
+def _different(rows: pd.DataFrame, exact: list[str]) -> npt.NDArray[np.bool_]:
+    """Return bool[rows, exact]: where the two sides differ; a missing row differs in outcome."""
+    both = (rows["side"] == "both").to_numpy()
+    wrong = np.zeros((len(rows), len(exact)), np.bool_)
+    for index, name in enumerate(exact):
+        mine, other = rows[name], rows[f"{name}:b"]
+        same = (mine == other).fillna(False) | (mine.isna() & other.isna())
+        wrong[:, index] = ~same.to_numpy(np.bool_) & both
+    wrong[~both, exact.index("outcome")] = True
+    return wrong
+
+
+def _plain(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    # A missing row elsewhere made the merged column's integers floats.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(
+    rows: pd.DataFrame,
+    keys: list[str],
+    exact: list[str],
+    hit_rows: npt.NDArray[np.int64],
+    hit_columns: npt.NDArray[np.int64],
+) -> list[Difference]:
+    found = []
+    for row_index, column_index in zip(hit_rows, hit_columns, strict=True):
+        row, name = rows.iloc[row_index], exact[column_index]
+        absent = {"left_only": "b", "right_only": "a"}.get(str(row["side"]))
+        cell = row["cell"] if isinstance(row["cell"], str) else row["cell:b"]
+        found.append(
+            Difference(
+                str(cell),
+                {key: _plain(row[key]) for key in keys},
+                int(row["migration"]),
+                name,
+                _MISSING if absent == "a" else _plain(row[name]),
+                _MISSING if absent == "b" else _plain(row[f"{name}:b"]),
+            )
+        )
+    return found
+
+
+def _ratios(rows: pd.DataFrame) -> list[Ratio]:
+    """Return the measured columns' ratios B / A, all sizes together first, then by size."""
+    found = []
+    for column in MEASURED_COLUMNS:
+        name = column.name
+        ran = rows[(rows[name] > 0) & (rows[f"{name}:b"] > 0) & (rows["migration"] > 0)]
+        if ran.empty:
+            continue
+        cells = ran.groupby("number").agg(
+            {"memory_bytes": "first", name: "median", f"{name}:b": "median"}
+        )
+        logs = np.log(cells[f"{name}:b"].to_numpy() / cells[name].to_numpy())
+        sizes = cells["memory_bytes"].to_numpy()
+        found.append(_ratio(name, None, logs))
+        if len(np.unique(sizes)) > 1:
+            found += [_ratio(name, int(size), logs[sizes == size]) for size in np.unique(sizes)]
+    return found
+
+
+def _ratio(column: str, memory_bytes: int | None, logs: npt.NDArray[np.float64]) -> Ratio:
+    """Return the geometric mean of exp(`logs`) with its bootstrap interval."""
+    low = high = None
+    if len(logs) > 1:
+        from scipy import stats
+
+        low, high = float(np.exp(logs.min())), float(np.exp(logs.max()))
+        if np.ptp(logs) > 0:
+            interval = stats.bootstrap(
+                (logs,), np.mean, n_resamples=NUM_RESAMPLES, method="percentile",
+                confidence_level=CONFIDENCE, batch=64, rng=np.random.default_rng(0),
+            ).confidence_interval  # fmt: skip
+            low, high = float(np.exp(interval.low)), float(np.exp(interval.high))
+    return Ratio(column, memory_bytes, len(logs), float(np.exp(logs.mean())), low, high)
+
+
+def verdict(found: Comparison) -> str:
+    """Return in one sentence whether the runs agree."""
+    cells = f"{found.num_matched:,} cell{'s'[: found.num_matched != 1]}"
+    if found.equal:
+        return (
+            f"The runs are the same: all exact columns agree in {cells}, {found.num_rows:,} rows."
+        )
+    values = f"{found.num_differences:,} exact value{'s'[: found.num_differences != 1]}"
+    which = "" if found.num_differences == 1 else f" in {found.num_different_cells:,} of them"
+    return (
+        f"The runs differ: of {cells} that both have, {values} disagree{'s'[: which == '']}{which}."
+    )
+
+
+def to_text(found: Comparison, max_listed: int = 20) -> str:
+    """Return the comparison as a person reads it in a terminal."""
+    from p2mbatch.base.sizes import format_size
+
+    lines = [f"A  {found.a}", f"B  {found.b}", *found.notes, verdict(found)]
+    if found.num_only_a or found.num_only_b:
+        lines.append(f"Only in A: {found.num_only_a:,} cells; only in B: {found.num_only_b:,}.")
+    for difference in found.differences[:max_listed]:
+        scenario = difference.scenario
+        said = ", ".join(
+            f"{key} {scenario[key]}" for key in ("policy", "layout", "seed") if key in scenario
+        )
+        lines.append(
+            f"  cell {difference.cell} ({format_size(scenario['memory_bytes'])}, {said}), "
+            f"migration {difference.migration}: {difference.column} is {difference.a} in A, "
+            f"{difference.b} in B"
+        )
+    if found.num_differences > max_listed:
+        more = found.num_differences - min(max_listed, len(found.differences))
+        lines.append(f"  … and {more:,} more (--json lists up to {MAX_LISTED:,})")
+    if found.ratios:
+        lines.append("Measured, B / A (geometric mean over cells, 95 % bootstrap interval):")
+    for ratio in found.ratios:
+        size = "all sizes" if ratio.memory_bytes is None else format_size(ratio.memory_bytes)
+        interval = "" if ratio.low is None else f"  [{ratio.low:.3f}, {ratio.high:.3f}]"
+        lines.append(
+            f"  {ratio.column:<13} {size:>10}  {ratio.ratio:.3f}{interval}  "
+            f"{ratio.num_cells:,} cell{'s'[: ratio.num_cells != 1]}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""Self-contained HTML pages: templates, figures as elements of the page, writing in one step."""
+
+from __future__ import annotations
+
+import base64
+import html as html_escape
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from p2mbatch.base.files import write_whole
+from p2mbatch.plots.style import style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+_MAX_SVG_BYTES = 500_000
+"""A larger figure is put into the page as PNG."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step, so that a reader never sees half of it.
+
+    Raises `InputError` where that can't be done.
+    """
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def inline(figure: Figure, name: str) -> str:
+    """Return `figure` as an svg element with ids of its own, or as an image where it is large."""
+    buffer = io.StringIO()
+    with style():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    if len(text) > _MAX_SVG_BYTES:
+        return _inline_png(figure, name)
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+    # Several figures share a page: every id and every reference to one gets the figure's name.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(xlink:href="|href="|url\()#', rf"\g<1>#{name}-", text)
+    return re.sub(r"\s*\n\s*", "\n", text)
+
+
+def _inline_png(figure: Figure, name: str) -> str:
+    raw = io.BytesIO()
+    with style():
+        figure.savefig(raw, format="png", dpi=130)
+    data = base64.b64encode(raw.getvalue()).decode()
+    alt = html_escape.escape(name)
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+
+
+# --- templates ---------------------------------------------------------------------------------
+
+
+def template(name: str) -> Any:
+    """Return the jinja2 template `name` of p2mbatch; values are escaped in those of HTML."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=name.endswith(".html.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=False,
+    )
+    return environment.get_template(name)
+
+
+def asset(name: str) -> str:
+    """Return the text of a style sheet or script of p2mbatch."""
+    return (_TEMPLATES / name).read_text(encoding="utf-8")

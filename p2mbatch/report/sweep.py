@@ -1,0 +1,255 @@
+"""The report of a sweep: one self-contained HTML page, or Markdown for a mailing list.
+
+Everything in it is computed from the result; nothing is loaded from anywhere when it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from p2mbatch._version import __version__
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.provenance import now
+from p2mbatch.guests.snapshots import live_through
+from p2mbatch.plots import gallery as plots
+from p2mbatch.plots.style import new_figure, say_empty, style
+from p2mbatch.plots.tree import tree_title
+from p2mbatch.report.cells import (
+    cell_tables,
+    failure_table,
+    fixed_axes,
+    survival_table,
+    survival_text,
+)
+from p2mbatch.report.compare import Comparison, compare, to_text, verdict
+from p2mbatch.report.compare_tables import difference_table, ratio_table
+from p2mbatch.report.page import asset, inline, template, write_text
+from p2mbatch.report.table import show
+from p2mbatch.report.words import answer, corruption_answer, policy_key
+from p2mbatch.store.fates import telling_cell
+from p2mbatch.store.results import SweepResult
+from p2mbatch.store.survival import survival
+
+_TITLES = {
+    "survival": "By policy and migration",
+    "scenarios": "By scenario",
+    "cells": "Every cell",
+    "failures": "Failed cells",
+}
+
+
+class _Art(NamedTuple):
+    name: str
+    art: str
+    caption: str
+    number: str = ""
+    narrow: str = ""
+    """The same for phones, where there is another form."""
+
+
+def write_html(result: SweepResult, path: str | Path, against: SweepResult | None = None) -> None:
+    """Write the report of `result` to `path`; with `against`, a section compares the two runs.
+
+    The file is replaced in one step. Raises `InputError` where it can't be written, and what
+    `compare` raises.
+    """
+    write_text(Path(path), html(result, against))
+
+
+def html(result: SweepResult, against: SweepResult | None = None) -> str:
+    """Return the report of `result` as one HTML page that needs nothing else."""
+    context = _context(result, against)
+    frame = result.frame
+    comparison: Comparison | None = context["comparison"]
+    failed = failure_table(result.failures)
+    tables = [survival_table(context["entries"])] if context["entries"] else []
+    tables += cell_tables(frame)
+    if failed is not None:
+        tables.insert(0, failed)
+    page: str = template("report.html.j2").render(
+        **context,
+        figures=_figures(result),
+        tables=[(table, _TITLES[table.name]) for table in tables],
+        fixed=fixed_axes(frame),
+        verdict=None if comparison is None else verdict(comparison),
+        ratio_table=None if comparison is None else ratio_table(comparison),
+        difference_table=None if comparison is None else difference_table(comparison),
+        css=asset("report.css"),
+        js=asset("report.js"),
+        spec_json=json.dumps(_spec_of(result), indent=1),
+        run=str(result.path),
+        made_at=now(),
+    )
+    return page
+
+
+def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
+    """Return the report of `result` as Markdown that is readable as plain text too."""
+    context = _context(result, against)
+    comparison: Comparison | None = context["comparison"]
+    failures = [
+        (cell[:10], " ".join(str(message).split()))
+        for cell, message in zip(
+            result.failures["cell"].head(20), result.failures["message"].head(20), strict=True
+        )
+    ]
+    text: str = template("report.md.j2").render(
+        **context,
+        survival_text=survival_text(context["entries"]),
+        failures=failures,
+        comparison_text=None if comparison is None else to_text(comparison),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]:
+    """Return what both formats say."""
+    entries = survival(result)
+    progress = result.progress
+    provenance = result.provenance
+    banners = []
+    if progress.state != "complete":
+        banners.append(
+            (
+                "",
+                f"This sweep is {progress.state}: {progress.num_settled:,} of "
+                f"{progress.num_cells:,} cells are done.",
+            )
+        )
+    if progress.num_failed:
+        is_one = progress.num_failed == 1
+        cells = "1 cell" if is_one else f"{progress.num_failed:,} cells"
+        text = (
+            f"{cells} failed and {'is' if is_one else 'are'} in no number here but in the table of "
+            "failed cells, with the message."
+        )
+        banners.append(("bad", text))
+    runs = provenance["runs"]
+    command = shlex.join(runs[-1]["command"]) if runs else "p2mbatch sweep spec.json"
+    return {
+        "entries": entries,
+        "question": _question(result),
+        "answer": answer(entries),
+        "corrupted": corruption_answer(entries),
+        "policies": policy_key(entries),
+        "scale": _scale(result),
+        "banners": banners,
+        "facts": _facts(provenance),
+        "command": command,
+        "comparison": None if against is None else compare(result, against),
+        "version": __version__,
+    }
+
+
+def _question(result: SweepResult) -> str:
+    question = result.spec.question if result.specs else ""
+    return question or "What becomes of these guests when they migrate?"
+
+
+def _scale(result: SweepResult) -> str:
+    frame = result.frame
+    if frame.empty:
+        return "There are no rows yet."
+    low, high = int(frame["memory_bytes"].min()), int(frame["memory_bytes"].max())
+    sizes = show("size", low) if low == high else f"{show('size', low)} to {show('size', high)}"
+    cells, seeds = frame["cell"].nunique(), frame["seed"].nunique()
+    moves = int((frame["migration"] > 0).sum())
+    return (
+        f"{cells:,} simulated guest{'s'[: cells != 1]} of {sizes}, "
+        f"{seeds:,} seed{'s'[: seeds != 1]}, {moves:,} migration{'s'[: moves != 1]}."
+    )
+
+
+def _facts(provenance: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the provenance as (name, value) lines."""
+    if not provenance["runs"]:
+        return []
+    versions = ", ".join(
+        f"{name} {provenance[name]}" for name in ("python", "numba", "numpy", "pandas", "pyarrow")
+    )
+    facts = [
+        ("p2mbatch", f"{provenance['p2mbatch']} (model {provenance['model_version']}), "
+                     f"source {provenance['git_commit'] or 'not from a source tree'}"),
+        ("versions", versions),
+        ("machine", f"{provenance['cpu']}, {provenance['cores']} cores, "
+                    f"{show('size', provenance['memory_bytes'])} memory"),
+        ("system", str(provenance["system"])),
+        ("engine", f"{provenance.get('engine')}, {provenance.get('jobs')} jobs, "
+                   f"resident leaves: {provenance.get('resident')}"),
+        ("run", f"{provenance['started_at']} to {provenance['ended_at'] or 'now: it still runs'}, "
+                f"in {len(provenance['runs'])} part{'s'[: len(provenance['runs']) != 1]}"),
+    ]  # fmt: skip
+    facts += [
+        ("spec", f"{s['source']} ({s['num_cells']:,} cells, digest {s['digest'][:12]})")
+        for s in provenance["specs"]
+    ]
+    return facts
+
+
+def _spec_of(result: SweepResult) -> dict[str, Any]:
+    return result.spec.to_dict() if result.specs else {}
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+def _figures(result: SweepResult) -> list[_Art]:
+    """Return all figures, the trees first."""
+    found = _trees(result)
+    for name, plot in plots.PLOTS.items():
+        if name != "tree":
+            found.append(_Art(name, inline(plots.draw(name, result), name), plot.caption))
+    return found
+
+
+def _trees(result: SweepResult) -> list[_Art]:
+    """Return the tree of the most telling guest, and that of the same one under `tracked`."""
+    frame = result.frame
+    caption = plots.PLOTS["tree"].caption
+    if frame.empty:
+        return [_Art("tree", inline(plots.draw("tree", result), "tree"), caption)]
+    row = telling_cell(frame)
+    try:
+        found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
+    except InputError as error:
+        # The file that a guest is from need not be where its results are.
+        return [_no_tree(str(error))]
+    if row["policy"] != "tracked" and (frame["policy"] == "tracked").any():
+        caption = (
+            "The same guest on the same hosts under the policy tracked: every entry is written "
+            "anew, through the page's own address."
+        )
+        with contextlib.suppress(InputError):
+            # A guest from a file may have booted with too little brk for it.
+            shots = live_through(row, 1, policy="tracked")
+            found.append(_tree(shots, "The same guest, policy tracked", caption, "2"))
+    return found
+
+
+def _no_tree(why: str) -> _Art:
+    """Return an empty figure that says why there is no tree."""
+    with style():
+        figure, ax = new_figure(plots.PLOTS["tree"].size)
+        say_empty(ax, why)
+    return _Art("tree", inline(figure, "tree"), plots.PLOTS["tree"].caption)
+
+
+def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) -> _Art:
+    """Return a tree as one wide figure, and for phones as one figure per moment."""
+    art = []
+    for index, chosen in enumerate([shots, *([shot] for shot in shots)]):
+        width, height = plots.PLOTS["tree"].size
+        with style():
+            figure, ax = new_figure((width if index == 0 else 6.4, height))
+            plots.plot_tree(chosen, ax=ax)
+            ax.set_title(title if index < 2 else "")
+        art.append(inline(figure, f"tree{number}p{index}"))
+    return _Art("tree", art[0], caption, number, "".join(art[1:]))

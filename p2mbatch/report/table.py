@@ -1,0 +1,88 @@
+"""`Table`: what a report shows as rows, in HTML, Markdown and text alike."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from p2mbatch.plots.style import value_text
+
+MAX_FILTER_VALUES = 60
+
+MAX_STATIC_ROWS = 12
+"""Rows that are written into the page itself, for readers without JavaScript."""
+
+
+class TableColumn(NamedTuple):
+    """One column of a page's table."""
+
+    name: str
+    title: str
+    kind: str
+    """How the page writes a value: "text", "number", "size", "time", "share" or "id"."""
+    values: list[Any]
+    is_axis: bool = False
+    """Whether the page offers a filter by it."""
+
+
+class Table(NamedTuple):
+    """One table of a page."""
+
+    name: str
+    columns: list[TableColumn]
+    note: str = ""
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.columns[0].values) if self.columns else 0
+
+    def to_json(self) -> str:
+        """Return the table as compact JSON that is safe inside a script element.
+
+        Repeated values of a column are stored once: "dict" holds them, "values" their indices.
+        """
+        columns = []
+        for column in self.columns:
+            entry: dict[str, Any] = {
+                "name": column.name,
+                "title": column.title,
+                "kind": column.kind,
+                "axis": column.is_axis,
+            }
+            distinct = list(dict.fromkeys(column.values))
+            if len(distinct) <= max(MAX_FILTER_VALUES, self.num_rows // 8):
+                at = {value: index for index, value in enumerate(distinct)}
+                entry["dict"] = distinct
+                entry["values"] = [at[value] for value in column.values]
+            else:
+                entry["values"] = column.values
+            columns.append(entry)
+        text = json.dumps({"columns": columns, "rows": self.num_rows}, separators=(",", ":"))
+        # "</script>" or "<!--" inside a message would end or hide the element.
+        return text.replace("<", "\\u003c")
+
+    def static_rows(self) -> list[list[str]]:
+        """Return the first rows as text."""
+        return [
+            [show(column.kind, column.values[row]) for column in self.columns]
+            for row in range(min(self.num_rows, MAX_STATIC_ROWS))
+        ]
+
+
+def show(kind: str, value: Any) -> str:
+    """Return one value as a reader sees it; the page's script writes the same."""
+    if value is None:
+        return "–"
+    if kind == "size":
+        return value_text("memory_bytes", value)
+    if kind == "share":
+        return f"{value * 100:.3g} %"
+    if kind == "time":
+        for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+            if value >= factor:
+                return f"{value / factor:.3g} {unit}"
+        return f"{value:.3g} ns"
+    if kind == "number":
+        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return str(value)

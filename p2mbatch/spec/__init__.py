@@ -1,0 +1,1 @@
+"""What a user asks for: axes, sections, specs and their files."""

@@ -1,0 +1,320 @@
+"""The sections of a sweep spec: axes, grids, cells and samples."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.guests.fields import (
+    FIELDS,
+    FROM_GUEST,
+    GUEST,
+    default_host_memory_bytes,
+    digest_of,
+    guest_fields,
+)
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.spec.axes import (
+    SIZE_FIELDS,
+    Axis,
+    Span,
+    canonical,
+    draw,
+    parse_axis,
+    parse_seeds,
+    spelled,
+)
+
+Values = tuple[Any, ...]
+"""One cell's canonical values in the order of `scenario.FIELDS`."""
+
+SHORT_NAMES: Final = {
+    "memory": "memory_bytes",
+    "host_memory": "host_memory_bytes",
+    "neighbour_memory": "neighbour_memory_bytes",
+    "seeds": "seed",
+}
+"""What a spec may call a field instead of its own name."""
+
+_MEMORY, _HOST, _NEIGHBOUR = (
+    FIELDS.index(name) for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
+)
+
+_SEED = FIELDS.index("seed")
+
+GUEST_KEY = FIELDS.index("guest")
+
+_DEFAULTS: Final[Values] = tuple(
+    None if name in SIZE_FIELDS else Scenario.model_fields[name].default for name in FIELDS
+)
+
+_GUEST_DEFAULTS: Final[Values] = tuple(
+    None if name in FROM_GUEST else default for name, default in zip(FIELDS, _DEFAULTS, strict=True)
+)
+
+
+def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
+    name = info.field_name or ""
+    if name == "seeds":
+        return parse_seeds(raw)
+    if name == "guest":
+        directory = (info.context or {}).get("directory")
+        return _parse_guests(raw, [] if directory is None else [directory])
+    return parse_axis(SHORT_NAMES.get(name, name), raw)
+
+
+def _parse_guests(raw: Any, directories: Sequence[Path]) -> Axis:
+    """Return the guests that `raw` (a file's name or a list of them) names, as "PATH#DIGEST".
+
+    A digest that is there already is left for the cells to check, so that a store's spec can be
+    read where the files are not.
+    """
+    from p2mbatch.guests.file import find_guest, split_reference
+
+    found: dict[str, str] = {}
+    for text in raw if isinstance(raw, list | tuple) else [raw]:
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is not the name of a guest's trace file")
+        digest = split_reference(text)[1]
+        if digest and not directories:
+            found.setdefault(digest, text)
+            continue
+        try:
+            guest = find_guest(text, directories)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        found.setdefault(guest.digest, guest.reference)
+    if not found:
+        raise ValueError("an empty list names no value")
+    return list(found.values())
+
+
+_Text = int | float | str
+
+AxisField = Annotated[
+    Any, PlainValidator(_parse_field, json_schema_input_type=_Text | list[_Text] | None)
+]
+
+
+class Axes(BaseModel):
+    """The axes of one section: for each field one value, a range, or a list of both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    memory_bytes: AxisField = Field(None, description='The guest\'s span, such as "128GiB".')
+    memory: AxisField = Field(None, description="Short for memory_bytes.")
+    sparsity: AxisField = Field(None, description="Part of the span that is not populated.")
+    layout: AxisField = Field(None, description="tail, scattered or extents.")
+    migrations: AxisField = Field(None, description="How many migrations.")
+    policy: AxisField = Field(None, description="tracked, stale or none.")
+    host_memory_bytes: AxisField = Field(None, description="Each host's machine memory.")
+    host_memory: AxisField = Field(None, description="Short for host_memory_bytes.")
+    neighbours: AxisField = Field(None, description="Part of the other frames that is owned.")
+    neighbour_memory_bytes: AxisField = Field(None, description="How large each neighbour is.")
+    neighbour_memory: AxisField = Field(None, description="Short for neighbour_memory_bytes.")
+    build_order: AxisField = Field(None, description="Extents of the builder, log2 pages.")
+    restore_order: AxisField = Field(None, description="Extents of a restore, log2 pages.")
+    word_bytes: AxisField = Field(None, description="8 or 4.")
+    guest: Annotated[
+        Any, PlainValidator(_parse_field, json_schema_input_type=str | list[str] | None)
+    ] = Field(
+        None,
+        description="Trace files of guests, in place of memory, sparsity, layout and word_bytes.",
+    )
+    seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
+    seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
+
+    @model_validator(mode="after")
+    def _one_name_per_field(self) -> Axes:
+        given = self.model_fields_set
+        for short, name in SHORT_NAMES.items():
+            if short in given and name in given:
+                raise ValueError(f"{short}: is the same field as {name}: give one of them")
+        if self.guest is not None:
+            for name in ("memory", *FROM_GUEST):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: the guest's file says it: leave {name} out")
+        elif not given & {"memory", "memory_bytes"}:
+            raise ValueError('memory is required, such as memory = "128GiB"')
+        if GUEST in (self.layout or ()):
+            raise ValueError("layout: guest is what a guest's file has: name the file in guest")
+        return self
+
+    def key_of(self, name: str) -> str:
+        """Return which of its two names the scenario's field `name` was given by."""
+        short = next((short for short, long in SHORT_NAMES.items() if long == name), name)
+        return short if short in self.model_fields_set else name
+
+    def axis(self, name: str) -> Axis | None:
+        """Return the axis of the scenario's field `name`, None where it was not given."""
+        value: Axis | None = getattr(self, name)
+        for short, long in SHORT_NAMES.items():
+            if long == name and value is None:
+                value = getattr(self, short)
+        return value
+
+    @cached_property
+    def axes(self) -> tuple[Axis, ...]:
+        """One axis per field of `scenario.FIELDS`, defaults filled in.
+
+        What follows from the guest's memory or from its file is `[None]`.
+        """
+        given = (self.axis(name) for name in FIELDS)
+        defaults = _DEFAULTS if self.guest is None else _GUEST_DEFAULTS
+        return tuple(
+            [default] if axis is None else axis
+            for axis, default in zip(given, defaults, strict=True)
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what the section means as plain values, for the digest."""
+        plain = {
+            name: None if axis == [None] else canonical(axis)
+            for name, axis in zip(FIELDS, self.axes, strict=True)
+        }
+        del plain["guest"]
+        if self.guest is not None:
+            # Where the file lies does not matter.
+            plain["guest"] = sorted(map(digest_of, self.guest))
+        return plain
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the axes that were given, as plain values that read back to the same."""
+        given = ((name, self.axis(name)) for name in FIELDS)
+        return {name: spelled(axis) for name, axis in given if axis is not None}
+
+    def _no_spans(self, what: str) -> None:
+        for name in FIELDS:
+            if isinstance(self.axis(name), Span):
+                raise ValueError(
+                    f"{self.key_of(name)}: a range in {what} needs a step, such as "
+                    + ('"1GiB..512GiB x2"' if name in SIZE_FIELDS else '"0..0.9 +0.1"')
+                )
+
+
+class Grid(Axes):
+    """Every combination of the axes, the seeds outermost so that a part of it is a fair part."""
+
+    @model_validator(mode="after")
+    def _listed(self) -> Grid:
+        self._no_spans("a grid")
+        return self
+
+    @property
+    def num_cells(self) -> int:
+        """The number of combinations; no two of them are the same cell."""
+        return math.prod(len(axis) for axis in self.axes)
+
+    def cells(self) -> Iterator[Values]:
+        """Yield the canonical values of each combination."""
+        outer = self.axes[_SEED]
+        inner = self.axes[:_SEED]
+        for seed in outer:
+            for values in itertools.product(*inner):
+                yield resolve((*values, seed))
+
+    @cached_property
+    def _members(self) -> tuple[Any, ...]:
+        return tuple(
+            axis if isinstance(axis, range) else frozenset(map(_key(index), axis))
+            for index, axis in enumerate(self.axes)
+        )
+
+    def __contains__(self, values: object) -> bool:
+        """Return whether the cell of these canonical values is one of the grid's."""
+        assert isinstance(values, tuple)
+        for index, (value, members) in enumerate(zip(values, self._members, strict=True)):
+            if _key(index)(value) in members:
+                continue
+            if None not in members or value != resolve(_bare(values))[index]:
+                return False
+        return True
+
+
+def _key(index: int) -> Callable[[Any], Any]:
+    """Return what makes two values of the field `index` the same."""
+    return digest_of if index == GUEST_KEY else _itself
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _bare(values: Values) -> Values:
+    """Return a cell's memory and guest, from which the rest may follow, and nothing else."""
+    return tuple(v if i in (_MEMORY, GUEST_KEY) else None for i, v in enumerate(values))
+
+
+class Cell(Axes):
+    """One cell written out: every field has one value."""
+
+    @model_validator(mode="after")
+    def _single(self) -> Cell:
+        self._no_spans("cells")
+        for name, axis in zip(FIELDS, self.axes, strict=True):
+            if len(axis) != 1:
+                raise ValueError(
+                    f"{self.key_of(name)}: a cell has one value, not {len(axis)}: use a grid"
+                )
+        return self
+
+    @property
+    def values(self) -> Values:
+        """The cell's canonical values."""
+        return resolve(tuple(axis[0] for axis in self.axes))
+
+
+class Sample(Axes):
+    """`n` cells drawn from lists and ranges by a counter keyed by `key`.
+
+    Where no seed is named, draw i has seed i.
+    """
+
+    n: Annotated[int, Field(ge=1, le=1_000_000_000, description="How many cells to draw.")]
+    key: Annotated[int, Field(ge=0, description="Another key draws other cells.")] = 0
+
+    def cells(self) -> Iterator[Values]:
+        """Yield the canonical values of each draw."""
+        named = [
+            (index, FIELDS[index], axis)
+            for index, axis in enumerate(self.axes)
+            if isinstance(axis, Span) or len(axis) > 1
+        ]
+        fixed = [None if isinstance(axis, Span) else axis[0] for axis in self.axes]
+        has_seed = self.axis("seed") is not None
+        for draw_index in range(self.n):
+            values = list(fixed)
+            for index, name, axis in named:
+                values[index] = draw(axis, name, self.key, draw_index)
+            if not has_seed:
+                values[_SEED] = draw_index
+            yield resolve(tuple(values))
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what the sample means as plain values, for the digest."""
+        seed = {} if self.axis("seed") is not None else {"seed": "draw"}
+        return {**super().canonical(), **seed, "n": self.n, "key": self.key}
+
+
+def resolve(values: Values) -> Values:
+    """Return `values` with what a guest's file says, and sizes that follow from its memory."""
+    if values[GUEST_KEY]:
+        found = guest_fields(values[GUEST_KEY])
+        values = tuple(found.get(name, value) for name, value in zip(FIELDS, values, strict=True))
+    memory_bytes = values[_MEMORY]
+    host = values[_HOST]
+    neighbour = values[_NEIGHBOUR]
+    return (
+        *values[:_HOST],
+        default_host_memory_bytes(memory_bytes) if host is None else host,
+        *values[_HOST + 1 : _NEIGHBOUR],
+        memory_bytes if neighbour is None else neighbour,
+        *values[_NEIGHBOUR + 1 :],
+    )

@@ -1,0 +1,1 @@
+"""What was found, kept and counted: columns, journal, results, exports, fates."""

@@ -1,0 +1,286 @@
+"""The one table of a sweep's result columns; stores, exports, reports and docs all read it.
+
+A result holds one row per cell and migration that ran, migration 0 being the boot. `scenario`
+columns say what the cell was, `exact` ones what happened and what it cost (the same on every
+machine, engine and thread count), `measured` ones differ from run to run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["scenario", "exact", "measured"]
+
+Dtype = Literal["int64", "float64", "str"]
+
+
+class Column(NamedTuple):
+    """One column of the results."""
+
+    name: str
+    dtype: Dtype
+    """The pandas dtype's name; in Arrow `int64`, `float64` and `string`."""
+    unit: str
+    """"bytes", "pages", "ns", "fraction", "entries" and so on; empty for names."""
+    kind: Kind
+    meaning: str
+    """One sentence."""
+    nullable: bool = False
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column(
+        "cell",
+        "str",
+        "",
+        "scenario",
+        "The cell's id: a digest of its canonical scenario and of the model's version.",
+    ),
+    Column(
+        "memory_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "The guest's span: max_p2m_pfn pages of 4096 bytes.",
+    ),
+    Column(
+        "sparsity",
+        "float64",
+        "fraction",
+        "scenario",
+        "The part of the span's pages that are not populated.",
+    ),
+    Column(
+        "layout",
+        "str",
+        "",
+        "scenario",
+        "Where the holes lie: tail, scattered or extents; guest where a file says it.",
+    ),
+    Column(
+        "migrations",
+        "int64",
+        "migrations",
+        "scenario",
+        "How many migrations the guest is put through, unless it is lost before.",
+    ),
+    Column(
+        "policy",
+        "str",
+        "",
+        "scenario",
+        "How the mfn list list is rebuilt after a resume: tracked, stale or none.",
+    ),
+    Column(
+        "host_memory_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "The machine memory of each host; every migration goes to a new one.",
+    ),
+    Column(
+        "neighbours",
+        "float64",
+        "fraction",
+        "scenario",
+        "The part of the host's frames that are not the guest's and belong to other domains.",
+    ),
+    Column(
+        "neighbour_memory_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "How large each other domain on the host is.",
+    ),
+    Column(
+        "build_order",
+        "int64",
+        "log2 pages",
+        "scenario",
+        "The domain builder gets its frames in aligned extents of 2^build_order pages.",
+    ),
+    Column(
+        "restore_order",
+        "int64",
+        "log2 pages",
+        "scenario",
+        "A restore gets its frames in aligned extents of 2^restore_order pages.",
+    ),
+    Column(
+        "word_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "The guest's word: 8 (64-bit) or 4 (32-bit).",
+    ),
+    Column(
+        "guest",
+        "str",
+        "",
+        "scenario",
+        "The trace file that the guest is from, as path#digest, of which the digest counts; empty "
+        "where there is none.",
+    ),
+    Column(
+        "seed",
+        "int64",
+        "",
+        "scenario",
+        "What every random choice in the cell is keyed by.",
+    ),
+    Column(
+        "migration",
+        "int64",
+        "",
+        "exact",
+        "Which migration the row is about, counted from 1; 0 is the boot.",
+    ),
+    Column(
+        "outcome",
+        "str",
+        "",
+        "exact",
+        "ok, bug, fault, save-failed or misdirected; after any but ok the guest is lost.",
+    ),
+    Column(
+        "detail",
+        "str",
+        "",
+        "exact",
+        "The BUG's expression, what the fault reached, or the toolstack's check that failed; "
+        "null where the outcome is ok.",
+        nullable=True,
+    ),
+    Column(
+        "stray_writes",
+        "int64",
+        "writes",
+        "exact",
+        "Stores that this migration's rebuild and growth made through a mid_mfn page that is not "
+        "the true one.",
+    ),
+    Column(
+        "stray_pages",
+        "int64",
+        "pages",
+        "exact",
+        "Distinct guest pages that those stray writes hit.",
+    ),
+    Column(
+        "stale_top_entries",
+        "int64",
+        "entries",
+        "exact",
+        "Entries of the frame list list that the toolstack would read and that do not hold the "
+        "true page's present MFN.",
+    ),
+    Column(
+        "stale_mid_entries",
+        "int64",
+        "entries",
+        "exact",
+        "Entries of the frame list that the toolstack would read and that do not hold the true "
+        "leaf's present MFN.",
+    ),
+    Column(
+        "leaves",
+        "int64",
+        "pages",
+        "exact",
+        "Leaf pages that the tree has.",
+    ),
+    Column(
+        "mids",
+        "int64",
+        "pages",
+        "exact",
+        "Mid pages that the tree has.",
+    ),
+    Column(
+        "mid_mfn_pages",
+        "int64",
+        "pages",
+        "exact",
+        "Pages of the frame list, one for each mid page that has one.",
+    ),
+    Column(
+        "structure_bytes",
+        "int64",
+        "bytes",
+        "exact",
+        "Memory of all pages that the tree and its mfn list list are made of.",
+    ),
+    Column(
+        "structure_overhead",
+        "float64",
+        "fraction",
+        "exact",
+        "structure_bytes over the guest's populated memory.",
+    ),
+    Column(
+        "entries_written",
+        "int64",
+        "entries",
+        "exact",
+        "Words that the rebuild stored.",
+    ),
+    Column(
+        "resident_leaves",
+        "int64",
+        "pages",
+        "exact",
+        "Leaves that had to be held as memory; it differs between --resident auto and all.",
+    ),
+    Column(
+        "rebuild_ns",
+        "int64",
+        "ns",
+        "measured",
+        "Time of the rebuild of the mfn list list.",
+    ),
+    Column(
+        "save_walk_ns",
+        "int64",
+        "ns",
+        "measured",
+        "Time of the toolstack's walk over the list with all its checks.",
+    ),
+    Column(
+        "restore_ns",
+        "int64",
+        "ns",
+        "measured",
+        "Time of the restore on the new host.",
+    ),
+)
+
+BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
+
+SCENARIO_COLUMNS = tuple(column for column in COLUMNS if column.kind == "scenario")
+
+ROW_COLUMNS = tuple(column for column in COLUMNS if column.kind != "scenario")
+
+EXACT_COLUMNS = tuple(column for column in COLUMNS if column.kind == "exact")
+
+MEASURED_COLUMNS = tuple(column for column in COLUMNS if column.kind == "measured")
+
+OUTCOMES = ("ok", "bug", "fault", "save-failed", "misdirected")
+"""Every value of `outcome`, in the order in which tables show them (model section 7)."""
+
+POLICIES = ("tracked", "stale", "none")
+"""Every value of `policy`, in the order in which tables show them (model section 6)."""
+
+LAYOUTS = ("tail", "scattered", "extents", "guest")
+"""Every value of `layout`; guest is that of a guest from a file."""
+
+
+def to_markdown() -> str:
+    """Return the data dictionary as a Markdown table, one line per column."""
+    lines = ["| column | type | unit | kind | meaning |", "|---|---|---|---|---|"]
+    for column in COLUMNS:
+        dtype = column.dtype + (", null allowed" if column.nullable else "")
+        lines.append(
+            f"| `{column.name}` | {dtype} | {column.unit or '–'} | {column.kind} "
+            f"| {column.meaning} |"
+        )
+    return "\n".join(lines) + "\n"

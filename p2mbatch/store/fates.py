@@ -1,0 +1,106 @@
+"""What became of each guest, and which axes, cells and migrations tell it best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.store.columns import POLICIES, SCENARIO_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+SURVIVED, CORRUPTED = "ok", "ok, but corrupted"
+"""Fates that a guest survives; those that it doesn't are the outcomes' own names."""
+FATES = (SURVIVED, CORRUPTED, "save-failed", "fault", "bug", "misdirected")
+"""Every fate, in the order in which figures and tables show them."""
+
+
+def ordered(values: Sequence[Any], known: Sequence[str]) -> list[Any]:
+    """Return the distinct values, those of `known` in its order, others behind them."""
+    found = set(values)
+    return [v for v in known if v in found] + sorted(v for v in found if v not in known)
+
+
+def fates(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return each row's fate: the outcome, and whether a guest that lives was corrupted by then.
+
+    `frame` must hold all rows of each cell up to the one in question: stray writes count for as
+    long as the guest lives on with them.
+    """
+    strays = frame.groupby("cell", sort=False)["stray_writes"].cumsum()
+    fate = frame["outcome"].astype(object)
+    return fate.mask((fate == "ok") & (strays > 0), CORRUPTED)
+
+
+def fate_order(found: Sequence[str]) -> list[str]:
+    """Return the fates that were found, in the order in which figures and tables show them."""
+    return ordered(found, FATES)
+
+
+def telling_cell(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return the row of the run's cell whose picture explains most, as a row of the table.
+
+    Of the first migrations, rather one that was reported ok with stray writes, rather one of
+    four to sixteen mid pages (their links can be told apart), rather a dense guest.
+    """
+    rows = frame[frame["migration"] == 1]
+    if rows.empty:
+        rows = frame[frame["migration"] == 0]
+    tops = rows["memory_bytes"] / (PAGE_BYTES * (PAGE_BYTES / rows["word_bytes"]) ** 2)
+    rank = rows.assign(
+        _quiet=(rows["outcome"] != "ok") | (rows["stray_writes"] == 0),
+        _far=np.abs(np.log2(tops.clip(lower=1 / 64).to_numpy()) - 3).round(3),
+    ).sort_values(["_quiet", "sparsity", "_far", "layout", "seed"], kind="stable")
+    found: pd.Series[Any] = rank.iloc[0]
+    return found
+
+
+TELLING_AXES = tuple(
+    c.name for c in SCENARIO_COLUMNS if c.name not in ("cell", "policy", "migrations")
+)
+
+
+def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the last row of each cell: how far it came and how it ended."""
+    return frame.loc[frame.groupby("cell", sort=False)["migration"].idxmax()]
+
+
+def varying_axes(frame: pd.DataFrame) -> list[str]:
+    """Return the scenario columns that have more than one value, in the schema's order.
+
+    Sizes of hosts and neighbours that only follow the guest's memory are no axes of their own.
+    """
+    names = [name for name in TELLING_AXES if frame[name].nunique() > 1]
+    follow = [
+        name
+        for name in ("host_memory_bytes", "neighbour_memory_bytes")
+        if name in names and frame.groupby("memory_bytes")[name].nunique().max() == 1
+    ]
+    return [name for name in names if name not in follow]
+
+
+def worst_policy(frame: pd.DataFrame) -> str:
+    """Return the policy whose guests came through the smallest part of their migrations."""
+    ends = last_rows(frame)
+    come_through = ends["migration"] - (ends["outcome"] != "ok")
+    share = ((come_through + 1) / (ends["migrations"] + 1)).groupby(ends["policy"]).mean()
+    return str(min(ordered(list(share.index), POLICIES), key=lambda policy: float(share[policy])))
+
+
+def telling_migration(frame: pd.DataFrame) -> int:
+    """Return the migration by which the guests' fates differ most: the first of the widest mix."""
+    fate = fates(frame)
+    best, most = 0, -1.0
+    for migration in sorted(frame["migration"].unique())[:50]:
+        upto = frame["migration"] <= migration
+        ends = frame[upto].groupby("cell", sort=False)["migration"].idxmax()
+        shares = fate[ends].value_counts(normalize=True).to_numpy()
+        mixed = float(-(shares * np.log(shares)).sum())
+        if mixed > most + 1e-9 or (best == 0 and mixed >= most):
+            best, most = int(migration), mixed
+    return best

@@ -1,0 +1,76 @@
+"""What a store's damage, age or absence is said in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from p2mbatch.base.errors import InputError, ResourceError
+
+STORE_VERSION = 2
+"""Raised when the tables change. 2: cells have a guest."""
+
+APPLICATION_ID = 0x70326D62
+"""`p2mb`: marks a SQLite file as one of ours."""
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says about the journal at `path` into one line that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explanation(path, error) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # Text in it, or SQLite's own message about it, is not what was written.
+        raise damaged(path, str(error)) from None
+
+
+def explanation(path: Path, error: sqlite3.Error) -> InputError | ResourceError:
+    """Return the error for a person that stands for SQLite's `error` about the journal `path`."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        return ResourceError(
+            f"{path}: the disk is full or can't be written ({error}); the finished cells in it "
+            "are safe: make room and give the same command again"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return InputError(
+            f"{path}: can't be written ({error}): use another --out or change its permissions"
+        )
+    # The driver itself finds text that is none, and has no name for it.
+    if not name or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+        return damaged(path, str(error))
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return ResourceError(f"{path}: another program holds it ({error}): close that and go on")
+    return ResourceError(f"{path}: {name or type(error).__name__}: {error}")
+
+
+def damaged(path: Path, what: str) -> InputError:
+    """Return the error for a journal that is not whole."""
+    return InputError(
+        f"{path}: the store is damaged ({what.splitlines()[0] if what else 'unreadable'}): move "
+        f"it away and give the same command again, or save what can be read with "
+        f"`sqlite3 {path} .recover`"
+    )
+
+
+def check_format(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `InputError` unless the file is a p2mbatch journal of a version that this one reads."""
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise InputError(f"{path}: not a p2mbatch result store: use another --out")
+    if version > STORE_VERSION:
+        raise InputError(
+            f"{path}: written by a newer p2mbatch (store version {version}, this one knows "
+            f"{STORE_VERSION}): update p2mbatch or use another --out"
+        )
+    if version < STORE_VERSION:
+        raise InputError(
+            f"{path}: written by an older p2mbatch (store version {version}, this one needs "
+            f"{STORE_VERSION}): use another --out"
+        )

@@ -1,0 +1,1 @@
+"""Running a sweep: what to run next, where, and how it stops."""

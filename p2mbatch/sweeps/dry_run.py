@@ -1,0 +1,63 @@
+"""What a sweep will cost, before it starts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from p2mbatch.base import provenance
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.sizes import parse_size
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.sweeps import engine as engines
+from p2mbatch.sweeps.costs import cost_ns, is_mostly_python, memory_bytes
+from p2mbatch.sweeps.engines import check_choice
+
+
+class Estimate(NamedTuple):
+    """What a sweep will take, from its spec alone."""
+
+    num_cells: int
+    peak_memory_bytes: int
+    """Of the cells in flight, on top of the process itself."""
+    seconds: float
+    """On this machine's number of workers; a rough figure."""
+
+
+def estimate(
+    spec: SweepSpec,
+    *,
+    jobs: int | None = None,
+    resident: str = "auto",
+    memory_budget: int | str | None = None,
+) -> Estimate:
+    """Return what `spec` will take, at once however many cells it has.
+
+    Raises `InputError` for combinations that no guest can have.
+    """
+    check_choice(engines.THREADS, jobs, None)
+    spec.check()
+    num_workers = provenance.num_cores() if jobs is None else jobs
+    budget = budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
+    total_ns, in_turn_ns, largest, counted = 0.0, 0.0, [0], 0
+    for values, count in spec.structural_cells():
+        cost = cost_ns(values, resident) * count
+        total_ns += cost
+        in_turn_ns += cost * is_mostly_python(values, resident)
+        counted += count
+        largest = sorted([*largest, *[memory_bytes(values, resident)] * min(count, num_workers)])
+        largest = largest[-num_workers:]
+    in_parallel_ns = total_ns / min(num_workers, max(spec.num_cells, 1))
+    # On threads the short cells take turns, beside the others.
+    seconds = max(in_turn_ns, in_parallel_ns) / 1e9
+    seconds *= spec.num_cells / max(counted, 1)
+    return Estimate(spec.num_cells, min(sum(largest), budget), seconds)
+
+
+def budget_bytes(memory_budget: int | str | None) -> int | None:
+    """Return a memory budget in bytes, from bytes or text; None for none."""
+    if memory_budget is None:
+        return None
+    num_bytes = parse_size(memory_budget, "--memory-budget")
+    if num_bytes < 1 << 20:
+        raise InputError(f"--memory-budget: {memory_budget} is under 1MiB, too little for any cell")
+    return num_bytes

@@ -1,0 +1,97 @@
+"""The library's Guest: lookups, populating, ballooning, migrating, and its view of the tree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import p2mbatch as p2m
+from p2mbatch.base.geometry import INVALID
+
+
+@pytest.mark.parametrize("layout", ["tail", "scattered", "extents"])
+@pytest.mark.parametrize("resident", ["auto", "all"])
+def test_life_of_a_guest(layout: str, resident: str) -> None:
+    guest = p2m.Guest.boot("64MiB", seed=7, sparsity=0.5, layout=layout, resident=resident)
+    everything = np.arange(guest.max_p2m_pfn)
+    mfns = guest.lookup(everything)
+    assert np.count_nonzero(mfns != INVALID) == guest.max_p2m_pfn // 2
+    assert len(np.unique(mfns[mfns != INVALID])) == guest.max_p2m_pfn // 2
+
+    holes = everything[mfns == INVALID][:3000]
+    assert guest.populate(holes).outcome == "ok"
+    assert (guest.lookup(holes) != INVALID).all()
+    free = np.setdiff1d(holes, holes[::2])
+    assert guest.balloon_out(free).outcome == "ok"
+    assert (guest.lookup(free) == INVALID).all()
+
+    before = guest.lookup(everything)
+    for _ in range(3):
+        assert guest.migrate().outcome == "ok"
+    after = guest.lookup(everything)
+    assert np.array_equal(before == INVALID, after == INVALID)
+    present = after[after != INVALID]
+    assert len(np.unique(present)) == len(present)
+    view = guest.tree()
+    assert not view.stale_top.any()
+    assert not view.stale_list.any()
+
+
+def test_residency_changes_no_lookup() -> None:
+    pfns = np.arange(40000)
+    lazy, whole = (
+        p2m.Guest.boot("128MiB", seed=2, sparsity=0.3, layout="scattered", resident=r)
+        for r in ("auto", "all")
+    )
+    for _ in range(2):
+        assert np.array_equal(lazy.lookup(pfns), whole.lookup(pfns))
+        lazy.migrate()
+        whole.migrate()
+
+
+def test_lookup_keeps_shape_and_answers_out_of_range() -> None:
+    guest = p2m.Guest.boot("64MiB")
+    got = guest.lookup([[0, 1], [-5, 1 << 40]])
+    assert got.shape == (2, 2)
+    assert (got[0] != INVALID).all()
+    assert (got[1] == INVALID).all()
+    assert guest.lookup([]).shape == (0,)
+
+
+def test_stale_guest_is_lost_and_says_so() -> None:
+    guest = p2m.Guest.boot("1GiB", "stale", seed=3)
+    first = guest.migrate()
+    assert first.stray_writes > 0
+    view = guest.tree()
+    assert view.stale_top.all()
+    assert len(view.hit_pages) == first.stray_pages
+    second = guest.migrate()
+    assert second.outcome == "save-failed"
+    assert guest.lost is second
+    with pytest.raises(p2m.InputError, match="lost: save-failed map-fl-failed 0"):
+        guest.migrate()
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"memory": "12 parsecs"}, "memory"),
+        ({"memory": "1TiB"}, "512GiB"),
+        ({"memory": "1GiB", "policy": "new"}, "policy"),
+        ({"memory": "1GiB", "layout": "new"}, "layout"),
+        ({"memory": "1GiB", "resident": "none"}, "resident"),
+        ({"memory": "1GiB", "host_memory": "512MiB"}, "host_memory"),
+        ({"memory": "1GiB", "word_bytes": 16}, "word_bytes"),
+    ],
+)
+def test_bad_boot_is_refused(fields: dict[str, object], names: str) -> None:
+    with pytest.raises(p2m.InputError, match=names):
+        p2m.Guest.boot(**fields)  # type: ignore[arg-type]
+
+
+def test_pages_outside_the_guest_are_refused() -> None:
+    guest = p2m.Guest.boot("64MiB")
+    with pytest.raises(p2m.InputError, match="16384 is outside"):
+        guest.populate([16384])
+    with pytest.raises(p2m.InputError, match="-1 is outside"):
+        guest.balloon_out([-1])

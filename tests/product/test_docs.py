@@ -1,0 +1,124 @@
+"""The docs are held to the code: generated pages, sections, columns, links, pictures."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from p2mbatch._version import __version__
+from p2mbatch.base.shipped import preset_names
+from p2mbatch.cli import COMMANDS
+from p2mbatch.report.text import format_table
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.columns import COLUMNS, OUTCOMES, POLICIES
+from p2mbatch.store.survival import survival
+from p2mbatch.sweeps.driver import sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+GENERATE = module(ROOT / "docs" / "generate.py")
+
+
+@pytest.mark.parametrize("name", list(GENERATE.PAGES))
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert text == GENERATE.PAGES[name](), "run: python docs/generate.py"
+
+
+def test_the_dictionary_has_every_column() -> None:
+    text = (ROOT / "docs" / "data-dictionary.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) == [c.name for c in COLUMNS]
+
+
+def test_the_reference_has_every_command() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"\n## p2mbatch {name}\n" in text
+
+
+def test_sections_that_the_code_refers_to_exist() -> None:
+    model = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    sections = [int(n) for n in re.findall(r"^## (\d+)\. ", model, re.MULTILINE)]
+    assert sections == list(range(1, 13))
+    for path in (ROOT / "p2mbatch").rglob("*.py"):
+        for number in re.findall(r"model section (\d+)", path.read_text(encoding="utf-8")):
+            assert int(number) in sections, path
+    for word in (*OUTCOMES, *POLICIES):
+        assert f"`{word}`" in model
+
+
+def test_checks_and_bugs_are_all_in_the_model_page() -> None:
+    from p2mbatch.compiled.status import BUGS, FAULTS, SAVE_FAILURES
+
+    model = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    for detail in (*BUGS.values(), *FAULTS.values()):
+        assert f"`{detail}`" in model
+    for detail in SAVE_FAILURES.values():
+        assert f"`{detail} <" in model
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_docs_that_the_code_names_exist() -> None:
+    for path in (ROOT / "p2mbatch").rglob("*.py"):
+        for target in re.findall(r"docs/[\w-]+\.md", path.read_text(encoding="utf-8")):
+            assert (ROOT / target).is_file(), f"{path}: {target}"
+
+
+def test_trace_families_are_told() -> None:
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    families = {
+        re.sub(r"-(32|64)-\d+\.json\.gz$", "", path.name)
+        for path in (ROOT / "data" / "traces").glob("*.json.gz")
+    }
+    for family in families:
+        assert f"`{family}`" in text or family.startswith(("crafted-", "aimed-")), family
+    for path in (ROOT / "data" / "dumps").glob("*.gz"):
+        assert f"`{path.name}`" in text
+
+
+def test_every_size_has_its_source() -> None:
+    sizes = tomllib.loads((ROOT / "data" / "guests.toml").read_text(encoding="utf-8"))
+    for entry in [*sizes["guest"], *sizes.get("host", [])]:
+        assert entry["source"] in sizes["sources"], entry
+
+
+def test_versions_and_names_agree() -> None:
+    assert f"## {__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "headline" in preset_names() and "p2mbatch sweep headline" in readme
+    assert readme.index("<!-- bench:begin -->") < readme.index("<!-- bench:end -->")
+
+
+def test_the_readmes_table_is_the_headline_sweeps(tmp_path: Path) -> None:
+    spec = SweepSpec.from_toml(ROOT / "data" / "sweeps" / "headline.toml")
+    table = format_table(survival(sweep(spec, tmp_path / "run", progress="quiet")))
+    assert f"```\n{table}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_picture_is_what_the_script_draws() -> None:
+    pictures = module(ROOT / "docs" / "make_pictures.py")
+    _, after = pictures.tree("stale")
+    # The picture's texts are paths; its numbers are what its title says.
+    assert after.outcome == "ok" and after.stray_writes > 0
+    assert (ROOT / "docs" / "img" / "tree.svg").stat().st_size < 300_000

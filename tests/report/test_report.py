@@ -1,0 +1,293 @@
+"""The report: it answers from the data, holds everything, escapes what it quotes, stays small."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2mbatch import plots
+from p2mbatch.report.cells import MAX_CELLS_SHOWN, cell_tables, failure_table
+from p2mbatch.report.page import write_text
+from p2mbatch.report.sweep import html, to_markdown, write_html
+from p2mbatch.report.table import Table, TableColumn, show
+from p2mbatch.report.words import answer, corruption_answer
+from p2mbatch.store.results import SweepResult
+from p2mbatch.store.survival import Survival, survival
+from report_support import QUESTION, made_up, run
+from sweep_support import one_line, p2mbatch
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    return run(tmp_path_factory.mktemp("report") / "s", policy=["tracked", "stale"])
+
+
+@pytest.fixture(scope="module")
+def page(small: SweepResult) -> str:
+    return html(small)
+
+
+class Elements(HTMLParser):
+    """Collects ids, the tables' JSON and everything that would be loaded from outside."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.outside: list[str] = []
+        self.data: list[dict[str, Any]] = []
+        self.headings: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        for name in ("src", "href", "xlink:href"):
+            value = given.get(name)
+            if value and not value.startswith(("#", "data:")):
+                self.outside.append(value)
+        self._inside = "json" if given.get("type") == "application/json" else tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "json":
+            self.data.append(json.loads(data))
+        elif self._inside == "h1":
+            self.headings.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+
+def entry(policy: str, migration: int, guests: int, lost: int, corrupted: int = 0) -> Survival:
+    return Survival(
+        policy, migration, guests, guests - lost, corrupted,
+        {"bug": 0, "fault": 0, "save-failed": lost, "misdirected": 0},
+    )  # fmt: skip
+
+
+def test_the_answer_names_the_worst_policy_first_and_when() -> None:
+    entries = [
+        *(entry("tracked", m, 90, 0) for m in range(4)),
+        *(
+            entry("stale", m, 90, lost, 40 if m == 1 else 0)
+            for m, lost in enumerate((0, 5, 83, 84))
+        ),
+    ]
+    assert answer(entries) == (
+        "Stale lost 83 of 90 guests by the second migration; tracked lost none of 90."
+    )
+    assert corruption_answer(entries) == (
+        "After the first migration, 40 of 85 stale guests that seemed well had been silently "
+        "corrupted."
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([], "No cell has finished yet."),
+        ([entry("tracked", 0, 1, 0)], "Tracked lost none of 1 guest in the boot."),
+        (
+            [entry("stale", m, 7, 7 * (m > 11)) for m in range(20)],
+            "Stale lost all 7 guests by migration 12.",
+        ),
+        ([entry("none", 0, 2, 2)], "Policy none lost all 2 guests in the boot."),
+    ],
+)
+def test_answers_of_small_and_long_runs(entries: list[Survival], said: str) -> None:
+    assert answer(entries) == said
+    assert corruption_answer(entries) == ""
+
+
+def test_the_page_answers_its_question_from_the_data(small: SweepResult, page: str) -> None:
+    found = Elements(page)
+    assert found.headings == [answer(survival(small))]
+    frame = small.frame
+    lost = frame[(frame["policy"] == "stale") & (frame["outcome"] != "ok")]["cell"].nunique()
+    assert f"{lost} of 6" in found.headings[0] or f"all {lost}" in found.headings[0]
+    assert "What becomes of &lt;small&gt; guests &amp; their lists?" in page
+    assert QUESTION not in page
+
+
+def test_the_page_needs_nothing_from_outside_and_its_ids_are_unique(page: str) -> None:
+    found = Elements(page)
+    assert found.outside == []
+    assert len(found.ids) == len(set(found.ids))
+    assert "default-src 'none'" in page
+    for reference in re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', page):
+        assert "".join(reference) in found.ids
+    for name in plots.PLOTS:
+        assert f"figure-{name}" in found.ids
+
+
+def test_the_tables_hold_every_cell_with_its_numbers(small: SweepResult, page: str) -> None:
+    tables = {tuple(c["name"] for c in data["columns"]): data for data in Elements(page).data}
+    cells = next(data for names, data in tables.items() if names[0] == "cell")
+    assert cells["rows"] == 12
+
+    def values(name: str) -> list[Any]:
+        column = next(c for c in cells["columns"] if c["name"] == name)
+        return (
+            [column["dict"][v] for v in column["values"]] if "dict" in column else column["values"]
+        )
+
+    frame = small.frame
+    strays = frame.groupby("cell", sort=False)["stray_writes"].sum()
+    assert dict(zip(values("cell"), values("stray_writes"), strict=True)) == {
+        cell[:10]: int(count) for cell, count in strays.items()
+    }
+    ends = frame.groupby("cell", sort=False)["detail"].last().to_dict()
+    found = dict(zip(values("cell"), values("detail"), strict=True))
+    assert {k: v for k, v in found.items() if v} == {
+        k[:10]: v for k, v in ends.items() if isinstance(v, str)
+    }
+    assert [c["name"] for c in cells["columns"] if c["axis"]] == [
+        "policy", "memory_bytes", "seed", "fate",
+    ]  # fmt: skip
+
+
+def test_provenance_and_the_command_are_there(small: SweepResult, page: str) -> None:
+    details = small.provenance
+    for name in ("numba", "numpy", "cpu", "system"):
+        assert str(details[name]) in page
+    assert details["specs"][0]["digest"][:12] in page
+    assert " ".join(details["runs"][-1]["command"][:1]) in page
+    spec = re.search(r"<pre>(\{.*?\})</pre>", page, re.DOTALL)
+    assert spec is not None
+    import html as escape
+
+    from p2mbatch.spec.sweep_spec import SweepSpec
+
+    again = SweepSpec.from_dict(json.loads(escape.unescape(spec.group(1))))
+    assert again.digest == small.spec.digest
+
+
+def test_a_script_in_a_message_stays_text() -> None:
+    table = Table("t", [TableColumn("m", "m", "text", ["</script><script>alert(1)</script><!--"])])
+    text = table.to_json()
+    assert "<" not in text
+    assert json.loads(text)["columns"][0]["dict"] == ["</script><script>alert(1)</script><!--"]
+
+
+def test_failed_cells_are_said_with_their_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from p2mbatch.guests import rows as cell
+
+    real = cell.run_scenario
+
+    def failing(scenario: Any, *args: Any, **options: Any) -> Any:
+        if scenario.seed == 1:
+            raise RuntimeError("frames <ran> out")
+        return real(scenario, *args, **options)
+
+    monkeypatch.setattr(cell, "run_scenario", failing)
+    result = run(tmp_path / "f", memory="630MiB", migrations=1)
+    page = html(result)
+    assert "1 cell failed" in page
+    assert "frames &lt;ran&gt; out" in page
+    assert "frames <ran> out" in to_markdown(result)
+    table = failure_table(result.failures)
+    assert table is not None and table.num_rows == 1
+
+
+def test_an_empty_run_has_a_page_that_says_so(tmp_path: Path) -> None:
+    from p2mbatch.base import provenance
+    from p2mbatch.spec.sweep_spec import SweepSpec
+    from p2mbatch.store.journal import Journal
+
+    with Journal.open(tmp_path / "e") as journal:
+        journal.admit(
+            SweepSpec.from_options(memory="1GiB", seeds="5"), resident="auto", extend=False
+        )
+        journal.begin_run(provenance.collect(["p2mbatch", "sweep"]))
+    result = SweepResult.open(tmp_path / "e")
+    page = html(result)
+    assert "No cell has finished yet." in page
+    assert "0 of 5 cells are done" in page
+    assert "No cell has finished yet." in to_markdown(result)
+
+
+def test_numbers_are_shown_as_people_read_them() -> None:
+    assert [show("size", 1 << 30), show("size", 660602880)] == ["1 GiB", "630 MiB"]
+    assert [show("time", 999.0), show("time", 12345.0)] == ["999 ns", "12.3 µs"]
+    assert [show("share", 0.00195), show("number", 65536), show("text", None)] == [
+        "0.195 %", "65,536", "–",
+    ]  # fmt: skip
+
+
+def test_markdown_reads_as_plain_text(small: SweepResult) -> None:
+    text = to_markdown(small)
+    assert text.startswith(f"# {answer(survival(small))}\n")
+    assert QUESTION in text
+    assert "policy   migration  guests" in text
+    assert max(len(line) for line in text.splitlines() if line.startswith("stale")) < 100
+
+
+def test_a_page_that_cannot_be_written_is_one_line(small: SweepResult, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    target = str(tmp_path / "file" / "r.html")
+    one_line(p2mbatch("report", str(small.path), "-o", target), 2, target, "can't be written")
+    one_line(p2mbatch("report", str(tmp_path)), 2, str(tmp_path))
+    write_text(tmp_path / "a.html", "one")
+    write_text(tmp_path / "a.html", "two")
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] in (
+        ["file", "a.html"], ["a.html", "file"],
+    )  # fmt: skip
+    assert (tmp_path / "a.html").read_text() == "two"
+
+
+def test_the_sweep_ends_by_naming_its_report(tmp_path: Path) -> None:
+    done = p2mbatch(
+        "sweep", "--memory", "630MiB", "--policy", "tracked,stale", "--out", str(tmp_path / "r")
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == f"report: {tmp_path / 'r' / 'report.html'}"
+    assert "<h1" in (tmp_path / "r" / "report.html").read_text()
+
+
+def test_against_puts_the_comparison_into_the_page(small: SweepResult, tmp_path: Path) -> None:
+    write_html(small, tmp_path / "r.html", against=small)
+    text = (tmp_path / "r.html").read_text()
+    assert "The runs are the same" in text and 'id="table-ratios"' in text
+
+
+_LARGE = """
+import re, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from report_support import made_up
+from p2mbatch.store.results import SweepResult
+from p2mbatch.report import html
+result = SweepResult.open(sys.argv[2])
+result.__dict__["frame"] = made_up(10_000)
+page = html(result)
+# Not ru_maxrss: a child inherits the peak of the process that started it.
+print(len(page.encode()), re.search("VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def test_a_run_of_ten_thousand_cells_makes_a_small_page(small: SweepResult) -> None:
+    here = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE, here, str(small.path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    size, peak_kib = map(int, done.stdout.split())
+    assert size < 5_000_000
+    assert peak_kib < 1 << 20
+
+
+def test_more_cells_than_a_page_lists_are_counted() -> None:
+    frame = made_up(MAX_CELLS_SHOWN + 5, 1)
+    cells = cell_tables(frame)[1]
+    assert cells.num_rows == MAX_CELLS_SHOWN
+    assert f"{MAX_CELLS_SHOWN:,} of {MAX_CELLS_SHOWN + 5:,} cells" in cells.note

@@ -1,0 +1,400 @@
+"""Sweeps in this process: continued, extended, failing, within their memory."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.sizes import MIB
+from p2mbatch.guests import rows as cell
+from p2mbatch.guests import stage
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.report.text import format_table
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.journal import Journal
+from p2mbatch.store.results import SweepResult
+from p2mbatch.store.survival import survival
+from p2mbatch.sweeps import costs, driver, dry_run, feeder
+from p2mbatch.sweeps import engine as engines
+from p2mbatch.sweeps.dry_run import estimate
+from sweep_support import MEASURED, SOURCE, exact, row, run
+
+GRID = {"memory": "256MiB,1GiB", "policy": "tracked,stale", "migrations": "2"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    spec = SweepSpec.from_options(**GRID, seeds="5")
+    return run(spec, tmp_path_factory.mktemp("sweep") / "s")
+
+
+def test_every_cell_has_the_rows_that_the_cell_itself_gives(undisturbed: SweepResult) -> None:
+    frame = undisturbed.frame
+    assert frame["cell"].nunique() == 20
+    for scenario in undisturbed.spec.scenarios():
+        own = frame[frame["cell"] == scenario.cell_id]
+        for expected, got in zip(cell.run_scenario(scenario), own.to_dict("records"), strict=True):
+            for name in set(expected) - set(MEASURED):
+                same = got[name] == expected[name] or (
+                    expected[name] is None and pd.isna(got[name])
+                )
+                assert same, (scenario, name)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_the_number_of_threads_changes_nothing(
+    undisturbed: SweepResult, tmp_path: Path, jobs: int
+) -> None:
+    again = run(undisturbed.spec, tmp_path / "s", jobs=jobs)
+    pd.testing.assert_frame_equal(exact(again), exact(undisturbed))
+
+
+def test_every_leaf_resident_changes_only_their_number(
+    undisturbed: SweepResult, tmp_path: Path
+) -> None:
+    everything = run(undisturbed.spec, tmp_path / "s", resident="all")
+    drop = "resident_leaves"
+    pd.testing.assert_frame_equal(
+        exact(everything).drop(columns=drop), exact(undisturbed).drop(columns=drop)
+    )
+    assert (everything.frame[drop] >= undisturbed.frame[drop]).all()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """Return a list that every scenario that runs from now on is added to."""
+    ran: list[Scenario] = []
+    real = cell.run_scenario
+
+    def counting(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        ran.append(scenario)
+        return real(scenario, resident)
+
+    monkeypatch.setattr(cell, "run_scenario", counting)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    return ran
+
+
+def test_the_same_sweep_again_runs_nothing_and_extend_runs_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = counted(monkeypatch)
+    small, large = (SweepSpec.from_options(**GRID, seeds=str(n)) for n in (2, 3))
+    first = run(small, tmp_path / "s")
+    assert len(ran) == 8
+    assert first.progress.state == "complete"
+    before = first.frame
+    again = run(small, tmp_path / "s")
+    assert len(ran) == 8
+    pd.testing.assert_frame_equal(again.frame, before)
+    with pytest.raises(InputError, match="--extend"):
+        run(large, tmp_path / "s")
+    extended = run(large, tmp_path / "s", extend=True)
+    assert len(ran) == 12
+    assert extended.progress.num_finished == 12
+    kept = extended.frame[extended.frame["cell"].isin(before["cell"])]
+    pd.testing.assert_frame_equal(kept.reset_index(drop=True), before)
+
+
+def test_a_cell_that_sections_and_draws_share_runs_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = counted(monkeypatch)
+    spec = SweepSpec.from_dict(
+        {
+            "cells": [{"memory": "256MiB"}],
+            "sample": {"n": 40, "memory": ["256MiB", "512MiB"], "seed": [0, 1]},
+        }
+    )
+    result = run(spec, tmp_path / "s")
+    assert len(ran) == len({scenario.cell_id for scenario in ran}) == 4
+    assert result.progress.num_finished == 4
+    assert result.progress.state == "complete"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception | None, seeds: set[int]) -> None:
+    """Make the cells of `seeds` raise `error`; the others are made up."""
+
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        if error is not None and scenario.seed in seeds:
+            raise error
+        return [row(0), row(1)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "message"),
+    [
+        (MemoryError(), "MemoryError", "the machine has no memory left for it"),
+        (InputError("memory_bytes: 12 is too little"), "InputError", "memory_bytes: 12 is too"),
+        (ZeroDivisionError("division\nby zero"), "ZeroDivisionError", "division"),
+    ],
+)
+def test_a_cell_that_raises_is_a_recorded_failure_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str, message: str
+) -> None:
+    spec = SweepSpec.from_options(memory="256MiB", seeds="200")
+    failing(monkeypatch, error, {3, 77})
+    result = run(spec, tmp_path / "s")
+    assert result.progress.num_finished == 198
+    assert result.failures["seed"].tolist() == [3, 77]
+    assert set(result.failures["error"]) == {name}
+    assert result.failures["message"].str.startswith(message).all()
+    # Not tried again unless asked; then what succeeds is no failure any more.
+    failing(monkeypatch, None, set())
+    assert run(spec, tmp_path / "s").num_failed == 2
+    retried = run(spec, tmp_path / "s", retry_failed=True)
+    assert retried.num_failed == 0
+    assert retried.progress.num_finished == 200
+
+
+def test_fail_fast_stops_at_the_first_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RuntimeError("no"), set(range(100_000)))
+    spec = SweepSpec.from_options(memory="256MiB", seeds="100000")
+    result = run(spec, tmp_path / "s", fail_fast=True, jobs=1)
+    assert 0 < result.num_failed < 5000
+    assert result.progress.state == "interrupted"
+
+
+def test_a_sweep_is_whole_that_goes_on_with_its_cells_in_another_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RuntimeError("stop here"), {150})
+    monkeypatch.setattr(feeder, "_MAX_BATCH_CELLS", 10)
+    seeds = list(range(600))
+    one, other = (
+        SweepSpec.from_options(memory="256MiB", seeds=order) for order in (seeds, seeds[::-1])
+    )
+    assert one.digest == other.digest
+    first = run(one, tmp_path / "s", jobs=1, fail_fast=True)
+    assert first.progress.state == "interrupted"
+    assert first.query("SELECT settled_prefix FROM specs")[0][0] > 100
+    assert first.progress.num_settled < 300
+    failing(monkeypatch, None, set())
+    result = run(other, tmp_path / "s", retry_failed=False)
+    assert result.progress.state == "complete"
+    settled = set(result.frame["seed"]) | set(result.failures["seed"])
+    assert settled == set(seeds)
+    assert [cell.seed for cell in result.spec.scenarios()] == seeds[::-1]
+
+
+def test_a_continued_sweep_does_not_look_at_its_settled_beginning_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        # Later cells overtake earlier ones, so what is settled has gaps when the sweep stops.
+        time.sleep(0.02 if scenario.seed % 40 == 0 else 0.0005)
+        if scenario.seed == 1500:
+            raise RuntimeError("stop here")
+        return [row(0)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    spec = SweepSpec.from_options(memory="256MiB", seeds="3000")
+    result = run(spec, tmp_path / "s", jobs=6, fail_fast=True)
+    settled = set(result.frame["seed"]) | set(result.failures["seed"])
+    ((prefix,),) = result.query("SELECT settled_prefix FROM specs")
+    assert prefix > 100
+    assert set(range(prefix)) <= settled
+    assert prefix not in settled
+
+    looked_up: list[str] = []
+    real = Journal.known
+
+    def known(journal: Journal, cells: Any, *, failed_too: bool) -> set[str]:
+        looked_up.extend(cells)
+        return real(journal, cells, failed_too=failed_too)
+
+    monkeypatch.setattr(Journal, "known", known)
+    result = run(spec, tmp_path / "s", jobs=6)
+    assert len(looked_up) == 3000 - prefix
+    assert result.progress.num_finished == 2999
+    assert result.query("SELECT settled_prefix FROM specs") == [(3000,)]
+
+
+def test_a_cell_over_the_memory_budget_is_refused_with_both_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, None, set())
+    monkeypatch.setattr(
+        stage,
+        "estimate_memory_bytes",
+        lambda scenario, resident: 64 * MIB if scenario.seed == 0 else 1,
+    )
+    costs._memory_bytes.cache_clear()
+    spec = SweepSpec.from_options(memory="256MiB", seeds="2")
+    result = run(spec, tmp_path / "s", memory_budget="16MiB")
+    costs._memory_bytes.cache_clear()
+    assert result.failures["error"].tolist() == ["MemoryBudget"] * 2
+    message = result.failures["message"].iloc[0]
+    assert "64 MiB" in message
+    assert "16 MiB" in message
+    assert "--memory-budget" in message
+
+
+def test_cells_in_flight_stay_within_the_memory_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    running = peak = 0
+    lock = threading.Lock()
+
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return [row(0)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(stage, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
+    monkeypatch.setattr(feeder, "cost_ns", lambda values, resident: 10**9)
+    for module in (costs, feeder, dry_run):
+        monkeypatch.setattr(module, "is_mostly_python", lambda values, resident: False)
+    costs._memory_bytes.cache_clear()
+    spec = SweepSpec.from_options(memory="256MiB", seeds="30")
+    run(spec, tmp_path / "wide", jobs=8)
+    assert peak > 2
+    peak = 0
+    run(spec, tmp_path / "narrow", jobs=8, memory_budget="25MiB")
+    costs._memory_bytes.cache_clear()
+    assert peak <= 2
+
+
+def test_cells_that_are_mostly_python_take_turns_and_others_run_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    lock = threading.Lock()
+    running = {"256MiB": 0, "64GiB": 0}
+    together: list[tuple[int, ...]] = []
+
+    def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
+        name = "256MiB" if scenario.memory_bytes == 256 * MIB else "64GiB"
+        with lock:
+            running[name] += 1
+            together.append(tuple(running.values()))
+        time.sleep(0.002)
+        with lock:
+            running[name] -= 1
+        return [row(0)]
+
+    monkeypatch.setattr(cell, "run_scenario", runner)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    # One cell to a batch, so that threads meet.
+    monkeypatch.setattr(feeder, "_MAX_BATCH_CELLS", 1)
+    spec = SweepSpec.from_options(memory="256MiB,64GiB", seeds="60")
+    run(spec, tmp_path / "s", jobs=4)
+    assert max(small for small, _ in together) == 1
+    assert max(large for _, large in together) > 1
+    assert (1, 1) in together
+
+
+def test_one_thread_takes_the_short_work_and_no_more_run_than_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import threading
+
+    lock = threading.Lock()
+    running: list[str] = []
+    seen: list[tuple[str, ...]] = []
+    short_threads: set[int] = set()
+
+    def run_batch(cells: list[Any], resident: str, versions: Any) -> list[Any]:
+        kind = str(cells[0])
+        if kind == "short":
+            short_threads.add(threading.get_ident())
+        with lock:
+            running.append(kind)
+            seen.append(tuple(running))
+        time.sleep(0.002)
+        with lock:
+            running.remove(kind)
+        return cells
+
+    monkeypatch.setattr(engines, "run_batch", run_batch)
+    for jobs in (1, 3):
+        seen.clear()
+        with engines.thread_engine(jobs, None) as engine:
+            kinds = ["short", "long"] * 60
+            futures = [
+                engines.submit(engine, engines.Batch([kind], 0, 0, kind == "short"), "auto")  # type: ignore[list-item]
+                for kind in kinds
+            ]
+            assert [future.result(60) for future in futures] == [[kind] for kind in kinds]
+        assert max(len(at_once) for at_once in seen) == jobs
+        assert max(at_once.count("short") for at_once in seen) == 1
+    # One thread in each engine.
+    assert len(short_threads) <= 2
+    assert any("long" in at_once and "short" in at_once for at_once in seen)
+
+
+def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
+    import numpy as np
+
+    values = engines._row(row(0, leaves=np.int64(7), structure_overhead=np.float64(0.5)))
+    assert {type(value) for value in values} <= {int, float, str, type(None)}
+    assert 7 in values
+
+
+def test_provenance_says_everything(undisturbed: SweepResult) -> None:
+    details = undisturbed.provenance
+    for key in ("p2mbatch", "model_version", "python", "numba", "numpy", "cpu", "cores"):
+        assert details[key], key
+    assert details["memory_bytes"] > 2**28
+    if (SOURCE / ".git").exists():
+        assert len(details["git_commit"].rstrip("+")) == 40
+    assert isinstance(details["command"], list)
+    assert details["spec"]["grid"][0]["memory_bytes"] == [256 * MIB, 1024 * MIB]
+    assert details["started_at"] <= details["ended_at"]
+    assert details["engine"] == "threads"
+    json.dumps(details)
+
+
+def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> None:
+    frame = undisturbed.frame
+    entries = survival(undisturbed)
+    assert {(e.policy, e.migration) for e in entries} == {
+        (p, m) for p in ("tracked", "stale") for m in range(3)
+    }
+    for entry in entries:
+        own = frame[frame["policy"] == entry.policy]
+        until = own[own["migration"] <= entry.migration]
+        here = own[(own["migration"] == entry.migration) & (own["outcome"] == "ok")]
+        strays = until.groupby("cell")["stray_writes"].sum()
+        assert entry.num_guests == own["cell"].nunique()
+        assert entry.num_survived == len(here)
+        assert entry.num_corrupted == int((strays[here["cell"]] > 0).sum())
+        assert sum(entry.lost.values()) == entry.num_guests - entry.num_survived
+        for outcome, number in entry.lost.items():
+            assert number == (until["outcome"] == outcome).sum()
+    text = format_table(entries)
+    assert text.splitlines()[2].startswith("tracked")
+
+
+def test_a_draw_that_no_guest_can_be_is_a_failed_cell(tmp_path: Path) -> None:
+    spec = SweepSpec.from_dict(
+        {"sample": {"n": 40, "memory": ["16KiB", "1GiB", "1TiB"], "host_memory": "8TiB"}}
+    )
+    assert estimate(spec).num_cells == 40
+    result = run(spec, tmp_path / "s")
+    assert result.progress.num_finished + result.num_failed == 40
+    messages = result.failures["message"].str.cat(sep="\n")
+    assert "boots with" in messages
+    assert "\nmemory_bytes: 1TiB is over MAX_P2M_PFN" in messages
+    assert set(result.failures["error"]) == {"InputError"}
