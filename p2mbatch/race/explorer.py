@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,7 @@ def step_of(plan: Plan, move: int, row: Any) -> Step:
 
 def witness_of(graph: Graph, path: list[int]) -> tuple[Step, ...]:
     """Return the steps along a path of states."""
-    return tuple(_step_between(graph, a, b) for a, b in zip(path, path[1:], strict=False))
+    return tuple(_step_between(graph, a, b) for a, b in pairwise(path))
 
 
 def _step_between(graph: Graph, source: int, target: int) -> Step:

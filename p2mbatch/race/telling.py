@@ -212,7 +212,8 @@ class _Teller:
         top = operation.pfn >> 2
         if step.ends_run:
             return (
-                f"reads p2m_top_mfn[{top}], and it is not the MFN of {self.page(now[at.C_X] & 63)}: "
+                f"reads p2m_top_mfn[{top}], and it is not the MFN of "
+                f"{self.page(now[at.C_X] & 63)}: "
                 f"BUG virt_to_mfn(mid_mfn) != *top_mfn_p"
             )
         same = "" if then[at.C_STEP] != at.A8 else ", which is the missing one"
