@@ -1,8 +1,8 @@
 """How a state of a race and the plan of a configuration are laid out in arrays.
 
 A *state* is one row of bytes: the shared words, the pages' words, the allocator's free pages, every
-CPU's locals, results and store buffer, the toolstack. Rows are padded to whole 64-bit words, so that
-they are hashed and compared a word at a time. Two states are equal when their bytes are.
+CPU's locals, results and store buffer, the toolstack. Rows are padded to whole 64-bit words, so
+that they are hashed and compared a word at a time. Two states are equal when their bytes are.
 
 A *word* of the guest's memory is one byte: a number below 64 as it is, ``POINTER + page`` for the
 address of a page, ``MACHINE + page`` for its MFN, ``INVALID`` for INVALID_P2M_ENTRY.
