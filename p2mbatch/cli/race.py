@@ -46,10 +46,7 @@ KERNELS = ("old", "orig", "loser", "relax", "new")
     "--max-memory", default="8GiB", show_default=True, metavar="SIZE",
     help="Stop with a message where the states need more.",
 )  # fmt: skip
-@click.pass_context
 def race(
-    ctx: click.Context,
-    /,
     races: tuple[str, ...],
     cpus: tuple[str, ...],
     populate: str | None,
@@ -83,7 +80,7 @@ def race(
     given = bool(races) or any(value not in (None, ()) for value in options.values())
     asked = races_of(races, options) if given or check is None else expected
     if check is not None:
-        ctx.exit(_check(asked, expected, check, reduced, max_bytes))
+        click.get_current_context().exit(_check(asked, expected, check, reduced, max_bytes))
     if (draw is not None or class_name is not None) and len(asked) > 1:
         raise click.UsageError(f"--draw and --class take one race, not {len(asked)}")
     if draw is not None:

@@ -1,9 +1,8 @@
-"""A schedule drawn as swim lanes, in SVG: a lane for each CPU, for the toolstack, for memory.
+"""A schedule drawn as swim lanes, in SVG: one for each CPU, the toolstack, and memory.
 
 Time goes down, a line a step. A step after which an end is out of reach is marked, and the end
-named; the step after which nothing can end well any more is marked apart, by shape as well as by
-colour. The text is laid out here, so that the file needs no browser to wrap it and no font but
-any.
+named; the step after which nothing can end well any more is marked apart, by shape as well.
+The text is laid out here, so that the file needs no browser to wrap it and no font but any.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -195,7 +196,7 @@ def step_of(plan: Plan, move: int, row: Any) -> Step:
 
 def witness_of(graph: Graph, path: list[int]) -> tuple[Step, ...]:
     """Return the steps along a path of states."""
-    return tuple(_step_between(graph, a, b) for a, b in itertools.pairwise(path))
+    return tuple(_step_between(graph, a, b) for a, b in pairwise(path))
 
 
 def _step_between(graph: Graph, source: int, target: int) -> Step:

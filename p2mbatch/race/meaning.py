@@ -46,7 +46,7 @@ MEANINGS: dict[str, str] = {
         "the shared max_pfn is too low: the next save leaves out the highest pages, and no check "
         "sees it"
     ),
-    "T-fail": "the toolstack's walk met a wrong word: the save fails, the guest goes on",
+    "T-fail": "the toolstack's walk met a word of the wrong kind: the save fails, the guest lives",
     "T-abort": (
         "p2m_generation changed: the toolstack gives this migration up; nothing is lost, and it "
         "may be tried again"

@@ -115,10 +115,10 @@ def expand(
 
 @kernel
 def successors(source: Any, plan: Any, out: Any, out_bytes: Any, moves: Any) -> int:
-    """Write the successors of the one state `source` to `out` in `expand`'s order; return how many.
+    """Write the successors of one state to `out`, in `expand`'s order; return how many.
 
-    `out` (uint64) and `out_bytes` (uint8, a line a row) are views of the same rows, one to spare;
-    `moves` (int64) gets what led to each.
+    `out` (uint64) and `out_bytes` (uint8, a line a row) are views of the same rows, one to
+    spare; `moves` (int64) gets what led to each.
     """
     return expand(source, 0, plan, out, out_bytes, moves, 0)
 

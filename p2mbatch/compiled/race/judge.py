@@ -118,7 +118,7 @@ def result_of(row: Any, plan: Any, who: int, number: int) -> int:
 
 @inner_kernel
 def last_true_value(row: Any, plan: Any, who: int, pfn: int, before: int) -> int:
-    """Return what CPU `who`'s last true set of `pfn` before number `before` wrote, or NO_LEAF."""
+    """Return what CPU `who`'s last true set of `pfn` before `before` wrote, or NO_LEAF."""
     value = NO_LEAF
     for number in range(before):
         operation = operation_at(plan, who, number)

@@ -6,9 +6,9 @@ order can be sorted into one that begins with it. (A run that a bug ends before 
 been ended after it.) The rules are about words that can change no more, and about what the other
 CPUs' operations can still touch; they are cautious, never clever.
 
-Where a freed page can be handed out while a CPU still uses it (a kernel not repaired, with an
-allocator that reuses pages) a page has no one role, and only the rules about p2m_top, p2m_top_mfn
-and p2m_top_mfn_p hold.
+Where a freed page can be handed out while a CPU still uses it (a kernel that is not repaired, with
+an allocator that reuses pages) a page has no one role, and only the rules about p2m_top,
+p2m_top_mfn and p2m_top_mfn_p hold.
 
 Source: docs/races.md, "Reduced exploration".
 """

@@ -45,7 +45,7 @@ def first_slot(table: Any, value: Any) -> int:
 
 @inner_kernel
 def find(table: Any, value: Any, rows: Any, candidate: Any, at: int, num_words: int) -> int:
-    """Return the number of the state equal to `candidate[at:]`, or -1 - the slot for it."""
+    """Return the number of the state equal to `candidate[at:]`, or -1 - its slot if new."""
     slot = first_slot(table, value)
     tag = value & ~_LOW_HALF
     while True:
