@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2mbatch import Guest, plots
-from p2mbatch.guests.snapshots import Snapshot, snapshot
+from p2mbatch.guests.snapshots import Snapshot
 
 GUEST = {"memory": "8GiB", "seed": 7}
 
@@ -13,9 +13,9 @@ GUEST = {"memory": "8GiB", "seed": 7}
 def tree(policy: str) -> list[Snapshot]:
     """Return a guest of `policy` before and after its first migration."""
     guest = Guest.boot(**GUEST, policy=policy)
-    before = snapshot(guest, "before")
+    before = guest.snapshot("before")
     event = guest.migrate()
-    return [before, snapshot(guest, f"after one migration, {policy}", event)]
+    return [before, guest.snapshot(f"after one migration, {policy}", event)]
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from p2mbatch.compiled.lookup import lookup, lookup_parallel
 from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.save import save_walk_parallel
-from p2mbatch.model.hosts import function_host
-from p2mbatch.model.placement import Placement, place
+from p2mbatch.guests.fields import ScenarioFields
+from p2mbatch.guests.stage import StagedGuest, nth_host
 
 NUM_LOOKUPS = 1 << 20
 """Lookups in one call."""
@@ -65,9 +65,10 @@ class BenchGuest:
     def __init__(self, memory_bytes: int, peer: peers.Peer | None) -> None:
         self.memory_bytes = memory_bytes
         self.peer = peer
-        self.placement = _placement(memory_bytes)
-        self.life = self.placement.new_life(self.host(0, 9), resident=True)
-        result = self.life.boot()
+        staged = StagedGuest(_scenario(memory_bytes), "all")
+        self.placement = staged.placement
+        self.life = staged.life
+        result = staged.boot()
         if result.outcome != "ok":
             raise RuntimeError(f"the guest to measure did not boot: {result}")
         self.num_pages = self.placement.span
@@ -82,7 +83,7 @@ class BenchGuest:
 
     def host(self, index: int, order: int) -> tb.HostTables:
         """Return the `index`-th host, four times the guest's size, wholly owned by neighbours."""
-        return _host(self.placement, index, order)
+        return nth_host(_scenario(self.memory_bytes, order), self.placement, index)
 
     def list_slots(self) -> Int64Array:
         """Return the slots of the mid_mfn pages in order: int64[mids]."""
@@ -100,24 +101,19 @@ class BenchGuest:
         return {"c": SelfTimed(lambda repeats: peer.sample(kernel, repeats))}
 
 
-def _placement(memory_bytes: int) -> Placement:
-    return place(
-        memory_bytes=memory_bytes, sparsity=0.0, layout="tail", policy="tracked", word_bytes=8,
+def _scenario(memory_bytes: int, order: int = 9) -> ScenarioFields:
+    return ScenarioFields.make(
+        memory_bytes=memory_bytes,
+        host_memory_bytes=4 * memory_bytes,
+        build_order=order,
+        restore_order=order,
         seed=SEED,
-    )  # fmt: skip
-
-
-def _host(placement: Placement, index: int, order: int) -> tb.HostTables:
-    return function_host(
-        placement.population, frames=4 * placement.span, order=order, neighbours=1.0,
-        neighbour_pages=placement.span, key=(SEED, "host", index), first=index == 0,
-    )  # fmt: skip
+    )
 
 
 def place_guest(memory_bytes: int) -> tuple[tb.P2MTables, tb.HostTables]:
     """Return the tables of a guest that has not booted, and its host."""
-    placement = _placement(memory_bytes)
-    life = placement.new_life(_host(placement, 0, 9), resident=True)
+    life = StagedGuest(_scenario(memory_bytes), "all").life
     return life.tables, life.host
 
 

@@ -14,8 +14,7 @@ from p2mbatch.bench.measure import measure_in_turn
 from p2mbatch.compiled.policies.rebuild import rebuild
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.hosts import function_host
-from p2mbatch.model.placement import Placement, place
+from p2mbatch.guests.stage import StagedGuest
 
 SEED = 11
 
@@ -25,25 +24,6 @@ _SIZES = [64 * MIB << k for k in range(14)]
 def run_once(memory_bytes: int, migrations: int, seed: int = 0) -> None:
     """Live one sweep cell through."""
     run_scenario(Scenario.make(memory_bytes=memory_bytes, migrations=migrations, seed=seed))
-
-
-def _placed(memory_bytes: int) -> Placement:
-    return place(
-        memory_bytes=memory_bytes, sparsity=0.0, layout="tail", policy="tracked", word_bytes=8,
-        seed=SEED,
-    )  # fmt: skip
-
-
-def _booted(placement: Placement) -> Any:
-    """Return a guest with only the leaves resident that hold structures, as a sweep's cells are."""
-    pages = placement.span
-    host = function_host(
-        placement.population, frames=4 * max(pages, GIB // PAGE_BYTES // 4), order=9,
-        neighbours=1.0, neighbour_pages=pages, key=(SEED, "host"), first=True,
-    )  # fmt: skip
-    life = placement.new_life(host, resident=False)
-    life.boot(*placement.struct_leaves())
-    return life
 
 
 def _time(call: Callable[[], object], seconds: float) -> dict[str, float]:
@@ -60,8 +40,9 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
     sizes = [size for size in _SIZES if size <= max_bytes]
     leaves, rebuilds, cell_times, table_bytes, all_bytes = [], [], [], [], []
     for size in sizes:
-        placement = _placed(size)
-        life = _booted(placement)
+        guest = StagedGuest(Scenario.make(memory_bytes=size, seed=SEED))
+        guest.boot()
+        placement, life = guest.placement, guest.life
         leaves.append(placement.num_boot_leaves)
         rebuilds.append(_time(partial(rebuild, life.tables, life.host, 0), seconds / 8))
         cell_times.append(_time(partial(run_once, size, 1), seconds / 8))

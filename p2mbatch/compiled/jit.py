@@ -198,6 +198,22 @@ def set_num_threads(count: int) -> int:
 
 
 @contextlib.contextmanager
+def threads_at_most(count: int) -> Iterator[None]:
+    """Let the parallel kernels use `count` threads inside, or all there are; then as before."""
+    before = set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS)))
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def make_ready(function: Any, *arguments: Any) -> None:
+    """Load `function` for the types of `arguments`, or compile it, without calling it."""
+    if hasattr(function, "compile"):
+        function.compile(tuple(function.typeof_pyval(value) for value in arguments))
+
+
+@contextlib.contextmanager
 def compile_lock() -> Iterator[bool]:
     """Hold the lock under which kernels are compiled; yields whether the cache was empty before.
 

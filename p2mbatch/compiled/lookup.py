@@ -90,16 +90,6 @@ def mfn_to_page(t: P2MTables, h: HostTables, mfn: int) -> int:
     return m2p(t, h, mfn) & t.state[S_VA_MASK]
 
 
-@kernel
-def lookup_each(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
-    """Write get_phys_to_machine of each of `pfns` (int64[k]) to `out` (int64[k]).
-
-    FAULT_ codes stand where a wild pointer is in the way.
-    """
-    for k in range(len(pfns)):
-        out[k] = get_phys_to_machine(t, h, pfns[k])
-
-
 LOOKUP_BLOCK = 512
 """Lookups that are done together; a block with one that is not plain is left to the caller."""
 

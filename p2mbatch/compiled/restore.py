@@ -206,7 +206,7 @@ def restore_slots(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -
 
 
 @kernel
-def _restore_left(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> None:
+def restore_left(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) -> None:
     """Overwrite the leaves that `restore_slots` left."""
     for slot in range(len(left)):
         if left[slot] != 0:
@@ -223,7 +223,7 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
     max_pfn = int(t.state[S_SAVED_MAX_PFN])
     left = np.empty(int(t.state[S_NUM_SLOTS]), np.uint8)
     if restore_slots(t, h, max_pfn, left):
-        _restore_left(t, h, max_pfn, left)
+        restore_left(t, h, max_pfn, left)
     return OK
 
 

@@ -254,14 +254,14 @@ def walk_mids(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn:
 
 
 @kernel
-def _map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
+def frame_lists_of(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     """Do `map_frame_lists`."""
     return map_frame_lists(t, h, found)
 
 
 def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     """Do `save_walk` on all cores; returns as it does."""
-    max_pfn = int(_map_frame_lists(t, h, found))
+    max_pfn = int(frame_lists_of(t, h, found))
     if max_pfn < 0:
         return -max_pfn
     end = (max_pfn >> int(t.state[S_ENTRIES_SHIFT])) + 1

@@ -171,23 +171,34 @@ class ScenarioFields(BaseModel):
 FIELDS: Final[tuple[str, ...]] = tuple(ScenarioFields.model_fields)
 """The scenario's fields in canonical order."""
 
-_GUEST = FIELDS.index("guest")
+_MEMORY, _HOST_MEMORY, _NEIGHBOUR_MEMORY, _GUEST = (
+    FIELDS.index(name)
+    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "guest")
+)
 
-_ID_FORMAT = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(
-    f"{name}={{{index}!r}}" for index, name in enumerate(FIELDS) if name != "guest"
+_DEFAULTS: Final[tuple[Any, ...]] = tuple(
+    None if field.is_required() else field.default for field in ScenarioFields.model_fields.values()
 )
 
 
 def cell_id_of(values: tuple[Any, ...]) -> str:
     """Return the id of the cell whose canonical values, in the order of `FIELDS`, are `values`.
 
-    A sweep names millions of cells, so the digest is taken of a format string, not of JSON;
-    `repr` of ints, floats and these names is exact and the same everywhere. Of a guest's file the
-    digest counts, not where it lies.
+    The digest is of "name=value" of the fields that are not at their defaults, so a field that is
+    added later changes no id. `repr` of ints, floats and these names is exact and the same
+    everywhere. Of a guest's file the digest counts, not where it lies.
     """
-    text = _ID_FORMAT.format(*values)
+    defaults = list(_DEFAULTS)
+    defaults[_HOST_MEMORY] = default_host_memory_bytes(values[_MEMORY])
+    defaults[_NEIGHBOUR_MEMORY] = values[_MEMORY]
+    parts = [
+        f"{name}={value!r}"
+        for name, value, default in zip(FIELDS, values, defaults, strict=True)
+        if value != default and name != "guest"
+    ]
     if values[_GUEST]:
-        text += f",guest={digest_of(values[_GUEST])}"
+        parts.append(f"guest={digest_of(values[_GUEST])}")
+    text = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(parts)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

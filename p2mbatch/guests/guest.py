@@ -1,44 +1,56 @@
 """`Guest`: one guest for notebooks and scripts, on hosts that follow from a seed.
 
-The same placement, hosts and kernels as a sweep's cell, but its pages may be populated and
-ballooned out at will, so every page of its span keeps a frame on every host.
+It lives a sweep's cell event for event (`stage`). Beyond that its pages may be populated and
+ballooned out at will: once a hole of its layout is populated, its hosts keep a frame for each.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import INVALID, PAGE_BYTES
-from p2mbatch.base.sizes import GIB, parse_size
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.sizes import parse_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.compiled.inspect import list_entries
-from p2mbatch.compiled.lookup import lookup_each
+from p2mbatch.compiled.jit import threads_at_most
+from p2mbatch.compiled.lookup import lookup, lookup_parallel
+from p2mbatch.compiled.m2p import lookup_m2p, lookup_m2p_parallel
 from p2mbatch.compiled.status import FAULT_TOP
-from p2mbatch.guests.file import guest_of
-from p2mbatch.guests.file_placement import place_guest
-from p2mbatch.guests.tree_view import TreeView
-from p2mbatch.model.hosts import function_host
+from p2mbatch.guests.fields import ScenarioFields
+from p2mbatch.guests.stage import RESIDENT, StagedGuest
+from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.model.life import EventResult, Life
-from p2mbatch.model.placement import Placement, place
+from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import leading, single_runs
 
 
 class Guest:
-    """A PV guest that has booted. Made by `Guest.boot`; changed by its methods until it is lost."""
+    """A PV guest that has booted; changed by its methods until it is lost.
 
-    def __init__(self, placement: Placement, life: Life, hosts: dict[str, Any]) -> None:
-        self.placement = placement
-        self.life = life
-        self._hosts = hosts
-        self.num_migrations = 0
+    Made by `boot`, `from_scenario` and `from_file`.
+    """
+
+    def __init__(self, staged: StagedGuest) -> None:
+        self._staged = staged
         self.lost: EventResult | None = None
         """The event that lost the guest, or None."""
+        self.booted = self._happened(staged.boot())
+        """The boot, with all that comes before the first migration, as one event."""
+
+    @classmethod
+    def from_scenario(cls, scenario: ScenarioFields, resident: str = "auto") -> Guest:
+        """Boot the guest of `scenario`: what it lives is the sweep's cell, event for event.
+
+        `resident` "all" makes every leaf memory, "auto" only those that hold structure pages.
+        Raises `InputError` with the numbers where it does not fit.
+        """
+        if resident not in RESIDENT:
+            raise InputError(f"resident: {resident!r} is unknown: use {', '.join(RESIDENT)}")
+        return cls(StagedGuest(scenario, resident, spare_pool=True))
 
     @classmethod
     def boot(
@@ -64,18 +76,23 @@ class Guest:
         leaves that hold structure pages. Raises `InputError` for what does not fit.
         Source: model section 4.
         """
-        for name, value, known in (
-            ("policy", policy, tb.POLICIES),
-            ("layout", layout, tb.LAYOUTS),
-            ("resident", resident, ("auto", "all")),
-        ):
+        for name, value, known in (("policy", policy, tb.POLICIES), ("layout", layout, tb.LAYOUTS)):
             if value not in known:
                 raise InputError(f"{name}: {value!r} is unknown: use {', '.join(known)}")
-        memory_bytes = parse_size(memory, "memory")
-        placement = _place_with_pool(memory_bytes, sparsity, layout, policy, word_bytes, seed)
-        orders = (build_order, restore_order)
-        hosts = _hosts(memory_bytes, host_memory, neighbours, neighbour_memory, orders, seed)
-        return cls._booted(placement, hosts, everything=resident == "all")
+        scenario = ScenarioFields.make(
+            memory_bytes=parse_size(memory, "memory"),
+            sparsity=sparsity,
+            layout=layout,
+            policy=policy,
+            host_memory_bytes=_bytes_of(host_memory, "host_memory"),
+            neighbours=neighbours,
+            neighbour_memory_bytes=_bytes_of(neighbour_memory, "neighbour_memory"),
+            build_order=build_order,
+            restore_order=restore_order,
+            word_bytes=word_bytes,
+            seed=seed,
+        )
+        return cls.from_scenario(scenario, resident)
 
     @classmethod
     def from_file(
@@ -97,54 +114,85 @@ class Guest:
         """
         if policy not in tb.POLICIES:
             raise InputError(f"policy: {policy!r} is unknown: use {', '.join(tb.POLICIES)}")
-        found = guest_of(file)
-        placement = place_guest(found, policy)
-        orders = (build_order, restore_order)
-        hosts = _hosts(found.memory_bytes, host_memory, neighbours, neighbour_memory, orders, seed)
-        guest = cls._booted(placement, hosts, everything=True)
-        if guest.lost is None:
-            guest._happened(placement.live_until_migration(guest.life, EventResult()))
-        return guest
+        scenario = ScenarioFields.make(
+            guest=file,
+            policy=policy,
+            host_memory_bytes=_bytes_of(host_memory, "host_memory"),
+            neighbours=neighbours,
+            neighbour_memory_bytes=_bytes_of(neighbour_memory, "neighbour_memory"),
+            build_order=build_order,
+            restore_order=restore_order,
+            seed=seed,
+        )
+        return cls.from_scenario(scenario)
 
-    @classmethod
-    def _booted(cls, placement: Placement, hosts: dict[str, Any], *, everything: bool) -> Guest:
-        """Return the guest on its first host, with what the layout populates after boot."""
-        for order in hosts["orders"]:
-            placement.check_host(hosts["frames"], order, guest_frames=placement.span)
-        life = placement.new_life(_host(placement, hosts, 0), resident=everything)
-        guest = cls(placement, life, hosts)
-        guest._happened(life.boot() if everything else life.boot(*placement.struct_leaves()))
-        if guest.lost is None and placement.num_grown:
-            guest._happened(life.grow_leaves(placement.grown_leaves(), lazy=not everything))
-        return guest
+    @property
+    def scenario(self) -> ScenarioFields:
+        """Return the scenario that it lives."""
+        return self._staged.scenario
+
+    @property
+    def placement(self) -> Placement:
+        """Return where its pages are."""
+        return self._staged.placement
+
+    @property
+    def life(self) -> Life:
+        """Return the guest on its present host."""
+        return self._staged.life
+
+    @property
+    def num_migrations(self) -> int:
+        """Return how often it was migrated."""
+        return self._staged.num_migrations
 
     @property
     def max_p2m_pfn(self) -> int:
         """Return the guest's span in pages: the end of its PFNs."""
         return self.placement.span
 
-    def lookup(self, pfns: npt.ArrayLike) -> Int64Array:
+    def lookup(self, pfns: npt.ArrayLike, *, threads: int = 1) -> Int64Array:
         """Return the MFN of each PFN, int64 of the shape of `pfns`; INVALID where there is none.
 
+        Raises `InputError` for fewer `threads` than one.
         Source: kernel `get_phys_to_machine`, no bit masked. An entry behind a wild pointer, which
         would fault the kernel, is WILD.
         """
         wanted = np.ascontiguousarray(pfns, np.int64)
         out = np.empty(wanted.size, np.int64)
-        lookup_each(self.life.tables, self.life.host, wanted.ravel(), out)
+        look_up = lookup if _checked(threads) == 1 else lookup_parallel
+        with threads_at_most(threads):
+            look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         np.maximum(out, FAULT_TOP, out=out)
+        return out.reshape(wanted.shape)
+
+    def m2p(self, mfns: npt.ArrayLike, *, threads: int = 1) -> Int64Array:
+        """Return the PFN that the host's m2p holds for each MFN, int64 of the shape of `mfns`.
+
+        INVALID for frames of nobody and out of range (model section 7); a neighbour's frame has
+        the neighbour's PFN. Raises `InputError` for fewer `threads` than one.
+        """
+        wanted = np.ascontiguousarray(mfns, np.int64)
+        out = np.empty(wanted.size, np.int64)
+        look_up = lookup_m2p if _checked(threads) == 1 else lookup_m2p_parallel
+        with threads_at_most(threads):
+            look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         return out.reshape(wanted.shape)
 
     def populate(self, pfns: npt.ArrayLike) -> EventResult:
         """Give the guest the pages `pfns` (int64, any order), growing the tree where it must.
 
         Pages that are populated already stay as they are. Raises `InputError` for PFNs outside the
-        span or a guest that is lost. Source: kernel `set_phys_to_machine`, model section 5.
+        span, a guest that is lost or a host without frames for them.
+        Source: kernel `set_phys_to_machine`, model section 5.
         """
         wanted = self._pages(pfns)
         wanted = wanted[self.lookup(wanted) == INVALID]
         mfns = np.empty(len(wanted), np.int64)
         given_frames(self.life.host.par, wanted, mfns)
+        if (mfns == INVALID).any():
+            self._staged.keep_frames_for_holes()
+            given_frames(self.life.host.par, wanted, mfns)
         return self._happened(self.life.set_runs(single_runs(wanted, mfns)))
 
     def balloon_out(self, pfns: npt.ArrayLike) -> EventResult:
@@ -156,20 +204,21 @@ class Guest:
         gone = np.full(len(wanted), INVALID, np.int64)
         return self._happened(self.life.set_runs(single_runs(wanted, gone)))
 
-    def migrate(self) -> EventResult:
+    def migrate(self, *, threads: int = 1) -> EventResult:
         """Save the guest, restore it on the next host and resume it (model section 7).
 
-        Raises `InputError` for a guest that is lost.
+        On `threads` threads for one big guest; what happens is the same on any number.
+        Raises `InputError` for a guest that is lost and for fewer `threads` than one.
         """
         self._alive()
-        self.num_migrations += 1
-        return self._happened(
-            self.life.migrate(_host(self.placement, self._hosts, self.num_migrations))
-        )
+        return self._happened(self._staged.migrate(_checked(threads)))
 
-    def save(self) -> EventResult:
-        """Return what the toolstack's checks would say now, with no effect on the guest."""
-        return self.life.save()
+    def save(self, *, threads: int = 1) -> EventResult:
+        """Return what the toolstack's checks would say now, with no effect on the guest.
+
+        Raises `InputError` for fewer `threads` than one.
+        """
+        return self.life.save(_checked(threads))
 
     def tree(self) -> TreeView:
         """Return the tree and its mfn list list as they are now."""
@@ -204,6 +253,22 @@ class Guest:
             },
         )
 
+    def snapshot(self, title: str = "", event: EventResult | None = None) -> Snapshot:
+        """Return what `plots.plot_tree` draws of the guest as it is now.
+
+        `event` is what led here: its stray writes and its outcome are told in the picture.
+        """
+        when = f"after migration {self.num_migrations}" if self.num_migrations else "after its boot"
+        shown = event or EventResult()
+        return Snapshot(
+            self.tree(),
+            title or when,
+            self.max_p2m_pfn,
+            shown.stray_writes,
+            shown.outcome,
+            shown.detail,
+        )
+
     def _happened(self, result: EventResult) -> EventResult:
         if result.outcome != "ok":
             self.lost = result
@@ -225,55 +290,11 @@ class Guest:
         return wanted
 
 
-def _place_with_pool(
-    memory_bytes: int, sparsity: float, layout: str, policy: str, word_bytes: int, seed: int
-) -> Placement:
-    """Return a placement whose pool lets every leaf of the span be grown, where that fits."""
-    fields: dict[str, Any] = {
-        "memory_bytes": memory_bytes,
-        "sparsity": sparsity,
-        "layout": layout,
-        "policy": policy,
-        "word_bytes": word_bytes,
-        "seed": seed,
-    }
-    plain = place(**fields)
-    n = plain.geo.entries
-    spare = -(-plain.span // n) - plain.num_boot_leaves - plain.num_grown + 2 * plain.num_tops
-    room = plain.directmap_pages - plain.brk_pfn - plain.struct_pages
-    return place(**fields, spare_pool_pages=max(min(spare, room), 0))
+def _checked(threads: int) -> int:
+    if threads < 1:
+        raise InputError(f"threads: {threads} is none: use 1 or more")
+    return threads
 
 
-def _hosts(
-    memory_bytes: int,
-    host_memory: str | int | None,
-    neighbours: float,
-    neighbour_memory: str | int | None,
-    orders: tuple[int, int],
-    seed: int,
-) -> dict[str, Any]:
-    """Return what all hosts of a guest's life have in common, the scenario's defaults filled in."""
-    host_bytes = max(4 * memory_bytes, GIB)
-    if host_memory is not None:
-        host_bytes = parse_size(host_memory, "host_memory")
-    neighbour_bytes = parse_size(neighbour_memory or memory_bytes, "neighbour_memory")
-    return {
-        "frames": host_bytes // PAGE_BYTES,
-        "neighbours": neighbours,
-        "neighbour_pages": max(neighbour_bytes // PAGE_BYTES, 1),
-        "orders": orders,
-        "seed": seed,
-    }
-
-
-def _host(placement: Placement, hosts: dict[str, Any], index: int) -> tb.HostTables:
-    return function_host(
-        placement.population,
-        frames=hosts["frames"],
-        order=hosts["orders"][min(index, 1)],
-        neighbours=hosts["neighbours"],
-        neighbour_pages=hosts["neighbour_pages"],
-        key=(hosts["seed"], "host", index),
-        first=index == 0,
-        names_all=True,
-    )
+def _bytes_of(size: str | int | None, name: str) -> int | None:
+    return None if size is None else parse_size(size, name)

@@ -8,8 +8,7 @@ import numpy as np
 
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
-from p2mbatch.guests.file_placement import GuestPlacement
-from p2mbatch.guests.stage import check_scenario, nth_host
+from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement
 
@@ -24,25 +23,17 @@ def run_scenario(scenario: ScenarioFields, resident: str = "auto") -> list[dict[
     The life ends at the first outcome that is not `ok`, whose row is the last. Raises `InputError`
     where the guest can't be placed.
     """
-    placement = check_scenario(scenario)
-    everything = resident == "all" or bool(scenario.guest)
-    life = placement.new_life(nth_host(scenario, placement, 0), resident=everything)
-    result = life.boot() if everything else life.boot(*placement.struct_leaves())
-    written = life.scalar(tb.S_ENTRIES_WRITTEN)
-    if result.outcome == "ok" and placement.num_grown:
-        grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
-        grown.rebuild_ns = result.rebuild_ns
-        result = grown
-    if isinstance(placement, GuestPlacement):
-        result = placement.live_until_migration(life, result)
-    rows = [row_of(life, placement, 0, result, written)]
-    for migration in range(1, scenario.migrations + 1):
-        if result.outcome != "ok":
-            break
-        result = life.migrate(nth_host(scenario, placement, migration))
-        written = life.scalar(tb.S_ENTRIES_WRITTEN)
-        rows.append(row_of(life, placement, migration, result, written))
+    guest = StagedGuest(scenario, resident)
+    result = guest.boot()
+    rows = [_row(guest, result)]
+    while result.outcome == "ok" and guest.num_migrations < scenario.migrations:
+        result = guest.migrate()
+        rows.append(_row(guest, result))
     return rows
+
+
+def _row(guest: StagedGuest, result: EventResult) -> dict[str, Any]:
+    return row_of(guest.life, guest.placement, guest.num_migrations, result, guest.entries_written)
 
 
 def row_of(

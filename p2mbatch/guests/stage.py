@@ -1,14 +1,22 @@
-"""From a scenario to a living guest: placement and hosts."""
+"""The only way from a scenario to a living guest: its placement, its hosts, its life up to now.
+
+Rows, `Guest`, pictures, written-out traces and warm-up all live on a `StagedGuest`, so what is
+drawn or stepped through is the sweep's cell. What a `Guest` may do beyond its scenario changes
+nothing until it is used: the pool's spare pages lie behind those that the layout takes, and the
+hosts keep frames for the layout's holes from the first hole on that is populated.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.file import guest_of
-from p2mbatch.guests.file_placement import place_guest
+from p2mbatch.guests.file_placement import GuestPlacement, place_guest
 from p2mbatch.model.hosts import function_host
+from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement, place
 
 if TYPE_CHECKING:
@@ -47,8 +55,13 @@ def _place(scenario: ScenarioFields) -> Placement:
     )
 
 
-def nth_host(scenario: ScenarioFields, placement: Placement, index: int) -> tb.HostTables:
-    """Return the `index`-th host of the guest's life: 0 is where it boots."""
+def nth_host(
+    scenario: ScenarioFields, placement: Placement, index: int, *, names_all: bool = False
+) -> tb.HostTables:
+    """Return the `index`-th host of the guest's life: 0 is where it boots.
+
+    With `names_all`, or for a guest from a file, it keeps a frame for every page of the span.
+    """
     return function_host(
         placement.population,
         frames=scenario.host_memory_bytes // PAGE_BYTES,
@@ -57,5 +70,85 @@ def nth_host(scenario: ScenarioFields, placement: Placement, index: int) -> tb.H
         neighbour_pages=scenario.neighbour_memory_bytes // PAGE_BYTES,
         key=(scenario.seed, "host", index),
         first=index == 0,
-        names_all=bool(scenario.guest),
+        names_all=names_all or bool(scenario.guest),
     )
+
+
+class StagedGuest:
+    """A scenario's guest on its first host, not booted yet; `boot` once, then `migrate`."""
+
+    def __init__(
+        self, scenario: ScenarioFields, resident: str = "auto", *, spare_pool: bool = False
+    ) -> None:
+        """Place the guest. With `spare_pool` its pool lets every leaf of the span be grown.
+
+        Raises `InputError` with the numbers where it does not fit.
+        """
+        self.scenario = scenario
+        self.placement = check_scenario(scenario)
+        if spare_pool:
+            self.placement = _with_spare_pool(self.placement)
+        self.num_migrations = 0
+        self.entries_written = 0
+        """Entries that the last boot or rebuild wrote to the list."""
+        self._resident = resident == "all" or bool(scenario.guest)
+        self._names_all = False
+        self.life: Life = self.placement.new_life(self._host(), resident=self._resident)
+
+    def boot(self) -> EventResult:
+        """Boot, bring the layout about and, with a file's guest, live up to its first migration.
+
+        Returns all of it as one event.
+        """
+        life, placement, everything = self.life, self.placement, self._resident
+        result = life.boot() if everything else life.boot(*placement.struct_leaves())
+        self.entries_written = life.scalar(tb.S_ENTRIES_WRITTEN)
+        if result.outcome == "ok" and placement.num_grown:
+            grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
+            grown.rebuild_ns = result.rebuild_ns
+            result = grown
+        if isinstance(placement, GuestPlacement):
+            result = placement.live_until_migration(life, result)
+        return result
+
+    def migrate(self, threads: int = 1) -> EventResult:
+        """Save the guest, restore it on its next host and resume it (model section 7)."""
+        self.num_migrations += 1
+        result = self.life.migrate(self._host(), threads)
+        self.entries_written = self.life.scalar(tb.S_ENTRIES_WRITTEN)
+        return result
+
+    def keep_frames_for_holes(self) -> None:
+        """From now on let each host keep a frame for every page of the span, this host too.
+
+        The frames of pages that are populated stay what they are; those of the layout's holes are
+        no longer free or a neighbour's. Raises `InputError` where the host has not so many.
+        """
+        if self._names_all or self.scenario.guest:
+            return
+        scenario = self.scenario
+        for order in (scenario.build_order, scenario.restore_order):
+            self.placement.check_host(
+                scenario.host_memory_bytes // PAGE_BYTES, order, guest_frames=self.placement.span
+            )
+        self._names_all = True
+        self.life.host = self._host()
+
+    def _host(self) -> tb.HostTables:
+        return nth_host(
+            self.scenario, self.placement, self.num_migrations, names_all=self._names_all
+        )
+
+
+def _with_spare_pool(placement: Placement) -> Placement:
+    """Return the same placement with as much more pool as growing every leaf takes, if it fits.
+
+    The scattered layout boots with every leaf, and more pool would move its holes.
+    """
+    if isinstance(placement, GuestPlacement) or placement.layout == tb.SCATTERED:
+        return placement
+    num_leaves = -(-placement.span // placement.geo.entries)
+    missing = num_leaves - placement.num_boot_leaves - placement.num_grown
+    spare = missing + 2 * placement.num_tops
+    room = placement.directmap_pages - placement.brk_pfn - placement.struct_pages
+    return replace(placement, pool_pages=placement.pool_pages + max(min(spare, room), 0))

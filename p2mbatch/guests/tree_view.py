@@ -49,3 +49,15 @@ class TreeView:
     def stale_list(self) -> npt.NDArray[np.bool_]:
         """Return which frame list entries are not true: bool[num_leaves]."""
         return np.not_equal(self.list_entries, self.list_true)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One guest at one moment, with what its last event came to, for `plot_tree`."""
+
+    view: TreeView
+    title: str
+    span_pages: int
+    stray_writes: int = 0
+    outcome: str = "ok"
+    detail: str | None = None

@@ -13,7 +13,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
 from p2mbatch.guests.stage import check_scenario, nth_host
-from p2mbatch.model.placement import Placement, place
+from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import paired_runs
 from p2mbatch.model.trace import GuestLayout, HostRuns, Trace
 
@@ -77,14 +77,7 @@ def _boot_frames(
 ) -> None:
     """Make `mfns` what the guest boots with: the scattered layout's holes are still populated."""
     if placement.layout == tb.SCATTERED:
-        whole = place(
-            memory_bytes=scenario.memory_bytes,
-            sparsity=0.0,
-            layout="tail",
-            policy=scenario.policy,
-            word_bytes=scenario.word_bytes,
-            seed=scenario.seed,
-        )
+        whole = check_scenario(scenario.model_copy(update={"layout": "tail", "sparsity": 0.0}))
         write_out_host(nth_host(scenario, whole, 0).par, mfns, np.empty_like(others))
     mfns[placement.nr_pages :] = -1
 

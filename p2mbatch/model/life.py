@@ -18,8 +18,17 @@ from p2mbatch.compiled import grow as kset
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import count_stale
-from p2mbatch.compiled.policies.rebuild import rebuild
-from p2mbatch.compiled.restore import restore, settle_unsaved
+from p2mbatch.compiled.jit import make_ready, threads_at_most
+from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
+from p2mbatch.compiled.policies.tracked import rebuild_mids
+from p2mbatch.compiled.restore import (
+    missing_is_blank,
+    restore,
+    restore_left,
+    restore_parallel,
+    restore_slots,
+    settle_unsaved,
+)
 from p2mbatch.compiled.status import (
     BUGS,
     FAULTS,
@@ -30,6 +39,9 @@ from p2mbatch.compiled.status import (
     SAVE_FAILURES,
 )
 
+_READY: set[tuple[int, ...]] = set()
+"""Which types of hosts, on one thread or on many, this process has loaded the kernels for."""
+
 
 @dataclass(slots=True)
 class EventResult:
@@ -39,8 +51,8 @@ class EventResult:
     """`ok`, `bug`, `fault`, `save-failed` or `misdirected`: all but `ok` lose the guest."""
     detail: str | None = None
     """The BUG's expression, what was reached, or the failed check; None when ok."""
-    ok: bool = True
-    """Of a set: False where `set_phys_to_machine` returned false."""
+    set_returned: bool = True
+    """Of a set: what `set_phys_to_machine` returned last; False where memory was wanting."""
     entries_set: int = 0
     """Of a set: how many entries succeeded."""
     stray_writes: int = 0
@@ -50,6 +62,11 @@ class EventResult:
     rebuild_ns: int = 0
     save_walk_ns: int = 0
     restore_ns: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Return whether the guest lives on: `outcome` is ok."""
+        return self.outcome == "ok"
 
 
 class Life:
@@ -73,6 +90,7 @@ class Life:
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
         self.begin_event()
+        self._make_ready(self.host)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
         if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
@@ -101,29 +119,46 @@ class Life:
             self._run(lambda k: kset.grow_leaves(self.tables, self.host, leaves, lazy, k))
         )
 
-    def save(self) -> EventResult:
+    def save(self, threads: int = 1) -> EventResult:
         """Walk the list as the toolstack does on save, with no effect on the guest."""
-        start = time.perf_counter_ns()
-        result = self._result(ks.save_walk(self.tables, self.host, self._work))
-        result.save_walk_ns = time.perf_counter_ns() - start
+        self._make_ready(self.host, threads)
+        walk = ks.save_walk if threads == 1 else ks.save_walk_parallel
+        with threads_at_most(threads):
+            start = time.perf_counter_ns()
+            status = walk(self.tables, self.host, self._work)
+            save_walk_ns = time.perf_counter_ns() - start
+        result = self._result(status)
+        result.save_walk_ns = save_walk_ns
         return result
 
-    def migrate(self, host: tb.HostTables) -> EventResult:
-        """Save here, restore on `host`, resume (model section 7)."""
+    def migrate(self, host: tb.HostTables, threads: int = 1) -> EventResult:
+        """Save here, restore on `host`, resume (model section 7), on so many threads."""
         self.begin_event()
-        saved = self.save()
+        self._make_ready(host, threads)
+        saved = self.save(threads)
         if saved.outcome != "ok":
             return saved
+        with threads_at_most(threads):
+            return self._moved(host, saved, threads > 1)
+
+    def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         start = time.perf_counter_ns()
         whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
         if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
             self._run(lambda x: settle_unsaved(self.tables, self.host, x))
         self.host = host
-        restore(self.tables, host, self._work)
+        (restore_parallel if parallel else restore)(self.tables, host, self._work)
         resumed = time.perf_counter_ns()
         status = OK
         if self.scalar(tb.S_POLICY) != tb.NONE:
-            status = self._run(lambda x: rebuild(self.tables, self.host, x))
+            whole = parallel and self.scalar(tb.S_POLICY) == tb.TRACKED
+            status = self._run(
+                lambda x: (
+                    rebuild_parallel(self.tables, self.host)
+                    if whole and not x
+                    else rebuild(self.tables, self.host, x)
+                )
+            )
         done = time.perf_counter_ns()
         if status == OK:
             status = kb.set_shared_info(self.tables, self.host)
@@ -138,6 +173,28 @@ class Life:
         counts = np.zeros(2, np.int64)
         count_stale(self.tables, self.host, counts, self._work)
         return int(counts[0]), int(counts[1])
+
+    def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
+        """Load what is about to be timed, or compile it: no time is to hold that."""
+        t, none = self.tables, np.zeros(0, np.int64)
+        # Runs of hosts may be views, and another layout in memory is another type.
+        key = (threads > 1, *(array.flags.num for array in host))
+        if key in _READY:
+            return
+        make_ready(kb.boot, t, host)
+        make_ready(ks.save_walk, t, host, self._work)
+        make_ready(settle_unsaved, t, host, 0)
+        make_ready(restore, t, host, self._work)
+        make_ready(rebuild, t, host, 0)
+        if threads > 1:
+            left = np.zeros(0, np.uint8)
+            make_ready(ks.frame_lists_of, t, host, self._work)
+            make_ready(ks.walk_mids, t, host, none, 0, 0)
+            make_ready(missing_is_blank, t)
+            make_ready(restore_slots, t, host, 0, left)
+            make_ready(restore_left, t, host, 0, left)
+            make_ready(rebuild_mids, t, 0, none, none)
+        _READY.add(key)
 
     def _run(self, call: Callable[[int], int]) -> int:
         """Call a kernel from position 0 on, giving it more room as often as it asks."""
@@ -159,7 +216,7 @@ class Life:
         if status == OK:
             return EventResult()
         if status == NO_MEMORY:
-            return EventResult(ok=False)
+            return EventResult(set_returned=False)
         if status in BUGS:
             return EventResult("bug", BUGS[status])
         if status in FAULTS:

@@ -109,7 +109,7 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
         observed = observe(life, event["op"], result)
         if event["op"] == "set":
             observed["entries_set"] = result.entries_set
-            observed["ok"] = result.ok
+            observed["ok"] = result.set_returned
         yield observed
         if result.outcome != "ok":
             return

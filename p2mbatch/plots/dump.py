@@ -12,8 +12,7 @@ from p2mbatch.base.geometry import INVALID, PAGE_BYTES
 from p2mbatch.dumps.audit.findings import Audit
 from p2mbatch.dumps.audit.structures import true_leaves
 from p2mbatch.dumps.p2m import P2M
-from p2mbatch.guests.snapshots import Snapshot
-from p2mbatch.guests.tree_view import UNREADABLE, TreeView
+from p2mbatch.guests.tree_view import UNREADABLE, Snapshot, TreeView
 from p2mbatch.plots.style import BLUE, GREY, SKY, axes_for, say_empty, size_text, style
 
 if TYPE_CHECKING:

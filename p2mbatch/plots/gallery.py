@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.base.errors import InputError
-from p2mbatch.guests.snapshots import Snapshot, snapshot
+from p2mbatch.guests.tree_view import Snapshot
 from p2mbatch.plots.costs import copy_ns, plot_cost, plot_overhead
 from p2mbatch.plots.outcomes import plot_corruption, plot_outcomes
 from p2mbatch.plots.style import new_figure, style
@@ -36,7 +36,6 @@ __all__ = [
     "plot_survival",
     "plot_tree",
     "save",
-    "snapshot",
 ]
 
 FORMATS = ("svg", "png", "pdf")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.guests.guest import Guest
-from p2mbatch.guests.snapshots import Snapshot, live_through, snapshot
+from p2mbatch.guests.snapshots import live_through
+from p2mbatch.guests.tree_view import Snapshot
 from p2mbatch.plots.style import axes_for, frame_of, say_empty, size_text, style, value_text
 from p2mbatch.plots.tree_panel import CEILING, Panel, legend
 from p2mbatch.store.fates import telling_cell
@@ -54,7 +55,7 @@ def plot_tree(
 
 def _snapshots(source: Any, cell: str | None, migration: int) -> tuple[list[Snapshot], str]:
     if isinstance(source, Guest):
-        return [snapshot(source)], ""
+        return [source.snapshot()], ""
     if isinstance(source, Snapshot):
         return [source], ""
     if isinstance(source, Sequence) and all(isinstance(s, Snapshot) for s in source):

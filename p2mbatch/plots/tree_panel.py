@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
-from p2mbatch.guests.snapshots import Snapshot
-from p2mbatch.guests.tree_view import UNREADABLE
+from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
 from p2mbatch.plots.style import (
     BLACK,
     BLUE,

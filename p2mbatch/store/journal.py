@@ -31,6 +31,9 @@ _MAX_CHECKED_BYTES = 1 << 30
 
 _SQL_TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
 
+_CELL_IDS = "without defaults"
+"""What the cells' ids are digests of; stores that do not say so are older and only read."""
+
 _CELL_COLUMNS = tuple(column for column in SCENARIO_COLUMNS if column.name != "cell")
 
 
@@ -181,6 +184,7 @@ class Journal:
         With `extend` another spec is added beside those there are.
         """
         with explained(self.path), self._transaction():
+            is_new = self._meta("model_version") is None
             for key, value, what in (
                 ("model_version", str(MODEL_VERSION), "model version"),
                 ("resident", resident, "--resident"),
@@ -193,6 +197,7 @@ class Journal:
                         f"{self.directory}: was made with {what} {kept}, not {value}: its rows "
                         "would not compare; use another --out"
                     )
+            self._admit_ids(is_new=is_new)
             digest = spec.digest
             known = dict(self._connection.execute("SELECT digest, spec FROM specs"))
             if digest in known:
@@ -217,6 +222,16 @@ class Journal:
                     ),
                 )
             self._spec_digest = digest
+
+    def _admit_ids(self, *, is_new: bool) -> None:
+        """Enter which ids the store's cells have; raises `InputError` where they are others."""
+        if is_new:
+            self._connection.execute("INSERT INTO meta VALUES ('cell_ids', ?)", (_CELL_IDS,))
+        elif self._meta("cell_ids") != _CELL_IDS:
+            raise InputError(
+                f"{self.directory}: its cells' ids are digests of every field, defaults too: "
+                "it can be read, but no rows can be added; use another --out"
+            )
 
     def _renew(self, digest: str, written: str, spec: SweepSpec) -> None:
         """Keep the spec that means the same as the one `written` before as it is written now.

@@ -15,7 +15,13 @@ from p2mbatch.compiled import m2p as bulk
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.jit import kernel
-from p2mbatch.compiled.lookup import ROW_BLOCK, leaves_in_row, lookup, lookup_each, lookup_parallel
+from p2mbatch.compiled.lookup import (
+    ROW_BLOCK,
+    get_phys_to_machine,
+    leaves_in_row,
+    lookup,
+    lookup_parallel,
+)
 from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.rows import forward_row, inverse_each
@@ -91,6 +97,12 @@ def some_pfns(guest, count=5000):
             random.integers(-1000, 2 * far, 300),
         ]
     )
+
+
+@kernel
+def lookup_each(t, h, pfns, out):
+    for k in range(len(pfns)):
+        out[k] = get_phys_to_machine(t, h, pfns[k])
 
 
 @pytest.mark.parametrize("resident", [True, False])

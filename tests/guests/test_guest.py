@@ -95,3 +95,28 @@ def test_pages_outside_the_guest_are_refused() -> None:
         guest.populate([16384])
     with pytest.raises(p2m.InputError, match="-1 is outside"):
         guest.balloon_out([-1])
+
+
+@pytest.mark.parametrize("resident", ["auto", "all"])
+@pytest.mark.parametrize("policy", ["tracked", "stale"])
+def test_threads_change_nothing(policy: str, resident: str) -> None:
+    one, many = (p2m.Guest.boot("256MiB", policy, seed=4, resident=resident) for _ in range(2))
+    pfns = np.random.default_rng(0).integers(0, one.max_p2m_pfn, 40000)
+    for _ in range(2):
+        mfns = one.lookup(pfns)
+        assert np.array_equal(mfns, many.lookup(pfns, threads=2))
+        back = one.m2p(mfns)
+        assert np.array_equal(back, many.m2p(mfns, threads=2))
+        assert one.save().outcome == many.save(threads=2).outcome
+        if one.lost is not None:
+            break
+        assert np.array_equal(back, pfns)
+        first, second = one.migrate(), many.migrate(threads=2)
+        assert (first.outcome, first.stray_writes) == (second.outcome, second.stray_writes)
+    assert one.life.count_stale() == many.life.count_stale()
+
+
+def test_no_threads_are_refused() -> None:
+    guest = p2m.Guest.boot("64MiB")
+    with pytest.raises(p2m.InputError, match="threads: 0"):
+        guest.lookup([0], threads=0)

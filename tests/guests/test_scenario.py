@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from pydantic import ValidationError
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, MIB
+from p2mbatch.guests import fields as fields_module
 from p2mbatch.guests.fields import FIELDS, cell_id_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.store.columns import (
@@ -89,9 +92,49 @@ def test_the_id_does_not_depend_on_how_the_scenario_was_written() -> None:
     assert len(short.cell_id) == 32
 
 
-def test_ids_are_those_of_earlier_versions() -> None:
+@pytest.mark.parametrize(
+    ("fields", "cell"),
+    [
+        ({"memory_bytes": "128GiB"}, "f92fe45d686882ca36137da8084b66b1"),
+        (
+            {"memory_bytes": "1GiB", "sparsity": 0.5, "layout": "extents", "seed": 3},
+            "d705ddef73f201691f39895742ec043b",
+        ),
+        (
+            {
+                "memory_bytes": "1GiB",
+                "host_memory_bytes": "8GiB",
+                "neighbours": 0.25,
+                "word_bytes": 4,
+                "migrations": 0,
+                "policy": "stale",
+            },
+            "e26c65d716768cb644ddc7f6b45145d0",
+        ),
+        (
+            {
+                "memory_bytes": "64MiB",
+                "neighbour_memory_bytes": "1GiB",
+                "build_order": 0,
+                "restore_order": 9,
+            },
+            "db55b6949ed41841615aa22cc30d572b",
+        ),
+    ],
+)
+def test_ids_are_those_of_earlier_versions(fields: dict[str, Any], cell: str) -> None:
     """A store's cells are found again by these; a change here orphans every store there is."""
-    assert Scenario(memory_bytes="128GiB").cell_id == "60a9819cb642b07efd6b736e4b263a48"
+    assert Scenario.make(**fields).cell_id == cell
+
+
+def test_fields_added_later_keep_old_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field more, at its default, changes no id; at another value it does."""
+    values = tuple(Scenario(memory_bytes="1GiB", sparsity=0.5).canonical().values())
+    before = cell_id_of(values)
+    monkeypatch.setattr(fields_module, "FIELDS", (*FIELDS, "later"))
+    monkeypatch.setattr(fields_module, "_DEFAULTS", (*fields_module._DEFAULTS, "usual"))
+    assert cell_id_of((*values, "usual")) == before
+    assert cell_id_of((*values, "new")) != before
 
 
 scenarios = st.builds(

@@ -11,7 +11,7 @@ import numpy as np
 from oracle import reference
 from oracle.machines import DIRECT_MAP
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.lookup import lookup_each
+from p2mbatch.compiled.lookup import lookup
 from p2mbatch.model.replay import new_life, observe, run_event
 from p2mbatch.model.replay import replay as replay_compiled
 from p2mbatch.model.trace_file import parse_trace
@@ -166,7 +166,7 @@ class Compiled(Model):
 
     def lookup(self, pfn: int) -> int:
         out = np.empty(1, np.int64)
-        lookup_each(self.life.tables, self.life.host, np.array([pfn]), out)
+        lookup(self.life.tables, self.life.host, np.array([pfn]), out)
         return int(out[0]) & self.invalid
 
     def m2p(self, mfn: int) -> int | None:

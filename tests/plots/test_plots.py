@@ -14,14 +14,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from p2mbatch.plots.gallery.costs import copy_ns, list_bytes
-from p2mbatch.plots.gallery.style import FATE_LOOKS
-from p2mbatch.plots.gallery.survival import _alive
 
 from p2mbatch import Guest, plots
 from p2mbatch.base.errors import InputError
 from p2mbatch.cli.plot import NAMES
-from p2mbatch.guests.snapshots import snapshot
+from p2mbatch.plots.costs import copy_ns, list_bytes
+from p2mbatch.plots.style import FATE_LOOKS
+from p2mbatch.plots.survival import _alive
 from p2mbatch.store.columns import OUTCOMES, POLICIES
 from p2mbatch.store.fates import CORRUPTED, fates, telling_migration
 from p2mbatch.store.results import SweepResult
@@ -72,7 +71,7 @@ def assert_readable(figure: Figure) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_bandwidth_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2mbatch.plots.gallery.costs.copy_ns", lambda num_bytes: num_bytes / 10)
+    monkeypatch.setattr("p2mbatch.plots.costs.copy_ns", lambda num_bytes: num_bytes / 10)
 
 
 @pytest.mark.parametrize("name", TABLE_PLOTS)
@@ -121,9 +120,9 @@ def test_a_policy_or_migration_that_is_not_there_says_so() -> None:
 @pytest.mark.parametrize("policy", ["stale", "tracked"])
 def test_trees_of_all_sizes_are_readable(memory: str, policy: str, kind: dict[str, Any]) -> None:
     guest = Guest.boot(memory, policy, seed=3, **kind)
-    before = snapshot(guest)
+    before = guest.snapshot()
     event = guest.migrate()
-    after = snapshot(guest, event=event)
+    after = guest.snapshot(event=event)
     for shots in ([before, after], [after]):
         figure = plots.draw("tree", shots)
         assert_readable(figure)
@@ -186,7 +185,7 @@ def test_every_outcome_and_policy_has_a_look_of_its_own() -> None:
     assert set(OUTCOMES) < set(FATE_LOOKS)
     looks = [FATE_LOOKS[fate] for fate in FATE_LOOKS]
     assert len({look.color for look in looks}) == len({look.hatch for look in looks}) == len(looks)
-    from p2mbatch.plots.gallery.style import LAYOUT_LOOKS, POLICY_LOOKS
+    from p2mbatch.plots.style import LAYOUT_LOOKS, POLICY_LOOKS
 
     assert tuple(POLICY_LOOKS) == POLICIES
     for group in (POLICY_LOOKS, LAYOUT_LOOKS):

@@ -152,6 +152,17 @@ def test_rows_that_would_not_compare_are_not_mixed(
             journal.admit(SPEC, resident="auto", extend=True)
 
 
+def test_a_store_of_older_ids_is_only_read(store: Path) -> None:
+    with Journal.open(store) as journal:
+        journal.admit(SPEC, resident="auto", extend=False)
+    connection = sqlite3.connect(store / JOURNAL_NAME)
+    with connection:
+        assert connection.execute("DELETE FROM meta WHERE key = 'cell_ids'").rowcount == 1
+    connection.close()
+    with Journal.open(store) as journal, pytest.raises(InputError, match="no rows can be added"):
+        journal.admit(SPEC, resident="auto", extend=True)
+
+
 def test_a_second_writer_is_refused_with_the_firsts_pid(store: Path) -> None:
     code = """
         import sys
