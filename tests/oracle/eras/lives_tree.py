@@ -49,7 +49,7 @@ class TreeLife(Life):
             (0, 2),
             (rng.randrange(1, n), 2),
             (rng.randrange(n, 4 * n), 4),
-            (n * n + 3 * n, 2 if self.w == 8 else 1),
+            (n * n + 3 * n, 4 if self.w == 8 else 1),
         )
         if self.w == 8 and self.chance(12):
             extra = 2 * n * n + rng.randrange(n)
