@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
+    "race": ("race", "race", "Explore every interleaving of CPUs that grow the p2m."),
     "bench": (
         "bench",
         "bench",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bool) -> None:
-    """Replay TRACEs (p2mbatch-trace/1, .json or .json.gz) on the exact model.
+    """Replay TRACEs (p2mbatch-trace/1 or /2, .json or .json.gz) on the exact model.
 
     Prints a line for each event. Every trace is read and checked before the first is run.
     """

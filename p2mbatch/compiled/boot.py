@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lookup import pfn_to_mfn
+from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import address, fill_leaf, set_page_code, take_slot
 from p2mbatch.compiled.policies.common import extend_brk, fill_page, mid_mfn_init
 from p2mbatch.compiled.policies.rebuild import rebuild
@@ -12,6 +13,7 @@ from p2mbatch.compiled.status import FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     H_KIND,
+    H_M2P_ORDER,
     LAZY,
     LEAF,
     MID_MFN,
@@ -21,6 +23,7 @@ from p2mbatch.compiled.tables import (
     POINTER,
     S_BRK_CLOSED,
     S_ENTRIES_SHIFT,
+    S_M2P_ORDER,
     S_MAX_P2M_PFN,
     S_MFN_LIST_PFN,
     S_MID_MISSING,
@@ -91,6 +94,7 @@ def load_domain(t: P2MTables, h: HostTables) -> None:
             t.words[t.leaf_slot[(pfn + k) >> shift], (pfn + k) & ((1 << shift) - 1)] = mfn + k
             h.m2p[mfn + k] = pfn + k
             h.owned[mfn + k] = 1
+            set_present(t, pfn + k, True)
 
 
 @kernel
@@ -100,6 +104,7 @@ def boot(t: P2MTables, h: HostTables) -> int:
     Source: kernel `xen_build_dynamic_phys_to_machine`. Returns OK, a BUG_ or a FAULT_ code.
     """
     state = t.state
+    state[S_M2P_ORDER] = h.par[H_M2P_ORDER]
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
     missing = extend_brk(t)

@@ -10,8 +10,9 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lookup import leaf_page_of, mfn_to_page, pfn_to_mfn
+from p2mbatch.compiled.lookup import leaf_page_of, mfn_to_virt, pfn_to_mfn, store_page
 from p2mbatch.compiled.loops import ALL_OWN
+from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
     address,
     fill_leaf,
@@ -47,7 +48,6 @@ from p2mbatch.compiled.tables import (
     P_PAGE,
     POINTER,
     S_ALLOCS,
-    S_DIRECTMAP,
     S_ENTRIES_SHIFT,
     S_FAIL_AT,
     S_MAX_P2M,
@@ -67,6 +67,7 @@ from p2mbatch.compiled.tables import (
     S_TOP_MFN_P,
     S_WILD,
     STALE,
+    UNREACHABLE,
     HostTables,
     P2MTables,
 )
@@ -114,6 +115,8 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
                 step = min(count - k, n - ((pfn + k) & (n - 1)))
                 value = mfn + k if mfn >= 0 else INVALID
                 set_plain(words, own, h, slot, pfn + k, value, step)
+                for at in range(pfn + k, min(pfn + k + step, len(t.present))):
+                    t.present[at] = mfn >= 0
             else:
                 if not room_left(t):
                     return MORE_ROOM
@@ -164,6 +167,7 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
         slot = make_leaf(t, h, LAZY - slot)
     before = t.words[slot, i]
     t.words[slot, i] = mfn
+    set_present(t, pfn, mfn != INVALID)
     if h.par[H_KIND] == FUNCTION_HOST:
         # What is no frame of this host (foreign, identity) is nobody's; a frame is that of `pfn`.
         set_own(t, slot, i, 0 <= mfn < h.par[H_FRAMES])
@@ -207,18 +211,20 @@ def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
         state[S_NUM_MIDS] += 1
     top_mfn = page_code(t, state[S_TOP_MFN])
     if state[S_POLICY] == STALE:
-        mid_mfn = mfn_to_page(t, h, t.words[top_mfn, top])
+        where = mfn_to_virt(t, h, t.words[top_mfn, top])
     else:
-        mid_mfn = page_at(t, t.words[page_code(t, state[S_TOP_MFN_P]), top])
+        where = t.words[page_code(t, state[S_TOP_MFN_P]), top]
+        mid_mfn = page_at(t, where)
         mfn = pfn_to_mfn(t, h, mid_mfn)
         if mfn <= FAULT_TOP:
             return mfn
         if mfn != t.words[top_mfn, top]:
             return BUG_TOP_MFN
-    if mid_mfn == state[S_MID_MISSING_MFN]:
+    if where == address(t, state[S_MID_MISSING_MFN]):
         mid_mfn = alloc_p2m_page(t)
         if mid_mfn < 0:
             return NO_MEMORY
+        where = address(t, mid_mfn)
         status = _install_mid_mfn(t, h, top, mid_mfn)
         if status != OK:
             return status
@@ -232,7 +238,8 @@ def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
     mfn = pfn_to_mfn(t, h, leaf)
     if mfn <= FAULT_TOP:
         return mfn
-    if mid_mfn >= state[S_DIRECTMAP]:
+    mid_mfn = store_page(t, h, where)
+    if mid_mfn >= UNREACHABLE:
         return FAULT_STORE
     store_entry(t, h, top, mid_mfn, i, mfn)
     return OK

@@ -31,6 +31,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from p2mbatch.compiled import cache
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 BOUNDSCHECK = os.environ.get("P2MBATCH_BOUNDSCHECK", "") not in ("", "0")
@@ -60,23 +62,32 @@ def _digest() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
+def cache_bases() -> list[Path]:
+    """Return the directories that may hold compiled kernels, the preferred one first."""
+    named = os.environ.get("P2MBATCH_CACHE_DIR")
+    own = Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))
+    return [own.absolute(), Path(tempfile.gettempdir()).absolute() / f"p2mbatch-{os.getuid()}"]
+
+
 @functools.cache
 def cache_dir() -> Path | None:
     """Return the directory of this build's compiled kernels, made if need be; None for no cache.
 
     A user's cache directory that can't be written gives way to one below the temporary directory.
+    Where neither is this user's alone, kernels are compiled in memory, and stderr says so. The path
+    leads through an open descriptor: nobody can put another directory in its place.
     """
     if BOUNDSCHECK:
         return None
-    named = os.environ.get("P2MBATCH_CACHE_DIR")
-    own = Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))
-    for base in (own, Path(tempfile.gettempdir()) / f"p2mbatch-{os.getuid()}"):
-        path = base / "kernels" / _digest()
-        with contextlib.suppress(OSError):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # A directory in a shared place that somebody else made could hold their code.
-            if path.stat().st_uid == os.getuid() and os.access(path, os.W_OK):
-                return path
+    reason = ""
+    for base in cache_bases():
+        try:
+            return cache.usable_path(cache.open_trusted(base, ("kernels", _digest())))
+        except cache.Untrusted as error:
+            reason = reason or str(error)
+        except OSError as error:
+            reason = reason or f"{base}: {error.strerror}"
+    cache.say_once(f"kernels are compiled in memory and not kept: {reason}")
     return None
 
 
@@ -91,7 +102,10 @@ def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
         # The cache's place is read when the dispatcher is made; the setting is global, so it is
         # put back at once for the sake of everybody else's kernels.
         numba.config.CACHE_DIR = str(directory) if directory else ""
-        return cast(F, numba.njit(cache=directory is not None, **_OPTIONS, **extra)(function))
+        made = numba.njit(cache=directory is not None, **_OPTIONS, **extra)(function)
+        if directory is not None:
+            made._cache = cache.CheckedCache(function)
+        return cast(F, made)
     finally:
         numba.config.CACHE_DIR = before
 

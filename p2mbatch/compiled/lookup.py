@@ -20,18 +20,20 @@ from p2mbatch.compiled.jit import (
     prefetch,
 )
 from p2mbatch.compiled.loops import copy_words, counts_up, shift_of
-from p2mbatch.compiled.owners import m2p
-from p2mbatch.compiled.pages import page_at, page_code, page_word
+from p2mbatch.compiled.owners import guest_m2p, is_present
+from p2mbatch.compiled.pages import direct_address, page_code, page_word, reached_page
 from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP
 from p2mbatch.compiled.tables import (
-    S_DIRECTMAP,
+    IMAGE_BASE,
     S_ENTRIES_SHIFT,
+    S_IMAGE_MAP,
     S_MAX_P2M,
     S_NUM_LEAVES,
+    S_PRESENCE,
     S_SAVED_MAX_PFN,
     S_TOP,
-    S_VA_MASK,
     S_WILD,
+    UNREACHABLE,
     HostTables,
     P2MTables,
 )
@@ -43,11 +45,11 @@ from p2mbatch.compiled.tables import (
 def leaf_page_of(t: P2MTables, x: int) -> int:
     """Return the PFN of leaf `x`'s page by walking the tree; FAULT_TOP or FAULT_MID on the way."""
     shift = t.state[S_ENTRIES_SHIFT]
-    mid = page_at(t, t.words[page_code(t, t.state[S_TOP]), x >> shift])
-    if mid >= t.state[S_DIRECTMAP]:
+    mid = reached_page(t, t.words[page_code(t, t.state[S_TOP]), x >> shift])
+    if mid >= UNREACHABLE:
         return FAULT_TOP
-    leaf = page_at(t, t.words[page_code(t, mid), x & ((1 << shift) - 1)])
-    return leaf if leaf < t.state[S_DIRECTMAP] else FAULT_MID
+    leaf = reached_page(t, t.words[page_code(t, mid), x & ((1 << shift) - 1)])
+    return leaf if leaf < UNREACHABLE else FAULT_MID
 
 
 @inner_kernel
@@ -85,9 +87,23 @@ def pfn_to_mfn(t: P2MTables, h: HostTables, pfn: int) -> int:
 
 
 @inner_kernel
-def mfn_to_page(t: P2MTables, h: HostTables, mfn: int) -> int:
-    """Return the page that `mfn_to_virt(mfn)` reaches; the direct map's end is not checked."""
-    return m2p(t, h, mfn) & t.state[S_VA_MASK]
+def mfn_to_virt(t: P2MTables, h: HostTables, mfn: int) -> int:
+    """Return the address that the kernel's `mfn_to_virt` gives: the direct map's, wrapped."""
+    return direct_address(t, guest_m2p(t, h, mfn))
+
+
+@inner_kernel
+def store_page(t: P2MTables, h: HostTables, where: int) -> int:
+    """Return the page that a store through a mid_mfn page at `where` reaches, or UNREACHABLE.
+
+    Through the direct map the page must be present too (machine-v2 section 3b).
+    """
+    page = reached_page(t, where)
+    if page >= UNREACHABLE or t.state[S_PRESENCE] == 0:
+        return page
+    if t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0:
+        return page
+    return page if is_present(t, h, page) else UNREACHABLE
 
 
 LOOKUP_BLOCK = 512

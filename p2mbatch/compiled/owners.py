@@ -10,10 +10,13 @@ from p2mbatch.compiled.tables import (
     H_FRAMES,
     H_GUEST_FRAMES,
     H_KIND,
+    H_M2P_ENTRIES,
     P_LEAF,
     S_ENTRIES_SHIFT,
+    S_M2P_ORDER,
     S_NUM_LEAVES,
     S_SAVED_MAX_PFN,
+    S_WORD_BITS,
     HostTables,
     P2MTables,
 )
@@ -66,3 +69,35 @@ def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
         if _has_frame(t, h, pfn):
             return pfn
     return neighbour_pfn(par, index)
+
+
+@inner_kernel
+def guest_m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
+    """Return what the guest reads at `mfn` of its host's m2p (machine-v2 section 7).
+
+    INVALID past the order that the guest booted with, 0 past the entries that are mapped.
+    """
+    if mfn < 0:
+        if t.state[S_WORD_BITS] != 32:
+            return INVALID
+        mfn = mfn & 0xFFFFFFFF
+    if mfn >> t.state[S_M2P_ORDER] != 0:
+        return INVALID
+    if mfn >= h.par[H_M2P_ENTRIES]:
+        return as_int(0)
+    return m2p(t, h, mfn)
+
+
+@inner_kernel
+def is_present(t: P2MTables, h: HostTables, pfn: int) -> bool:
+    """Return whether a page of the direct map is in it, on a machine with presence."""
+    if len(t.present) > 0:
+        return t.present[pfn] != 0
+    return _has_frame(t, h, pfn)
+
+
+@inner_kernel
+def set_present(t: P2MTables, pfn: int, present: bool) -> None:
+    """Note that a page came into the direct map or went out of it."""
+    if 0 <= pfn < len(t.present):
+        t.present[pfn] = present

@@ -15,6 +15,8 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.tables import (
     BLOCK_SHIFT,
+    IMAGE_BASE,
+    IMAGE_END,
     LAZY,
     LEAF,
     NO_PAGE,
@@ -24,8 +26,14 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     P_PAGE,
     POINTER,
+    S_BRK_PAGES,
+    S_BRK_PFN,
+    S_DIRECTMAP,
     S_ENTRIES_SHIFT,
     S_EVENT,
+    S_IMAGE_MAP,
+    S_MFN_LIST_PFN,
+    S_NR_PAGES,
     S_NUM_BLOCKS,
     S_NUM_SLOTS,
     S_SAVED_MAX_PFN,
@@ -35,6 +43,7 @@ from p2mbatch.compiled.tables import (
     S_VA_MASK,
     S_WILD,
     S_WORD_BITS,
+    UNREACHABLE,
     HostTables,
     P2MTables,
 )
@@ -44,6 +53,24 @@ from p2mbatch.compiled.tables import (
 
 @inner_kernel
 def address(t: P2MTables, page: int) -> int:
+    """Return the address that the kernel knows `page` by, as a word of the guest's width.
+
+    That of the kernel image map for brk and `mfn_list` of a 64-bit guest, where there is one.
+    """
+    state = t.state
+    if state[S_IMAGE_MAP] != 0:
+        n = 1 << state[S_ENTRIES_SHIFT]
+        list_pages = (state[S_NR_PAGES] + n - 1) >> state[S_ENTRIES_SHIFT]
+        if (
+            0 <= page - state[S_BRK_PFN] < state[S_BRK_PAGES]
+            or 0 <= page - state[S_MFN_LIST_PFN] < list_pages
+        ):
+            return IMAGE_BASE + (page << 12)
+    return direct_address(t, page)
+
+
+@inner_kernel
+def direct_address(t: P2MTables, page: int) -> int:
     """Return the direct map's address of `page`, as a word of the guest's width."""
     where = t.state[S_VA_BASE] + (page << 12)
     return where & 0xFFFFFFFF if t.state[S_WORD_BITS] == 32 else where
@@ -51,8 +78,22 @@ def address(t: P2MTables, page: int) -> int:
 
 @inner_kernel
 def page_at(t: P2MTables, where: int) -> int:
-    """Return the page that an address reaches, in arithmetic of the guest's width."""
+    """Return the page of an address, in arithmetic of the guest's width; reachable or not."""
+    if t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0:
+        return (where - IMAGE_BASE) >> 12
     return ((where - t.state[S_VA_BASE]) >> 12) & t.state[S_VA_MASK]
+
+
+@inner_kernel
+def reached_page(t: P2MTables, where: int) -> int:
+    """Return the page that an access to an address reaches, at least UNREACHABLE where none.
+
+    Source: machine-v2 section 3b, presence not looked at.
+    """
+    if t.state[S_IMAGE_MAP] != 0 and IMAGE_END <= where < 0:
+        return UNREACHABLE
+    page = page_at(t, where)
+    return page if page < t.state[S_DIRECTMAP] else UNREACHABLE
 
 
 @inner_kernel

@@ -13,11 +13,13 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, parallel_kernel
 from p2mbatch.compiled.loops import all_own, code_of
+from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
 from p2mbatch.compiled.rows import given_row
-from p2mbatch.compiled.status import MORE_ROOM, OK
+from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
+    H_FRAMES,
     H_KIND,
     H_NAMES_ALL,
     LAZY,
@@ -25,12 +27,15 @@ from p2mbatch.compiled.tables import (
     P_CLEAN,
     P_KIND,
     P_LEAF,
+    S_CLEARS_FLL,
+    S_DETAIL,
     S_ENTRIES_SHIFT,
     S_MISSING,
     S_NUM_LEAVES,
     S_NUM_SLOTS,
     S_POSITION,
     S_SAVED_MAX_PFN,
+    S_SHARED_FLL,
     S_XEN_MAX,
     HostTables,
     P2MTables,
@@ -86,6 +91,39 @@ def settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
 
 
 @kernel
+def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
+    """Find what is sent from host `h` and whether `to` has frames for it; drop what is not sent.
+
+    Only entries that are the guest's own frames are sent (machine-v2 section 7, step 3); all
+    others become INVALID. Returns OK, or RESTORE_POPULATE with nothing changed and the lowest PFN
+    without a frame in `state[S_DETAIL]`. For guests on table hosts: every leaf is resident.
+    """
+    shift = t.state[S_ENTRIES_SHIFT]
+    n = 1 << shift
+    max_pfn = t.state[S_SAVED_MAX_PFN]
+    run = 0
+    for pfn in range(max_pfn + 1):
+        if not _is_sent(h, t.words[t.leaf_slot[pfn >> shift], pfn & (n - 1)]):
+            continue
+        while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
+            run += 1
+        if run == len(to.domain) or to.domain[run, 0] > pfn:
+            t.state[S_DETAIL] = pfn
+            return RESTORE_POPULATE
+    for pfn in range(max_pfn + 1):
+        slot = t.leaf_slot[pfn >> shift]
+        if not _is_sent(h, t.words[slot, pfn & (n - 1)]):
+            t.words[slot, pfn & (n - 1)] = INVALID
+    return OK
+
+
+@inner_kernel
+def _is_sent(h: HostTables, entry: int) -> bool:
+    """Return whether a p2m entry is a frame that the guest owns on table host `h`."""
+    return 0 <= entry < h.par[H_FRAMES] and h.owned[entry] != 0
+
+
+@kernel
 def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     """Give the guest its frames on host `h` and overwrite its leaves (model section 7, step 3).
 
@@ -93,6 +131,8 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     succeeded, so every saved leaf's pointers are sound. Returns OK.
     """
     state = t.state
+    if state[S_CLEARS_FLL] != 0:
+        state[S_SHARED_FLL] = 0
     shift = state[S_ENTRIES_SHIFT]
     n = 1 << shift
     max_pfn = state[S_SAVED_MAX_PFN]
@@ -120,6 +160,7 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
                 if t.leaf_slot[x] == missing:
                     _restore_missing(t, h, old_missing, x, max_pfn)
         return OK
+    t.present[:] = 0
     run = 0
     for x in range(end):
         slot = as_int(t.leaf_slot[x])
@@ -175,6 +216,7 @@ def _restore_from_runs(
             mfn = h.domain[run, 1] + pfn - h.domain[run, 0]
             h.m2p[mfn] = pfn
             h.owned[mfn] = 1
+            set_present(t, pfn, True)
         t.words[slot, pfn - base] = mfn
         pfn += 1
 
@@ -220,6 +262,8 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
     """
     if h.par[H_KIND] != FUNCTION_HOST or not missing_is_blank(t):
         return int(restore(t, h, old_missing))
+    if t.state[S_CLEARS_FLL] != 0:
+        t.state[S_SHARED_FLL] = 0
     max_pfn = int(t.state[S_SAVED_MAX_PFN])
     left = np.empty(int(t.state[S_NUM_SLOTS]), np.uint8)
     if restore_slots(t, h, max_pfn, left):

@@ -20,6 +20,9 @@ SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = ra
 
 SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
 
+RESTORE_POPULATE = 29
+"""A PFN that was sent has no frame on the destination: `state[S_DETAIL]`."""
+
 BUGS = {
     BUG_BRK_OVERFLOW: "brk overflow",
     BUG_BRK_CLOSED: "_brk_start == 0",
@@ -45,3 +48,5 @@ SAVE_FAILURES = {
     SAVE_MAP_LEAVES: "map-leaves-failed",
     SAVE_BAD_MFN_LIST: "bad-mfn-in-p2m-frame-list",
 }
+
+RESTORE_FAILURES = {RESTORE_POPULATE: "populate-failed"}

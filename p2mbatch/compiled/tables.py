@@ -88,8 +88,52 @@ _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
     S_NUM_MIDS,
     S_NUM_MID_MFNS,
     S_NUM_GROWN,
+    # The machine (machine-v2 sections 3 and 7): see `Machine`.
+    S_IMAGE_MAP,
+    S_PRESENCE,
+    S_ONLY_OWN_SENT,
+    S_CLEARS_FLL,
+    S_M2P_ORDER,
     STATE_WORDS,
-) = range(41)
+) = range(46)
+
+
+class Machine(NamedTuple):
+    """What differs between the machines that traces were recorded on: data, not code."""
+
+    image_map: bool
+    """Whether a 64-bit guest knows brk and `mfn_list` by kernel-image addresses (section 3a)."""
+    presence: bool
+    """Whether a page without a frame is out of the direct map for stores (section 3b)."""
+    only_own_sent: bool
+    """Whether only entries that are the guest's own frames are sent, each of which then needs a
+    frame on the destination (section 7, step 3)."""
+    clears_frame_list_list: bool
+    """Whether a restore leaves 0 as the shared info's frame list list MFN."""
+    bounded_m2p: bool
+    """Whether the guest's reads of m2p end at its order and at the mapped entries (section 7)."""
+
+
+MACHINE_1 = Machine(False, False, False, False, False)
+"""The machine of docs/model.md as format 1 recorded it."""
+
+MACHINE_2 = Machine(True, True, True, True, True)
+"""The machine as it is: formats 2 and 3."""
+
+IMAGE_BASE = -(1 << 31)
+"""Where the kernel image map begins, 0xffffffff80000000, as an int64."""
+
+IMAGE_END = -(1 << 21)
+"""The first address past what the kernel image map holds, 0xffffffffffe00000, as an int64."""
+
+UNBOUNDED_ORDER = 63
+"""`S_M2P_ORDER` that bounds nothing."""
+
+UNBOUNDED_ENTRIES = (1 << 63) - 1
+"""`H_M2P_ENTRIES` that bounds nothing."""
+
+UNREACHABLE = 1 << 52
+"""The page of an address that can't be reached: past every direct map."""
 
 
 class P2MTables(NamedTuple):
@@ -119,6 +163,9 @@ class P2MTables(NamedTuple):
     """int64[n]: PFN of the mid_mfn page last installed for each top index (model section 6)."""
     pool: Int64Array
     """int64[k, 2]: runs [first PFN, count] of `alloc_p2m_page`."""
+    present: UInt8Array
+    """uint8[directmap_pages] or empty: 1 where a page is in the direct map. Empty on a machine
+    without presence, and on a function host, where it follows from the layout and `own`."""
 
 
 # Indices into HostTables.par.
@@ -147,12 +194,16 @@ LAYOUTS = {"tail": TAIL, "scattered": SCATTERED, "extents": EXTENTS}
     H_GUEST_FRAMES,
     H_NUM_NEIGHBOUR,
     H_NEIGHBOUR_PAGES,
+    H_M2P_ORDER,
+    H_M2P_ENTRIES,
     H_FRAMES_PERM,
-) = range(19)
+) = range(21)
 
 # H_RESERVED: frames at the bottom that Xen keeps. H_NUM_HOLES: pages of the span that the layout
 # leaves out. H_HOLES_TO_OTHERS: their frames belong to whoever comes next (a new host) rather than
 # being free (ballooned out on this one). H_NAMES_ALL: any page of the span may be populated later.
+# H_M2P_ORDER: log2 of the m2p's size as a kernel that boots here has it; H_M2P_ENTRIES: how many
+# entries are mapped for guests. Both only bound what the guest reads.
 # H_GUEST_FRAMES: how many of the frames, in the order they are handed out, are kept for the guest.
 H_HOLES_PERM = H_FRAMES_PERM + bijection.NUM_PARAMETERS
 
@@ -190,9 +241,12 @@ def allocate(
     directmap_pages: int,
     num_slots: int,
     num_blocks: int,
+    machine: Machine = MACHINE_1,
+    table_presence: bool = False,
 ) -> P2MTables:
     """Return the tables of a guest that has not booted, with room for `num_slots` pages.
 
+    `table_presence` keeps a presence byte for each page, as table hosts need.
     Arrays come from the allocator as untouched zero pages, so room that is never used costs
     address space only. Raises MemoryError where the machine refuses even that.
     """
@@ -215,6 +269,11 @@ def allocate(
     state[S_DIRECTMAP] = directmap_pages
     state[S_MISSING : S_TOP_MFN + 1] = NO_PAGE
     state[S_NUM_LEAVES] = num_leaves
+    state[S_IMAGE_MAP] = machine.image_map and geo.word_bytes == 8
+    state[S_PRESENCE] = machine.presence
+    state[S_ONLY_OWN_SENT] = machine.only_own_sent
+    state[S_CLEARS_FLL] = machine.clears_frame_list_list
+    state[S_M2P_ORDER] = UNBOUNDED_ORDER
     state[S_SAVED_MAX_PFN] = max_p2m_pfn - 1
     directory = (directmap_pages >> BLOCK_SHIFT) + 1
     return P2MTables(
@@ -228,6 +287,7 @@ def allocate(
         leaf_page=np.zeros(num_leaves, np.int32),
         true_mid_mfn=np.full(n, NO_PAGE, np.int64),
         pool=np.ascontiguousarray(pool, np.int64).reshape(-1, 2),
+        present=np.zeros(directmap_pages if machine.presence and table_presence else 0, np.uint8),
     )
 
 

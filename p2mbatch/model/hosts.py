@@ -25,19 +25,45 @@ _NONE_OWNED = np.zeros(0, np.uint8)
 _NO_RUNS = np.zeros((0, 3), np.int64)
 
 
-def table_host(frames: int, domain: Int64Array, foreign: Int64Array) -> tb.HostTables:
+def table_host(
+    frames: int,
+    domain: Int64Array,
+    foreign: Int64Array,
+    *,
+    m2p_order: int = tb.UNBOUNDED_ORDER,
+    m2p_entries: int = tb.UNBOUNDED_ENTRIES,
+) -> tb.HostTables:
     """Return a host with an explicit m2p of `frames` entries.
 
     `domain` is int64[k, 3] of [pfn, mfn, count], ascending by PFN; `foreign` int64[k, 3] of
-    [mfn, pfn, count]. Both must lie within `frames` and name no frame twice.
+    [mfn, pfn, count]. Both must lie within `frames` and name no frame twice. `m2p_order` and
+    `m2p_entries` bound what a guest reads of m2p (machine-v2 section 7); nothing, if left out.
     """
     par = np.zeros(tb.H_WORDS, np.int64)
     par[tb.H_KIND] = tb.TABLE_HOST
     par[tb.H_FRAMES] = frames
+    par[tb.H_M2P_ORDER] = m2p_order
+    par[tb.H_M2P_ENTRIES] = m2p_entries
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
         m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)
     return tb.HostTables(par, m2p, np.zeros(frames, np.uint8), domain)
+
+
+def m2p_order(word_bytes: int) -> int:
+    """Return log2 of the m2p's size as a kernel has it from a hypervisor that says nothing odd.
+
+    Source: machine-v2 section 7.
+    """
+    return 32 if word_bytes == 8 else 26
+
+
+def m2p_entries(word_bytes: int, frames: int) -> int:
+    """Return how many entries of a host's m2p are mapped for guests (machine-v2 section 7)."""
+    chunks = -(-frames // 262_144)
+    if word_bytes == 8:
+        return 262_144 * chunks
+    return min(524_288 * -(-chunks // 2), 43_515_904)
 
 
 @dataclass(frozen=True)
@@ -125,6 +151,8 @@ def function_host(
             population.span if names_all else population.guest_frames,
             round(neighbours * (frames - populated)),
             neighbour_pages,
+            tb.UNBOUNDED_ORDER,
+            tb.UNBOUNDED_ENTRIES,
             *bijection.parameters(num_extents, "frames", *key),
             *population.holes_parameters,
         ],

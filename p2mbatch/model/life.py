@@ -27,6 +27,7 @@ from p2mbatch.compiled.restore import (
     restore_left,
     restore_parallel,
     restore_slots,
+    settle_sent,
     settle_unsaved,
 )
 from p2mbatch.compiled.status import (
@@ -36,6 +37,7 @@ from p2mbatch.compiled.status import (
     MORE_ROOM,
     NO_MEMORY,
     OK,
+    RESTORE_FAILURES,
     SAVE_FAILURES,
 )
 
@@ -48,7 +50,7 @@ class EventResult:
     """What an event came to (model section 7), and how long the kernels took."""
 
     outcome: str = "ok"
-    """`ok`, `bug`, `fault`, `save-failed` or `misdirected`: all but `ok` lose the guest."""
+    """`ok`, `bug`, `fault`, `save-failed`, `restore-failed` or `misdirected` (model section 7)."""
     detail: str | None = None
     """The BUG's expression, what was reached, or the failed check; None when ok."""
     set_returned: bool = True
@@ -143,6 +145,11 @@ class Life:
 
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         start = time.perf_counter_ns()
+        own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
+        if own_only and host.par[tb.H_KIND] == tb.TABLE_HOST:
+            status = settle_sent(self.tables, self.host, host)
+            if status != OK:
+                return self._result(status)
         whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
         if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
             self._run(lambda x: settle_unsaved(self.tables, self.host, x))
@@ -178,12 +185,15 @@ class Life:
         """Load what is about to be timed, or compile it: no time is to hold that."""
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        key = (threads > 1, *(array.flags.num for array in host))
+        own_only = int(t.state[tb.S_ONLY_OWN_SENT])
+        key = (threads > 1, own_only, *(array.flags.num for array in host))
         if key in _READY:
             return
         make_ready(kb.boot, t, host)
         make_ready(ks.save_walk, t, host, self._work)
         make_ready(settle_unsaved, t, host, 0)
+        if own_only:
+            make_ready(settle_sent, t, self.host, host)
         make_ready(restore, t, host, self._work)
         make_ready(rebuild, t, host, 0)
         if threads > 1:
@@ -224,4 +234,6 @@ class Life:
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
         number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        if status in RESTORE_FAILURES:
+            return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
         return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")

@@ -14,9 +14,9 @@ from p2mbatch.base.geometry import geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list, p2m_words
-from p2mbatch.model.hosts import table_host
+from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
-from p2mbatch.model.trace import Trace
+from p2mbatch.model.trace import MACHINES, Trace
 
 _CHUNK_PAGES = 1 << 20
 """PFNs hashed at a time: 8 MiB of words."""
@@ -72,6 +72,8 @@ def new_life(trace: Trace) -> Life:
         pool=guest.page_pool,
         directmap_pages=guest.directmap_pages,
         num_slots=slots,
+        machine=MACHINES[trace.format],
+        table_presence=True,
         num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
     )
     return Life(tables, _host(trace, trace.events[0]["host"]))
@@ -79,7 +81,17 @@ def new_life(trace: Trace) -> Life:
 
 def _host(trace: Trace, index: int) -> tb.HostTables:
     host = trace.hosts[index]
-    return table_host(host.frames, host.domain, host.foreign)
+    if not MACHINES[trace.format].bounded_m2p:
+        return table_host(host.frames, host.domain, host.foreign)
+    order, entries = host.m2p_order, host.m2p_entries
+    width = trace.guest.word_bytes
+    return table_host(
+        host.frames,
+        host.domain,
+        host.foreign,
+        m2p_order=m2p_order(width) if order is None else order,
+        m2p_entries=m2p_entries(width, host.frames) if entries is None else entries,
+    )
 
 
 def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:

@@ -1,4 +1,4 @@
-"""Trace files, format `p2mbatch-trace/1`: read, check, write (model section 11).
+"""Trace files, formats `p2mbatch-trace/1` and `/2`: read, check, write (model section 11).
 
 A trace is a guest, its hosts and its life, with or without what is expected of each event. Nothing
 of a trace is run before all of it has been checked; what is wrong is named by its JSON path.
@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled.tables import MACHINE_1, MACHINE_2
 
 FORMAT = "p2mbatch-trace/1"
+
+FORMAT_2 = "p2mbatch-trace/2"
+
+MACHINES = {FORMAT: MACHINE_1, FORMAT_2: MACHINE_2}
+"""The machine that each format's traces run on."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class HostRuns:
     """int64[k, 3]: [pfn, mfn, count], the frames that the guest gets; ascending by PFN."""
     foreign: Int64Array
     """int64[k, 3]: [mfn, pfn, count], what m2p holds for other domains' frames."""
+    m2p_order: int | None = None
+    """log2 of the m2p's size as a kernel that boots here has it; None: as by default."""
+    m2p_entries: int | None = None
+    """How many entries of m2p are mapped for guests; None: as the frames have it."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +66,4 @@ class Trace:
     hosts: list[HostRuns]
     events: list[dict[str, Any]]
     expected: list[dict[str, Any]] | None = None
+    format: str = FORMAT

@@ -14,12 +14,15 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import INVALID, geometry
-from p2mbatch.model.trace import FORMAT, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace import FORMAT_2, MACHINES, GuestLayout, HostRuns, Trace
 
 POLICY_NAMES = ("tracked", "stale", "none")
 
 _MAX_BYTES = 1 << 30
 """Of a trace's JSON, unpacked: as values it takes some ten times that."""
+
+IMAGE_PAGES = 523_776
+"""Pages that the kernel image map of a 64-bit guest reaches (machine-v2 section 3b)."""
 
 _MAX_FRAMES = 1 << 40
 
@@ -143,8 +146,9 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     check = _Checker(source)
     if not isinstance(value, dict):
         raise check.fail("", f"is {_kind(value)}: a trace is an object")
-    if value.get("format") != FORMAT:
-        raise check.fail("format", f"is {value.get('format')!r}: it must be {FORMAT!r}")
+    form = value.get("format")
+    if not isinstance(form, str) or form not in MACHINES:
+        raise check.fail("format", f"is {form!r}: it must be {' or '.join(map(repr, MACHINES))}")
     check.keys(
         value,
         "",
@@ -155,13 +159,14 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
         raise check.fail("name", f"is {_kind(value['name'])}: it must be a string")
     if value["policy"] not in POLICY_NAMES:
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(POLICY_NAMES)}")
-    guest = _parse_guest(check, value["guest"])
+    guest = _parse_guest(check, value["guest"], form)
     hosts = [
-        _parse_host(check, host, f"hosts[{i}]", guest)
+        _parse_host(check, host, f"hosts[{i}]", guest, form)
         for i, host in enumerate(check.array(value["hosts"], "hosts"))
     ]
     events = _parse_events(check, value["events"], guest, len(hosts))
-    _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
+    if form != FORMAT_2:
+        _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
     expected = value.get("expected")
     if expected is not None:
         for i, event in enumerate(check.array(expected, "expected")):
@@ -169,10 +174,10 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
                 raise check.fail(f"expected[{i}]", f"is {_kind(event)}: it must be an object")
         if len(expected) > len(events):
             raise check.fail("expected", f"has {len(expected)} entries for {len(events)} events")
-    return Trace(value["name"], value["policy"], guest, hosts, events, expected)
+    return Trace(value["name"], value["policy"], guest, hosts, events, expected, form)
 
 
-def _parse_guest(check: _Checker, value: Any) -> GuestLayout:
+def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
     """Check the guest: its numbers, and that its structures lie in its memory and apart."""
     check.keys(value, "guest", {f.name for f in fields(GuestLayout)}, frozenset())
     if value["word_bytes"] not in (4, 8) or type(value["word_bytes"]) is not int:
@@ -185,6 +190,8 @@ def _parse_guest(check: _Checker, value: Any) -> GuestLayout:
     )
     # The direct map ends below the last page of the address space, where INVALID would point.
     limit = geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
+    if form == FORMAT_2:
+        limit = min(limit, geo.direct_map_limit_pages)
     directmap = check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit)
     layout = GuestLayout(
         geo.word_bytes,
@@ -207,14 +214,26 @@ def _parse_guest(check: _Checker, value: Any) -> GuestLayout:
                 path, f"{first} + {count} pages goes past {end}, where the guest's mapped pages end"
             )
         parts.append((path, np.array([[first, count]], np.int64), 0))
+    if form == FORMAT_2 and geo.word_bytes == 8:
+        for path, first, count in (
+            ("guest.brk_pfn", layout.brk_pfn, layout.brk_pages),
+            ("guest.mfn_list_pfn", layout.mfn_list_pfn, layout.mfn_list_pages),
+        ):
+            if first + count > IMAGE_PAGES:
+                raise check.fail(
+                    path,
+                    f"{first} + {count} pages goes past {IMAGE_PAGES}, "
+                    "where the kernel image map ends",
+                )
     check.within(layout.page_pool, 0, end, "guest.page_pool", "page")
     check.disjoint([*parts, ("guest.page_pool", layout.page_pool, 0)], "page")
     return layout
 
 
-def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout) -> HostRuns:
+def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form: str) -> HostRuns:
     """Check one host: every frame has one owner, every PFN one frame."""
-    check.keys(value, path, {"frames", "domain", "foreign"}, frozenset())
+    optional = frozenset({"m2p_order", "m2p_entries"} if form == FORMAT_2 else ())
+    check.keys(value, path, {"frames", "domain", "foreign"}, optional)
     frames = check.integer(value["frames"], f"{path}.frames", 1, _MAX_FRAMES)
     domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
     foreign = check.runs(value["foreign"], f"{path}.foreign", ("mfn", "pfn", "count"))
@@ -224,8 +243,19 @@ def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout) -> H
     check.within(foreign, 0, frames, f"{path}.foreign", "MFN")
     check.within(foreign, 1, _MAX_FOREIGN_PFN, f"{path}.foreign", "PFN")
     check.disjoint([(f"{path}.domain", domain, 0)], "PFN")
-    check.disjoint([(f"{path}.domain", domain, 1), (f"{path}.foreign", foreign, 0)], "MFN")
-    return HostRuns(frames, domain[np.argsort(domain[:, 0], kind="stable")], foreign)
+    if form == FORMAT_2:
+        # A frame in both is the guest's.
+        check.disjoint([(f"{path}.domain", domain, 1)], "MFN")
+        check.disjoint([(f"{path}.foreign", foreign, 0)], "MFN")
+    else:
+        check.disjoint([(f"{path}.domain", domain, 1), (f"{path}.foreign", foreign, 0)], "MFN")
+    order = entries = None
+    if "m2p_order" in value:
+        order = check.integer(value["m2p_order"], f"{path}.m2p_order", 0, 63)
+    if "m2p_entries" in value:
+        entries = check.integer(value["m2p_entries"], f"{path}.m2p_entries", 0, (1 << 63) - 1)
+    runs = domain[np.argsort(domain[:, 0], kind="stable")]
+    return HostRuns(frames, runs, foreign, order, entries)
 
 
 def _check_boot_host(check: _Checker, guest: GuestLayout, host: HostRuns, index: int) -> None:
@@ -307,12 +337,21 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
     guest = {f.name: getattr(trace.guest, f.name) for f in fields(GuestLayout)}
     guest["page_pool"] = trace.guest.page_pool.tolist()
     value: dict[str, Any] = {
-        "format": FORMAT,
+        "format": trace.format,
         "name": trace.name,
         "policy": trace.policy,
         "guest": guest,
         "hosts": [
-            {"frames": h.frames, "domain": h.domain.tolist(), "foreign": h.foreign.tolist()}
+            {
+                "frames": h.frames,
+                "domain": h.domain.tolist(),
+                "foreign": h.foreign.tolist(),
+                **{
+                    name: getattr(h, name)
+                    for name in ("m2p_order", "m2p_entries")
+                    if getattr(h, name) is not None
+                },
+            }
             for h in trace.hosts
         ],
         "events": [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.files import write_whole
 from p2mbatch.guests.tree_view import Snapshot
 from p2mbatch.plots.costs import copy_ns, plot_cost, plot_overhead
 from p2mbatch.plots.outcomes import plot_corruption, plot_outcomes
@@ -106,7 +107,8 @@ def draw(name: str, result: Any, **options: Any) -> Figure:
 def save(figure: Figure, path: str | Path) -> None:
     """Write `figure` to `path`, in the format that its ending names (svg, png or pdf).
 
-    Raises `InputError` for another ending. The file holds no date, so the same figure gives the
+    All or nothing. Raises `InputError` for another ending, or where the place can't be written to.
+    The file holds no date, so the same figure gives the
     same bytes.
     """
     target = Path(path)
@@ -115,4 +117,4 @@ def save(figure: Figure, path: str | Path) -> None:
         raise InputError(f"{path}: end the name in .{', .'.join(FORMATS)}: that says the format")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
     with style():
-        figure.savefig(target, format=kind, metadata=metadata)
+        write_whole(target, lambda file: figure.savefig(file, format=kind, metadata=metadata))

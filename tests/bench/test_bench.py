@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from p2mbatch import bench
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, MIB
+from p2mbatch.bench import peers, session
 from p2mbatch.bench.cases import BenchGuest, cases
 from p2mbatch.bench.ceilings import Ceilings, _one_cycle
 from p2mbatch.bench.growth import _exponents
 from p2mbatch.bench.measure import OtherLoad, SelfTimed, Timing, measure_in_turn
 from p2mbatch.bench.report_file import changes, load
-from p2mbatch.bench.session import peers, session
+from p2mbatch.report import bench as bench_report
 from p2mbatch.report.bench_words import bends, changes_text, headline, short_of_numpy
-from p2mbatch.report.sweep import bench as bench_report
 
 ROOT = Path(__file__).parents[2]
 

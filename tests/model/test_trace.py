@@ -40,7 +40,7 @@ DELETE = object()
 
 # The place that is changed, what it becomes, and what the message must name.
 MALFORMED: list[tuple[tuple[Any, ...], Any, str]] = [
-    (("format",), "p2mbatch-trace/2", "format"),
+    (("format",), "p2mbatch-trace/9", "format"),
     (("format",), DELETE, "format"),
     (("surprise",), 1, "surprise: unknown key"),
     (("guest",), DELETE, "guest: is missing"),

@@ -18,7 +18,7 @@ from p2mbatch.model.trace_file import parse_trace
 
 Json = dict[str, Any]
 
-COMPILED_FORMATS = frozenset({"p2mbatch-trace/1"})
+COMPILED_FORMATS = frozenset({"p2mbatch-trace/1", "p2mbatch-trace/2"})
 """Formats that the package replays: what compares the two models passes over the others."""
 
 

@@ -12,7 +12,14 @@ from p2mbatch.base.shipped import copy_notebooks, notebook_dir
 from sweep_support import one_line, p2mbatch
 
 NOTEBOOKS = sorted(notebook_dir().glob("*.ipynb"))
-CHAPTERS = ["01_the_tree", "02_the_bug", "03_a_sweep", "04_reading_a_run", "05_performance"]
+CHAPTERS = [
+    "01_the_tree",
+    "02_the_bug",
+    "03_a_sweep",
+    "04_reading_a_run",
+    "05_performance",
+    "06_races",
+]
 
 
 def test_all_chapters_are_there() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from p2mbatch.compiled.jit import inner_kernel, never_inline
-from p2mbatch.compiled.lookup import mfn_to_page, pfn_to_mfn
-from p2mbatch.compiled.pages import address, page_at, page_code, stray_slot
+from p2mbatch.compiled.lookup import mfn_to_virt, pfn_to_mfn, store_page
+from p2mbatch.compiled.pages import address, page_at, page_code, reached_page, stray_slot
 from p2mbatch.compiled.policies.common import (
     FAULT_LIMIT,
     copy_mid,
@@ -19,7 +19,6 @@ from p2mbatch.compiled.tables import (
     ORDINARY,
     P_KIND,
     P_PAGE,
-    S_DIRECTMAP,
     S_ENTRIES_SHIFT,
     S_ENTRIES_WRITTEN,
     S_MID_MISSING_MFN,
@@ -30,6 +29,7 @@ from p2mbatch.compiled.tables import (
     S_TOP,
     S_TOP_MFN,
     S_WILD,
+    UNREACHABLE,
     HostTables,
     P2MTables,
 )
@@ -48,8 +48,9 @@ def stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
         x += 1
     if x > begin:
         return x - begin
-    page = mfn_to_page(t, h, t.words[page_code(t, state[S_TOP_MFN]), top])
-    if page == state[S_MID_MISSING_MFN] or page >= state[S_DIRECTMAP]:
+    where = mfn_to_virt(t, h, t.words[page_code(t, state[S_TOP_MFN]), top])
+    page = store_page(t, h, where)
+    if where == address(t, state[S_MID_MISSING_MFN]) or page >= UNREACHABLE:
         return _stale_step(t, h, x)
     slot = page_code(t, page)
     if slot <= LAZY or (slot >= 0 and t.slots[slot, P_KIND] not in (ORDINARY, MID_MFN)):
@@ -71,15 +72,15 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     shift = state[S_ENTRIES_SHIFT]
     top = x >> shift
     i = x & ((1 << shift) - 1)
-    mid = page_at(t, t.words[page_code(t, state[S_TOP]), top])
-    if mid >= state[S_DIRECTMAP]:
+    mid = reached_page(t, t.words[page_code(t, state[S_TOP]), top])
+    if mid >= UNREACHABLE:
         return FAULT_LIMIT + FAULT_TOP
     pointer = t.words[page_code(t, mid), i]
     if pointer == address(t, state[S_MISSING]):
         return 1
     top_mfn = page_code(t, state[S_TOP_MFN])
-    page = mfn_to_page(t, h, t.words[top_mfn, top])
-    if page == state[S_MID_MISSING_MFN]:
+    where = mfn_to_virt(t, h, t.words[top_mfn, top])
+    if where == address(t, state[S_MID_MISSING_MFN]):
         slot = extend_brk(t)
         if slot < 0:
             return slot
@@ -88,6 +89,7 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
         if status != OK:
             return FAULT_LIMIT + status
         page = t.slots[slot, P_PAGE]
+        where = address(t, page)
         mfn = pfn_to_mfn(t, h, page)
         if mfn <= FAULT_TOP:
             return FAULT_LIMIT + mfn
@@ -98,7 +100,8 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     mfn = pfn_to_mfn(t, h, page_at(t, pointer))
     if mfn <= FAULT_TOP:
         return FAULT_LIMIT + mfn
-    if page >= state[S_DIRECTMAP]:
+    page = store_page(t, h, where)
+    if page >= UNREACHABLE:
         return FAULT_LIMIT + FAULT_STORE
     store_entry(t, h, top, page, i, mfn)
     state[S_ENTRIES_WRITTEN] += 1

@@ -6,24 +6,27 @@ from numba import prange
 
 from p2mbatch.base.arrays import Int32Array, Int64Array
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline, parallel_kernel
-from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn
+from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn, store_page
 from p2mbatch.compiled.loops import code_of, copy_each, copy_run, without_foreign_bit
 from p2mbatch.compiled.pages import address, page_at, page_code
 from p2mbatch.compiled.policies.common import FAULT_LIMIT, copy_mid, extend_brk, mid_mfn_init
-from p2mbatch.compiled.status import BUG_MID_MFN_P, BUG_MIDIDX, FAULT_TOP, OK
+from p2mbatch.compiled.status import BUG_MID_MFN_P, BUG_MIDIDX, FAULT_STORE, FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
+    IMAGE_BASE,
     MID_MFN,
     NO_PAGE,
     P_KIND,
     P_PAGE,
     S_ENTRIES_SHIFT,
     S_ENTRIES_WRITTEN,
+    S_IMAGE_MAP,
     S_MID_MISSING,
     S_MID_MISSING_MFN,
     S_MISSING,
     S_NUM_LEAVES,
     S_NUM_MID_MFNS,
     S_POLICY,
+    S_PRESENCE,
     S_TOP,
     S_TOP_MFN,
     S_TOP_MFN_P,
@@ -31,6 +34,7 @@ from p2mbatch.compiled.tables import (
     S_VA_MASK,
     S_WILD,
     STALE,
+    UNREACHABLE,
     HostTables,
     P2MTables,
 )
@@ -46,6 +50,26 @@ def _list_slots(t: P2MTables) -> tuple[int, int, int]:
     )
 
 
+@inline_kernel
+def _plain_page(state: Int64Array, where: int) -> int:
+    """Return `pages.page_at` from the bare array."""
+    if state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0:
+        return (where - IMAGE_BASE) >> 12
+    return ((where - state[S_VA_BASE]) >> 12) & state[S_VA_MASK]
+
+
+@inner_kernel
+def _plain_present(t: P2MTables, page: int, tracked: int) -> bool:
+    """Return whether a store through a list page whose leaf is resident gets there."""
+    if t.state[S_PRESENCE] == 0 or (t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= tracked < 0):
+        return True
+    if len(t.present) > 0:
+        return page < len(t.present) and t.present[page] != 0
+    shift = t.state[S_ENTRIES_SHIFT]
+    i = page & ((1 << shift) - 1)
+    return (int(t.own[t.leaf_slot[page >> shift], i >> 6]) >> int(i & 63)) & 1 != 0
+
+
 @inner_kernel
 def _plain_mid_mfn(state: Int64Array, leaf_slot: Int32Array, mid: int, tracked: int) -> int:
     """Return the page that the list has for a mid, or NO_PAGE where that is not plain.
@@ -53,9 +77,8 @@ def _plain_mid_mfn(state: Int64Array, leaf_slot: Int32Array, mid: int, tracked: 
     `mid` and `tracked` are the words of `p2m_top` and `p2m_top_mfn_p`. Both or neither must be the
     missing page, and the entry of the list's page must be in a resident leaf.
     """
-    base, mask = state[S_VA_BASE], state[S_VA_MASK]
-    page = ((tracked - base) >> 12) & mask
-    no_mid = ((mid - base) >> 12) & mask == state[S_MID_MISSING]
+    page = _plain_page(state, tracked)
+    no_mid = _plain_page(state, mid) == state[S_MID_MISSING]
     if no_mid != (page == state[S_MID_MISSING_MFN]):
         return NO_PAGE
     x = page >> state[S_ENTRIES_SHIFT]
@@ -110,7 +133,9 @@ def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
     while x < end:
         top = x >> shift
         page = _plain_mid_mfn(state, leaf_slot, words[top_slot, top], words[tracked, top])
-        if page == NO_PAGE:
+        if page == NO_PAGE or not (
+            page == state[S_MID_MISSING_MFN] or _plain_present(t, page, words[tracked, top])
+        ):
             return x
         stop = min((top + 1) << shift, end)
         slot = code_of(t.block_of, t.block_code, page)
@@ -138,7 +163,10 @@ def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> 
         pages[top] = _plain_mid_mfn(
             state, t.leaf_slot, t.words[top_slot, top], t.words[tracked, top]
         )
-        if pages[top] == NO_PAGE:
+        if pages[top] == NO_PAGE or not (
+            pages[top] == state[S_MID_MISSING_MFN]
+            or _plain_present(t, pages[top], t.words[tracked, top])
+        ):
             return False
         slots[top] = code_of(t.block_of, t.block_code, pages[top])
     return refill_plain(t)
@@ -199,7 +227,10 @@ def tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
         return FAULT_LIMIT + mfn
     t.words[top_mfn, top] = mfn
     state[S_ENTRIES_WRITTEN] += 1
+    reached = store_page(t, h, t.words[tracked, top]) < UNREACHABLE
     if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
+        if not reached:
+            return FAULT_LIMIT + FAULT_STORE
         copy_mid(t, h, x, stop, page_code(t, mid_mfn))
         return stop - x
     leaf = leaf_page_of(t, x)
@@ -208,6 +239,8 @@ def tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     mfn = pfn_to_mfn(t, h, leaf)
     if mfn <= FAULT_TOP:
         return FAULT_LIMIT + mfn
+    if not reached:
+        return FAULT_LIMIT + FAULT_STORE
     t.words[page_code(t, mid_mfn), x & (n - 1)] = mfn
     state[S_ENTRIES_WRITTEN] += 1
     return 1

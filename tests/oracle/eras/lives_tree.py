@@ -49,7 +49,7 @@ class TreeLife(Life):
             (0, 2),
             (rng.randrange(1, n), 2),
             (rng.randrange(n, 4 * n), 4),
-            (n * n + 3 * n, 2 if self.w == 8 else 1),
+            (n * n + 3 * n, 4 if self.w == 8 else 1),
         )
         if self.w == 8 and self.chance(12):
             extra = 2 * n * n + rng.randrange(n)
@@ -322,6 +322,15 @@ class TreeLife(Life):
         first = self.rng.choice(leaves) * self.n + self.rng.randrange(self.n - 8)
         count = self.rng.randrange(1, 8)
         return [first, self.pick((None, 1), (self.free_frames(count), 3)), count]
+
+    def step(self) -> bool:
+        """Now and then a growth that gets its mid page and no mid_mfn page, and what follows."""
+        missing_top = self.n**2 + self.rng.randrange(self.n**2)
+        if self.two_level or missing_top >= self.guest["max_p2m_pfn"] or not self.chance(4):
+            return super().step()
+        self.add({"op": "fail_alloc", "at": 1})
+        alive = self.add({"op": "set", "runs": [[missing_top, self.free_frames(1), 1]]})
+        return alive and self.add(self.draw_migration())
 
     # --- migrations ---------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""The compiled part of the race explorer: every interleaving of CPUs that grow the p2m."""

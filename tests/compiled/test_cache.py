@@ -1,0 +1,93 @@
+"""The cache of compiled kernels: whose directory it is, and what becomes of damaged files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2mbatch.compiled import cache
+
+_USE = (
+    "from p2mbatch.compiled.bijection import *\n"
+    "import numpy as np\n"
+    "from p2mbatch.compiled import jit\n"
+    "@jit.kernel\n"
+    "def twice(x):\n"
+    "    return 2 * x\n"
+    "print(twice(21), jit.cache_dir() is not None, len(twice.stats.cache_hits))\n"
+)
+
+
+def run(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    # Where anybody may rename anything there is no falling back to.
+    unsafe = tmp_path / "unsafe"
+    unsafe.mkdir(exist_ok=True)
+    unsafe.chmod(0o777)
+    script = tmp_path / "use.py"
+    script.write_text(_USE)
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"}
+    environment |= {"P2MBATCH_CACHE_DIR": str(folder), "TMPDIR": str(unsafe)}
+    environment |= {"P2MBATCH_BOUNDSCHECK": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "random"])
+def test_damaged_files_are_compiled_again(tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "cache"
+    assert run(folder, tmp_path).stdout == "42 True 0\n"
+    assert run(folder, tmp_path).stdout == "42 True 1\n"
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert files
+    for path in files:
+        data = path.read_bytes()
+        bad = {"empty": b"", "cut": data[: len(data) // 2], "random": os.urandom(len(data))}
+        path.write_bytes(bad[damage])
+    found = run(folder, tmp_path)
+    assert (found.returncode, found.stdout) == (0, "42 True 0\n"), found.stderr
+    assert found.stderr.count("\n") == 1 and "damaged" in found.stderr
+    assert run(folder, tmp_path).stdout == "42 True 1\n"
+
+
+def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(0o777)
+    found = run(folder, tmp_path)
+    assert (found.returncode, found.stdout) == (0, "42 False 0\n"), found.stderr
+    assert "compiled in memory" in found.stderr and found.stderr.count("\n") == 1
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "real")
+    with pytest.raises(cache.Untrusted, match="link"):
+        cache.open_trusted(tmp_path / "cache", ("kernels",))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
+@pytest.mark.parametrize("theirs", ["cache", "cache/kernels", "cache/kernels/x"])
+def test_another_users_directory_is_not_used(tmp_path: Path, theirs: str) -> None:
+    folder = tmp_path / theirs
+    folder.mkdir(parents=True)
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(cache.Untrusted, match="belongs to user 65534"):
+        cache.open_trusted(tmp_path / "cache", ("kernels", "x"))
+
+
+def test_a_swap_after_the_check_changes_nothing(tmp_path: Path) -> None:
+    fd = cache.open_trusted(tmp_path / "cache", ("kernels",))
+    try:
+        path = cache.usable_path(fd)
+        (tmp_path / "cache" / "kernels").rename(tmp_path / "old")
+        (tmp_path / "cache" / "kernels").mkdir()
+        (path / "file").write_text("mine")
+        assert (tmp_path / "old" / "file").read_text() == "mine"
+        assert not list((tmp_path / "cache" / "kernels").iterdir())
+    finally:
+        os.close(fd)
