@@ -177,6 +177,18 @@ def test_compressed_checkpoints_are_refused_by_name():
         read_bytes(bytes(data))
 
 
+# --- a linear list --------------------------------------------------------------------------------
+
+
+def test_a_linear_list_without_its_tables_fails_as_the_walk_does():
+    result = found("case-41-linear.xl.gz")
+    told = result.to_json()
+    assert told["save_check"] == "map-ptes-failed 4 0" and told["p2m_generation"] == 6
+    assert told["failing_entry"]["mfn"] == 0x1234
+    assert told["tree"] is None and not result.structures.found
+    assert told["frame_list_list_mfn"] == (1 << 64) - 1
+
+
 # --- two bases ------------------------------------------------------------------------------------
 
 

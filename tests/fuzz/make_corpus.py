@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dumps"))
 from test_dumps_readers import NEWER, OLDER, mfndump_text
 
 from dump_guests import build, core, legacy, stream
+from linear_files import LinearGuest
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -26,6 +27,7 @@ def corpus():
         files[f"mfndump-{bits}"] = mfndump_text(image.p2m, width)
         files[f"legacy-xend-tools64-{bits}"] = legacy(image, wrapper="xend")
         files[f"legacy-libxc-tools32-{bits}"] = legacy(image, wrapper="libxc", toolstack_bits=32)
+        files[f"linear-{bits}"] = LinearGuest(width, 24).stream()
     files["stream-v3-libvirt-64"] = stream(small[8], wrapper="libvirt")
     files["stream-v3-xenserver-64"] = stream(small[8], wrapper="xenserver")
     files["legacy-xenserver-1-64"] = legacy(small[8], wrapper="xenserver-1")

@@ -15,7 +15,7 @@ from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import Geometry
 from p2mbatch.dumps.audit.structures import Structures, true_leaves
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.trace import GuestLayout
 

@@ -15,7 +15,7 @@ from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.base.sizes import format_size
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import find_structures
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.importing.layout import find_layout
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M

@@ -32,7 +32,7 @@ from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import MIB
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, SeekableCursor
-from p2mbatch.dumps.stores import Page, PageStore, widen
+from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
 
 UInt64Array = npt.NDArray[np.uint64]
 
@@ -124,19 +124,29 @@ class SeekablePages(StreamPages):
             kinds = (entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)
             has_data = _WITH_DATA[kinds]
             before = np.cumsum(has_data) - has_data
-            is_plain = kinds[hits] == formats.TYPE_PLAIN
             first_page_at = at + self._ids.num_bytes * count
-            offsets = np.where(is_plain, first_page_at + before[hits] * PAGE_BYTES, -1)
+            offsets = np.where(has_data[hits], first_page_at + before[hits] * PAGE_BYTES, -1)
             self._offsets.update(zip(entry_pfns[hits].tolist(), offsets.tolist(), strict=True))
 
     def read(self, pfn: int) -> Page | None:
         """Return the page's words; None where it was sent last as a table or without data."""
+        data = self._bytes(pfn)
+        if data is None or self._sent[pfn] != _PLAIN:
+            return None
+        return Page(widen(data, self.word_bytes), True)
+
+    def read_table(self, pfn: int) -> TableData | None:
+        """Return the page's entries: PFNs where it was sent as a table, else the guest's own."""
+        data = self._bytes(pfn)
+        if data is None:
+            return None
+        return TableData(np.frombuffer(data, "<u8"), self._sent[pfn] == _TABLE)
+
+    def _bytes(self, pfn: int) -> memoryview | None:
         if pfn not in self._offsets:
             self.prefetch(np.array([pfn]))
         offset = self._offsets.get(pfn, -1)
-        if offset < 0:
-            return None
-        return Page(widen(self._data.read(offset, PAGE_BYTES), self.word_bytes), True)
+        return None if offset < 0 else self._data.read(offset, PAGE_BYTES)
 
 
 class SequentialPages(StreamPages):

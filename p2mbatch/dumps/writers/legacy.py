@@ -28,6 +28,8 @@ def write_legacy(
         raise InputError(f"toolstack_bits: {toolstack_bits} is not one: use 32 or 64")
     if wrapper not in LEGACY_WRAPPERS:
         raise InputError(f"wrapper: {wrapper!r} is not one: use {', '.join(LEGACY_WRAPPERS)}")
+    if image.linear is not None:
+        raise InputError("a legacy toolstack knows no linear p2m list: it can't save this guest")
     p2m_size = min(image.shared_max_pfn, image.p2m.size)
     if p2m_size > 1 << formats.LEGACY_TYPE_SHIFT:
         raise InputError(f"{p2m_size} PFNs: a legacy stream can name 2^28 at most")

@@ -98,10 +98,10 @@ def _write_pages(
 ) -> None:
     """Write one PAGE_DATA record; `outdated` puts other bytes into pages that are not zeros."""
     has_data = present[pfns]
-    kinds = np.where(has_data, formats.TYPE_PLAIN, formats.TYPE_NOT_PRESENT).astype(np.uint64)
+    kinds = image.page_types(pfns).astype(np.uint64)
     entries = pfns.astype(np.uint64) | kinds << np.uint64(formats.TYPE_SHIFT)
     pages = [
-        b"\x5a" * PAGE_BYTES if outdated and pfn in image.words else image.page(pfn)
+        b"\x5a" * PAGE_BYTES if outdated and pfn in image.words else image.sent_page(pfn)
         for pfn in pfns[has_data].tolist()
     ]
     header = formats.PAGE_DATA.pack(pfns.size, 0)
