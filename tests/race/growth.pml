@@ -28,6 +28,10 @@
 #define ENTRY ((pfn / 2) % 2)
 #define REPAIRED (KERNEL != OLD && KERNEL != ORIG)
 #define QUIET(who) (buffered[who] == 0)
+#define MAY_TAKE(who) (ALLOCATOR != ANY || QUIET(who))
+#define AT_A_PAGE(who) \
+  (pc[who] == A2 || pc[who] == A3 || pc[who] == A5 || pc[who] == A8 || pc[who] == A9 || \
+   pc[who] == A11f || pc[who] == A14 || pc[who] == A15 || pc[who] == A18)
 
 hidden byte i;
 hidden byte seen;
@@ -85,8 +89,11 @@ inline take_next(who, into) {
   if
   :: ALLOCATOR == OWN && num_freed[who] > 0 ->
      num_freed[who]--;
-     seen = freed[who * PAGES + num_freed[who]];
-     freed[who * PAGES + num_freed[who]] = 0
+     seen = freed[who * STACK + num_freed[who]];
+     freed[who * STACK + num_freed[who]] = 0
+  :: MERGED ->
+     seen = own_pages[who * OPS + op] + (pc[who] == A2 -> 0 : (pc[who] == A8 -> 1 : 2));
+     was_taken[seen] = 1
   :: else ->
      seen = next_page;
      next_page++;
@@ -100,7 +107,7 @@ inline release(who, pointer) {
   is_free[PAGE(pointer)] = 1;
   if
   :: ALLOCATOR == OWN ->
-     freed[who * PAGES + num_freed[who]] = PAGE(pointer);
+     freed[who * STACK + num_freed[who]] = PAGE(pointer);
      num_freed[who]++
   :: else
   fi
@@ -149,7 +156,13 @@ inline steps(who) {
      :: IS_P(b) -> store(who, WORD(b, pfn % 2), value); finish(who, TRUE)
      :: else -> fault = 1
      fi }
-  :: d_step { pc[who] == T1 -> load(who, a, TOP + T); pc[who] = T2 }
+  :: d_step { pc[who] == T1 ->
+     if
+     :: MERGED -> mid = 0; x = 0; q = 0; b = 0; dead_mid = 0; dead_x = 0
+     :: else
+     fi;
+     load(who, a, TOP + T);
+     pc[who] = T2 }
   :: d_step { pc[who] == T2 ->
      if
      :: IS_P(a) ->

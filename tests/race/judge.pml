@@ -5,6 +5,7 @@
 
 #define LEAF(t, m) mem[WORD(mem[TOP + (t)], m)]
 #define REACHED(t, m) (IS_P(mem[TOP + (t)]) && IS_P(LEAF(t, m)))
+#define HANDED_OUT(page) (page < next_page || MERGED && was_taken[page])
 #define ADD(label) labels = labels | LABEL_##label
 #define WHEN(condition, label) if :: condition -> ADD(label) :: else fi
 
@@ -68,7 +69,7 @@ inline judge_pages() {
   WHEN(uaf_read || uaf_write, uaf);
   k = 3;
   do
-  :: k < next_page ->
+  :: k < PAGES ->
      page_roles = 0;
      for (t : 0 .. 1) {
        page_roles = page_roles + (mem[TOP + t] == P(k) -> 1 : 0);
@@ -77,7 +78,7 @@ inline judge_pages() {
          page_roles = page_roles + (IS_P(mem[TOP + t]) && LEAF(t, m) == P(k) -> 1 : 0)
        }
      }
-     WHEN(page_roles == 0 && !is_free[k], leak);
+     WHEN(HANDED_OUT(k) && page_roles == 0 && !is_free[k], leak);
      WHEN(page_roles > 0 && is_free[k], freed_in_tree);
      WHEN(page_roles > 1, alias);
      k++

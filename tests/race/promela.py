@@ -28,8 +28,8 @@ ALLOCATORS = ["never", "own", "any"]
 TOOLSTACKS = ["none", "tree", "list"]
 STEPS = (
     "G1, G2, G3, S1, S2, S3, T1, T2, T3, A1, A2, A3, A4, A5, A5r, A6, A7, A8, A9, A10, A11, A11f, "
-    "A12, A13, A14, A15, A16, A17, A18, O1, O2, K1, K2, K3, K4, K5, K6, K8, J1, J2, J3, J4, J5, J6, "
-    "J7, J8, Z1, Z2, Z3, W0, WG, W1, W2, DONE"
+    "A12, A13, A14, A15, A16, A17, A18, O1, O2, K1, K2, K3, K4, K5, K6, K8, J1, J2, J3, J4, J5, "
+    "J6, J7, J8, Z1, Z2, Z3, W0, WG, W1, W2, DONE"
 )
 LABELS = [
     "alias", "bug", "deadlock", "false", "fault", "freed-in-tree", "leak", "list", "lost", "max",
@@ -94,20 +94,21 @@ def first_memory(config: Config) -> tuple[list[int], int]:
     return shared + [word for words in pages for word in words], page
 
 
-def model_of(config: Config) -> str:
-    """Return the Promela model of a configuration."""
+def model_of(config: Config, *, merged: bool = False) -> str:
+    """Return the Promela model of a configuration; `merged` as growth.pml says it."""
+    assert not merged or (config["allocator"], config["memory"]) == ("never", "sc")
     parts = [
-        *constants(config),
+        *constants(config, merged),
         *variables(config),
         f'#include "{HERE / "growth.pml"}"',
         f'#include "{HERE / "judge.pml"}"',
         *programs(config),
-        *processes(config),
+        *processes(config, merged),
     ]
     return "\n".join(parts) + "\n"
 
 
-def constants(config: Config) -> Iterator[str]:
+def constants(config: Config, merged: bool) -> Iterator[str]:
     """Yield the constants of a configuration."""
     for names in (KERNELS, ALLOCATORS, TOOLSTACKS):
         yield from (f"#define {name.upper()} {k}" for k, name in enumerate(names))
@@ -121,10 +122,11 @@ def constants(config: Config) -> Iterator[str]:
     yield f"#define OPS {max(map(len, config['cpus']))}"
     yield f"#define PAGES {num_pages_of(config)}"
     yield f"#define PAGES_AT {SHARED_WORDS}"
-    yield f"#define FIFO {FIFO}"
+    yield f"#define FIFO {FIFO if config['memory'] == 'tso' else 1}"
+    yield f"#define STACK {num_pages_of(config) if config['allocator'] == 'own' else 1}"
+    yield f"#define MERGED {int(merged)}"
     yield "#define TRUE 1"
     yield "#define FALSE 2"
-    yield "#define MAY_TAKE(who) (ALLOCATOR != ANY || QUIET(who))"
     yield f"mtype = {{ {STEPS} }}"
 
 
@@ -137,8 +139,9 @@ def variables(config: Config) -> Iterator[str]:
     yield f"hidden byte first[8] = {{ {listed(first)} }};"
     yield f"byte next_page = {next_page};"
     yield f"mtype pc[CPUS] = {{ {listed(steps)} }};"
-    yield "bool is_free[PAGES], bug, fault, uaf_read, uaf_write;"
-    yield "byte result[CPUS * OPS], num_freed[CPUS], freed[CPUS * PAGES];"
+    yield f"hidden byte own_pages[CPUS * OPS] = {{ {listed(own_pages(config))} }};"
+    yield "bool is_free[PAGES], was_taken[PAGES], bug, fault, uaf_read, uaf_write;"
+    yield "byte result[CPUS * OPS], num_freed[CPUS], freed[CPUS * STACK];"
     yield "byte buffered[CPUS], fifo_at[CPUS * FIFO + 1], fifo_word[CPUS * FIFO + 1];"
     yield f"mtype walking = {'W0' if config['toolstack'] else 'DONE'};"
     yield "byte max, generation, num_fll, num_fl, fll[2], fl[4];"
@@ -151,6 +154,18 @@ def variables(config: Config) -> Iterator[str]:
         ]
     options = [f":: d_step {{ pc[who] == here && {one}; pc[who] = after }}" for one in taking]
     yield f"#define TAKING(who, here, local, after) {' '.join(options)}"
+
+
+def own_pages(config: Config) -> list[int]:
+    """Return the first of the three pages that each operation may take, a row of OPS a CPU."""
+    page = FIRST_FRESH + 3 * len(config["populated_first"])
+    num = max(map(len, config["cpus"]))
+    pages = [0] * (num * len(config["cpus"]))
+    for who, program in enumerate(config["cpus"]):
+        for number, operation in enumerate(program):
+            if operation[0] == "set" and operation[2] != -1:
+                pages[who * num + number], page = page, page + 3
+    return pages
 
 
 def listed(values: Iterable[Any]) -> str:
@@ -188,17 +203,20 @@ def programs(config: Config) -> Iterator[str]:
     yield "skip }"
 
 
-def processes(config: Config) -> Iterator[str]:
+def processes(config: Config, merged: bool) -> Iterator[str]:
     """Yield the CPUs, the toolstack and the judge, who has the last step."""
+    cpus = range(len(config["cpus"]))
+    going_on = "!bug && !fault"
     for who, program in enumerate(config["cpus"]):
         operation = program[0]
         value = word_of(operation[2]) if operation[0] == "set" else 0
-        yield f"active proctype cpu{who}() provided (!bug && !fault) {{"
+        waits = [f"!AT_A_PAGE({other})" for other in cpus if merged and other != who]
+        yield f"active proctype cpu{who}() provided ({' && '.join([going_on, *waits])}) {{"
         yield f"byte pfn = {operation[1]}, value = {value}, op, mid, x, q, a, b;"
         yield f"bool dead_mid, dead_x; steps({who}) }}"
     if config["toolstack"]:
-        yield "active proctype toolstack() provided (!bug && !fault) { walk() }"
-    done = [f"pc[{who}] == DONE && buffered[{who}] == 0" for who in range(len(config["cpus"]))]
+        yield f"active proctype toolstack() provided ({going_on}) {{ walk() }}"
+    done = [f"pc[{who}] == DONE && buffered[{who}] == 0" for who in cpus]
     over = " && ".join([*done, "walking == DONE"])
     yield 'inline note() { c_code { printf("class %d\\n", labels); } }'
     yield "active proctype judging() { if"
@@ -207,14 +225,26 @@ def processes(config: Config) -> Iterator[str]:
     yield "fi; false }"
 
 
-def ask_spin(config: Config, folder: Path) -> Verdict:
+def ask_spin(config: Config, folder: Path, *, merged: bool = False) -> Verdict:
     """Return what SPIN says of a configuration; its files are written to `folder`.
 
-    Every step is a step of SPIN's: nothing is merged, no variable is dropped, no order left out.
+    Every step of the model is one of SPIN's, no variable is dropped and no order left out. `merged`
+    (growth.pml) keeps classes only.
     """
-    (folder / "race.pml").write_text(model_of(config))
+    (folder / "race.pml").write_text(model_of(config, merged=merged))
     run(folder, "spin", "-a", "-o1", "-o2", "-o3", "race.pml")
-    run(folder, "gcc", "-w", "-DSAFETY", "-DNOREDUCE", "-DVECTORSZ=2048", "-o", "pan", "pan.c")
+    run(
+        folder,
+        "gcc",
+        "-O2" if merged else "-O0",
+        "-w",
+        "-DSAFETY",
+        "-DNOREDUCE",
+        "-DVECTORSZ=2048",
+        "-o",
+        "pan",
+        "pan.c",
+    )
     said = run(folder, "./pan", "-E", "-m10000", "-w20")
     assert "errors: 0" in said, said
     assert "Search not completed" not in said, said
