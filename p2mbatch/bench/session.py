@@ -1,6 +1,6 @@
 """The performance report's measurements: ceilings, kernels beside their peers, how cost grows.
 
-`run` measures and returns plain JSON values; p2mbatch.bench_report shows them.
+`run` measures and returns plain JSON values; p2mbatch.report.bench shows them.
 """
 
 from __future__ import annotations
