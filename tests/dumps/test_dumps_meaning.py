@@ -373,7 +373,7 @@ def test_bytes_of_a_file_are_its_own_however_they_are_asked_for(tmp_path):
 
 def test_a_file_that_says_it_is_empty_is_read_all_the_same():
     # As debugfs has it; this one is there on every Linux.
-    with pytest.raises(InputError, match="expected an xl save file"):
+    with pytest.raises(InputError, match="expected a save file"):
         read_dump("/proc/self/maps")
 
 
