@@ -14,12 +14,11 @@ from p2mbatch.base.sizes import GIB
 from p2mbatch.bench import peers
 from p2mbatch.bench.ceilings import Ceilings
 from p2mbatch.bench.measure import Call, SelfTimed, scaled
-from p2mbatch.compiled import grow as kset
 from p2mbatch.compiled import m2p as bulk
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.lookup import lookup, lookup_parallel
-from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
+from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.save import save_walk_parallel
 from p2mbatch.guests.fields import ScenarioFields
@@ -200,10 +199,10 @@ def _m2p_case(guest: BenchGuest) -> Case:
 
 def _rebuild_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
-    slots = guest.list_slots()
+    does, slots = guest.life.policy.operations, guest.list_slots()
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: rebuild(t, h, 0),
-        "parallel": lambda: rebuild_parallel(t, h),
+        "p2mbatch": lambda: does.rebuild(t, h, 0),
+        "parallel": lambda: rebuild_parallel(does, t, h),
         "numpy": lambda: peers.numpy_rebuild(t, slots),
         **guest.c("rebuild"),
     }
@@ -229,7 +228,7 @@ def _walk_case(guest: BenchGuest) -> Case:
 
 def _populate_case(guest: BenchGuest) -> Case:
     """Balloon runs of pages out and in again, within leaves that exist."""
-    t, h = guest.t, guest.life.host
+    t, h, set_runs = guest.t, guest.life.host, guest.life.policy.operations.set_runs
     n = guest.placement.geo.entries
     firsts = np.linspace(0, guest.num_leaves - 1, NUM_RUNS // 2).astype(np.int64) * n + 7
     mfns = np.empty(len(firsts), np.int64)
@@ -240,7 +239,7 @@ def _populate_case(guest: BenchGuest) -> Case:
     runs = np.ascontiguousarray(np.concatenate([out, back]))
     items = NUM_RUNS * RUN_PAGES
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: kset.set_runs(t, h, runs, 0),
+        "p2mbatch": lambda: set_runs(t, h, runs, 0),
         "numpy": lambda: peers.numpy_populate(t, runs),
         **guest.c("populate"),
     }

@@ -11,7 +11,6 @@ import numpy as np
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.bench.measure import measure_in_turn
-from p2mbatch.compiled.policies.rebuild import rebuild
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest
@@ -44,7 +43,9 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
         guest.boot()
         placement, life = guest.placement, guest.life
         leaves.append(placement.num_boot_leaves)
-        rebuilds.append(_time(partial(rebuild, life.tables, life.host, 0), seconds / 8))
+        rebuilds.append(
+            _time(partial(life.policy.operations.rebuild, life.tables, life.host, 0), seconds / 8)
+        )
         cell_times.append(_time(partial(run_once, size, 1), seconds / 8))
         table_bytes.append(placement.table_bytes(resident=False))
         all_bytes.append(placement.table_bytes(resident=True))

@@ -5,16 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from p2mbatch.base.sizes import format_size
 from p2mbatch.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
     Look,
     axes_for,
     legend_above,

@@ -17,6 +17,7 @@ from p2mbatch.base.geometry import Geometry
 from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
 from p2mbatch.dumps.audit.walk import Walk, save_check
 from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.model.policies import MENDED, find, names
 from p2mbatch.model.trace import GuestLayout
 
 _SPARE_POOL_PAGES = 512
@@ -52,7 +53,7 @@ def find_layout(guest: DumpGuest, populated: BoolArray) -> FoundLayout:
         exact = _fits(geo, populated, nr_pages, mfn_list_pfn, brk_pfn, brk_pages)
     if not exact:
         nr_pages = found[0] if found is not None else int(np.flatnonzero(populated)[-1]) + 1
-        policy = "tracked"
+        policy = MENDED
         brk_pages = _brk_need(geo, nr_pages)
         mfn_list_pages = -(-nr_pages // geo.entries)
         start = _free_stretch(guest, geo, populated, nr_pages, brk_pages + mfn_list_pages)
@@ -96,8 +97,7 @@ def _boot_from_leaves(
 
 def _brk_need(geo: Geometry, nr_pages: int) -> int:
     """Return the brk pages that booting takes at most (model sections 4 and 6)."""
-    num_mids = -(-nr_pages // geo.entries**2)
-    return 3 + num_mids + 3 + num_mids
+    return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2))
 
 
 def _find_brk(
@@ -107,13 +107,14 @@ def _find_brk(
     if walk.fll_pfn < 0:
         return None
     num_mids = -(-nr_pages // geo.entries**2)
-    brk_pfn, policy = walk.fll_pfn - 5 - num_mids, "tracked"
+    brk_pfn, policy = walk.fll_pfn - 5 - num_mids, MENDED
     if structures.missing >= 0:
         between = walk.fll_pfn - structures.missing - 3 - num_mids
-        if between not in (1, 2):
+        # Up to p2m_top_mfn the list has one page fewer than in all.
+        fitting = [name for name in names() if find(name).list_brk_pages == between + 1]
+        if not fitting:
             return None
-        # Only `tracked` has p2m_top_mfn_p between p2m_mid_missing_mfn and p2m_top_mfn.
-        brk_pfn, policy = structures.missing, "tracked" if between == 2 else "stale"
+        brk_pfn, policy = structures.missing, fitting[0]
     return brk_pfn, _brk_need(geo, nr_pages), policy
 
 
