@@ -23,7 +23,7 @@ def data_dictionary() -> str:
         "was, *exact* ones are the same on every machine, engine and number of threads,\n"
         "*measured* ones differ from run to run. Words are explained in [model.md](model.md),\n"
         "scenarios in [sweeps.md](sweeps.md).\n\n"
-        "This page is generated from `p2mbatch/schema.py` by `python docs/generate.py`.\n\n"
+        "This page is generated from `p2mbatch/store/columns.py` by `python docs/generate.py`.\n\n"
         + to_markdown()
     )
 

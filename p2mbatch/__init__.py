@@ -17,12 +17,35 @@ if TYPE_CHECKING:
     from p2mbatch.guests.guest import Guest
     from p2mbatch.guests.rows import run_scenario
     from p2mbatch.guests.scenario import Scenario
+    from p2mbatch.model.anonymise import anonymise
     from p2mbatch.model.replay import replay
     from p2mbatch.model.trace import GuestLayout, Trace
     from p2mbatch.model.trace_file import load_trace
     from p2mbatch.spec.sweep_spec import SweepSpec
     from p2mbatch.store.results import SweepResult
     from p2mbatch.sweeps.driver import sweep
+else:
+    _EXPORTS = {
+        "Guest": "guests.guest",
+        "GuestLayout": "model.trace",
+        "InputError": "base.errors",
+        "P2MBatchError": "base.errors",
+        "Scenario": "guests.scenario",
+        "SweepResult": "store.results",
+        "SweepSpec": "spec.sweep_spec",
+        "Trace": "model.trace",
+        "anonymise": "model.anonymise",
+        "bench": ".",
+        "dumps": ".",
+        "geometry": "base.geometry",
+        "load_trace": "model.trace_file",
+        "plots": ".",
+        "replay": "model.replay",
+        "report": ".",
+        "run_scenario": "guests.rows",
+        "sweep": "sweeps.driver",
+    }
+    __getattr__, __dir__ = exports(__name__, _EXPORTS)
 
 __all__ = [
     "Guest",
@@ -34,6 +57,7 @@ __all__ = [
     "SweepSpec",
     "Trace",
     "__version__",
+    "anonymise",
     "bench",
     "dumps",
     "geometry",
@@ -44,24 +68,3 @@ __all__ = [
     "run_scenario",
     "sweep",
 ]
-
-_EXPORTS = {
-    "Guest": "guests.guest",
-    "GuestLayout": "model.trace",
-    "InputError": "base.errors",
-    "P2MBatchError": "base.errors",
-    "Scenario": "guests.scenario",
-    "SweepResult": "store.results",
-    "SweepSpec": "spec.sweep_spec",
-    "Trace": "model.trace",
-    "bench": ".",
-    "dumps": ".",
-    "geometry": "base.geometry",
-    "load_trace": "model.trace_file",
-    "plots": ".",
-    "replay": "model.replay",
-    "report": ".",
-    "run_scenario": "guests.rows",
-    "sweep": "sweeps.driver",
-}
-__getattr__, __dir__ = exports(__name__, _EXPORTS)

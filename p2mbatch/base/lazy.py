@@ -1,7 +1,9 @@
 """Names of a package that load when they are first used.
 
 A package's `__init__` names its exports twice: for type checkers in imports under `TYPE_CHECKING`,
-for the interpreter in a table handed to `exports`. A test holds the two together.
+for the interpreter in a table handed to `exports`, in the branch that checkers don't read (a module
+with a `__getattr__` has every name for them, and a misspelt one would be `Any`). A test holds the
+two together.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ def exports(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the `__getattr__` and `__dir__` of `package`.
 
-    `table` is exported name -> the module that has it, named from the package on; a module that is
-    itself exported is named ".". What was used once is kept in the package.
+    `table` is exported name -> the module that has it, named from the package on; "module:name"
+    where it has another name there, "." for a module that is itself exported. What was used once
+    is kept in the package.
     """
 
     def load(name: str) -> Any:
@@ -26,11 +29,12 @@ def exports(
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         if table[name] == ".":
             return importlib.import_module(f"{package}.{name}")
-        value = getattr(importlib.import_module(f"{package}.{table[name]}"), name)
+        module, _, inner = table[name].partition(":")
+        value = getattr(importlib.import_module(f"{package}.{module}"), inner or name)
         setattr(sys.modules[package], name, value)
         return value
 
     def names() -> list[str]:
-        return sorted([*table, "__version__"] if package == "p2mbatch" else table)
+        return sorted(sys.modules[package].__all__)
 
     return load, names

@@ -8,6 +8,14 @@ from p2mbatch.base.lazy import exports
 
 if TYPE_CHECKING:
     from p2mbatch.bench.session import FULL, QUICK, SMOKE, run
+else:
+    _EXPORTS = {
+        "FULL": "session",
+        "QUICK": "session",
+        "SMOKE": "session",
+        "run": "session",
+    }
+    __getattr__, __dir__ = exports(__name__, _EXPORTS)
 
 __all__ = [
     "FULL",
@@ -15,11 +23,3 @@ __all__ = [
     "SMOKE",
     "run",
 ]
-
-_EXPORTS = {
-    "FULL": "session",
-    "QUICK": "session",
-    "SMOKE": "session",
-    "run": "session",
-}
-__getattr__, __dir__ = exports(__name__, _EXPORTS)

@@ -15,12 +15,11 @@ from p2mbatch.bench import peers
 from p2mbatch.bench.ceilings import Ceilings
 from p2mbatch.bench.measure import Call, SelfTimed, scaled
 from p2mbatch.compiled import m2p as bulk
-from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.lookup import lookup, lookup_parallel
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import restore, restore_parallel
-from p2mbatch.compiled.save import save_walk_parallel
+from p2mbatch.compiled.save import save_walk, save_walk_parallel
 from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import StagedGuest, nth_host
 
@@ -88,9 +87,8 @@ class BenchGuest:
         """Return the slots of the mid_mfn pages in order: int64[mids]."""
         t = self.t
         slot_of = {page: slot for slot, page in enumerate(t.slots[:, tb.P_PAGE].tolist())}
-        return np.array(
-            [slot_of[page] for page in t.true_mid_mfn[: self.placement.num_tops].tolist()], np.int64
-        )
+        pages = t.true_mid_mfn[: self.placement.num_tops].tolist()
+        return np.array([slot_of[page] for page in pages], np.int64)
 
     def c(self, kernel: str) -> dict[str, Call]:
         """Return the C program's call for `kernel`, where there is one."""
@@ -121,8 +119,9 @@ def cases(guest: BenchGuest, *, heavy: bool) -> list[Case]:
 
     The last ones change the guest: they must be run in order, and the guest then be let go.
     """
+    orders = _lookup_orders(guest)
     return [
-        *_lookup_cases(guest),
+        *(_lookup_case(guest, name, pfns) for name, pfns in orders.items()),
         _m2p_case(guest),
         _rebuild_case(guest),
         _walk_case(guest),
@@ -132,97 +131,83 @@ def cases(guest: BenchGuest, *, heavy: bool) -> list[Case]:
     ]
 
 
-def _lookup_cases(guest: BenchGuest) -> list[Case]:
-    t, h = guest.t, guest.life.host
+def _moving(name: str, num_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.moving(name, num_bytes, threads)
+
+
+def _gathering(count: int, table_bytes: int) -> Callable[[Ceilings, int], Call]:
+    return lambda ceilings, threads: ceilings.gathering(count, table_bytes, threads)
+
+
+def _lookup_orders(guest: BenchGuest) -> dict[str, Int64Array]:
+    """Return the PFNs that are looked up, by the order in which they come."""
     count = min(NUM_LOOKUPS, guest.num_pages)
     random = guest.random.integers(0, guest.num_pages, count)
     start = (guest.num_pages - count) // 2
-    orders = {
-        "random": random,
-        "sorted": np.sort(random),
-        "sequential": np.arange(start, start + count),
+    in_order = np.arange(start, start + count)
+    return {"random": random, "sorted": np.sort(random), "sequential": in_order}
+
+
+def _lookup_case(guest: BenchGuest, name: str, pfns: Int64Array) -> Case:
+    t, h = guest.t, guest.life.host
+    count = len(pfns)
+    out = np.empty(count, np.int64)
+    calls: dict[str, Call] = {
+        "p2mbatch": partial(lookup, t, h, pfns, out),
+        "parallel": partial(lookup_parallel, t, h, pfns, out),
+        "numpy": partial(peers.numpy_lookup, t, pfns),
+        **guest.c(f"lookup_{name}"),
     }
-    table_bytes = t.words.nbytes
-    found = []
-    for name, pfns in orders.items():
-        out = np.empty(count, np.int64)
-        calls: dict[str, Call] = {
-            "p2mbatch": partial(lookup, t, h, pfns, out),
-            "parallel": partial(lookup_parallel, t, h, pfns, out),
-            "numpy": partial(peers.numpy_lookup, t, pfns),
-            **guest.c(f"lookup_{name}"),
-        }
-        if guest.memory_bytes <= NAIVE_BYTES and name == "random":
-            some = pfns[:NUM_NAIVE].tolist()
-            naive = partial(peers.NaiveTree(t).lookups, some)
-            calls["naive"] = scaled(naive, len(some), count)
-        if name == "sequential":
-            floor, text = _copy_floor(24 * count), "24 bytes a PFN at copy's rate"
-        else:
-            floor = _gather_floor(count, table_bytes)
-            text = "one gather over as large a table"
-        found.append(Case(f"lookup_{name}", count, "PFN", floor, text, calls))
-    return found
-
-
-def _copy_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
-    return lambda ceilings, threads: ceilings.moving("copy", num_bytes, threads)
-
-
-def _fill_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
-    return lambda ceilings, threads: ceilings.moving("fill", num_bytes, threads)
-
-
-def _read_floor(num_bytes: int) -> Callable[[Ceilings, int], Call]:
-    return lambda ceilings, threads: ceilings.moving("read", num_bytes, threads)
-
-
-def _gather_floor(count: int, table_bytes: int) -> Callable[[Ceilings, int], Call]:
-    return lambda ceilings, threads: ceilings.gathering(count, table_bytes, threads)
+    if guest.memory_bytes <= NAIVE_BYTES and name == "random":
+        some = pfns[:NUM_NAIVE].tolist()
+        calls["naive"] = scaled(partial(peers.NaiveTree(t).lookups, some), len(some), count)
+    floor, text = _gathering(count, t.words.nbytes), "one gather over as large a table"
+    if name == "sequential":
+        floor, text = _moving("copy", 24 * count), "24 bytes a PFN at copy's rate"
+    return Case(f"lookup_{name}", count, "PFN", floor, text, calls)
 
 
 def _m2p_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
     count = min(NUM_LOOKUPS, guest.num_pages)
-    mfns = np.empty(count, np.int64)
+    mfns, out = np.empty(count, np.int64), np.empty(count, np.int64)
     lookup(t, h, guest.random.integers(0, guest.num_pages, count), mfns)
-    out = np.empty(count, np.int64)
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: bulk.lookup_m2p(t, h, mfns, out),
-        "parallel": lambda: bulk.lookup_m2p_parallel(t, h, mfns, out),
-        "numpy": lambda: peers.numpy_m2p(t, h, mfns),
+        "p2mbatch": partial(bulk.lookup_m2p, t, h, mfns, out),
+        "parallel": partial(bulk.lookup_m2p_parallel, t, h, mfns, out),
+        "numpy": partial(peers.numpy_m2p, t, h, mfns),
         **guest.c("lookup_m2p"),
     }
-    floor = _gather_floor(count, t.own.nbytes)
+    floor = _gathering(count, t.own.nbytes)
     return Case("lookup_m2p", count, "MFN", floor, "one gather over the owners' bits", calls)
 
 
 def _rebuild_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
-    does, slots = guest.life.policy.operations, guest.list_slots()
+    does = guest.life.policy.operations
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: does.rebuild(t, h, 0),
-        "parallel": lambda: rebuild_parallel(does, t, h),
-        "numpy": lambda: peers.numpy_rebuild(t, slots),
+        "p2mbatch": partial(does.rebuild, t, h, 0),
+        "parallel": partial(rebuild_parallel, does, t, h),
+        "numpy": partial(peers.numpy_rebuild, t, guest.list_slots()),
         **guest.c("rebuild"),
     }
     if guest.memory_bytes <= NAIVE_BYTES:
         calls["naive"] = peers.NaiveTree(t).rebuild
-    floor = _copy_floor(20 * guest.num_leaves)
     text = "20 bytes a leaf (its page's number, entry in, entry out) at copy's rate"
+    floor = _moving("copy", 20 * guest.num_leaves)
     return Case("rebuild", guest.num_leaves, "leaf", floor, text, calls)
 
 
 def _walk_case(guest: BenchGuest) -> Case:
-    t, h, slots = guest.t, guest.life.host, guest.list_slots()
+    t, h = guest.t, guest.life.host
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: ks.save_walk(t, h, guest.work),
-        "parallel": lambda: save_walk_parallel(t, h, guest.work),
-        "numpy": lambda: peers.numpy_save_walk(t, h, slots),
+        "p2mbatch": partial(save_walk, t, h, guest.work),
+        "parallel": partial(save_walk_parallel, t, h, guest.work),
+        "numpy": partial(peers.numpy_save_walk, t, h, guest.list_slots()),
         **guest.c("save_walk"),
     }
-    floor = _read_floor(20 * guest.num_leaves)
     text = "20 bytes a leaf (its page's number, its entry, the list's) at read's rate"
+    floor = _moving("read", 20 * guest.num_leaves)
     return Case("save_walk", guest.num_leaves, "leaf", floor, text, calls)
 
 
@@ -235,31 +220,28 @@ def _populate_case(guest: BenchGuest) -> Case:
     lookup(t, h, firsts, mfns)
     counts = np.full(len(firsts), RUN_PAGES)
     out = np.stack([firsts, np.full(len(firsts), INVALID), counts], axis=1)
-    back = np.stack([firsts, mfns, counts], axis=1)
-    runs = np.ascontiguousarray(np.concatenate([out, back]))
+    runs = np.concatenate([out, np.stack([firsts, mfns, counts], axis=1)])
     items = NUM_RUNS * RUN_PAGES
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: set_runs(t, h, runs, 0),
-        "numpy": lambda: peers.numpy_populate(t, runs),
+        "p2mbatch": partial(set_runs, t, h, runs, 0),
+        "numpy": partial(peers.numpy_populate, t, runs),
         **guest.c("populate"),
     }
-    return Case(
-        "populate", items, "page", _fill_floor(8 * items), "8 bytes a page at fill's rate", calls
-    )
+    return Case("populate", items, "page", _moving("fill", 8 * items), _FILLED, calls)
+
+
+_FILLED = "8 bytes a page at fill's rate"
 
 
 def _restore_case(guest: BenchGuest, order: int, *, heavy: bool) -> Case:
     t, host = guest.t, guest.host(1 + order, order)
     slots = t.leaf_slot[: guest.num_leaves].astype(np.int64)
     calls: dict[str, Call] = {
-        "p2mbatch": lambda: restore(t, host, guest.work),
-        "parallel": lambda: restore_parallel(t, host, guest.work),
+        "p2mbatch": partial(restore, t, host, guest.work),
+        "parallel": partial(restore_parallel, t, host, guest.work),
     }
     if heavy or guest.memory_bytes <= 16 * GIB:
-        calls["numpy"] = lambda: peers.numpy_restore(t, host, slots)
+        calls["numpy"] = partial(peers.numpy_restore, t, host, slots)
         calls |= guest.c(f"restore_order{order}")
-    floor = _fill_floor(8 * guest.num_pages)
-    return Case(
-        f"restore_order{order}", guest.num_pages, "page", floor, "8 bytes a page at fill's rate",
-        calls,
-    )  # fmt: skip
+    floor, kernel = _moving("fill", 8 * guest.num_pages), f"restore_order{order}"
+    return Case(kernel, guest.num_pages, "page", floor, _FILLED, calls)

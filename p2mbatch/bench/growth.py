@@ -19,15 +19,18 @@ SEED = 11
 
 _SIZES = [64 * MIB << k for k in range(14)]
 
+Values = Sequence[tuple[float, float, float]]
+"""What was found at each point, the least and the most that it may be."""
 
-def run_once(memory_bytes: int, migrations: int, seed: int = 0) -> None:
+
+def run_once(memory_bytes: int, migrations: int = 1, seed: int = 0) -> None:
     """Live one sweep cell through."""
     run_scenario(Scenario.make(memory_bytes=memory_bytes, migrations=migrations, seed=seed))
 
 
-def _time(call: Callable[[], object], seconds: float) -> dict[str, float]:
-    timing = measure_in_turn({"it": call}, seconds=seconds, min_samples=3, max_samples=15)["it"]
-    return {"ns": timing.median_ns, "low_ns": timing.low_ns, "high_ns": timing.high_ns}
+def _run_cells(memory_bytes: int, count: int) -> None:
+    for seed in range(count):
+        run_once(memory_bytes, seed=seed)
 
 
 def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
@@ -36,51 +39,46 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
     Each point is {x, y, low, high}; `exponent` is the slope of log y over log x of all points and
     `local` that between neighbours.
     """
+
+    def timed(function: Callable[..., object], *args: Any) -> tuple[float, float, float]:
+        calls = {"it": partial(function, *args)}
+        it = measure_in_turn(calls, seconds=seconds / 8, min_samples=3, max_samples=15)["it"]
+        return it.median_ns, it.low_ns, it.high_ns
+
     sizes = [size for size in _SIZES if size <= max_bytes]
-    leaves, rebuilds, cell_times, table_bytes, all_bytes = [], [], [], [], []
+    leaves, rebuilds, needed, every = [], [], [], []
     for size in sizes:
         guest = StagedGuest(Scenario.make(memory_bytes=size, seed=SEED))
         guest.boot()
-        placement, life = guest.placement, guest.life
-        leaves.append(placement.num_boot_leaves)
+        leaves.append(guest.placement.num_boot_leaves)
         rebuilds.append(
-            _time(partial(life.policy.operations.rebuild, life.tables, life.host, 0), seconds / 8)
+            timed(guest.life.policy.operations.rebuild, guest.life.tables, guest.life.host, 0)
         )
-        cell_times.append(_time(partial(run_once, size, 1), seconds / 8))
-        table_bytes.append(placement.table_bytes(resident=False))
-        all_bytes.append(placement.table_bytes(resident=True))
+        needed.append((guest.placement.table_bytes(resident=False),) * 3)
+        every.append((guest.placement.table_bytes(resident=True),) * 3)
     pages = [size // PAGE_BYTES for size in sizes]
     middle = min(16 * GIB, max_bytes)
-    migrations = [1, 2, 4, 8, 16, 32]
-    lives = [_time(partial(run_once, middle, m), seconds / 8) for m in migrations]
-    cells = [1, 2, 4, 8, 16]
-    many = [_time(partial(_cells, middle, c), seconds / 8) for c in cells]
+    counts = [1, 2, 4, 8, 16, 32]
     return [
-        _curve("rebuild time", "leaves", leaves, rebuilds),
-        _curve("sweep cell time", "pages", pages, cell_times),
-        _curve("sweep cell time", "migrations", migrations, lives),
-        _curve("sweep time", "cells", cells, many),
-        _sized("memory, needed leaves only", pages, table_bytes),
-        _sized("memory, every leaf", pages, all_bytes),
-    ]
+        _curve("rebuild time", "leaves", "ns", leaves, rebuilds),
+        _curve("sweep cell time", "pages", "ns", pages, [timed(run_once, size) for size in sizes]),
+        _curve("sweep cell time", "migrations", "ns", counts, [
+            timed(run_once, middle, count) for count in counts
+        ]),
+        _curve("sweep time", "cells", "ns", counts[:5], [
+            timed(_run_cells, middle, count) for count in counts[:5]
+        ]),
+        _curve("memory, needed leaves only", "pages", "bytes", pages, needed),
+        _curve("memory, every leaf", "pages", "bytes", pages, every),
+    ]  # fmt: skip
 
 
-def _cells(memory_bytes: int, count: int) -> None:
-    for seed in range(count):
-        run_once(memory_bytes, 1, seed)
-
-
-def _curve(what: str, over: str, x: Sequence[int], y: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _curve(what: str, over: str, unit: str, x: Sequence[int], y: Values) -> dict[str, Any]:
     points = [
-        {"x": a, "y": b["ns"], "low": b["low_ns"], "high": b["high_ns"]}
-        for a, b in zip(x, y, strict=True)
+        {"x": at, "y": value, "low": low, "high": high}
+        for at, (value, low, high) in zip(x, y, strict=True)
     ]
-    return {"what": what, "over": over, "unit": "ns", "points": points, **_exponents(points)}
-
-
-def _sized(what: str, x: Sequence[int], y: Sequence[int]) -> dict[str, Any]:
-    points = [{"x": a, "y": b, "low": b, "high": b} for a, b in zip(x, y, strict=True)]
-    return {"what": what, "over": "pages", "unit": "bytes", "points": points, **_exponents(points)}
+    return {"what": what, "over": over, "unit": unit, "points": points, **_exponents(points)}
 
 
 def _exponents(points: Sequence[Mapping[str, float]]) -> dict[str, Any]:

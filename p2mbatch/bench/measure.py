@@ -76,13 +76,8 @@ class Timing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the timing as JSON values."""
-        return {
-            "median_ns": self.median_ns,
-            "low_ns": self.low_ns,
-            "high_ns": self.high_ns,
-            "spread": self.spread,
-            **asdict(self),
-        }
+        quartiles = {"median_ns": self.median_ns, "low_ns": self.low_ns, "high_ns": self.high_ns}
+        return {**quartiles, "spread": self.spread, **asdict(self)}
 
 
 def _timed(call: Call, repeats: int) -> float:

@@ -12,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ def built_peer() -> Iterator[Path | None]:
         yield program if built else None
 
 
-class Peer:
+class Peer(contextlib.AbstractContextManager["Peer"]):
     """The C program with one booted guest; each call asks it for one sample."""
 
     def __init__(self, program: Path, pages: int, seed: int = 7) -> None:
@@ -73,15 +72,7 @@ class Peer:
         found: dict[str, Any] = json.loads(line)
         return found
 
-    def __enter__(self) -> Peer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # At the end of its input the program ends by itself.
         self._process.communicate()
 

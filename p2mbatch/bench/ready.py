@@ -1,6 +1,9 @@
 """How long the kernels take to compile, and to load from their cache.
 
-This file loads no kernel itself: where they are cached is settled when they are loaded.
+`python -m p2mbatch.bench.ready GROUP` calls every kernel of the performance report's group once on
+a tiny guest and prints the seconds that each took, as JSON. The groups share no kernel that Python
+calls, so two processes can compile them into one cache at once. Importing this file loads no
+kernel: where they are cached is settled when they are loaded.
 """
 
 from __future__ import annotations
@@ -12,10 +15,60 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 GROUPS = ("serial", "parallel")
-"""`bench.warmup.GROUPS`, named here so that no kernel is loaded."""
+
+
+def _serial() -> Iterator[tuple[str, Callable[[], object]]]:
+    """Return what to call on one thread, by name; each must be called before the next."""
+    from p2mbatch.base.sizes import MIB
+    from p2mbatch.bench.cases import BenchGuest, cases
+    from p2mbatch.bench.growth import run_once
+
+    guests: list[BenchGuest] = []
+    yield "boot", lambda: guests.append(BenchGuest(64 * MIB, None))
+    for case in cases(guests[0], heavy=False):
+        yield case.kernel.partition("_order")[0], case.calls["p2mbatch"]
+    yield "sweep_cell", partial(run_once, 64 * MIB)
+
+
+def _parallel() -> Iterator[tuple[str, Callable[[], object]]]:
+    """Return the parallel kernels, with nothing to do: none needs a guest that has booted."""
+    import numpy as np
+
+    from p2mbatch.base.sizes import MIB
+    from p2mbatch.bench.cases import place_guest
+    from p2mbatch.compiled import ceilings as kc
+    from p2mbatch.compiled.lookup import lookup_chunks
+    from p2mbatch.compiled.m2p import m2p_chunks
+    from p2mbatch.compiled.policies.tracked import rebuild_mids
+    from p2mbatch.compiled.restore import restore_slots
+    from p2mbatch.compiled.save import walk_mids
+
+    t, h = place_guest(64 * MIB)
+    none, left = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    yield "lookup_parallel", partial(lookup_chunks, t.words, t.leaf_slot, 0, none, none, none)
+    yield "lookup_m2p_parallel", partial(m2p_chunks, t, h, none, none)
+    yield "rebuild_parallel", partial(rebuild_mids, t, 0, none, none)
+    yield "save_walk_parallel", partial(walk_mids, t, h, none, 0, 0)
+    yield "restore_parallel", partial(restore_slots, t, h, 0, left)
+    for name, args in (("read", (none,)), ("fill", (none, 7)), ("copy", (none, none)),
+                       ("gather", (none, none, none))):  # fmt: skip
+        yield "ceilings", partial(getattr(kc, name), *args)
+        yield "ceilings", partial(getattr(kc, f"{name}_parallel"), *args, 0)
+    yield "ceilings", partial(kc.chase, none, 0)
+
+
+def warm_up(group: str) -> dict[str, float]:
+    """Return the seconds that each of the kernels of `group` took to be ready."""
+    times: dict[str, float] = {}
+    for name, call in _serial() if group == "serial" else _parallel():
+        begin = time.perf_counter()
+        call()
+        times[name] = times.get(name, 0.0) + time.perf_counter() - begin
+    return times
 
 
 def _run(groups: tuple[str, ...], folder: str) -> dict[str, float]:
@@ -24,7 +77,7 @@ def _run(groups: tuple[str, ...], folder: str) -> dict[str, float]:
     begin = time.perf_counter()
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "p2mbatch.bench.warmup", group],
+            [sys.executable, "-m", "p2mbatch.bench.ready", group],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for group in groups
@@ -50,10 +103,8 @@ def fresh_cache() -> Iterator[dict[str, float]]:
     with tempfile.TemporaryDirectory(prefix="p2mbatch-bench-cache-") as folder:
         times = {f"compile_{name}_s": s for name, s in _run(GROUPS, folder).items()}
         for group in GROUPS:
-            loaded = _run((group,), folder)
-            whole = times.get("load_all_s", 0.0) + loaded.pop("all")
-            times |= {f"load_{name}_s": seconds for name, seconds in loaded.items()}
-            times["load_all_s"] = whole
+            for name, seconds in _run((group,), folder).items():
+                times[f"load_{name}_s"] = times.get(f"load_{name}_s", 0.0) + seconds
         before = os.environ.get("P2MBATCH_CACHE_DIR")
         os.environ["P2MBATCH_CACHE_DIR"] = folder
         try:
@@ -63,3 +114,7 @@ def fresh_cache() -> Iterator[dict[str, float]]:
                 del os.environ["P2MBATCH_CACHE_DIR"]
             else:
                 os.environ["P2MBATCH_CACHE_DIR"] = before
+
+
+if __name__ == "__main__":
+    print(json.dumps(warm_up(sys.argv[1])))

@@ -13,6 +13,9 @@ from p2mbatch.base.errors import InputError
 
 FORMAT = "p2mbatch-bench/1"
 
+OWN = ("p2mbatch", "parallel")
+"""Who p2mbatch itself is: on one thread, and on all."""
+
 
 def load(path: str | Path) -> dict[str, Any]:
     """Read a report's JSON; raises `InputError` where it is not one."""
@@ -62,6 +65,11 @@ def _moved(new: dict[str, Any], old: dict[str, Any]) -> float:
     return float(max(ratios)) if max(ratios) < 1 else 1.0
 
 
+def rows_by_key(report: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:
+    """Return the report's rows by kernel, memory and who."""
+    return {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+
+
 def changes(new: dict[str, Any], old: dict[str, Any]) -> list[Change]:
     """Return how each of p2mbatch's own rows moved, in the new report's order.
 
@@ -70,28 +78,22 @@ def changes(new: dict[str, Any], old: dict[str, Any]) -> list[Change]:
     many threads, and beyond its own spread.
     """
 
-    def keyed(report: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:
-        return {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    def timings(report: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:
+        ceilings = report["ceilings"]
+        limits = {(c["name"], c["footprint_bytes"], str(c["threads"])): c for c in ceilings}
+        return rows_by_key(report) | limits
 
-    def ceilings(report: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
-        return {(c["name"], c["footprint_bytes"], c["threads"]): c for c in report["ceilings"]}
-
-    before, after = keyed(old), keyed(new)
-    own = ("p2mbatch", "parallel")
-    same = [(after[key], before[key]) for key in after if key in before and key[2] not in own]
-    old_ceilings, new_ceilings = ceilings(old), ceilings(new)
-    same += [(new_ceilings[key], old_ceilings[key]) for key in new_ceilings if key in old_ceilings]
+    before, after = timings(old), timings(new)
     # Several threads on a busy machine are another matter than one.
     drift: dict[bool, float] = {False: 1.1, True: 1.1}
-    for a, b in same:
-        ratio = _moved(a, b)
-        several = a["threads"] > 1
-        drift[several] = max(drift[several], ratio, 1 / ratio)
+    for key in after.keys() & before.keys():
+        if key[2] not in OWN:
+            ratio, several = _moved(after[key], before[key]), after[key]["threads"] > 1
+            drift[several] = max(drift[several], ratio, 1 / ratio)
     found = []
-    for key in after:
-        if key not in before or key[2] not in own:
-            continue
-        a, b = after[key], before[key]
-        spread = 1 + float(np.hypot(a["spread"], b["spread"]))
-        found.append(Change(*key, _moved(a, b), drift[a["threads"] > 1] * spread))
+    for key, a in after.items():
+        if key in before and key[2] in OWN:
+            b = before[key]
+            spread = 1 + float(np.hypot(a["spread"], b["spread"]))
+            found.append(Change(*key, _moved(a, b), drift[a["threads"] > 1] * spread))
     return found

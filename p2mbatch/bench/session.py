@@ -1,6 +1,6 @@
 """The performance report's measurements: ceilings, kernels beside their peers, how cost grows.
 
-`run` measures and returns plain JSON values; p2mbatch.bench_report shows them.
+`run` measures and returns plain JSON values; p2mbatch.report.bench shows them.
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ class Effort:
     min_samples: int = 5
     max_samples: int = 41
 
+    def measure(self, calls: dict[str, Call]) -> dict[str, Timing]:
+        """Return the timings of one case's calls."""
+        return measure_in_turn(
+            calls, seconds=self.case_seconds,
+            min_samples=self.min_samples, max_samples=self.max_samples,
+        )  # fmt: skip
+
 
 QUICK = Effort(0.25, 0.08, GIB, heavy=False)
 
@@ -95,20 +102,11 @@ def run(
         say("how cost grows")
         grown = growth(max(fitting), effort.case_seconds)
     return {
-        "format": FORMAT,
-        "provenance": collect(),
-        "seconds": time.monotonic() - begin,
-        "threads": threads,
-        "others_share": others.share(),
-        "caches_bytes": cache_sizes(),
-        "left_out": left_out,
-        "c_peer": program is not None,
-        "compile": compile_times or {},
-        "ceilings": [ceiling.to_dict() for ceiling in ceilings.all()],
-        "rows": rows,
-        "scaling": scaling,
-        "growth": grown,
-    }
+        "format": FORMAT, "provenance": collect(), "seconds": time.monotonic() - begin,
+        "threads": threads, "others_share": others.share(), "caches_bytes": cache_sizes(),
+        "left_out": left_out, "c_peer": program is not None, "compile": compile_times or {},
+        "ceilings": ceilings.all(), "rows": rows, "scaling": scaling, "growth": grown,
+    }  # fmt: skip
 
 
 def _fitting(sizes: Sequence[int]) -> tuple[list[int], list[dict[str, Any]]]:
@@ -153,36 +151,19 @@ def _guest(program: Path | None, size: int) -> Iterator[BenchGuest]:
 def _case_rows(
     case: Case, size: int, ceilings: Ceilings, threads: int, effort: Effort
 ) -> list[dict[str, Any]]:
-    calls: dict[str, Call] = {}
-    for who, call in case.calls.items():
-        if who == "p2mbatch":
-            calls |= {who: call, "floor": case.floor(ceilings, 1)}
-        elif who != "parallel":
-            calls[who] = call
-        elif threads > 1:
-            calls |= {who: call, "floor_parallel": case.floor(ceilings, threads)}
-    timings = measure_in_turn(
-        calls,
-        seconds=effort.case_seconds,
-        min_samples=effort.min_samples,
-        max_samples=effort.max_samples,
-    )
+    calls = {"p2mbatch": case.calls["p2mbatch"], "floor": case.floor(ceilings, 1)}
+    if threads > 1 and "parallel" in case.calls:
+        calls |= {"parallel": case.calls["parallel"]}
+        calls |= {"floor_parallel": case.floor(ceilings, threads)}
+    calls |= {who: call for who, call in case.calls.items() if who != "parallel"}
+    timings = effort.measure(calls)
     rows = []
     for who, timing in timings.items():
         every = who in ("parallel", "floor_parallel")
+        floor = timings["floor_parallel" if every else "floor"].median_ns
         rows.append(
-            {
-                "kernel": case.kernel,
-                "memory_bytes": size,
-                "who": who,
-                "threads": threads if every else 1,
-                "items": case.items,
-                "unit": case.unit,
-                "floor_ns": timings["floor_parallel" if every else "floor"].median_ns,
-                "floor_text": case.floor_text,
-                "ns_per_item": timing.median_ns / case.items,
-                **timing.to_dict(),
-            }
+            _row(case, size, threads if every else 1, timing)
+            | {"who": who, "floor_ns": floor, "floor_text": case.floor_text}
         )
     return rows
 
@@ -190,24 +171,18 @@ def _case_rows(
 def _thread_rows(case: Case, size: int, threads: int, effort: Effort) -> list[dict[str, Any]]:
     """Measure the parallel kernel on one thread, two, four ... all."""
     rows = []
-    counts = sorted({min(1 << k, threads) for k in range(threads.bit_length() + 1)})
-    for count in counts:
+    for count in sorted({min(1 << k, threads) for k in range(threads.bit_length() + 1)}):
         with num_threads(count):
-            timing: Timing = measure_in_turn(
-                {"parallel": case.calls["parallel"]},
-                seconds=effort.case_seconds / 2, min_samples=min(3, effort.min_samples),
-                max_samples=effort.max_samples,
-            )["parallel"]  # fmt: skip
-        rows.append(
-            {
-                "kernel": case.kernel,
-                "memory_bytes": size,
-                "threads": count,
-                "ns_per_item": timing.median_ns / case.items,
-                **timing.to_dict(),
-            }
-        )
+            timing = effort.measure({"it": case.calls["parallel"]})["it"]
+        rows.append(_row(case, size, count, timing))
     return rows
+
+
+def _row(case: Case, size: int, threads: int, timing: Timing) -> dict[str, Any]:
+    return {
+        "kernel": case.kernel, "memory_bytes": size, "threads": threads, "items": case.items,
+        "unit": case.unit, "ns_per_item": timing.median_ns / case.items, **timing.to_dict(),
+    }  # fmt: skip
 
 
 def cache_sizes() -> dict[str, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from p2mbatch.cli.import_ import heal_option, policy_option
+
 
 @click.command()
 @click.argument("file", metavar="FILE")
@@ -15,7 +17,9 @@ import click
     type=click.Path(dir_okay=False, writable=True),
     help="The trace to write, gzipped where its name ends in .gz.",
 )
-def anonymise(file: str, out: str) -> int:
+@policy_option
+@heal_option
+def anonymise(file: str, out: str, policy: str | None, heal: bool) -> int:
     """Write the guest in FILE as a trace with new frame numbers, fit for a bug report.
 
     FILE is a trace, or anything that audit reads. Kept: the layout, holes, and how long extents are
@@ -32,7 +36,7 @@ def anonymise(file: str, out: str) -> int:
     if is_trace_file(file):
         trace = load_trace(file)
     else:
-        trace = import_trace(read_with_progress(file), "anonymous")
+        trace = import_trace(read_with_progress(file), "anonymous", policy, heal=heal)
     write_trace(anonymise_trace(trace), out)
     click.echo(f"{out}: every frame renumbered", err=is_special(out))
     return 0

@@ -6,6 +6,18 @@ from pathlib import Path
 
 import click
 
+policy_option = click.option(
+    "--policy",
+    metavar="NAME",
+    help="The policy of the guest's kernel, where FILE does not show it.",
+)
+
+heal_option = click.option(
+    "--heal",
+    is_flag=True,
+    help="Start the trace with a sound list where FILE's is damaged; refused otherwise.",
+)
+
 
 @click.command("import")
 @click.argument("file", metavar="FILE")
@@ -18,8 +30,12 @@ import click
     help="The trace to write, gzipped where its name ends in .gz.",
 )
 @click.option("--name", help="The trace's name (default: FILE's).")
+@policy_option
+@heal_option
 @click.option("--check/--no-check", default=True, help="Replay the trace and compare its p2m.")
-def import_(file: str, out: str, name: str | None, check: bool) -> int:
+def import_(
+    file: str, out: str, name: str | None, policy: str | None, heal: bool, check: bool
+) -> int:
     """Write the guest in FILE (see audit) as a trace: its layout, holes, frames and structures.
 
     The trace is a boot and the sets that make its p2m what FILE shows; replay accepts it, and a
@@ -32,14 +48,15 @@ def import_(file: str, out: str, name: str | None, check: bool) -> int:
 
     check_target(file, out)
     guest = read_with_progress(file)
-    trace = import_trace(guest, name or ("stdin" if file == "-" else Path(file).name))
+    own_name = "stdin" if file == "-" else Path(file).name
+    trace = import_trace(guest, name or own_name, policy, heal=heal)
     if check:
         check_import(guest, trace)
     write_trace(trace, out)
     layout = trace.guest
     click.echo(
         f"{out}: {8 * layout.word_bytes}-bit guest, boots with {layout.nr_pages} of "
-        f"{layout.max_p2m_pfn} pages, {len(trace.events)} events",
+        f"{layout.max_p2m_pfn} pages, {len(trace.events)} events, policy {trace.policy}",
         err=is_special(out),
     )
     return 0

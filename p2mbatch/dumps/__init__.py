@@ -14,6 +14,7 @@ from p2mbatch.base.lazy import exports
 
 if TYPE_CHECKING:
     from p2mbatch.dumps.audit.findings import Audit
+    from p2mbatch.dumps.audit.findings import audit as audit_guest
     from p2mbatch.dumps.audit.walk import save_check
     from p2mbatch.dumps.importing.to_trace import import_trace
     from p2mbatch.dumps.model import DumpGuest
@@ -21,10 +22,24 @@ if TYPE_CHECKING:
     from p2mbatch.dumps.writers.core import write_core
     from p2mbatch.dumps.writers.image import image_at
     from p2mbatch.dumps.writers.stream import write_stream
+else:
+    _EXPORTS = {
+        "Audit": "audit.findings",
+        "DumpGuest": "model",
+        "audit_guest": "audit.findings:audit",
+        "image_at": "writers.image",
+        "import_trace": "importing.to_trace",
+        "read_dump": "readers.read",
+        "save_check": "audit.walk",
+        "write_core": "writers.core",
+        "write_stream": "writers.stream",
+    }
+    __getattr__, __dir__ = exports(__name__, _EXPORTS)
 
 __all__ = [
     "Audit",
     "DumpGuest",
+    "audit_guest",
     "image_at",
     "import_trace",
     "read_dump",
@@ -32,15 +47,3 @@ __all__ = [
     "write_core",
     "write_stream",
 ]
-
-_EXPORTS = {
-    "Audit": "audit.findings",
-    "DumpGuest": "model",
-    "image_at": "writers.image",
-    "import_trace": "importing.to_trace",
-    "read_dump": "readers.read",
-    "save_check": "audit.walk",
-    "write_core": "writers.core",
-    "write_stream": "writers.stream",
-}
-__getattr__, __dir__ = exports(__name__, _EXPORTS)

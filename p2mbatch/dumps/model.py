@@ -61,6 +61,10 @@ class DumpGuest:
     shared_info: SharedInfo | None = None
     leaf_pfns: Int64Array | None = None
     """int64[num_leaves]: the leaf pages that the file itself names (migration streams only)."""
+    container: str | None = None
+    """What the stream lies in: "xl", "libxl", …; None for a bare stream and what is none."""
+    unplaced_pages: int = 0
+    """Pages that the file counts as the guest's without saying at which PFN (dump-core only)."""
     notes: tuple[str, ...] = ()
     """What a person should know about the file itself."""
     details: dict[str, int | str] = field(default_factory=dict)

@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from p2mbatch.plots.outcomes import plot_corruption, plot_outcomes
     from p2mbatch.plots.survival import plot_survival
     from p2mbatch.plots.tree import plot_tree
+else:
+    _EXPORTS = {
+        "FORMATS": "gallery",
+        "PLOTS": "gallery",
+        "Plot": "gallery",
+        "copy_ns": "costs",
+        "draw": "gallery",
+        "plot_corruption": "outcomes",
+        "plot_cost": "costs",
+        "plot_outcomes": "outcomes",
+        "plot_overhead": "costs",
+        "plot_survival": "survival",
+        "plot_tree": "tree",
+        "save": "gallery",
+    }
+    __getattr__, __dir__ = exports(__name__, _EXPORTS)
 
 __all__ = [
     "FORMATS",
@@ -31,19 +47,3 @@ __all__ = [
     "plot_tree",
     "save",
 ]
-
-_EXPORTS = {
-    "FORMATS": "gallery",
-    "PLOTS": "gallery",
-    "Plot": "gallery",
-    "copy_ns": "costs",
-    "draw": "gallery",
-    "plot_corruption": "outcomes",
-    "plot_cost": "costs",
-    "plot_outcomes": "outcomes",
-    "plot_overhead": "costs",
-    "plot_survival": "survival",
-    "plot_tree": "tree",
-    "save": "gallery",
-}
-__getattr__, __dir__ = exports(__name__, _EXPORTS)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_FLAT = ("save_check_meaning", "save_check_advice", "hazards", "notes")
+_FLAT = ("save_check_meaning", "save_check_advice", "save_check_evidence", "hazards", "notes")
 
 
 class _Art(NamedTuple):
@@ -34,7 +34,7 @@ def write_page(result: Audit, path: str | Path) -> None:
         css=asset("report.css"),
         file=found["file"],
         answer=result.meaning[0],
-        advice=result.meaning[1],
+        advice=" ".join(text for text in (result.meaning[1], result.evidence) if text),
         hazards=found["hazards"],
         notes=found["notes"],
         figures=_figures(result),

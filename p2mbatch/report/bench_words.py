@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from p2mbatch.base.sizes import format_size
-from p2mbatch.bench.report_file import Change
-
-WHO = {
-    "p2mbatch": "p2mbatch",
-    "parallel": "p2mbatch, all cores",
-    "c": "C, pointer tree",
-    "numpy": "NumPy",
-    "naive": "plain Python",
-}
+from p2mbatch.bench.report_file import Change, rows_by_key
 
 NUMPY_BAR = 3.0
 """How many times as fast as vectorised NumPy a compiled kernel should be."""
@@ -33,23 +25,20 @@ def time_text(ns: float) -> str:
 
 def short_of_numpy(report: dict[str, Any]) -> str:
     """Return in words which kernels on one thread miss `NUMPY_BAR`, and what is in the way."""
-    by_key = {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    by_key = rows_by_key(report)
     said = []
     for (kernel, size, who), row in by_key.items():
         peer = by_key.get((kernel, size, "numpy"))
-        if who != "p2mbatch" or peer is None:
+        ns = row["median_ns"]
+        if who != "p2mbatch" or peer is None or peer["median_ns"] >= NUMPY_BAR * ns:
             continue
-        ratio = peer["median_ns"] / row["median_ns"]
-        if ratio >= NUMPY_BAR:
-            continue
-        over_floor = row["median_ns"] / row["floor_ns"]
-        if row["median_ns"] < CALL_NS:
+        over_floor = ns / row["floor_ns"]
+        why = f"{over_floor:.1f} times its floor"
+        if ns < CALL_NS:
             why = "the call costs as much as the work"
         elif over_floor < 1.5:
             why = f"at {over_floor:.2f} of its floor, which bounds NumPy too"
-        else:
-            why = f"{over_floor:.1f} times its floor"
-        said.append(f"{kernel} at {format_size(size)} ({ratio:.1f}×: {why})")
+        said.append(f"{kernel} at {format_size(size)} ({peer['median_ns'] / ns:.1f}×: {why})")
     if not said:
         return f"Every kernel is at least {NUMPY_BAR:g} times as fast as NumPy."
     return f"Less than {NUMPY_BAR:g} times as fast as NumPy: " + ", ".join(said) + "."
@@ -113,6 +102,9 @@ def busy_text(report: dict[str, Any]) -> str:
     )
 
 
+_ON = {"p2mbatch": "one thread", "parallel": "all cores"}
+
+
 def changes_text(changes: list[Change]) -> str:
     """Return what moved beyond the noise, or that nothing did."""
     moved = [change for change in changes if change.beyond_noise]
@@ -120,7 +112,7 @@ def changes_text(changes: list[Change]) -> str:
         return f"against the older run: none of {len(changes)} rows moved beyond the noise"
     lines = [f"against the older run: {len(moved)} of {len(changes)} rows moved beyond the noise"]
     lines += [
-        f"  {c.kernel} {format_size(c.memory_bytes)} {WHO[c.who]}: {c.ratio:.2f}× the time "
+        f"  {c.kernel} {format_size(c.memory_bytes)} on {_ON[c.who]}: {c.ratio:.2f}× the time "
         f"(noise: up to {c.noise:.2f}×)"
         for c in moved
     ]
@@ -129,7 +121,7 @@ def changes_text(changes: list[Change]) -> str:
 
 def headline(report: dict[str, Any]) -> str:
     """Return the report's first sentence."""
-    rows = {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    rows = rows_by_key(report)
     largest = max(r["memory_bytes"] for r in report["rows"])
     mine = rows[("rebuild", largest, "p2mbatch")]
     text = f"A {format_size(largest)} guest's rebuild takes {time_text(mine['median_ns'])}"

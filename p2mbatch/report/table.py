@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from p2mbatch.plots.style import value_text
@@ -19,10 +21,16 @@ class TableColumn(NamedTuple):
     name: str
     title: str
     kind: str
-    """How the page writes a value: "text", "number", "size", "time", "share" or "id"."""
+    """How the page writes a value: "text", "number", "size", "time", "share" or "id"; "figure" is
+    text of a number, with its unit, that stands to the right."""
     values: list[Any]
     is_axis: bool = False
     """Whether the page offers a filter by it."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values stand to the right."""
+        return self.kind not in ("text", "id")
 
 
 class Table(NamedTuple):
@@ -31,6 +39,18 @@ class Table(NamedTuple):
     name: str
     columns: list[TableColumn]
     note: str = ""
+    title: str = ""
+
+    @classmethod
+    def of_texts(
+        cls, name: str, title: str, note: str, columns: str, rows: Sequence[Sequence[str]]
+    ) -> Table:
+        """Return a table of texts; `columns` are titles, "|" between: two names, then figures."""
+        found = []
+        for i, heading in enumerate(columns.split("|")):
+            kind = "text" if i < 2 else "figure"
+            found.append(TableColumn(heading, heading, kind, [row[i] for row in rows]))
+        return cls(name, found, note, title)
 
     @property
     def num_rows(self) -> int:
@@ -62,12 +82,31 @@ class Table(NamedTuple):
         # "</script>" or "<!--" inside a message would end or hide the element.
         return text.replace("<", "\\u003c")
 
-    def static_rows(self) -> list[list[str]]:
-        """Return the first rows as text."""
+    def rows(self, most: int | None = None) -> list[list[str]]:
+        """Return the rows, or the first of them, as text."""
+        values = (column.values[:most] for column in self.columns)
+        shown = zip(self.columns, values, strict=True)
         return [
-            [show(column.kind, column.values[row]) for column in self.columns]
-            for row in range(min(self.num_rows, MAX_STATIC_ROWS))
+            list(row)
+            for row in zip(*([show(c.kind, value) for value in v] for c, v in shown), strict=True)
         ]
+
+    def static_rows(self) -> list[list[str]]:
+        """Return the rows that are written into the page itself."""
+        return self.rows(MAX_STATIC_ROWS)
+
+    def to_text(self) -> str:
+        """Return the table for a terminal, its title above it and its note below."""
+        rows = [[column.title for column in self.columns], *self.rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if column.is_number else cell.ljust(width)
+                for cell, width, column in zip(row, widths, self.columns, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self.title, *lines, *textwrap.wrap(self.note, 100)])
 
 
 def show(kind: str, value: Any) -> str:

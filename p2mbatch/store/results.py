@@ -193,8 +193,8 @@ class SweepResult:
     def provenance(self) -> dict[str, Any]:
         """Where the rows come from: the last run's provenance, and "specs" and "runs" of all.
 
-        Keys as in `p2mbatch.provenance.collect`, and "started_at" of the first run, "ended_at" of
-        the last (None while it runs). JSON values only.
+        Keys as in `p2mbatch.base.provenance.collect`, and "started_at" of the first run,
+        "ended_at" of the last (None while it runs). JSON values only.
         """
         with self._connected() as connection:
             meta = dict(connection.execute("SELECT key, value FROM meta"))

@@ -10,16 +10,19 @@ import numpy as np
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import format_size
 from p2mbatch.dumps.audit.hazards import Hazard, find_hazards
+from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.shape import Shape, Sizes, measure
 from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
-from p2mbatch.dumps.audit.walk import Walk, save_check
+from p2mbatch.dumps.audit.walk import Walk
 from p2mbatch.dumps.model import DumpGuest
 
 # Save check -> (what it means, what to do), one sentence each.
 _MEANINGS = {
     "ok": (
-        "The toolstack would find every leaf of the p2m: this guest can be saved and migrated.",
-        "",
+        "The list in this file leads to every leaf of the p2m. It proves little: the toolstack "
+        "writes a guest through this very list, so a guest with a broken one leaves no file.",
+        "What the next resume does to the list is decided by the guest's kernel: import the guest "
+        "and replay or sweep its migrations.",
     ),
     "max_pfn-too-large": (
         "The guest says that it has more pages than a three-level list can name.",
@@ -40,7 +43,10 @@ _MEANINGS = {
     ),
     "map-fl-failed": (
         "The frame list list still names frames of an earlier host: the kernel rebuilt its list "
-        "through pages that were no longer its own (Linux before 2.6.37, commit 375b2a9ada6d).",
+        "through pages that were no longer its own. Kernels with a three-level tree (commit "
+        "58e05027b53) and without the change 375b2a9ada6d do that: release candidates of Linux "
+        "2.6.37, and vendors' trees that took the one and not the other. Linux up to 2.6.36 has "
+        "two levels and not this fault.",
         "Do not migrate this guest again: shut it down cleanly and boot a kernel with the fix.",
     ),
     "bad-mfn-in-fl": (
@@ -65,6 +71,11 @@ _MEANINGS = {
 }
 
 
+_CONTRADICTS = (
+    "Dump the guest again, paused (without --live), or ask the running guest: xen-mfndump dump-p2m."
+)
+
+
 @dataclass(frozen=True)
 class Audit:
     """All that is said of one guest."""
@@ -75,6 +86,10 @@ class Audit:
     structures: Structures
     hazards: list[Hazard]
     p2m_sha256: str | None
+    lost_pages: int
+    """Pages that the guest's leaves name and the file lost."""
+    surplus_pages: int
+    """Pages that the file counts and no PFN of the p2m has."""
 
     @property
     def failed(self) -> bool:
@@ -85,8 +100,20 @@ class Audit:
     def meaning(self) -> tuple[str, str]:
         """(What the save check's result means, what to do)."""
         if self.walk.result is None:
+            if self.lost_pages or self.surplus_pages:
+                return f"The save check decides nothing: {self.walk.reason}.", _CONTRADICTS
             return f"The save check was not made: {self.walk.reason}.", ""
         return _MEANINGS[self.walk.result.partition(" ")[0]]
+
+    @property
+    def evidence(self) -> str:
+        """What this file can and can't prove of the guest, where its check failed."""
+        if not self.failed:
+            return ""
+        return (
+            "No toolstack writes a guest through a list that it can't follow: this file was made "
+            "(make-core), was changed, or was dumped while the guest ran."
+        )
 
     def tree(self) -> dict[str, int | float]:
         """Return what the tree and its list cost the guest.
@@ -129,6 +156,12 @@ class Audit:
             "save_check_message": self.walk.reason or None,
             "save_check_meaning": meaning,
             "save_check_advice": advice or None,
+            "save_check_evidence": self.evidence or None,
+            "failing_entry": self.walk.failing._asdict() if self.walk.failing else None,
+            "container": guest.container,
+            "p2m_generation": shared.p2m_generation if shared and shared.p2m_cr3 else None,
+            "lost_in_dump_pages": self.lost_pages,
+            "surplus_pages": self.surplus_pages,
             "holes": shape.holes.to_json(),
             "extents": shape.extents.to_json(),
             "superpages": shape.superpages,
@@ -140,7 +173,7 @@ class Audit:
                 if self.structures.missing >= 0
                 else None,
             },
-            "hazards": [hazard._asdict() for hazard in self.hazards],
+            "hazards": [hazard.to_json() for hazard in self.hazards],
             "notes": list(guest.notes),
             "details": guest.details,
         }
@@ -151,7 +184,7 @@ def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
 
     `max_mfn` is the number of frames of the host that the file comes from, where it is known.
     """
-    walk = save_check(guest, max_mfn)
+    guest, walk, lost, surplus = recover(guest, max_mfn)
     shape = measure(guest.p2m, guest.geometry)
     if max_mfn is not None and shape.max_mfn >= max_mfn:
         note = (
@@ -165,8 +198,10 @@ def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
         walk=walk,
         shape=shape,
         structures=structures,
-        hazards=find_hazards(guest, walk, shape, structures),
+        hazards=find_hazards(guest, walk, shape, structures, lost, surplus),
         p2m_sha256=guest.p2m.sha256() if guest.p2m.has_frames else None,
+        lost_pages=lost,
+        surplus_pages=surplus,
     )
 
 
@@ -203,6 +238,10 @@ def audit_text(result: Audit) -> str:
         f"foreign {shape.foreign}, identity {shape.identity}",
         *_sizes_text("holes", shape.holes),
     ]
+    if result.lost_pages:
+        lines.append(f"{'lost in the dump':<18}{result.lost_pages} pages")
+    if result.surplus_pages:
+        lines.append(f"{'surplus':<18}{result.surplus_pages} pages that no PFN below max_pfn has")
     if guest.p2m.has_frames:
         lines += [
             *_sizes_text("extents", shape.extents),
@@ -222,8 +261,11 @@ def audit_text(result: Audit) -> str:
     lines.append(f"{'save check':<18}{result.walk.result or 'not made'}")
     if result.failed and result.walk.reason:
         lines.append(f"{'':<18}the toolstack would say: {result.walk.reason}")
-    lines += [f"{'':<18}{text}" for text in (meaning, advice) if text]
-    lines += [f"{'hazard':<18}{hazard.kind}: {hazard.text}" for hazard in result.hazards]
+    if failing := result.walk.failing:
+        mfn = "a word that was not kept" if failing.mfn is None else f"MFN {failing.mfn:#x}"
+        lines.append(f"{'':<18}{failing.where} is {mfn}: {failing.leads_to}")
+    lines += [f"{'':<18}{text}" for text in (meaning, advice, result.evidence) if text]
+    lines += [f"{hazard.severity:<18}{hazard.kind}: {hazard.text}" for hazard in result.hazards]
     lines += [f"{'note':<18}{note}" for note in guest.notes]
     facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in guest.details.items())
     if facts:

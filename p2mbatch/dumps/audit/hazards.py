@@ -15,6 +15,24 @@ from p2mbatch.dumps.audit.walk import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import LeafP2M, SparseP2M
 
+SEVERITIES = ("loss", "risk", "note")
+"""How bad a hazard is: "loss": the next migration loses memory or the guest; "risk": something
+more has to happen first (growth, a frame named twice); "note": worth knowing, and healthy guests
+have it too.
+"""
+
+_SEVERITY_OF = {
+    "mid-without-list": "loss",
+    "beyond-max-pfn": "loss",
+    "stale-entries": "loss",
+    "lost-in-dump": "loss",
+    "stale-list-tail": "risk",
+    "repeated-frames": "risk",
+    "zero-frames": "risk",
+    "foreign-entries": "note",
+    "partial-last-leaf": "note",
+}
+
 
 class Hazard(NamedTuple):
     """One danger found in this guest."""
@@ -25,16 +43,34 @@ class Hazard(NamedTuple):
     text: str
     """One sentence: what was found, and what comes of it."""
 
+    @property
+    def severity(self) -> str:
+        """One of `SEVERITIES`, by kind."""
+        return _SEVERITY_OF[self.kind]
+
+    def to_json(self) -> dict[str, str | int]:
+        """Return the hazard as plain values."""
+        return {"kind": self.kind, "severity": self.severity, "num": self.num, "text": self.text}
+
 
 def find_hazards(
-    guest: DumpGuest, walk: Walk, shape: Shape, structures: Structures
+    guest: DumpGuest,
+    walk: Walk,
+    shape: Shape,
+    structures: Structures,
+    lost: int = 0,
+    surplus: int = 0,
 ) -> list[Hazard]:
-    """Return the hazards of model section 9 that `guest` shows, and frames named in wrong ways."""
+    """Return the hazards of model section 9 that `guest` shows, and frames named in wrong ways.
+
+    The worst come first. `lost` and `surplus` are the pages that a dump lost, and those that it
+    counts and no PFN has.
+    """
     found = [
         _mids_without_list(guest, walk, structures),
         _stale_list_tail(guest, walk),
         _partial_last_leaf(guest, walk),
-        _beyond_max_pfn(guest, walk),
+        _beyond_max_pfn(guest, walk, surplus),
         _stale_entries(guest, walk),
     ]
     if shape.zero_frames and guest.p2m.has_frames:
@@ -57,7 +93,11 @@ def find_hazards(
             "and their mark is lost"
         )
         found.append(Hazard("foreign-entries", shape.foreign, text))
-    return [hazard for hazard in found if hazard is not None]
+    if lost:
+        text = f"{lost} pages that the leaves name are not in the file: the dump is not whole"
+        found.append(Hazard("lost-in-dump", lost, text))
+    hazards = [hazard for hazard in found if hazard is not None]
+    return sorted(hazards, key=lambda hazard: SEVERITIES.index(hazard.severity))
 
 
 def _mids_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> Hazard | None:
@@ -142,11 +182,11 @@ def _partial_last_leaf(guest: DumpGuest, walk: Walk) -> Hazard | None:
     return Hazard("partial-last-leaf", count, text)
 
 
-def _beyond_max_pfn(guest: DumpGuest, walk: Walk) -> Hazard | None:
-    """Frames at PFNs that no save carries (item 5)."""
-    count, p2m = 0, guest.p2m
+def _beyond_max_pfn(guest: DumpGuest, walk: Walk, surplus: int) -> Hazard | None:
+    """Frames at PFNs that no save carries (item 5), and pages for which there is no PFN at all."""
+    count, p2m = surplus, guest.p2m
     if isinstance(p2m, SparseP2M):
-        count = int(p2m.pfns.size - np.searchsorted(p2m.pfns, guest.max_p2m_pfn))
+        count += int(p2m.pfns.size - np.searchsorted(p2m.pfns, guest.max_p2m_pfn))
     elif isinstance(p2m, LeafP2M) and guest.leaf_pfns is not None:
         n = guest.geometry.entries
         for leaf in np.unique(guest.leaf_pfns[-(-guest.max_p2m_pfn // n) :]).tolist():
@@ -159,7 +199,9 @@ def _beyond_max_pfn(guest: DumpGuest, walk: Walk) -> Hazard | None:
             count += _num_own(entries, guest.word_bytes)
     if not count:
         return None
-    text = f"{count} populated PFNs lie beyond what a save carries: they are lost on migration"
+    text = (
+        f"{count} of the guest's pages lie beyond what a save carries: they are lost on migration"
+    )
     return Hazard("beyond-max-pfn", count, text)
 
 
@@ -171,7 +213,7 @@ def _num_own(entries: Int64Array, word_bytes: int) -> int:
 def _stale_entries(guest: DumpGuest, walk: Walk) -> Hazard | None:
     """Entries of the list as far as the walk read it that name no frame of the guest."""
     lists = np.concatenate([walk.fll, walk.fl])
-    if walk.result == "ok" or not lists.size:
+    if walk.passed or not lists.size:
         return None
     stale = int(np.count_nonzero(guest.p2m.find(lists) < 0))
     if not stale:

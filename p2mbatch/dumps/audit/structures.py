@@ -2,7 +2,10 @@
 
 The toolstack's side (frame list list, frame lists) is named by MFN and so is easily found. The
 guest's side is not named at all; but a mid page's words are addresses of leaves, so they differ
-from the leaves' PFNs by one constant, whatever the kernel's address of its memory is.
+from the leaves' PFNs by a constant: the address at which the kernel has PFN 0. It may have its
+memory at two: 64-bit Linux maps its own image (brk, and `mfn_list` until 3.7 moved the leaves) at
+one, all memory at another, and what a tree grows by is always of the second. So a page may use two
+constants, and each level has its own.
 """
 
 from __future__ import annotations
@@ -25,6 +28,17 @@ _KEY_WORDS = 8
 _CONFIRM_LEAVES = 4
 """Leaves that a mid page must name for its likeness not to be chance."""
 
+_MAX_BASES = 2
+"""Address ranges that show all of the guest's memory: the kernel image's and the direct map."""
+
+_KNOWN_BASES = {
+    8: (-(1 << 31), -0x7800_0000_0000, -0x7F00_0000_0000),
+    4: (0xC000_0000,),
+}
+"""By width: where Linux has PFN 0, as int64. 64-bit: the kernel map 0xffffffff80000000, the direct
+map 0xffff880000000000 (2.6.29 to 4.x), and 0xffff810000000000 before (arch/x86, page_64_types.h).
+32-bit: PAGE_OFFSET. Beside them counts every base that the pages themselves agree on."""
+
 
 @dataclass(frozen=True)
 class Structures:
@@ -40,6 +54,12 @@ class Structures:
     """Top index -> PFN of its mid page, `p2m_mid_missing` included."""
     num_own_mids: int = 0
     """Mids that are not `p2m_mid_missing`."""
+    reason: str = ""
+    """Why nothing was found, where nothing was."""
+    boot_leaf_base: int = 0
+    """The address of PFN 0 by which the first leaf is linked, as int64."""
+    pointer_base: int = 0
+    """The address of PFN 0 by which `p2m_top` links the first mid page, as int64."""
 
     @property
     def found(self) -> bool:
@@ -55,8 +75,8 @@ def true_leaves(guest: DumpGuest, walk: Walk) -> Int64Array:
     """
     if guest.leaf_pfns is not None:
         return guest.leaf_pfns
-    if walk.result == "ok" or walk.fll_pfn < 0 or not guest.pages.complete:
-        return walk.leaf_pfns if walk.result == "ok" else np.zeros(0, np.int64)
+    if walk.passed or walk.fll_pfn < 0 or not guest.pages.complete:
+        return walk.leaf_pfns if walk.passed else np.zeros(0, np.int64)
     n, count = guest.geometry.entries, min(-(-guest.max_p2m_pfn // guest.geometry.entries), _AFTER)
     leaf_of = {
         guest.p2m.chunk(x * n, min((x + 1) * n, guest.max_p2m_pfn))[:_KEY_WORDS].tobytes(): x
@@ -84,58 +104,86 @@ def find_structures(guest: DumpGuest, walk: Walk) -> Structures:
     """Return the structures of `guest` found near its frame list list; `walk` is its save check.
 
     Looks at some thousand pages; finds nothing in a dump that was read from a pipe, in text, or
-    where neither file nor walk names the leaves.
+    where neither file nor walk names the leaves, and says why.
     """
     leaves = true_leaves(guest, walk)
     first = leaves[: guest.geometry.entries]
-    num_known = np.count_nonzero(first >= 0)
-    if not guest.pages.complete or walk.fll_pfn < 0 or num_known < _CONFIRM_LEAVES:
-        return Structures()
+    if not guest.pages.complete:
+        return Structures(
+            reason="the pages that would show it were not kept, or are not in the file"
+        )
+    if walk.fll_pfn < 0:
+        return Structures(reason="the frame list list, near which it lies, was not found")
+    if np.unique(first[first >= 0]).size < _CONFIRM_LEAVES:
+        return Structures(reason=f"fewer than {_CONFIRM_LEAVES} leaves are known by page")
     window = _window(guest, walk)
     guest.pages.prefetch(window)
     for pfn in window.tolist():
-        base = _base_of_mid(guest, pfn, first)
-        if base is not None:
-            found = _from_mid(guest, window, pfn, base)
+        bases = _bases_of_mid(guest, pfn, first)
+        if bases:
+            found = _from_mid(guest, window, pfn, bases)
             if found.found:
                 return found
-    return Structures()
+    return Structures(reason="no page near the frame list list links the leaves by address")
 
 
-def _base_of_mid(guest: DumpGuest, pfn: int, leaves: Int64Array) -> int | None:
-    """Return the address of PFN 0 if page `pfn` links `leaves` by address, else None."""
+def _bases_of_mid(guest: DumpGuest, pfn: int, leaves: Int64Array) -> tuple[int, ...]:
+    """Return the addresses of PFN 0 if page `pfn` links `leaves` by address, else ().
+
+    The first is that of the first known leaf. Pages that hold anything else differ from the leaves
+    by as many numbers as there are leaves.
+    """
     page = guest.pages.read(pfn)
     if page is None or not page.complete:
-        return None
+        return ()
     bases = (page.words[: leaves.size] - (leaves << PAGE_SHIFT))[leaves >= 0]
-    base = int(bases[0])
-    if base & ((1 << PAGE_SHIFT) - 1) or np.any(bases != base):
-        return None
-    return base
+    if bases[0] & ((1 << PAGE_SHIFT) - 1):
+        return ()
+    others = np.unique(bases)
+    if others.size > _MAX_BASES or np.any(others & ((1 << PAGE_SHIFT) - 1)):
+        return ()
+    return int(bases[0]), *(int(base) for base in others if base != bases[0])
 
 
-def _from_mid(guest: DumpGuest, window: Int64Array, mid: int, base: int) -> Structures:
-    """Return all structures, given the first mid page and the address of PFN 0."""
+def _pages_of(guest: DumpGuest, words: Int64Array, bases: tuple[int, ...]) -> Int64Array:
+    """Return the PFN of each pointer of `words` under one of `bases`, -1 where it is under none."""
+    pages = np.full(words.size, -1, np.int64)
+    for base in bases:
+        at = words - base
+        inside = (at >= 0) & (at >> PAGE_SHIFT < guest.max_p2m_pfn) & (pages < 0)
+        inside &= (at & ((1 << PAGE_SHIFT) - 1)) == 0
+        pages[inside] = at[inside] >> PAGE_SHIFT
+    return pages
+
+
+def _from_mid(
+    guest: DumpGuest, window: Int64Array, mid: int, leaf_bases: tuple[int, ...]
+) -> Structures:
+    """Return all structures, given the first mid page and the bases of the leaves it links."""
     n = guest.geometry.entries
     num_mids = -(-guest.max_p2m_pfn // n**2)
-    top = -1
+    bases = tuple(dict.fromkeys((*leaf_bases, *_KNOWN_BASES[guest.word_bytes])))
+    top, pointer_base, mids = -1, 0, window[:0]
     for pfn in window.tolist():
         page = guest.pages.read(pfn)
-        if page is None or page.words[0] != base + (mid << PAGE_SHIFT):
+        if page is None or not page.complete:
             continue
-        pages = (page.words - base) >> PAGE_SHIFT
-        if np.all((pages >= 0) & (pages < guest.max_p2m_pfn)):
-            top, mids = pfn, pages
+        own_base = int(page.words[0]) - (mid << PAGE_SHIFT)
+        if own_base not in bases:
+            continue
+        pages = _pages_of(guest, page.words, bases)
+        if np.all(pages >= 0):
+            top, pointer_base, mids = pfn, own_base, pages
             break
     if top < 0:
-        return Structures()
+        return Structures(reason="a page links the leaves by address, but none links that page")
     mid_missing = int(mids[-1]) if num_mids < n else -1
     missing = -1
     if mid_missing >= 0:
         page = guest.pages.read(mid_missing)
         words = page.words if page is not None else np.zeros(0, np.int64)
         if words.size == n and np.all(words == words[0]):
-            missing = (int(words[0]) - base) >> PAGE_SHIFT
+            missing = int(_pages_of(guest, words[:1], bases)[0])
     used = mids[:num_mids].tolist()
     return Structures(
         missing=missing if _is_missing(guest, missing) else -1,
@@ -143,6 +191,8 @@ def _from_mid(guest: DumpGuest, window: Int64Array, mid: int, base: int) -> Stru
         top=top,
         mids=dict(enumerate(used)),
         num_own_mids=sum(page != mid_missing for page in used),
+        boot_leaf_base=leaf_bases[0],
+        pointer_base=pointer_base,
     )
 
 

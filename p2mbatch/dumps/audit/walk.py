@@ -10,6 +10,7 @@ and the host's m2p; this one reads the few pages it needs and searches the p2m i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,17 @@ def _none() -> Int64Array:
     return np.zeros(0, np.int64)
 
 
+class FailingEntry(NamedTuple):
+    """One word that the toolstack could not follow."""
+
+    where: str
+    """Which word: "entry 3 of the frame list list", …"""
+    mfn: int | None
+    """The word, None where it was not kept of a pipe."""
+    leads_to: str
+    """What the file knows of that frame."""
+
+
 @dataclass
 class Walk:
     """What the walk found, as far as it came."""
@@ -32,6 +44,8 @@ class Walk:
     """`ok`, the detail of model section 7, `misdirected`, or None where it can't be told."""
     reason: str = ""
     """Why it can't be told; or the toolstack's own words for the failure."""
+    passed: bool = False
+    """Whether every check passed, whatever that proves of a file that contradicts itself."""
     max_mfn: int = 0
     """Frame numbers above this are refused on sight."""
     max_pfn: int = -1
@@ -45,6 +59,12 @@ class Walk:
     """int64[num_leaves]: the frame list's entries, all mids in a row."""
     leaf_pfns: Int64Array = field(default_factory=_none)
     """int64[num_leaves]: PFN of each page that the toolstack would take for a leaf."""
+    dropped_pfns: Int64Array = field(default_factory=_none)
+    """int64[k]: PFNs that the file calls holes and the leaves do not, ascending."""
+    dropped_words: Int64Array = field(default_factory=_none)
+    """int64[k]: what the leaves say of them."""
+    failing: FailingEntry | None = None
+    """The entry at which a failed walk ended."""
 
 
 class _Stop(Exception):
@@ -61,15 +81,25 @@ def save_check(guest: DumpGuest, max_mfn: int | None = None) -> Walk:
     walk = Walk(max_mfn=most if max_mfn is None else min(max_mfn, most))
     try:
         _walk(guest, walk)
-        walk.result = "ok"
+        walk.result, walk.passed = "ok", True
     except _Stop:
         pass
     return walk
 
 
-def _fail(walk: Walk, result: str, message: str) -> _Stop:
-    walk.result, walk.reason = result, message
+def _fail(walk: Walk, result: str, message: str, entry: FailingEntry | None = None) -> _Stop:
+    walk.result, walk.reason, walk.failing = result, message, entry
     return _Stop()
+
+
+_NOT_OWN = "no PFN of this guest has that frame"
+
+_IMPOSSIBLE = "no host has such a frame"
+
+
+def _word(page: Page, x: int, word_bytes: int) -> int | None:
+    """Return word `x` of `page`, None where it was not kept."""
+    return _unsigned(int(page.words[x]), word_bytes) if x < page.words.size else None
 
 
 def _unknown(walk: Walk, reason: str) -> _Stop:
@@ -147,11 +177,22 @@ def _walk_top(guest: DumpGuest, walk: Walk, num_mids: int) -> None:
     width = guest.word_bytes
     assert guest.shared_info is not None
     mfn = guest.shared_info.frame_list_list_mfn
+    where = "pfn_to_mfn_frame_list_list of the shared info page"
     if not 0 < mfn <= walk.max_mfn:
-        raise _fail(walk, f"bad-fll-mfn {mfn}", f"Bad mfn {mfn:#x} for p2m frame list list")
+        raise _fail(
+            walk,
+            f"bad-fll-mfn {mfn}",
+            f"Bad mfn {mfn:#x} for p2m frame list list",
+            FailingEntry(where, mfn, _IMPOSSIBLE),
+        )
     walk.fll_pfn = int(guest.p2m.find(np.array([mfn]))[0])
     if walk.fll_pfn < 0:
-        raise _fail(walk, f"map-fll-failed {mfn}", f"Failed to map p2m frame list list at {mfn:#x}")
+        raise _fail(
+            walk,
+            f"map-fll-failed {mfn}",
+            f"Failed to map p2m frame list list at {mfn:#x}",
+            FailingEntry(where, mfn, _NOT_OWN),
+        )
     page = _read(guest, walk, walk.fll_pfn, "the frame list list")
     walk.fll = _needed(page, num_mids)
     bad = _bad_words(walk.fll, walk.max_mfn)
@@ -161,6 +202,11 @@ def _walk_top(guest: DumpGuest, walk: Walk, num_mids: int) -> None:
             walk,
             f"bad-mfn-in-fll {x}",
             f"Bad mfn {_shown(page, x, width)} at index {x} (of {num_mids}) in p2m frame list list",
+            FailingEntry(
+                f"entry {x} of the frame list list (PFN {walk.fll_pfn})",
+                _word(page, x, width),
+                _IMPOSSIBLE,
+            ),
         )
 
 
@@ -170,7 +216,10 @@ def _walk_mids(guest: DumpGuest, walk: Walk) -> None:
     walk.fl_pfns = guest.p2m.find(walk.fll)
     lost = np.flatnonzero(walk.fl_pfns < 0)
     if lost.size:
-        raise _fail(walk, f"map-fl-failed {int(lost[0])}", "Failed to map p2m frame list")
+        x = int(lost[0])
+        where = f"entry {x} of the frame list list (PFN {walk.fll_pfn})"
+        entry = FailingEntry(where, int(walk.fll[x]), _NOT_OWN)
+        raise _fail(walk, f"map-fl-failed {x}", "Failed to map p2m frame list", entry)
     guest.pages.prefetch(walk.fl_pfns)
     num_leaves = (walk.max_pfn >> shift) + 1
     pages = [
@@ -191,7 +240,18 @@ def _walk_mids(guest: DumpGuest, walk: Walk) -> None:
             walk,
             f"bad-mfn-in-fl {x}",
             f"Bad mfn {shown} at index {x} (of {num_leaves}) in p2m frame list",
+            FailingEntry(
+                _where_in_fl(guest, walk, x),
+                _word(pages[x >> shift], x & ((1 << shift) - 1), width),
+                _IMPOSSIBLE,
+            ),
         )
+
+
+def _where_in_fl(guest: DumpGuest, walk: Walk, x: int) -> str:
+    """Return which word entry `x` of the whole frame list is."""
+    mid, index = divmod(x, guest.geometry.entries)
+    return f"entry {index} of frame list {mid} (PFN {int(walk.fl_pfns[mid])})"
 
 
 def _walk_leaves(guest: DumpGuest, walk: Walk) -> None:
@@ -202,7 +262,9 @@ def _walk_leaves(guest: DumpGuest, walk: Walk) -> None:
     _prefer_named_leaves(guest, walk, leaf_pfns)
     lost = np.flatnonzero(leaf_pfns < 0)
     if lost.size:
-        raise _fail(walk, f"map-leaves-failed {int(lost[0])}", "Failed to map p2m frames")
+        x = int(lost[0])
+        entry = FailingEntry(_where_in_fl(guest, walk, x), int(walk.fl[x]), _NOT_OWN)
+        raise _fail(walk, f"map-leaves-failed {x}", "Failed to map p2m frames", entry)
     walk.leaf_pfns = leaf_pfns
     beyond = leaf_pfns > walk.max_pfn
     home = np.where(beyond, 0, leaf_pfns) >> shift
@@ -225,7 +287,16 @@ def _walk_leaves(guest: DumpGuest, walk: Walk) -> None:
     bad = np.flatnonzero(beyond | ~agrees)
     if bad.size:
         x = int(bad[0])
-        raise _fail(walk, f"bad-mfn-in-p2m-frame-list {x}", f"Bad mfn in p2m_frame_list[{x}]")
+        pfn = int(leaf_pfns[x])
+        leads = f"PFN {pfn}, which lies beyond max_pfn"
+        if not beyond[x]:
+            leads = f"PFN {pfn}, whose entry in the listed leaf {int(home[x])} is another frame"
+        raise _fail(
+            walk,
+            f"bad-mfn-in-p2m-frame-list {x}",
+            f"Bad mfn in p2m_frame_list[{x}]",
+            FailingEntry(_where_in_fl(guest, walk, x), int(walk.fl[x]), leads),
+        )
     if not _leaves_are_true(guest, walk):
         raise _fail(walk, "misdirected", "")
 
@@ -250,6 +321,7 @@ def _leaves_are_true(guest: DumpGuest, walk: Walk) -> bool:
         known = min(guest.leaf_pfns.size, walk.leaf_pfns.size)
         return np.array_equal(guest.leaf_pfns[:known], walk.leaf_pfns[:known])
     n = guest.geometry.entries
+    pfns, dropped = [_none()], [_none()]
     for leaf, pfn in enumerate(walk.leaf_pfns.tolist()):
         first, stop = leaf * n, min((leaf + 1) * n, walk.max_pfn + 1)
         entries = guest.p2m.chunk(first, stop)
@@ -257,4 +329,8 @@ def _leaves_are_true(guest: DumpGuest, walk: Walk) -> bool:
         # The dump dropped entries of frames that it could not map, so only named ones can differ.
         if np.any((entries != INVALID) & (entries != words)):
             return False
+        missing = np.flatnonzero((entries == INVALID) & (words != INVALID))
+        pfns.append(missing + first)
+        dropped.append(words[missing])
+    walk.dropped_pfns, walk.dropped_words = np.concatenate(pfns), np.concatenate(dropped)
     return True

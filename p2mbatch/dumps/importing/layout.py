@@ -14,8 +14,8 @@ import numpy as np
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import Geometry
-from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
-from p2mbatch.dumps.audit.walk import Walk, save_check
+from p2mbatch.dumps.audit.structures import Structures, true_leaves
+from p2mbatch.dumps.audit.walk import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.policies import MENDED, find, names
 from p2mbatch.model.trace import GuestLayout
@@ -28,32 +28,61 @@ class FoundLayout(NamedTuple):
     """A layout for the trace, and the policy whose first rebuild leaves this order of pages."""
 
     layout: GuestLayout
-    policy: str
+    policy: str | None
+    """None where the file does not show which it is."""
+    why_not: str
+    """Why the policy can't be told, where it can't."""
     exact: bool
     """Whether brk and mfn_list are where the dump shows them."""
 
 
-def find_layout(guest: DumpGuest, populated: BoolArray) -> FoundLayout:
+def policy_shown(
+    guest: DumpGuest, walk: Walk, structures: Structures, nr_pages: int
+) -> tuple[str | None, str]:
+    """Return (the policy of the guest's kernel, "") as its tree shows it, or (None, why not).
+
+    `nr_pages` is what it booted with, 0 where that is not known. Of the kernels whose list is found
+    through this tree, only `tracked` (2.6.37, 375b2a9ada6) has `p2m_top_mfn_p` between
+    `p2m_mid_missing_mfn` and `p2m_top_mfn`, and `stale` (58e05027b53) has nothing there. Later
+    kernels put more pages into brk, or move the leaves.
+    """
+    if guest.shared_info is not None and guest.shared_info.p2m_cr3:
+        return None, "it keeps a linear p2m list, and has no tree to tell by"
+    if not structures.found or structures.missing < 0:
+        return None, structures.reason or "p2m_missing was not found"
+    if structures.boot_leaf_base != structures.pointer_base:
+        why = "its first leaf is linked by another address than its mid pages"
+        return None, f"{why}: Linux 3.7 and later move the leaves, several policies do"
+    if not nr_pages:
+        return None, "its first leaves do not lie side by side, as those of mfn_list do"
+    between = walk.fll_pfn - structures.missing - 3 - -(-nr_pages // guest.geometry.entries**2)
+    fitting = _fitting(between)
+    if fitting:
+        return fitting[0], ""
+    return None, f"{between} pages lie between its last mid and its frame list list, not 1 or 2"
+
+
+def find_layout(
+    guest: DumpGuest, populated: BoolArray, walk: Walk, structures: Structures
+) -> FoundLayout:
     """Return the layout of `guest`; `populated` bool[max_p2m_pfn] are the pages it has.
 
     Raises `InputError` where its populated pages do not hold the structures of such a tree.
     """
-    walk = save_check(guest)
-    structures = find_structures(guest, walk)
     leaves = true_leaves(guest, walk)
     geo, span = guest.geometry, guest.max_p2m_pfn
     if not populated.any():
         raise InputError(f"{guest.name}: no page is populated: there is no guest to import")
     found = _boot_from_leaves(geo, span, leaves, populated)
     brk = _find_brk(geo, walk, structures, found[0]) if found is not None else None
+    policy, why_not = policy_shown(guest, walk, structures, found[0] if found is not None else 0)
     exact = False
     if found is not None and brk is not None:
         nr_pages, mfn_list_pfn = found
-        brk_pfn, brk_pages, policy = brk
+        brk_pfn, brk_pages = brk
         exact = _fits(geo, populated, nr_pages, mfn_list_pfn, brk_pfn, brk_pages)
     if not exact:
         nr_pages = found[0] if found is not None else int(np.flatnonzero(populated)[-1]) + 1
-        policy = MENDED
         brk_pages = _brk_need(geo, nr_pages)
         mfn_list_pages = -(-nr_pages // geo.entries)
         start = _free_stretch(guest, geo, populated, nr_pages, brk_pages + mfn_list_pages)
@@ -75,7 +104,7 @@ def find_layout(guest: DumpGuest, populated: BoolArray) -> FoundLayout:
         page_pool=pool,
         directmap_pages=directmap,
     )
-    return FoundLayout(layout, policy, exact)
+    return FoundLayout(layout, policy, why_not, exact)
 
 
 def _boot_from_leaves(
@@ -100,22 +129,25 @@ def _brk_need(geo: Geometry, nr_pages: int) -> int:
     return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2))
 
 
+def _fitting(between: int) -> list[str]:
+    """Return the policies whose first list takes `between` pages before `p2m_top_mfn`."""
+    return [name for name in names() if find(name).list_brk_pages == between + 1]
+
+
 def _find_brk(
     geo: Geometry, walk: Walk, structures: Structures, nr_pages: int
-) -> tuple[int, int, str] | None:
-    """Return (brk_pfn, brk_pages, policy) from where the frame list list lies in brk."""
+) -> tuple[int, int] | None:
+    """Return (brk_pfn, brk_pages) from where the frame list list lies in brk."""
     if walk.fll_pfn < 0:
         return None
     num_mids = -(-nr_pages // geo.entries**2)
-    brk_pfn, policy = walk.fll_pfn - 5 - num_mids, MENDED
+    brk_pfn = walk.fll_pfn - 5 - num_mids
     if structures.missing >= 0:
         between = walk.fll_pfn - structures.missing - 3 - num_mids
-        # Up to p2m_top_mfn the list has one page fewer than in all.
-        fitting = [name for name in names() if find(name).list_brk_pages == between + 1]
-        if not fitting:
+        if not _fitting(between):
             return None
-        brk_pfn, policy = structures.missing, fitting[0]
-    return brk_pfn, _brk_need(geo, nr_pages), policy
+        brk_pfn = structures.missing
+    return brk_pfn, _brk_need(geo, nr_pages)
 
 
 def _fits(

@@ -13,10 +13,14 @@ from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.base.sizes import format_size
+from p2mbatch.dumps.audit.recover import recover
+from p2mbatch.dumps.audit.structures import find_structures
+from p2mbatch.dumps.audit.walk import Walk
 from p2mbatch.dumps.importing.layout import find_layout
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
 from p2mbatch.dumps.readers.sources import file_bytes, open_source
+from p2mbatch.model.policies import names
 from p2mbatch.model.replay import replay_events
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import HostRuns, Trace
@@ -27,13 +31,22 @@ _BYTES_PER_PFN = 48
 """What an import holds for each PFN at its peak: entries, masks, runs."""
 
 
-def import_trace(guest: DumpGuest, name: str) -> Trace:
+def import_trace(
+    guest: DumpGuest, name: str, policy: str | None = None, *, heal: bool = False
+) -> Trace:
     """Return `guest` as a trace named `name`: a boot, and the sets that make its p2m the dump's.
 
-    Foreign frames marked by the top bit (later kernels) become the model's, marked by bit 31.
-    Where the file names no frames, PFNs get frames in ascending order. Raises `InputError` where
-    the guest can't be one of the model's, `ResourceError` where it is too large to hold.
+    `policy` is the kernel's where the file does not show it. Foreign frames marked by the top bit
+    (later kernels) become the model's, marked by bit 31. Where the file names no frames, PFNs get
+    frames in ascending order. Pages that a dump lost are the guest's, as its leaves say.
+
+    A trace starts with a sound list. So a guest whose list is damaged is refused unless `heal` says
+    that a sound one is wanted in its place. Raises `InputError` then, where the policy can't be
+    told and none is given, and where the guest can't be one of the model's; `ResourceError` where
+    it is too large to hold.
     """
+    if policy is not None and policy not in names():
+        raise InputError(f"policy: {policy!r} is not one: use {', '.join(names())}")
     limit = guest.geometry.max_p2m_pfn
     if guest.max_p2m_pfn > limit:
         raise InputError(
@@ -47,6 +60,10 @@ def import_trace(guest: DumpGuest, name: str) -> Trace:
             f"{format_size(needed >> 20 << 20)} of memory: this machine has "
             f"{format_size(available >> 20 << 20)} available"
         )
+    recovered = recover(guest)
+    guest, walk = recovered.guest, recovered.walk
+    if walk.result not in (None, "ok") and not heal:
+        raise InputError(_damaged(guest, walk))
     entries = model_entries(guest)
     width = guest.word_bytes
     own = (entries != INVALID) & ~is_foreign(entries, width) & ~is_identity(entries, width)
@@ -56,7 +73,13 @@ def import_trace(guest: DumpGuest, name: str) -> Trace:
             f"{guest.name}: PFN {int(beyond[0])} names frame {int(entries[beyond[0]]):#x}, "
             "which no host can have"
         )
-    found = find_layout(guest, own)
+    found = find_layout(guest, own, walk, find_structures(guest, walk))
+    policy = policy or found.policy
+    if policy is None:
+        raise InputError(
+            f"{guest.name}: which policy this guest's kernel has can't be told: {found.why_not}; "
+            f"say it with --policy ({', '.join(names())})"
+        )
     booted, frames = _boot_frames(entries, own, found.layout.nr_pages)
     n = guest.geometry.entries
     state = np.full(entries.size, INVALID, np.int64)
@@ -71,12 +94,25 @@ def import_trace(guest: DumpGuest, name: str) -> Trace:
         if pfns.size:
             events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
     host = HostRuns(frames, domain, np.zeros((0, 3), np.int64))
-    return Trace(name, found.policy, found.layout, [host], events, None)
+    return Trace(name, policy, found.layout, [host], events, None)
+
+
+def _damaged(guest: DumpGuest, walk: Walk) -> str:
+    """Return why a guest with a damaged list is no trace of this format."""
+    at = ""
+    if walk.failing is not None and walk.failing.mfn is not None:
+        at = f": {walk.failing.where} is MFN {walk.failing.mfn:#x}, {walk.failing.leads_to}"
+    return (
+        f"{guest.name}: the guest's mfn list list is damaged ({walk.result}{at}), and a trace "
+        "starts with a sound one: its replay would begin with another guest than the file's; use "
+        "--heal for that guest with a sound list"
+    )
 
 
 def check_import(guest: DumpGuest, trace: Trace) -> None:
     """Replay `trace` and raise `InputError` unless its p2m ends as `guest`'s (see import_trace)."""
     *_, last = replay_events(trace)
+    guest = recover(guest).guest
     digest = hashlib.sha256(model_entries(guest).astype("<i8").data).hexdigest()
     if last["outcome"] != "ok" or last["p2m_sha256"] != digest:
         raise InputError(

@@ -2,9 +2,9 @@
 
 Source: docs/misc/dump-core-format. The file is looked at by section, so it must be seekable;
 nothing in a header is believed before it was held against the file's real size. The pairs come in
-any order (the format has no rule), and the ELF machine is that of the tools that wrote the file: a
-64-bit toolstack calls a 32-bit guest's dump x86-64. So the shared info page has the last word on
-the width.
+any order (the format has no rule). The ELF machine is the guest's own (dump-core goes by the
+guest's width, not by that of the tools). Where the shared info page makes sense in the other width
+only, one of the two was changed, and the page has the last word.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ def read_core(cursor: Cursor) -> DumpGuest:
         shared_info=shared,
         notes=tuple(notes),
         details=details | {"pages_with_data": int(pfns.size)},
+        unplaced_pages=num_pages - int(pfns.size),
     )
 
 
@@ -176,7 +177,10 @@ def _guest_width(
     if fits(machine_bytes) or not fits(other):
         return machine_bytes, []
     note = f"the ELF machine is {bits}-bit, the shared info page that of a {8 * other}-bit guest"
-    return other, [f"{note}: dump-core writes the machine of the toolstack"]
+    return other, [
+        f"{note}: dump-core writes the guest's own width, so one of them was changed since; the "
+        "shared info page is believed"
+    ]
 
 
 def _hvm(cursor: Cursor, at: int) -> InputError:
