@@ -1,218 +1,131 @@
 """How fast a save file is read and audited, beside `cat` and a plain readinto loop, in one run.
 
-    python benchmarks/bench_dumps.py [--quick] [--memory SIZE] [--dir DIR] [--json FILE]
+    python benchmarks/bench_dumps.py [--quick] [--dir DIR] [--json FILE]
 
-A save file of a guest of SIZE (4GiB by default) is generated in DIR, its pages filled with words
-that do not compress, and read once so that it is in the page cache. Each figure is the best of
-three runs in a process of its own; the memory is that process's peak. --quick uses 64MiB, to see
+A save file of a guest of 4 GiB is written into DIR, its pages filled with words that do not
+compress, and so is in the page cache. Each figure is the best of three runs in a process of its
+own, in turns so that noise hits all; the memory is that process's peak. --quick uses 64 MiB, to see
 that it works. The file is deleted at the end.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import shutil
 import subprocess
-import sys
-import tempfile
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
+import figures
+from figures import Figure, child
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES, PAGE_SHIFT, geometry
-from p2mbatch.base.sizes import parse_size
-from p2mbatch.dumps import formats
-from p2mbatch.dumps.stores import narrow
+from p2mbatch.base.sizes import GIB, MIB
+from p2mbatch.dumps.writers.image import GuestImage
+from p2mbatch.dumps.writers.stream import write_stream
 
-HERE = Path(__file__).resolve().parent
-
-_CHILD = """
-import json, sys, time
-start = time.perf_counter()
-{code}
-# Not getrusage, whose peak a child inherits from the process that forked it.
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-found = {{"seconds": end - start, "audit_seconds": audited, "bytes": int(peak.split()[1]) << 10}}
-print(json.dumps(found))
-"""
 _READ = """
+import json, sys, time
+from pathlib import Path
 from p2mbatch.dumps.readers.read import read_dump
 from p2mbatch.dumps.audit.findings import audit
 start = time.perf_counter()
 guest = read_dump(sys.argv[1])
 guest.p2m.sha256()
-end = time.perf_counter()
-again = time.perf_counter()
-result = audit(guest)
-assert result.walk.result == "ok", result.walk
-audited = time.perf_counter() - again
+read = time.perf_counter()
+walk = audit(guest).walk
+assert walk.result == "ok", walk
+found = {"seconds": read - start, "audit": time.perf_counter() - read}
 """
 _LOOP = """
-buffer = bytearray(1 << 20)
+import json, sys, time
+from pathlib import Path
+start, buffer = time.perf_counter(), bytearray(1 << 20)
 with open(sys.argv[1], "rb", buffering=0) as file:
     while file.readinto(buffer):
         pass
-end = time.perf_counter()
-audited = None
+found = {"seconds": time.perf_counter() - start}
+"""
+_PEAK = """
+# Not getrusage, whose peak a child inherits from the process that forked it.
+lines = Path("/proc/self/status").read_text().splitlines()
+found["peak"] = next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+print(json.dumps(found))
 """
 
 
-class Figure(NamedTuple):
-    """One line of the report."""
+@dataclass(frozen=True)
+class FullImage(GuestImage):
+    """A guest whose pages hold what does not compress, where they are not the p2m's own."""
 
-    what: str
-    seconds: float
-    gigabytes_per_s: float
-    peak_bytes: int | None
-    audit_seconds: float | None
+    noise: bytes
+
+    def page(self, pfn: int) -> bytes:
+        start = pfn % 1024 * PAGE_BYTES
+        return super().page(pfn) if pfn in self.words else self.noise[start : start + PAGE_BYTES]
 
 
-def write_guest(path: Path, memory_bytes: int) -> None:
-    """Write an xl save file of a dense 64-bit guest to `path`, page by page, in bounded memory."""
-    geo = geometry(8)
-    n, span = geo.entries, memory_bytes >> PAGE_SHIFT
-    num_leaves, num_mids = -(-span // n), -(-span // n**2)
-    rng = np.random.default_rng(7)
-    # The host gave the memory in shuffled extents of 2 MiB.
+def dense_guest(memory_bytes: int) -> FullImage:
+    """Return a 64-bit guest whose memory the host gave in shuffled extents of 2 MiB."""
+    n, span = geometry(8).entries, memory_bytes >> PAGE_SHIFT
+    num_leaves, rng = -(-span // n), np.random.default_rng(7)
     extents = rng.permutation(4 * num_leaves)[:num_leaves]
     p2m = ((extents[:, None] + 1) * n + np.arange(n)).reshape(-1)[:span]
-    first_leaf, fll = 8192 if span > 20000 else 512, 256
-    leaf_pfns = first_leaf + np.arange(num_leaves)
-    pages: dict[int, bytes] = {}
-    for x, pfn in enumerate(leaf_pfns.tolist()):
-        words = np.full(n, INVALID)
-        part = p2m[x * n : (x + 1) * n]
-        words[: part.size] = part
-        pages[pfn] = narrow(words, 8)
-    top = np.full(n, p2m[fll + 1])
-    for mid in range(num_mids):
-        words = np.full(n, p2m[fll + 1])
-        part = p2m[leaf_pfns[mid * n : (mid + 1) * n]]
-        words[: part.size] = part
-        pages[fll + 1 + mid] = narrow(words, 8)
-        top[mid] = p2m[fll + 1 + mid]
-    pages[fll] = narrow(top, 8)
-    shared = bytearray(PAGE_BYTES)
-    layout = formats.SHARED_INFO_LAYOUTS[8]
-    shared[layout.max_pfn : layout.max_pfn + 8] = span.to_bytes(8, "little")
-    mfn = int(p2m[fll]).to_bytes(8, "little")
-    shared[layout.frame_list_list : layout.frame_list_list + 8] = mfn
-    noise = rng.bytes(formats.BATCH_PAGES * PAGE_BYTES)
-    with path.open("wb") as out:
+    leaves = (8192 if span > 20000 else 512) + np.arange(num_leaves)
+    words = {}
 
-        def record(kind: int, *body: bytes) -> None:
-            length = sum(map(len, body))
-            out.write(formats.RECORD.pack(kind, length) + b"".join(body) + bytes(-length % 8))
+    def write_list(first: int, values: Any, rest: int) -> Any:
+        """Put `values` into as many pages as they need; return those pages' MFNs."""
+        pages = first + np.arange(-(-len(values) // n))
+        padded = np.append(values, np.full(len(pages) * n - len(values), rest))
+        words.update(zip(pages.tolist(), padded.reshape(-1, n), strict=True))
+        return p2m[pages]
 
-        out.write(formats.XL_MAGIC + formats.XL_HEADER.pack(formats.XL_BYTE_ORDER, 2, 0, 0))
-        out.write(formats.LIBXL_HEADER.pack(formats.LIBXL_IDENT, 2, 0))
-        record(formats.LIBXL_LIBXC_CONTEXT)
-        out.write(formats.IMAGE_HEADER.pack(formats.IMAGE_MARKER, formats.IMAGE_IDENT, 3, 0, 0, 0))
-        out.write(formats.DOMAIN_HEADER.pack(formats.DOMAIN_PV, 12, 0, 4, 17))
-        record(formats.X86_PV_INFO, formats.PV_INFO.pack(8, 4, 0, 0))
-        record(formats.STATIC_DATA_END)
-        frames = formats.P2M_FRAMES.pack(0, span - 1) + leaf_pfns.astype("<u8").tobytes()
-        record(formats.X86_PV_P2M_FRAMES, frames)
-        for start in range(0, span, formats.BATCH_PAGES):
-            pfns = np.arange(start, min(start + formats.BATCH_PAGES, span))
-            data = bytearray(noise[: pfns.size * PAGE_BYTES])
-            for at, pfn in enumerate(pfns.tolist()):
-                if pfn in pages:
-                    data[at * PAGE_BYTES : (at + 1) * PAGE_BYTES] = pages[pfn]
-            header = formats.PAGE_DATA.pack(pfns.size, 0)
-            record(formats.PAGE_DATA_TYPE, header, pfns.astype("<u8").tobytes(), bytes(data))
-        record(formats.SHARED_INFO, bytes(shared))
-        record(formats.END)
-        record(formats.LIBXL_END)
+    write_list(int(leaves[0]), p2m, INVALID)
+    mids = write_list(257, p2m[leaves], p2m[257])
+    (list_mfn,) = write_list(256, mids, p2m[257])
+    return FullImage(
+        word_bytes=8, frames=(4 * num_leaves + 1) * n, shared_max_pfn=span,
+        frame_list_list_mfn=int(list_mfn), p2m=p2m, leaf_pfns=leaves, words=words,
+        noise=rng.bytes(1024 * PAGE_BYTES),
+    )  # fmt: skip
 
 
-def child(code: str, path: Path, stdin: int | None = None) -> dict[str, float]:
-    """Run `code` in a process of its own and return what it measured."""
-    argument = "-" if stdin is not None else str(path)
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD.format(code=code), argument],
-        stdin=stdin,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
-def through_a_pipe(code: str, path: Path) -> dict[str, float]:
-    """As `child`, with `cat` feeding the file into a pipe."""
+def through_a_pipe(code: str, path: Path) -> Any:
     with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as feeder:
-        assert feeder.stdout is not None
-        return child(code, path, feeder.stdout.fileno())
+        return child(code, "-", stdin=feeder.stdout)
 
 
-def measure(path: Path, repeats: int) -> list[Figure]:
-    """Return the figures, the best of `repeats` runs each, in turns so that noise hits all."""
-    size = path.stat().st_size
+def save_file(memory_bytes: int, directory: Path) -> Iterator[Figure]:
+    """Reading and auditing a save file, beside what only moves its bytes."""
+    path = directory / "guest.save"
+    with path.open("wb") as out:
+        write_stream(dense_guest(memory_bytes), out)
 
     def cat() -> dict[str, float]:
-        start = time.perf_counter()
         # A shell's redirection to /dev/null, so that cat reads as it does for people.
-        subprocess.run(f"cat '{path}' > /dev/null", shell=True, check=True)
-        return {"seconds": time.perf_counter() - start}
+        command = f"cat '{path}' > /dev/null"
+        return {"seconds": figures.seconds(lambda: subprocess.run(command, shell=True, check=True))}
 
     runs = {
         "cat FILE > /dev/null": cat,
-        "readinto loop, 1 MiB": lambda: child(_LOOP, path),
-        "read_dump FILE": lambda: child(_READ, path),
-        "cat FILE | read_dump -": lambda: through_a_pipe(_READ, path),
+        "readinto loop, 1 MiB": lambda: child(_LOOP + _PEAK, path),
+        "read_dump FILE": lambda: child(_READ + _PEAK, path),
+        "cat FILE | read_dump -": lambda: through_a_pipe(_READ + _PEAK, path),
     }
-    best: dict[str, dict[str, float]] = {}
-    for _ in range(repeats):
-        for what, run in runs.items():
-            found = run()
-            if what not in best or found["seconds"] < best[what]["seconds"]:
-                best[what] = found
-    return [
-        Figure(
-            what,
-            found["seconds"],
-            size / found["seconds"] / 1e9,
-            int(found["bytes"]) if "bytes" in found else None,
-            found.get("audit_seconds"),
-        )
-        for what, found in best.items()
-    ]
-
-
-def main() -> None:
-    """Make the file, measure, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--memory", default="4GiB")
-    parser.add_argument("--dir", type=Path, default=None)
-    parser.add_argument("--json", type=Path, default=None)
-    options = parser.parse_args()
-    memory = parse_size("64MiB" if options.quick else options.memory)
-    directory = Path(tempfile.mkdtemp(prefix="p2mbatch-bench-", dir=options.dir))
-    try:
-        path = directory / "guest.save"
-        write_guest(path, memory)
-        figures = measure(path, 1 if options.quick else 3)
-        size = path.stat().st_size
-    finally:
-        shutil.rmtree(directory)
-    print(f"save file of {size / 1e9:.2f} GB, in the page cache")
-    for f in figures:
-        ratio = figures[0].seconds / f.seconds
-        peak = f"{f.peak_bytes / 1e6:7.0f} MB" if f.peak_bytes else " " * 10
-        after = f"  audit {f.audit_seconds:.2f} s" if f.audit_seconds is not None else ""
-        print(
-            f"{f.what:26} {f.seconds:8.3f} s {f.gigabytes_per_s:8.2f} GB/s "
-            f"{ratio:7.2f} x cat {peak}{after}"
-        )
-    if options.json:
-        options.json.write_text(json.dumps([f._asdict() for f in figures], indent=1))
+    turns = [{what: run() for what, run in runs.items()} for _ in range(3)]
+    yield Figure("save file, in the page cache", path.stat().st_size / 1e9, "GB")
+    for what in runs:
+        best = min((turn[what] for turn in turns), key=lambda found: found["seconds"])
+        ratio = min(turn["cat FILE > /dev/null"]["seconds"] for turn in turns) / best["seconds"]
+        rate = path.stat().st_size / best["seconds"] / 1e9
+        yield Figure(what, best["seconds"], "s", f"{rate:.2f} GB/s, {ratio:.2f} x cat")
+        if "peak" in best:
+            yield Figure(f"{what}: peak memory", best["peak"] / 1e6, "MB")
+        if "audit" in best:
+            yield Figure(f"{what}: audit", best["audit"], "s")
 
 
 if __name__ == "__main__":
-    main()
+    figures.main(__doc__, {"save-file": save_file}, 4 * GIB, 64 * MIB)

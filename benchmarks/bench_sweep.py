@@ -1,6 +1,6 @@
 """How fast sweeps are, each figure beside its peer or its limit, all measured in one run.
 
-    python benchmarks/bench_sweep.py [--quick] [--json FILE] [NAME ...]
+    python benchmarks/bench_sweep.py [--quick] [--dir DIR] [--json FILE] [NAME ...]
 
 NAME picks some of the measurements (see `MEASUREMENTS`); --quick uses small sizes, to see that it
 works. The peer of a cell is `whole_guest.c`, which keeps every page; without a C compiler its line
@@ -9,21 +9,19 @@ says so.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from p2mbatch.base import provenance
+import figures
+from figures import Figure, child, median_s, seconds
+from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import parse_size
 from p2mbatch.guests.rows import run_scenario
@@ -31,18 +29,6 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep
-
-HERE = Path(__file__).resolve().parent
-
-
-class Figure(NamedTuple):
-    """One line of the report."""
-
-    what: str
-    value: float
-    unit: str
-    limit: str
-    """What it is held to, or what it stands beside."""
 
 
 class Sizes(NamedTuple):
@@ -60,83 +46,56 @@ class Sizes(NamedTuple):
 QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 0.1, 2)
 
 
-def _median_s(work: Callable[[], Any], repeats: int) -> float:
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def _peer_s(sizes: Sizes, directory: Path) -> float | None:
-    """Return how long the C program takes that keeps every page, None without a compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+def _peer_s(sizes: Sizes, directory: Path) -> float:
+    """Return how long the C program takes that keeps every page, NaN without a compiler."""
+    compiler, program = find_compiler(), str(directory / "whole_guest")
     if compiler is None:
-        return None
-    program = directory / "whole_guest"
-    source = str(HERE / "whole_guest.c")
-    subprocess.run([compiler, "-O2", "-march=native", "-o", str(program), source], check=True)
-    pages = str(parse_size(sizes.large) // PAGE_BYTES)
-    times = []
-    for _ in range(2):
-        done = subprocess.run(
-            [str(program), pages, str(sizes.migrations)], capture_output=True, text=True, check=True
-        )
-        times.append(float(done.stdout.split()[0]))
-    return min(times)
+        return float("nan")
+    source = str(Path(__file__).with_name("whole_guest.c"))
+    subprocess.run([compiler, "-O2", "-march=native", "-o", program, source], check=True)
+    command = [program, str(parse_size(sizes.large) // PAGE_BYTES), str(sizes.migrations)]
+    return min(float(subprocess.check_output(command, text=True).split()[0]) for _ in range(2))
 
 
-def large_cell(sizes: Sizes, directory: Path) -> list[Figure]:
+def large_cell(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """One large cell on one thread beside the C program that keeps every page."""
-    peer = _peer_s(sizes, directory)
-    figures = []
-    if peer is None:
-        figures.append(Figure("C program, every page kept", float("nan"), "ms", "no C compiler"))
-    else:
-        figures.append(Figure("C program, every page kept", peer * 1e3, "ms", "the peer"))
-    tracked = 0.0
-    for policy in ("tracked", "stale"):
-        # A stale guest is lost early, and a life that ends costs nothing: its time is taken per
-        # migration that ran.
-        scenario = Scenario(
+    cells = {
+        policy: Scenario(
             memory_bytes=sizes.large, migrations=sizes.migrations, policy=policy, seed=1
         )
-        num_rows = len(run_scenario(scenario))
-        seconds = _median_s(lambda s=scenario: run_scenario(s), sizes.repeats)
-        name = f"cell {sizes.large}, {policy}"
-        if policy == "tracked":
-            tracked = seconds
-            figures.append(
-                Figure(f"{name}, {sizes.migrations} migrations", seconds * 1e3, "ms", "< 45 ms")
-            )
-            if peer is not None:
-                figures.append(Figure("C program / tracked cell", peer / seconds, "x", ">= 100"))
-        else:
-            ran = num_rows - 1
-            figures.append(Figure(f"{name}, lost after {ran}", seconds * 1e3, "ms", "as it ends"))
-            per_row = (seconds / num_rows) / (tracked / (sizes.migrations + 1))
-            figures.append(Figure("stale / tracked, per event", per_row, "x", "< 2"))
-    return figures
+        for policy in ("tracked", "stale")
+    }
+    rows = {policy: len(run_scenario(cell)) for policy, cell in cells.items()}
+    tracked, stale = (
+        median_s(lambda cell=cell: run_scenario(cell), sizes.repeats) for cell in cells.values()
+    )
+    peer, name = _peer_s(sizes, directory), f"cell {sizes.large}"
+    beside = "the peer" if peer > 0 else "no C compiler"
+    yield Figure("C program, every page kept", peer * 1e3, "ms", beside)
+    what = f"{name}, tracked, {sizes.migrations} migrations"
+    yield Figure(what, tracked * 1e3, "ms", "< 45 ms")
+    yield Figure("C program / tracked cell", peer / tracked, "x", ">= 100")
+    # A stale guest is lost early, and a life that ends costs nothing: its time is taken per
+    # migration that ran.
+    what = f"{name}, stale, lost after {rows['stale'] - 1}"
+    yield Figure(what, stale * 1e3, "ms", "as it ends")
+    per_row = (stale / rows["stale"]) / (tracked / rows["tracked"])
+    yield Figure("stale / tracked, per event", per_row, "x", "< 2")
 
 
 def _rate(spec: SweepSpec, directory: Path, jobs: int) -> float:
+    """Return the cells a second of a sweep from nothing."""
     out = directory / f"rate-{jobs}"
     shutil.rmtree(out, ignore_errors=True)
-    start = time.perf_counter()
-    sweep(spec, out, jobs=jobs, progress="quiet")
-    return spec.num_cells / (time.perf_counter() - start)
+    return spec.num_cells / seconds(lambda: sweep(spec, out, jobs=jobs, progress="quiet"))
 
 
-def small_cells(sizes: Sizes, directory: Path) -> list[Figure]:
+def small_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Small cells a second, end to end through the journal."""
     spec = SweepSpec.from_options(memory="1GiB", seeds=str(sizes.small_cells))
     _rate(SweepSpec.from_options(memory="1GiB", seeds="100"), directory, 1)
-    return [
-        Figure("small cells, 1 thread", _rate(spec, directory, 1), "cells/s", ""),
-        Figure("small cells, 2 threads", _rate(spec, directory, 2), "cells/s", ">= 1500"),
-    ]
+    yield Figure("small cells, 1 thread", _rate(spec, directory, 1), "cells/s")
+    yield Figure("small cells, 2 threads", _rate(spec, directory, 2), "cells/s", ">= 1500")
 
 
 _CELLS = """
@@ -166,35 +125,29 @@ def _process_rate(sizes: Sizes, count: int) -> float:
         for _ in range(count)
     ]  # fmt: skip
     for process in running:
-        assert process.stdout is not None
         process.stdout.readline()
     for process in running:
-        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     return sum(float(process.communicate()[0]) for process in running)
 
 
-def two_threads(sizes: Sizes, directory: Path) -> list[Figure]:
+def two_threads(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Two threads over one, on large cells, beside two processes over one: the machine's limit."""
     spec = SweepSpec.from_options(
         memory=sizes.large, migrations=str(sizes.migrations), seeds=str(sizes.large_cells)
     )
     # Turn and turn about, so that a machine that grows busier does not favour either.
-    pairs = [
-        (
-            *(_rate(spec, directory, 1), _rate(spec, directory, 2)),
-            *(_process_rate(sizes, 1), _process_rate(sizes, 2)),
-        )
+    turns = [
+        [*(_rate(spec, directory, n) for n in (1, 2)), *(_process_rate(sizes, n) for n in (1, 2))]
         for _ in range(3)
     ]
-    ratio = statistics.median(p[1] / p[0] for p in pairs)
-    limit = statistics.median(p[3] / p[2] for p in pairs)
-    return [
-        Figure("large cells, 1 thread", statistics.median(p[0] for p in pairs), "cells/s", ""),
-        Figure("large cells, 2 threads / 1", ratio, "x", ">= 1.8"),
-        Figure("two processes / one, no sweep", limit, "x", "the machine's limit"),
-    ]
+    for what, value, unit, beside in (
+        ("large cells, 1 thread", lambda turn: turn[0], "cells/s", ""),
+        ("large cells, 2 threads / 1", lambda turn: turn[1] / turn[0], "x", ">= 1.8"),
+        ("two processes / one, no sweep", lambda turn: turn[3] / turn[2], "x", "machine's limit"),
+    ):
+        yield Figure(what, statistics.median(map(value, turns)), unit, beside)
 
 
 _PEAK = """
@@ -223,27 +176,16 @@ print(peak() - before)
 """
 
 
-def peak_memory(sizes: Sizes, directory: Path) -> list[Figure]:
+def peak_memory(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Peak memory of one large cell beyond the imports and the compiled kernels."""
-    figures = []
     for resident, limit in (("auto", "< 100 MB"), ("all", "< 1.3 GiB")):
-        args = [sizes.large, str(sizes.migrations), resident]
-        done = subprocess.run(
-            [sys.executable, "-c", _PEAK, *args], capture_output=True, text=True, check=True
-        )
-        megabytes = int(done.stdout) * 1024 / 1e6
-        figures.append(Figure(f"peak memory, --resident {resident}", megabytes, "MB", limit))
-    return figures
+        megabytes = child(_PEAK, sizes.large, sizes.migrations, resident) * 1024 / 1e6
+        yield Figure(f"peak memory, --resident {resident}", megabytes, "MB", limit)
 
 
-def _start(out: Path, num_cells: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "p2mbatch", "sweep", "--memory", "1GiB"),
-            *("--seeds", str(num_cells), "--out", str(out), "--no-report", "--quiet"),
-        ],
-        text=True,
-    )
+def _command(memory: str, out: Path, *options: str) -> list[str]:
+    sweep_command = [sys.executable, "-m", "p2mbatch", "sweep", "--quiet", "--memory", memory]
+    return [*sweep_command, "--out", str(out), *options]
 
 
 def _finished(out: Path) -> int:
@@ -253,69 +195,56 @@ def _finished(out: Path) -> int:
         return 0
 
 
-def _resident_mb(process: subprocess.Popen[str]) -> float:
+def _resident_mb(process: subprocess.Popen[bytes]) -> float:
     status = Path(f"/proc/{process.pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def many_cells(sizes: Sizes, directory: Path) -> list[Figure]:
+def many_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Memory over a long sweep, and how soon a killed one is at work again."""
     out = directory / "many"
-    process = _start(out, sizes.many_cells)
-    memory = {}
+    command = _command("1GiB", out, "--seeds", str(sizes.many_cells), "--no-report")
+
+    def wait_for(process: subprocess.Popen[bytes], cells: float) -> None:
+        while _finished(out) < cells and process.poll() is None:
+            time.sleep(0.02)
+
+    def stop(process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.wait()
+
+    process, memory = subprocess.Popen(command), []
     for share in (0.1, 0.9):
-        while _finished(out) < share * sizes.many_cells and process.poll() is None:
-            time.sleep(0.1)
-        memory[share] = _resident_mb(process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        wait_for(process, share * sizes.many_cells)
+        memory.append(_resident_mb(process))
+    stop(process)
     before = _finished(out)
     start = time.perf_counter()
-    process = _start(out, sizes.many_cells)
-    while _finished(out) == before and process.poll() is None:
-        time.sleep(0.02)
+    process = subprocess.Popen(command)
+    wait_for(process, before + 1)
     again = time.perf_counter() - start
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    grown = memory[0.9] - memory[0.1]
-    count = f"{sizes.many_cells:,}"
-    return [
-        Figure(f"memory at 10 % of {count} cells", memory[0.1], "MB", ""),
-        Figure("growth from there to 90 %", grown, "MB", "about 0"),
-        Figure(f"new cells after a kill at {before:,}", again, "s", "< 3"),
-    ]
+    stop(process)
+    yield Figure(f"memory at 10 % of {sizes.many_cells:,} cells", memory[0], "MB")
+    yield Figure("growth from there to 90 %", memory[1] - memory[0], "MB", "about 0")
+    yield Figure(f"new cells after a kill at {before:,}", again, "s", "< 3")
 
 
-def start_up(sizes: Sizes, directory: Path) -> list[Figure]:
+def start_up(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """The command for one small cell: warm, and the first time ever."""
+    names = iter(range(1000))
 
-    def once(name: str, cache: Path | None = None) -> None:
-        environment = dict(os.environ)
-        if cache is not None:
-            environment["P2MBATCH_CACHE_DIR"] = str(cache)
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "p2mbatch", "sweep"),
-                *("--memory", "256MiB", "--out", str(directory / name)),
-            ],
-            check=True,
-            env=environment,
-            capture_output=True,
-        )
+    def once(**environment: str) -> None:
+        command = _command("256MiB", directory / str(next(names)))
+        subprocess.run(command, check=True, env=os.environ | environment, capture_output=True)
 
-    names = (f"warm-{i}" for i in range(100))
-    warm = _median_s(lambda: once(next(names)), sizes.repeats)
-    start = time.perf_counter()
-    once("first", directory / "cache")
-    first = time.perf_counter() - start
-    return [
-        Figure("command, one small cell, warm", warm, "s", "< 1.5"),
-        Figure("command, first run ever", first, "s", "< 30"),
-    ]
+    warm = median_s(once, sizes.repeats)
+    yield Figure("command, one small cell, warm", warm, "s", "< 1.5")
+    first = seconds(lambda: once(P2MBATCH_CACHE_DIR=str(directory / "cache")))
+    yield Figure("command, first run ever", first, "s", "< 30")
 
 
-MEASUREMENTS: dict[str, Callable[[Sizes, Path], list[Figure]]] = {
+MEASUREMENTS: dict[str, figures.Measurement] = {
     "large-cell": large_cell,
     "small-cells": small_cells,
     "two-threads": two_threads,
@@ -324,35 +253,5 @@ MEASUREMENTS: dict[str, Callable[[Sizes, Path], list[Figure]]] = {
     "start-up": start_up,
 }
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    options = parser.parse_args()
-    unknown = set(options.names) - set(MEASUREMENTS)
-    if unknown:
-        parser.error(f"{unknown.pop()}: not a measurement: use {', '.join(MEASUREMENTS)}")
-    sizes = QUICK if options.quick else Sizes()
-    figures: list[Figure] = []
-    with tempfile.TemporaryDirectory(prefix="p2mbatch-bench-") as directory:
-        for name in options.names or MEASUREMENTS:
-            for figure in MEASUREMENTS[name](sizes, Path(directory)):
-                figures.append(figure)
-                print(
-                    f"{figure.what:45} {figure.value:12,.2f} {figure.unit:8} {figure.limit}",
-                    flush=True,
-                )
-    if options.json:
-        record = {
-            "provenance": provenance.collect(),
-            "figures": [figure._asdict() for figure in figures],
-        }
-        Path(options.json).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    figures.main(__doc__, MEASUREMENTS, Sizes(), QUICK)

@@ -37,13 +37,11 @@ def built_peer() -> Iterator[Path | None]:
     compiler = find_compiler()
     with tempfile.TemporaryDirectory(prefix="p2mbatch-peer-") as folder:
         program = Path(folder) / "peer"
-        built = compiler is not None and (
-            subprocess.run(
-                [compiler, "-O2", str(SOURCE), "-o", str(program)],
-                capture_output=True, check=False,
-            ).returncode == 0
-        )  # fmt: skip
-        yield program if built else None
+        command = [compiler or "", "-O2", str(SOURCE), "-o", str(program)]
+        if compiler is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            yield None
+        else:
+            yield program
 
 
 class Peer(contextlib.AbstractContextManager["Peer"]):
@@ -109,41 +107,33 @@ def _mix(value: Any, key: int) -> Any:
 
 def numpy_forward(par: Int64Array, index: Int64Array) -> Int64Array:
     """Return `bijection.forward` of each of `index`, vectorised. `par` is int64[7]."""
-    return _walked(par, index, _forward_once)
+    return _walked(par, index, 1)
 
 
 def numpy_inverse(par: Int64Array, image: Int64Array) -> Int64Array:
     """Return `bijection.inverse` of each of `image`, vectorised. `par` is int64[7]."""
-    return _walked(par, image, _inverse_once)
+    return _walked(par, image, -1)
 
 
-def _walked(par: Int64Array, values: Int64Array, once: Any) -> Int64Array:
-    size = np.uint64(par[0])
-    out = once(par, values.astype(np.uint64))
-    outside = out >= size
-    while outside.any():
-        out[outside] = once(par, out[outside])
-        outside = out >= size
+def _walked(par: Int64Array, values: Int64Array, way: int) -> Int64Array:
+    out = _once(par, values.astype(np.uint64), way)
+    while (outside := out >= np.uint64(par[0])).any():
+        out[outside] = _once(par, out[outside], way)
     return np.asarray(out.astype(np.int64))
 
 
-def _forward_once(par: Int64Array, x: Any) -> Any:
+def _once(par: Int64Array, x: Any, way: int) -> Any:
+    """Go through the four rounds once, forwards (`way` 1) or backwards (-1)."""
     left, bits = np.uint64(par[1]), np.uint64(par[2])
     mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
     a, b = x >> bits, x & mask
-    for first, second in ((3, 4), (5, 6)):
-        b = (b + (_mix(a, par[first]) >> down)) & mask
-        a = (a + (((_mix(b, par[second]) >> half) * left) >> half)) % left
-    return (a << bits) | b
-
-
-def _inverse_once(par: Int64Array, x: Any) -> Any:
-    left, bits = np.uint64(par[1]), np.uint64(par[2])
-    mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
-    a, b = x >> bits, x & mask
-    for first, second in ((5, 6), (3, 4)):
-        a = (a + left - (((_mix(b, par[second]) >> half) * left) >> half)) % left
-        b = (b - (_mix(a, par[first]) >> down)) & mask
+    for key in (3, 4, 5, 6)[::way]:
+        if key % 2:
+            step = _mix(a, par[key]) >> down
+            b = (b + step if way > 0 else b - step) & mask
+        else:
+            step = ((_mix(b, par[key]) >> half) * left) >> half
+            a = (a + step if way > 0 else a + left - step) % left
     return (a << bits) | b
 
 
@@ -156,12 +146,10 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
 
     A few leaves at a time, so that what is between stays in the cache.
     """
-    n = t.words.shape[1]
-    order = int(h.par[tb.H_ORDER])
+    n, order = t.words.shape[1], int(h.par[tb.H_ORDER])
     frames, reserved = _permutation(h.par), int(h.par[tb.H_RESERVED])
-    step = 64
-    for first in range(0, len(slots), step):
-        some = slots[first : first + step]
+    for first in range(0, len(slots), 64):
+        some = slots[first : first + 64]
         pfns = np.arange(first * n, (first + len(some)) * n)
         extents = numpy_forward(frames, pfns[:: 1 << order] >> order)
         mfns = (extents << order)[:, None] + np.arange(1 << order) + reserved
@@ -230,6 +218,6 @@ class NaiveTree:
         """Store each leaf's MFN in its frame list."""
         for x, page in enumerate(self.leaf_page):
             mfn = self.lookup(page)
-            self.lists[x // self.n][x % self.n] = (
-                mfn if mfn == INVALID else mfn & ~FOREIGN_FRAME_BIT
-            )
+            if mfn != INVALID:
+                mfn &= ~FOREIGN_FRAME_BIT
+            self.lists[x // self.n][x % self.n] = mfn

@@ -28,7 +28,7 @@ def _serial() -> Iterator[tuple[str, Callable[[], object]]]:
     from p2mbatch.bench.growth import run_once
 
     guests: list[BenchGuest] = []
-    yield "boot", lambda: guests.append(BenchGuest(64 * MIB, None))
+    yield "boot", lambda: guests.append(BenchGuest(64 * MIB))
     for case in cases(guests[0], heavy=False):
         yield case.kernel.partition("_order")[0], case.calls["p2mbatch"]
     yield "sweep_cell", partial(run_once, 64 * MIB)
