@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.base.sizes import GIB
 from p2mbatch.bench import peers
 from p2mbatch.bench.ceilings import Ceilings
-from p2mbatch.bench.measure import Call, SelfTimed, scaled
+from p2mbatch.bench.measure import Call, scaled
 from p2mbatch.compiled import m2p as bulk
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.grow import set_runs
@@ -65,8 +66,8 @@ class Case:
 class BenchGuest:
     """A booted guest with every leaf resident, its hosts, and the peers' views of it."""
 
-    def __init__(self, memory_bytes: int, peer: peers.Peer | None = None) -> None:
-        self.memory_bytes, self.peer = memory_bytes, peer
+    def __init__(self, memory_bytes: int, program: ctypes.CDLL | None = None) -> None:
+        self.memory_bytes = memory_bytes
         staged = StagedGuest(_scenario(memory_bytes), "all")
         result = staged.boot()
         if result.outcome != "ok":
@@ -76,6 +77,7 @@ class BenchGuest:
         self.num_leaves = self.placement.num_boot_leaves
         self.work = np.empty(self.placement.geo.entries, np.int64)
         self.random = np.random.default_rng(SEED)
+        self.peer = peers.Peer(program, self.t, self.list_slots()) if program else None
 
     @property
     def t(self) -> tb.P2MTables:
@@ -96,13 +98,12 @@ class BenchGuest:
         """Return PFNs at random, as many as one call looks up or as there are: int64[k]."""
         return self.random.integers(0, self.num_pages, min(NUM_LOOKUPS, self.num_pages))
 
-    def case(
-        self, kernel: str, items: int, unit: str, floor: Floor, calls: dict[str, Call]
-    ) -> Case:
-        """Return the case with the C program's call beside `calls`, where there is one."""
-        if self.peer is not None:
-            calls["c"] = SelfTimed(partial(self.peer.sample, kernel))
-        return Case(kernel, items, unit, *floor, calls)
+    def c(self, function: str, *args: Int64Array | tb.HostTables | int) -> dict[str, Call]:
+        """Return the C program's call, where there is one."""
+        if self.peer is None:
+            return {}
+        given = [self.peer.host(v) if isinstance(v, tb.HostTables) else v for v in args]
+        return {"c": self.peer.call(function, *given)}
 
 
 def _scenario(memory_bytes: int, order: int = 9) -> ScenarioFields:
@@ -158,11 +159,12 @@ def _lookup_cases(guest: BenchGuest) -> Iterator[Case]:
             "p2mbatch": partial(lookup, t, h, pfns, out),
             "parallel": partial(lookup_parallel, t, h, pfns, out),
             "numpy": partial(peers.numpy_lookup, t, pfns),
+            **guest.c("lookup", pfns, out, count),
         }
         if guest.memory_bytes <= NAIVE_BYTES and name == "random":
             some = pfns[:NUM_NAIVE].tolist()
             calls["naive"] = scaled(partial(peers.NaiveTree(t).lookups, some), len(some), count)
-        yield guest.case(f"lookup_{name}", count, "PFN", floor, calls)
+        yield Case(f"lookup_{name}", count, "PFN", *floor, calls)
 
 
 def _m2p_case(guest: BenchGuest) -> Case:
@@ -170,10 +172,11 @@ def _m2p_case(guest: BenchGuest) -> Case:
     mfns, out = np.empty_like(pfns), np.empty_like(pfns)
     lookup(t, h, pfns, mfns)
     floor = _gathering(len(pfns), t.own.nbytes, "one gather over the owners' bits")
-    return guest.case("lookup_m2p", len(pfns), "MFN", floor, {
+    return Case("lookup_m2p", len(pfns), "MFN", *floor, {
         "p2mbatch": partial(bulk.lookup_m2p, t, h, mfns, out),
         "parallel": partial(bulk.lookup_m2p_parallel, t, h, mfns, out),
         "numpy": partial(peers.numpy_m2p, t, h, mfns),
+        **guest.c("lookup_m2p", h, mfns, out, len(mfns)),
     })  # fmt: skip
 
 
@@ -183,22 +186,24 @@ def _rebuild_case(guest: BenchGuest) -> Case:
         "p2mbatch": partial(rebuild, t, h, 0),
         "parallel": partial(rebuild_parallel, t, h),
         "numpy": partial(peers.numpy_rebuild, t, guest.list_slots()),
+        **guest.c("rebuild"),
     }
     if guest.memory_bytes <= NAIVE_BYTES:
         calls["naive"] = peers.NaiveTree(t).rebuild
     text = "20 bytes a leaf (its page's number, entry in, entry out) at copy's rate"
     floor = _moving("copy", 20 * guest.num_leaves, text)
-    return guest.case("rebuild", guest.num_leaves, "leaf", floor, calls)
+    return Case("rebuild", guest.num_leaves, "leaf", *floor, calls)
 
 
 def _walk_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
     text = "20 bytes a leaf (its page's number, its entry, the list's) at read's rate"
     floor = _moving("read", 20 * guest.num_leaves, text)
-    return guest.case("save_walk", guest.num_leaves, "leaf", floor, {
+    return Case("save_walk", guest.num_leaves, "leaf", *floor, {
         "p2mbatch": partial(save_walk, t, h, guest.work),
         "parallel": partial(save_walk_parallel, t, h, guest.work),
         "numpy": partial(peers.numpy_save_walk, t, h, guest.list_slots()),
+        **guest.c("save_walk", h),
     })  # fmt: skip
 
 
@@ -215,9 +220,10 @@ def _populate_case(guest: BenchGuest) -> Case:
     out = np.stack([firsts, np.full_like(firsts, INVALID), counts], axis=1)
     runs = np.concatenate([out, np.stack([firsts, mfns, counts], axis=1)])
     items = NUM_RUNS * RUN_PAGES
-    return guest.case("populate", items, "page", _moving("fill", 8 * items, _FILLED), {
+    return Case("populate", items, "page", *_moving("fill", 8 * items, _FILLED), {
         "p2mbatch": partial(set_runs, t, h, runs, 0),
         "numpy": partial(peers.numpy_populate, t, runs),
+        **guest.c("populate", runs, NUM_RUNS),
     })  # fmt: skip
 
 
@@ -225,12 +231,11 @@ def _restore_case(guest: BenchGuest, order: int, *, heavy: bool) -> Case:
     t, host = guest.t, guest.host(1 + order, order)
     slots = t.leaf_slot[: guest.num_leaves].astype(np.int64)
     floor = _moving("fill", 8 * guest.num_pages, _FILLED)
-    case = guest.case(f"restore_order{order}", guest.num_pages, "page", floor, {
+    calls: dict[str, Call] = {
         "p2mbatch": partial(restore, t, host, guest.work),
         "parallel": partial(restore_parallel, t, host, guest.work),
-        "numpy": partial(peers.numpy_restore, t, host, slots),
-    })  # fmt: skip
-    if not heavy and guest.memory_bytes > 16 * GIB:
-        for slow in ("numpy", "c"):
-            case.calls.pop(slow, None)
-    return case
+    }
+    if heavy or guest.memory_bytes <= 16 * GIB:
+        calls["numpy"] = partial(peers.numpy_restore, t, host, slots)
+        calls |= guest.c("restore", host)
+    return Case(f"restore_order{order}", guest.num_pages, "page", *floor, calls)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.provenance import collect, num_cores
 from p2mbatch.base.sizes import GIB, format_size
@@ -66,10 +65,9 @@ SMOKE = Effort(0.0, 0.0, 1 << 24, heavy=False, min_samples=2, max_samples=2)
 """Enough to see that everything runs; its numbers mean nothing."""
 
 
-def needed_bytes(memory_bytes: int, *, with_peer: bool) -> int:
-    """Return the memory that measuring a guest of this size takes."""
-    leaves = memory_bytes // 512
-    return int(leaves * (2.2 if with_peer else 1.1)) + 2 * GIB
+def needed_bytes(memory_bytes: int) -> int:
+    """Return the memory that measuring a guest of this size takes: its leaves, and arrays."""
+    return int(memory_bytes // 512 * 1.1) + 2 * GIB
 
 
 def run(
@@ -95,11 +93,10 @@ def run(
         scaling: list[dict[str, Any]] = []
         for size in fitting:
             say(f"a guest of {format_size(size)}")
-            with peers.Peer(program, size // 4096) if program else nullcontext() as peer:
-                for case in cases(BenchGuest(size, peer), heavy=effort.heavy):
-                    rows += _case_rows(case, size, ceilings, threads, effort)
-                    if size == fitting[-1] and case.kernel in THREAD_KERNELS:
-                        scaling += _thread_rows(case, size, threads, effort)
+            for case in cases(BenchGuest(size, program), heavy=effort.heavy):
+                rows += _case_rows(case, size, ceilings, threads, effort)
+                if size == fitting[-1] and case.kernel in THREAD_KERNELS:
+                    scaling += _thread_rows(case, size, threads, effort)
         say("how cost grows")
         grown = growth(max(fitting), effort.case_seconds)
     return {
@@ -111,8 +108,8 @@ def run(
 
 
 def _fitting(sizes: Sequence[int]) -> tuple[list[int], list[dict[str, Any]]]:
-    free, with_peer = int(psutil.virtual_memory().available), find_compiler() is not None
-    needed = {size: needed_bytes(size, with_peer=with_peer) for size in sorted(set(sizes))}
+    free = int(psutil.virtual_memory().available)
+    needed = {size: needed_bytes(size) for size in sorted(set(sizes))}
     left_out = [
         {"memory_bytes": size, "needed": bytes_, "available": free}
         for size, bytes_ in needed.items()
