@@ -151,35 +151,25 @@ def two_threads(sizes: Sizes, directory: Path) -> Iterator[Figure]:
 
 
 _PEAK = """
-import resource, sys
-from pathlib import Path
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
-
-def status(name):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
 for layout in ("tail", "scattered", "extents"):
     run_scenario(Scenario(memory_bytes="256MiB", sparsity=0.5, layout=layout))
 try:
     # What the imports needed for a moment is forgotten: the peak is then the present again.
     Path("/proc/self/clear_refs").write_text("5")
-    before, peak = status("VmRSS"), lambda: status("VmHWM")
+    before = status_bytes("VmRSS")
 except OSError:
-    before = peak()
+    before = status_bytes("VmHWM")
 run_scenario(Scenario(memory_bytes=sys.argv[1], migrations=int(sys.argv[2])), sys.argv[3])
-print(peak() - before)
+print(status_bytes("VmHWM") - before)
 """
 
 
 def peak_memory(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Peak memory of one large cell beyond the imports and the compiled kernels."""
     for resident, limit in (("auto", "< 100 MB"), ("all", "< 1.3 GiB")):
-        megabytes = child(_PEAK, sizes.large, sizes.migrations, resident) * 1024 / 1e6
+        megabytes = child(_PEAK, sizes.large, sizes.migrations, resident) / 1e6
         yield Figure(f"peak memory, --resident {resident}", megabytes, "MB", limit)
 
 

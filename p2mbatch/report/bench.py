@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from p2mbatch._version import __version__
 from p2mbatch.base.sizes import GIB, format_size
@@ -20,9 +20,6 @@ from p2mbatch.report.bench_words import (
 )
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.table import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
@@ -126,24 +123,18 @@ def to_text(report: dict[str, Any], changes: list[Change] | None = None) -> str:
         f"{item['needed'] / GIB:.1f} GiB of memory, {item['available'] / GIB:.1f} GiB were free"
         for item in report["left_out"]
     ]
-    if busy_text(report):
-        parts.append(busy_text(report))
+    parts.append(busy_text(report))
     if not report["c_peer"]:
         parts.append("no C compiler was found: no comparison with the C program")
     if changes is not None:
         parts.append(changes_text(changes))
-    return "\n\n".join(parts) + "\n"
-
-
-def figures(report: dict[str, Any]) -> list[tuple[str, Figure, str]]:
-    """Return the figures: name, figure, caption."""
-    return [(name, draw(report), caption) for name, (draw, caption) in FIGURES.items()]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_figures(report: dict[str, Any], folder: Path) -> None:
     """Write the figures into `folder` as SVG. Raises `InputError` where that can't be done."""
-    for name, figure, _ in figures(report):
-        save(figure, folder / f"{name}.svg")
+    for name, figure in FIGURES.items():
+        save(figure.draw(report), folder / f"{name}.svg")
 
 
 def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None = None) -> None:
@@ -157,19 +148,16 @@ def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None 
         facts=_facts(report),
         tables=tables(report),
         changes=changes_text(changes) if changes is not None else "",
-        figures=[(name, inline(figure, name), text) for name, figure, text in figures(report)],
+        figures=[(n, inline(f.draw(report), n), f.caption) for n, f in FIGURES.items()],
     )
     write_text(path, page)
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [(name.replace("_", " "), str(value)) for name, value in report["provenance"].items()]
-    caches = ", ".join(
-        f"{level} {format_size(size)}" for level, size in report["caches_bytes"].items()
-    )
+    caches = [f"{level} {format_size(size)}" for level, size in report["caches_bytes"].items()]
     return [
-        *facts,
-        ("caches", caches or "unknown"),
+        *((name.replace("_", " "), str(value)) for name, value in report["provenance"].items()),
+        ("caches", ", ".join(caches) or "unknown"),
         ("measured in", f"{report['seconds']:.0f} s"),
         ("processors that others took", f"{report.get('others_share', 0.0):.0%}"),
     ]
