@@ -25,20 +25,10 @@ from p2mbatch.compiled.save import save_walk, save_walk_parallel
 from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import StagedGuest, nth_host
 
-NUM_LOOKUPS = 1 << 20
-"""Lookups in one call."""
-
-NAIVE_BYTES = GIB
-"""The largest guest that plain Python is asked to do."""
-
-NUM_NAIVE = 1 << 16
-"""Lookups that plain Python does, its time scaled to all."""
-
-RUN_PAGES = 300
-"""Pages in each run that `populate` sets."""
-
-NUM_RUNS = 512
-
+NUM_LOOKUPS = 1 << 20  # in one call
+NAIVE_BYTES = GIB  # the largest guest that plain Python is asked to do
+NUM_NAIVE = 1 << 16  # lookups that plain Python does, its time scaled to all
+NUM_RUNS, RUN_PAGES = 512, 300  # that `populate` sets
 SEED = 7
 
 
@@ -68,7 +58,7 @@ class BenchGuest:
 
     def __init__(self, memory_bytes: int, program: ctypes.CDLL | None = None) -> None:
         self.memory_bytes = memory_bytes
-        staged = StagedGuest(_scenario(memory_bytes), "all")
+        staged = StagedGuest(bench_scenario(memory_bytes), "all")
         result = staged.boot()
         if result.outcome != "ok":
             raise RuntimeError(f"the guest to measure did not boot: {result}")
@@ -86,7 +76,7 @@ class BenchGuest:
 
     def host(self, index: int, order: int) -> tb.HostTables:
         """Return the `index`-th host, four times the guest's size, wholly owned by neighbours."""
-        return nth_host(_scenario(self.memory_bytes, order), self.placement, index)
+        return nth_host(bench_scenario(self.memory_bytes, order), self.placement, index)
 
     def list_slots(self) -> Int64Array:
         """Return the slots of the mid_mfn pages in order: int64[mids]."""
@@ -106,17 +96,12 @@ class BenchGuest:
         return {"c": self.peer.call(function, *given)}
 
 
-def _scenario(memory_bytes: int, order: int = 9) -> ScenarioFields:
+def bench_scenario(memory_bytes: int, order: int = 9) -> ScenarioFields:
+    """Return the scenario of a guest to measure: its host is four times as large."""
     return ScenarioFields.make(
         memory_bytes=memory_bytes, host_memory_bytes=4 * memory_bytes,
         build_order=order, restore_order=order, seed=SEED,
     )  # fmt: skip
-
-
-def place_guest(memory_bytes: int) -> tuple[tb.P2MTables, tb.HostTables]:
-    """Return the tables of a guest that has not booted, and its host."""
-    life = StagedGuest(_scenario(memory_bytes), "all").life
-    return life.tables, life.host
 
 
 def cases(guest: BenchGuest, *, heavy: bool) -> list[Case]:

@@ -14,15 +14,11 @@ import psutil
 
 Call = Callable[[], object]
 
-SHORT_NS = 200_000
-"""Shorter calls are repeated within one sample, so that the clock does not show."""
-
+SHORT_NS = 200_000  # shorter calls are repeated within one sample: the clock does not show then
+# Before shorter calls' samples comes an untimed one: what ran in between emptied the caches, and
+# threads that had nothing to do must be woken.
 WARM_NS = 30_000_000
-"""Before shorter calls' samples comes an untimed one: what ran in between emptied the caches, and
-threads that had nothing to do must be woken."""
-
-SLOW_NS = 500_000_000
-"""Where one turn of all calls takes longer, fewer samples are enough."""
+SLOW_NS = 500_000_000  # where one turn of all calls takes longer, fewer samples are enough
 
 
 @dataclass(frozen=True, slots=True)

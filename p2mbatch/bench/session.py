@@ -24,16 +24,9 @@ from p2mbatch.bench.growth import growth
 from p2mbatch.bench.measure import Call, OtherLoad, Timing, measure_in_turn, num_threads
 from p2mbatch.bench.report_file import FORMAT
 
-SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)
-"""Guests that are measured by default."""
-
-IN_CACHE_BYTES = 1 << 18
-"""What any processor's second cache holds."""
-
-THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")
-"""Kernels whose time is shown over the number of threads."""
-
-Say = Callable[[str], None]
+SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)  # guests that are measured by default
+IN_CACHE_BYTES = 1 << 18  # what any processor's second cache holds
+THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")  # shown over the threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +68,7 @@ def run(
     *,
     effort: Effort = QUICK,
     compile_times: dict[str, float] | None = None,
-    say: Say = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure everything and return it as JSON values (docs/performance.md names the fields).
 

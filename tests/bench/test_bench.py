@@ -26,7 +26,7 @@ from p2mbatch.bench.measure import OtherLoad, SelfTimed, Timing, measure_in_turn
 from p2mbatch.bench.report_file import changes, load
 from p2mbatch.compiled.lookup import lookup
 from p2mbatch.report import bench as bench_report
-from p2mbatch.report.bench_words import bends, changes_text, headline, short_of_numpy
+from p2mbatch.report.bench import bends, changes_text, headline, short_of_numpy
 
 ROOT = Path(__file__).parents[2]
 

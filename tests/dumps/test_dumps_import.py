@@ -291,9 +291,9 @@ def test_the_benchmark_runs(tmp_path):
     import subprocess
     import sys
 
-    script = Path(__file__).parents[2] / "benchmarks" / "bench_dumps.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "bench_commands.py"
     out = tmp_path / "figures.json"
-    command = [sys.executable, script, "--quick", "--dir", tmp_path, "--json", out]
+    command = [sys.executable, script, "--quick", "--dir", tmp_path, "--json", out, "save-file"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "x cat" in done.stdout
     figures = {f["what"]: f["value"] for f in json.loads(out.read_text())["figures"]}

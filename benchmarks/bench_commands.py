@@ -1,31 +1,41 @@
-"""How fast sweeps are, each figure beside its peer or its limit, all measured in one run.
+"""How fast whole commands are, each figure beside its peer or its limit, all measured in one run.
 
-    python benchmarks/bench_sweep.py [--quick] [--dir DIR] [--json FILE] [NAME ...]
+    python benchmarks/bench_commands.py [--quick] [--dir DIR] [--json FILE] [NAME ...]
 
 NAME picks some of the measurements (see `MEASUREMENTS`); --quick uses small sizes, to see that it
-works. The peer of a cell is `whole_guest.c`, which keeps every page; without a C compiler its line
-says so.
+works. The peer of a sweep's cell is `whole_guest.c`, which keeps every page; without a C compiler
+its line says so. That of reading a save file is `cat`: the file is of a guest of 4 GiB whose pages
+do not compress, written just before and so in the page cache. Files are made in DIR for a while.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
-import figures
-from figures import Figure, child, median_s, seconds
+import numpy as np
+import psutil
+
+from p2mbatch.base import provenance
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import parse_size
+from p2mbatch.dumps.writers.image import GuestImage, image_of
+from p2mbatch.dumps.writers.stream import write_stream
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep
@@ -41,9 +51,58 @@ class Sizes(NamedTuple):
     large_cells: int = 360
     peer_seconds: float = 3.0
     repeats: int = 5
+    save_file: str = "4GiB"
 
 
-QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 0.1, 2)
+QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 0.1, 2, "64MiB")
+
+
+class Figure(NamedTuple):
+    """One line of the report."""
+
+    what: str
+    value: float
+    unit: str
+    beside: str = ""
+    """What it is held to, or what it stands beside."""
+
+
+Measurement = Callable[[Sizes, Path], Iterator[Figure]]
+"""Takes the sizes and an empty folder; gives its figures as it has them."""
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def median_s(work: Callable[[], object], repeats: int) -> float:
+    """Return the median time of `work` over so many repeats, after one that does not count."""
+    work()
+    return statistics.median(seconds(work) for _ in range(repeats))
+
+
+_CHILD = """
+import json, resource, sys, time
+from pathlib import Path
+
+def status_bytes(name):
+    # Not getrusage, whose peak a child inherits from the process that forked it.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))
+
+"""
+
+
+def child(code: str, *args: object, stdin: IO[bytes] | None = None) -> Any:
+    """Return the JSON value that `code` prints in a Python process of its own.
+
+    It finds `status_bytes("VmHWM")` there, the most memory that it had, and "VmRSS", what it has.
+    """
+    command = [sys.executable, "-c", _CHILD + code, *map(str, args)]
+    return json.loads(subprocess.run(command, stdin=stdin, capture_output=True, check=True).stdout)
 
 
 def _peer_s(sizes: Sizes, directory: Path) -> float:
@@ -185,12 +244,6 @@ def _finished(out: Path) -> int:
         return 0
 
 
-def _resident_mb(process: subprocess.Popen[bytes]) -> float:
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
 def many_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Memory over a long sweep, and how soon a killed one is at work again."""
     out = directory / "many"
@@ -207,7 +260,7 @@ def many_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     process, memory = subprocess.Popen(command), []
     for share in (0.1, 0.9):
         wait_for(process, share * sizes.many_cells)
-        memory.append(_resident_mb(process))
+        memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)
     stop(process)
     before = _finished(out)
     start = time.perf_counter()
@@ -234,14 +287,115 @@ def start_up(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     yield Figure("command, first run ever", first, "s", "< 30")
 
 
-MEASUREMENTS: dict[str, figures.Measurement] = {
+_READ = """
+from p2mbatch.dumps.readers.read import read_dump
+from p2mbatch.dumps.audit.findings import audit
+start = time.perf_counter()
+guest = read_dump(sys.argv[1])
+guest.p2m.sha256()
+read = time.perf_counter()
+walk = audit(guest).walk
+assert walk.result == "ok", walk
+print(json.dumps([read - start, status_bytes("VmHWM"), time.perf_counter() - read]))
+"""
+_LOOP = """
+start, buffer = time.perf_counter(), bytearray(1 << 20)
+with open(sys.argv[1], "rb", buffering=0) as file:
+    while file.readinto(buffer):
+        pass
+print(json.dumps([time.perf_counter() - start, status_bytes("VmHWM")]))
+"""
+
+
+@dataclass(frozen=True)
+class FullImage(GuestImage):
+    """A guest whose pages hold what does not compress, where they are not the p2m's own."""
+
+    noise: bytes = np.random.default_rng(7).bytes(1024 * PAGE_BYTES)
+
+    def page(self, pfn: int) -> bytes:
+        start = pfn % 1024 * PAGE_BYTES
+        return super().page(pfn) if pfn in self.words else self.noise[start : start + PAGE_BYTES]
+
+
+def full_guest(memory: str) -> FullImage:
+    """Return a 64-bit guest whose memory the host gave in shuffled extents of 2 MiB."""
+    staged = StagedGuest(Scenario.make(memory_bytes=memory, build_order=9), "all")
+    staged.boot()
+    return FullImage(**vars(image_of(staged.life)))
+
+
+def through_a_pipe(code: str, path: Path) -> list[float]:
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as feeder:
+        return child(code, "-", stdin=feeder.stdout)
+
+
+def save_file(sizes: Sizes, directory: Path) -> Iterator[Figure]:
+    """Reading and auditing a save file, beside what only moves its bytes."""
+    path = directory / "guest.save"
+    with path.open("wb") as out:
+        write_stream(full_guest(sizes.save_file), out)
+
+    def cat() -> list[float]:
+        # A shell's redirection to /dev/null, so that cat reads as it does for people.
+        command = f"cat '{path}' > /dev/null"
+        return [seconds(lambda: subprocess.run(command, shell=True, check=True))]
+
+    runs = {
+        "cat FILE > /dev/null": cat,
+        "readinto loop, 1 MiB": lambda: child(_LOOP, path),
+        "read_dump FILE": lambda: child(_READ, path),
+        "cat FILE | read_dump -": lambda: through_a_pipe(_READ, path),
+    }
+    # In turns, so that noise hits all; the quickest of each counts.
+    turns = [[run() for run in runs.values()] for _ in range(3)]
+    best = dict(zip(runs, map(min, zip(*turns, strict=True)), strict=True))
+    gigabytes = path.stat().st_size / 1e9
+    yield Figure("save file, in the page cache", gigabytes, "GB")
+    for what, (took, *more) in best.items():
+        beside = f"{gigabytes / took:.2f} GB/s, {best[next(iter(runs))][0] / took:.2f} x cat"
+        yield Figure(what, took, "s", beside)
+        if more:
+            yield Figure(f"{what}: peak memory", more[0] / 1e6, "MB")
+        if more[1:]:
+            yield Figure(f"{what}: audit", more[1], "s")
+
+
+MEASUREMENTS: dict[str, Measurement] = {
     "large-cell": large_cell,
     "small-cells": small_cells,
     "two-threads": two_threads,
     "peak-memory": peak_memory,
     "many-cells": many_cells,
     "start-up": start_up,
+    "save-file": save_file,
 }
 
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--dir", metavar="DIR", help="where the files are made for a while")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(MEASUREMENTS)
+    if unknown:
+        parser.error(f"{unknown.pop()}: not a measurement: use {', '.join(MEASUREMENTS)}")
+    sizes = QUICK if options.quick else Sizes()
+    figures: list[dict[str, Any]] = []
+    for name in options.names or MEASUREMENTS:
+        with tempfile.TemporaryDirectory(prefix="p2mbatch-bench-", dir=options.dir) as directory:
+            for f in MEASUREMENTS[name](sizes, Path(directory)):
+                figures.append(f._asdict())
+                print(f"{f.what:45} {f.value:12,.2f} {f.unit:8} {f.beside}", flush=True)
+    if options.json:
+        record = {"provenance": provenance.collect(), "figures": figures}
+        Path(options.json).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    figures.main(__doc__, MEASUREMENTS, Sizes(), QUICK)
+    main()
