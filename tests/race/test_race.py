@@ -206,6 +206,8 @@ WRONG = {
     '{"a": {"kernel": "old", "cpus": [[["get", 0]]], "populated_first": [1, 1]}}': "a PFN twice",
     '{"a": {}, "a": {}}': "'a' stands there twice",
     '{"a": {}}': "a: not a name of a race",
+    '{"a\\u001b[31m": {}}': r"'a\\x1b\[31m': a race's name has to be readable",
+    '{"": {"kernel": "old", "cpus": [[["get", 0]]]}}': "'': a race's name has to be readable",
     '{"a": 1}': "a: an object with a configuration is needed",
 }
 
@@ -243,6 +245,22 @@ def test_wrong_requests_are_told_what_is_wrong(arguments: list[str], text: str) 
     assert result.exception.exit_code == 2
     with pytest.raises(InputError, match=text):
         raise result.exception
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["old.never.sc.reader", "--class", "ok", "--json"],
+        ["--check", str(GIVEN), "--class", "ok"],
+        ["--list", "--json"],
+        ["old.never.sc.reader", "--json", "--draw", "a.svg"],
+        ["old.never.sc.reader", "new.never.sc.reader", "--class", "ok"],
+    ],
+)
+def test_options_that_say_nothing_together_are_refused(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "--" in result.output.splitlines()[-1]
 
 
 def test_more_than_a_state_holds_is_refused() -> None:
