@@ -1,7 +1,7 @@
 """Races as Promela models, and SPIN's word on them: an oracle that shares no code with the package.
 
-`growth.pml` and `judge.pml` are the steps and the judge, written from docs/races.md. What differs
-between configurations is written here: constants, memory at the start, CPUs and their operations.
+`growth.pml` and `judge.pml` are the steps and the judge. What differs between configurations is
+written here: constants, memory at the start, CPUs and their operations.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from p2mbatch.race.draw import draw_svg
 from p2mbatch.race.explorer import differences, explore, follow
 from p2mbatch.race.meaning import MEANINGS
 from p2mbatch.race.names import LITMUSES, name_of, parse_name, read_file
+from p2mbatch.race.one_lock import classes_under_one_lock
 from p2mbatch.race.plan import make_plan
 from p2mbatch.race.reduced import explore_reduced
 from p2mbatch.race.telling import tell
@@ -110,6 +111,45 @@ def test_every_label_has_a_meaning() -> None:
     from p2mbatch.compiled.race.layout import LABEL_NAMES
 
     assert set(MEANINGS) == {*LABEL_NAMES, "ok"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "old.never.sc.same-leaf",
+        "orig.never.sc.leaf-missing",
+        "new.never.sc.second-top/-@4",
+        "old.never.sc.t-leaf-2/tree",
+        "loser.own.sc.diff-top",
+    ],
+)
+def test_one_lock_leaves_what_the_naive_model_finds_when_growing_excludes_growing(
+    name: str,
+) -> None:
+    config = parse_name(name)
+    machine = naive.Machine(config.to_json())
+
+    def num_growing() -> int:
+        return sum(cpu.step[0] in "AOKJ" and cpu.step != "A1" for cpu in machine.cpus)
+
+    waiting, met, classes = [machine.packed()], {machine.packed()}, set()
+    while waiting:
+        machine.unpack(waiting.pop())
+        moves = [after for _, after in machine.moves()]
+        if not moves:
+            classes.add(machine.judge())
+        for after in moves:
+            machine.unpack(after)
+            if num_growing() <= 1 and after not in met:
+                met.add(after)
+                waiting.append(after)
+    assert classes_under_one_lock(config) == classes
+    assert classes <= set(explore(config).classes)
+
+
+def test_one_lock_is_not_looked_at_where_stores_wait() -> None:
+    with pytest.raises(InputError, match="race: memory: tso: one lock"):
+        classes_under_one_lock(parse_name("old.never.tso.same-leaf"))
 
 
 def test_a_schedule_that_can_not_be_followed_is_refused() -> None:
