@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from p2mbatch.cli import COMMANDS, cli
+from p2mbatch.race.config import KERNELS
+from p2mbatch.race.explorer import explore
+from p2mbatch.race.meaning import meaning_of
+from p2mbatch.race.names import parse_name
+from p2mbatch.race.one_lock import classes_under_one_lock
+from p2mbatch.race.telling import lines_of, tell
 from p2mbatch.store.columns import to_markdown
 
 DOCS = Path(__file__).resolve().parent
@@ -67,7 +74,116 @@ def command_reference() -> str:
     )
 
 
-PAGES = {"data-dictionary.md": data_dictionary, "cli.md": command_reference}
+_RACES = ("same-pfn", "same-leaf", "same-mid", "leaf-missing", "second-top", "read-back")
+_RACED_WALKS = (
+    "old.never.sc.t-leaf-2/tree",
+    "old.never.sc.t-top/tree",
+    "new.never.sc.t-leaf/list",
+    "new.never.sc.t-top/list@4",
+    "new.never.sc.second-top/-@4",
+)
+_WITNESSES = (
+    ("old.never.sc.same-leaf", "bug"),
+    ("old.never.sc.same-leaf", "list+uaf"),
+    ("old.never.sc.same-leaf", "false+leak+uaf"),
+    ("orig.never.sc.leaf-missing", "leak+list"),
+    ("orig.never.sc.leaf-missing", "leak+lost"),
+    ("loser.never.sc.same-leaf", "bug"),
+    ("new.never.sc.same-leaf", "bug"),
+    ("new.never.sc.second-top/-@4", "max"),
+    ("old.never.sc.t-leaf-2/tree", "T-lost+T-misdirected"),
+    ("new.never.sc.t-top/list@4", "T-lost"),
+)
+
+
+def _share(share: float) -> str:
+    """Return a probability with three figures; what is too small for them is not called 0 or 1."""
+    if share <= 0 or share > 1 - 1e-12:
+        return f"{share:.0f}"
+    if share < 0.0005:
+        return "below 0.001"
+    return "above 0.999" if share >= 0.9995 else f"{share:.3f}"
+
+
+def _race_rows() -> Iterator[str]:
+    for kernel in KERNELS:
+        for litmus in _RACES:
+            config = parse_name(f"{kernel}.never.sc.{litmus}")
+            found = explore(config)
+            chance = {name: one.probability or 0.0 for name, one in found.classes.items()}
+            silent = [one for name, one in found.classes.items() if name not in ("ok", "bug")]
+            labels = sorted({label for one in silent for label in one.labels})
+            shares = [
+                chance.get("ok", 0.0),
+                chance.get("bug", 0.0),
+                sum(one.probability or 0.0 for one in silent),
+            ]
+            yield (
+                f"| `{kernel}` | `{litmus}` | {found.schedules:.2e} | "
+                + " | ".join(map(_share, shares))
+                + f" | {', '.join(labels) or '-'} | "
+                f"{', '.join(sorted(classes_under_one_lock(config)))} |"
+            )
+
+
+def _walk_rows() -> Iterator[str]:
+    for name in _RACED_WALKS:
+        config = parse_name(name)
+        ends = explore(config).classes.items()
+        told = ", ".join(f"{end} {_share(one.probability or 0.0)}" for end, one in ends)
+        locked = ", ".join(sorted(classes_under_one_lock(config)))
+        yield f"| `{name}` | {told} | {locked} |"
+
+
+def _witnesses() -> Iterator[str]:
+    for name, end in _WITNESSES:
+        config = parse_name(name)
+        one = explore(config).classes[end]
+        yield f"### `{name}`: {end}\n"
+        yield from (f"- {label}: {text}" for label, text in meaning_of(end))
+        yield "\n```"
+        yield from (line.rstrip() for line in lines_of(config, tell(config, one)))
+        yield "```\n"
+
+
+_RACES_HEAD = """\
+# Races: what was found, and a shortest schedule of each
+
+[races.md](races.md) says what the kernels here are, what is claimed of them and on what evidence,
+and what was not modelled; `p2mbatch race NAME` tells more of each. This page is generated from the
+explorer by `python docs/generate.py`.
+
+## Two CPUs
+
+Freed pages are never handed out again, memory is sequentially consistent. The shares are
+probabilities where every step is picked evenly among those that can be taken. *One lock*: the ends
+of those schedules in which no CPU begins to grow while another does.
+
+| kernel | litmus | schedules | ends well | BUG | silent damage | its labels | one lock |
+|---|---|---|---|---|---|---|---|"""
+_WALKS_HEAD = """
+## The toolstack's walk, and max_pfn
+
+| race | ends | one lock |
+|---|---|---|"""
+_WITNESSES_HEAD = """
+## Schedules
+
+Each is a shortest one. A star marks a step after which some end is out of reach.
+"""
+
+
+def races_found() -> str:
+    """Return docs/races-found.md."""
+    walks = [_WALKS_HEAD, *_walk_rows()]
+    return "\n".join([_RACES_HEAD, *_race_rows(), *walks, _WITNESSES_HEAD, *_witnesses()])
+
+
+PAGES = {
+    "data-dictionary.md": data_dictionary,
+    "cli.md": command_reference,
+    "races-found.md": races_found,
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

@@ -64,11 +64,13 @@ def race(
     A RACE is a name such as old.never.sc.same-leaf, a litmus's bare name beside options, or a JSON
     file of races; or it is put together with --cpu. One race's ends are told step by step.
     """
+    if sum((as_list, as_json, check is not None, draw is not None)) > 1:
+        raise click.UsageError("--list, --json, --check and --draw exclude each other")
+    if class_name is not None and (as_list or as_json or check is not None):
+        raise click.UsageError("--class is for telling or drawing: --json and --check take all")
     if as_list:
         _list()
         return
-    if sum((as_json, check is not None, draw is not None)) > 1:
-        raise click.UsageError("--json, --check and --draw exclude each other")
     from p2mbatch.base.sizes import parse_size
     from p2mbatch.race.asking import parse_pfns, parse_program, races_of
     from p2mbatch.race.names import read_file

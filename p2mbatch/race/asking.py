@@ -38,7 +38,8 @@ def races_of(wanted: Sequence[str], options: Mapping[str, Any]) -> Races:
         found = read_file(one) if _is_file(one) else {one: (parse_name(one), {})}
         for name, entry in found.items():
             if name in races:
-                raise InputError(f"{one}: {name}: is asked for twice")
+                place = name if one == name else f"{one}: {name}"
+                raise InputError(f"{place}: is asked for twice")
             races[name] = entry
     return races
 

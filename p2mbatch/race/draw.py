@@ -50,7 +50,7 @@ def draw_svg(title: str, config: Config, class_name: str, told: Sequence[Told]) 
         _line(x, lane_top, x, bottom, _GREY, 0.5)
         for x in [_lane_x(lane) for lane in range(lanes + 1)]
     ]
-    foot = list(_foot(class_name, bottom + _LINE + _PAD, width))
+    foot = list(_foot(class_name, told, bottom + _LINE + _PAD, width))
     height = bottom + _LINE * (len(foot) + 2) + _MARGIN
     parts = [*_text_block(head, _MARGIN, _MARGIN + _LINE, bold_first=True), *rules, *body]
     parts += [text for _, text in foot]
@@ -86,10 +86,13 @@ def _head(
     return [part for line in lines for part in _wrap(line, width - 2 * _MARGIN)]
 
 
-def _foot(class_name: str, top: float, width: float) -> Iterator[tuple[float, str]]:
+def _foot(
+    class_name: str, told: Sequence[Told], top: float, width: float
+) -> Iterator[tuple[float, str]]:
     """Yield what the marks and the end mean, line by line."""
     lines = [f"{label}: {text}" for label, text in meaning_of(class_name)]
-    lines.append("orange bar: an end is out of reach from here on; red bar and ✗: so is a good one")
+    if any(one.closes for one in told):
+        lines.append("orange bar: an end is out of reach from here on; red bar and ✗: so is ok")
     for text in lines:
         for part in _wrap(text, width - 2 * _MARGIN):
             yield top, _text(_MARGIN, top, part)

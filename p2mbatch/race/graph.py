@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.errors import ResourceError
+from p2mbatch.base.sizes import MIB, format_size
 from p2mbatch.compiled.race import count, explore, table
 from p2mbatch.compiled.race import layout as at
 from p2mbatch.race.plan import Plan
@@ -75,9 +76,10 @@ class Limit:
     def check(self, num_bytes: int, num_states: int) -> None:
         """Raise `ResourceError` where arrays of `num_bytes` would be too much."""
         if num_bytes > self.max_bytes:
+            needed = format_size(-(-num_bytes // MIB) * MIB)
             raise ResourceError(
                 f"{self.name}: {num_states:,} states found so far, and going on takes "
-                f"{num_bytes / 2**30:.2f} GiB where {self.max_bytes / 2**30:.2f} GiB are allowed"
+                f"{needed} where {format_size(self.max_bytes)} are allowed"
             )
 
 

@@ -127,6 +127,9 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, tuple[Config, dict[str,
         raise InputError(f"{where}: {error}") from None
     if not isinstance(given, Mapping) or not given:
         raise InputError(f"{where}: an object of name -> configuration is needed")
+    for name in given:
+        if not name.isprintable() or not name.strip():
+            raise InputError(f"{where}: {name!r}: a race's name has to be readable characters")
     return {name: _entry(where, name, entry) for name, entry in given.items()}
 
 

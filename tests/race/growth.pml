@@ -1,6 +1,6 @@
 /* Races in the growth of the p2m: the steps and the judge, for SPIN.
 
-   Written from docs/races.md and the description of the steps alone; promela.py puts the constants,
+   Written from the description of the steps, apart from the explorer; promela.py puts the constants,
    the first memory, the CPUs and the operations of one configuration before it. Every step is one
    d_step, chosen by `pc`, so that SPIN's states are those that are counted, with one more for each
    judged end. What is hidden belongs to a step or to the judge and is no part of a state. */

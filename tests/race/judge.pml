@@ -1,7 +1,7 @@
 /* The judge of an end, for SPIN: what growth.pml came to, as a sum of LABEL_ constants.
 
-   Written from docs/races.md, "How an end is judged". `each_operation` (promela.py) names every
-   CPU's calls in order. Nothing here is part of a state. */
+   Written from the description of the labels, apart from the explorer. `each_operation` (promela.py)
+   names every CPU's calls in order. Nothing here is part of a state. */
 
 #define LEAF(t, m) mem[WORD(mem[TOP + (t)], m)]
 #define REACHED(t, m) (IS_P(mem[TOP + (t)]) && IS_P(LEAF(t, m)))

@@ -21,6 +21,7 @@ from p2mbatch.race.draw import draw_svg
 from p2mbatch.race.explorer import differences, explore, follow
 from p2mbatch.race.meaning import MEANINGS
 from p2mbatch.race.names import LITMUSES, name_of, parse_name, read_file
+from p2mbatch.race.one_lock import classes_under_one_lock
 from p2mbatch.race.plan import make_plan
 from p2mbatch.race.reduced import explore_reduced
 from p2mbatch.race.telling import tell
@@ -112,6 +113,45 @@ def test_every_label_has_a_meaning() -> None:
     assert set(MEANINGS) == {*LABEL_NAMES, "ok"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "old.never.sc.same-leaf",
+        "orig.never.sc.leaf-missing",
+        "new.never.sc.second-top/-@4",
+        "old.never.sc.t-leaf-2/tree",
+        "loser.own.sc.diff-top",
+    ],
+)
+def test_one_lock_leaves_what_the_naive_model_finds_when_growing_excludes_growing(
+    name: str,
+) -> None:
+    config = parse_name(name)
+    machine = naive.Machine(config.to_json())
+
+    def num_growing() -> int:
+        return sum(cpu.step[0] in "AOKJ" and cpu.step != "A1" for cpu in machine.cpus)
+
+    waiting, met, classes = [machine.packed()], {machine.packed()}, set()
+    while waiting:
+        machine.unpack(waiting.pop())
+        moves = [after for _, after in machine.moves()]
+        if not moves:
+            classes.add(machine.judge())
+        for after in moves:
+            machine.unpack(after)
+            if num_growing() <= 1 and after not in met:
+                met.add(after)
+                waiting.append(after)
+    assert classes_under_one_lock(config) == classes
+    assert classes <= set(explore(config).classes)
+
+
+def test_one_lock_is_not_looked_at_where_stores_wait() -> None:
+    with pytest.raises(InputError, match="race: memory: tso: one lock"):
+        classes_under_one_lock(parse_name("old.never.tso.same-leaf"))
+
+
 def test_a_schedule_that_can_not_be_followed_is_refused() -> None:
     config = parse_name("old.never.sc.same-leaf")
     other = explore(parse_name("new.never.sc.same-leaf")).classes["bug"].witness
@@ -121,8 +161,10 @@ def test_a_schedule_that_can_not_be_followed_is_refused() -> None:
 
 def test_memory_is_limited_with_one_line() -> None:
     config = parse_name("old.any.sc.reuse-tops")
-    with pytest.raises(ResourceError, match=r"^race: [\d,]+ states found so far.*are allowed$"):
-        explore(config, max_bytes=3_000_000)
+    with pytest.raises(
+        ResourceError, match=r"^race: [\d,]+ states found so far.*takes \d+MiB where 3MiB are"
+    ):
+        explore(config, max_bytes=3 << 20)
 
 
 def run(*arguments: str) -> Any:
@@ -206,6 +248,8 @@ WRONG = {
     '{"a": {"kernel": "old", "cpus": [[["get", 0]]], "populated_first": [1, 1]}}': "a PFN twice",
     '{"a": {}, "a": {}}': "'a' stands there twice",
     '{"a": {}}': "a: not a name of a race",
+    '{"a\\u001b[31m": {}}': r"'a\\x1b\[31m': a race's name has to be readable",
+    '{"": {"kernel": "old", "cpus": [[["get", 0]]]}}': "'': a race's name has to be readable",
     '{"a": 1}': "a: an object with a configuration is needed",
 }
 
@@ -243,6 +287,22 @@ def test_wrong_requests_are_told_what_is_wrong(arguments: list[str], text: str) 
     assert result.exception.exit_code == 2
     with pytest.raises(InputError, match=text):
         raise result.exception
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["old.never.sc.reader", "--class", "ok", "--json"],
+        ["--check", str(GIVEN), "--class", "ok"],
+        ["--list", "--json"],
+        ["old.never.sc.reader", "--json", "--draw", "a.svg"],
+        ["old.never.sc.reader", "new.never.sc.reader", "--class", "ok"],
+    ],
+)
+def test_options_that_say_nothing_together_are_refused(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "--" in result.output.splitlines()[-1]
 
 
 def test_more_than_a_state_holds_is_refused() -> None:
