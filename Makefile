@@ -7,7 +7,7 @@ LIVES ?= 10000
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test lint lives bench clean
+.PHONY: sweep test lint lives races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -42,6 +42,10 @@ test: lint
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
+
+# Races too large for the tests, reduced against whole and against SPIN; a few minutes, about 6 GB.
+races: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m race.thorough --seed $(SEED)
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from p2mbatch.base.geometry import INVALID, geometry
 from p2mbatch.dumps.writers.core import write_core
 from p2mbatch.dumps.writers.image import GuestImage
+from p2mbatch.dumps.writers.legacy import write_legacy
 from p2mbatch.dumps.writers.stream import write_stream
 
 FRAMES = 1 << 20
@@ -77,6 +78,12 @@ def fl_pfn(image, mid=0):
 def stream(image, **options):
     out = io.BytesIO()
     write_stream(image, out, **options)
+    return out.getvalue()
+
+
+def legacy(image, **options):
+    out = io.BytesIO()
+    write_legacy(image, out, **options)
     return out.getvalue()
 
 

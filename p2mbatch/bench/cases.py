@@ -17,9 +17,8 @@ from p2mbatch.bench.ceilings import Ceilings
 from p2mbatch.bench.measure import Call, scaled
 from p2mbatch.compiled import m2p as bulk
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.grow import set_runs
 from p2mbatch.compiled.lookup import lookup, lookup_parallel
-from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
+from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.save import save_walk, save_walk_parallel
 from p2mbatch.guests.fields import ScenarioFields
@@ -163,9 +162,10 @@ def _m2p_case(guest: BenchGuest) -> Case:
 
 def _rebuild_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
+    does = guest.life.policy.operations
     calls: dict[str, Call] = {
-        "p2mbatch": partial(rebuild, t, h, 0),
-        "parallel": partial(rebuild_parallel, t, h),
+        "p2mbatch": partial(does.rebuild, t, h, 0),
+        "parallel": partial(rebuild_parallel, does, t, h),
         "numpy": partial(peers.numpy_rebuild, t, guest.list_slots()),
         **guest.c("rebuild"),
     }
@@ -193,7 +193,7 @@ _FILLED = "8 bytes a page at fill's rate"
 
 def _populate_case(guest: BenchGuest) -> Case:
     """Balloon runs of pages out and in again, within leaves that exist."""
-    t, h = guest.t, guest.life.host
+    t, h, set_runs = guest.t, guest.life.host, guest.life.policy.operations.set_runs
     n = guest.placement.geo.entries
     firsts = np.linspace(0, guest.num_leaves - 1, NUM_RUNS // 2).astype(np.int64) * n + 7
     mfns, counts = np.empty_like(firsts), np.full_like(firsts, RUN_PAGES)

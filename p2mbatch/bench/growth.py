@@ -11,7 +11,6 @@ import numpy as np
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.bench.measure import measure_in_turn
-from p2mbatch.compiled.policies.rebuild import rebuild
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest
@@ -44,7 +43,9 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
         guest = StagedGuest(Scenario.make(memory_bytes=size, seed=SEED))
         guest.boot()
         leaves.append(guest.placement.num_boot_leaves)
-        rebuilds.append(timed(rebuild, guest.life.tables, guest.life.host, 0))
+        rebuilds.append(
+            timed(guest.life.policy.operations.rebuild, guest.life.tables, guest.life.host, 0)
+        )
         needed.append((guest.placement.table_bytes(resident=False),) * 3)
         every.append((guest.placement.table_bytes(resident=True),) * 3)
     pages = [size // PAGE_BYTES for size in sizes]

@@ -55,8 +55,9 @@ def read_with_progress(file: str) -> DumpGuest:
 def audit(file: str, as_json: bool, html: str | None, host_memory: str | None) -> int:
     """Say what the guest in FILE looks like and whether it can be saved; exit 1 where it can't.
 
-    FILE is an xl save file, a migration stream (v2 or v3), an xl dump-core file or a text listing
-    (xen-mfndump dump-p2m, debugfs xen/mmu/p2m), recognised by content, also through gzip. "-" is
+    FILE is a save file of xl, libvirt, XenServer or xend, a migration stream (v1 to v3), an xl
+    dump-core file or a text listing (xen-mfndump dump-p2m, debugfs xen/mmu/p2m), recognised by
+    content, also through gzip. "-" is
     standard input: xl save GUEST /dev/stdout | p2mbatch audit -
     """
     from p2mbatch.base.files import check_target

@@ -49,27 +49,55 @@ def _write(
 @click.argument("trace", metavar="TRACE")
 @_out
 @_event
-@click.option("--version", type=click.IntRange(2, 3), default=3, show_default=True)
+@click.option("--version", type=click.IntRange(2, 3), help="Of the stream (default 3).")
 @click.option(
+    "--as",
     "--wrapper",
-    type=click.Choice(["libxc", "libxl", "xl"]),
+    "kind",
+    type=click.Choice(
+        [
+            *("libxc", "libxl", "xl", "libvirt", "xenserver"),
+            *("legacy-libxc", "legacy-xl", "legacy-xend"),
+            *("legacy-libvirt", "legacy-xenserver", "legacy-xenserver-1"),
+        ]
+    ),
     default="xl",
     show_default=True,
-    help="A bare libxc stream, in a libxl stream, or in an xl save file.",
+    help="A bare libxc stream, or what it lies in; legacy-…: the streams of Xen 4.5 and older.",
+)
+@click.option(
+    "--toolstack-bits",
+    type=click.Choice(["32", "64"]),
+    help="The width of a legacy stream's toolstack (default 64).",
 )
 @click.option("--live", is_flag=True, help="Send the structures' pages twice, as live ones are.")
 def make_stream(
-    trace: str, out: str, event: int | None, version: int, wrapper: str, live: bool
+    trace: str,
+    out: str,
+    event: int | None,
+    version: int | None,
+    kind: str,
+    toolstack_bits: str | None,
+    live: bool,
 ) -> int:
     """Write the guest of TRACE as a migration stream, valid by Xen's specification."""
+    from p2mbatch.dumps.writers.legacy import write_legacy
     from p2mbatch.dumps.writers.stream import write_stream
 
-    return _write(
-        trace,
-        event,
-        out,
-        lambda image, file: write_stream(image, file, version=version, wrapper=wrapper, live=live),
-    )
+    legacy = kind.startswith("legacy-")
+    if legacy and (version is not None or live):
+        raise click.UsageError(f"--as {kind} has no --version and no --live")
+    if not legacy and toolstack_bits is not None:
+        raise click.UsageError("--toolstack-bits belongs to a legacy stream (--as legacy-…)")
+
+    def write(image: GuestImage, file: BinaryIO) -> None:
+        if legacy:
+            wrapper = kind.removeprefix("legacy-")
+            write_legacy(image, file, wrapper=wrapper, toolstack_bits=int(toolstack_bits or 64))
+        else:
+            write_stream(image, file, version=version or 3, wrapper=kind, live=live)
+
+    return _write(trace, event, out, write)
 
 
 @click.command("make-core")

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from p2mbatch.base.errors import InputError, P2MBatchError
+from p2mbatch.model.policies import names
 
 AXES = (
     ("memory", "The guests' spans, such as 1GiB,16GiB or '1GiB..512GiB x2'."),
     ("sparsity", "Parts of the span not populated, such as 0,0.5 or '0..0.9 +0.1'."),
     ("layout", "Where the holes lie: tail, scattered, extents."),
     ("migrations", "How many migrations."),
-    ("policy", "How the list is rebuilt: tracked, stale, none."),
+    ("policy", f"How the list is rebuilt: {', '.join(names())}."),
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
     ("neighbour-memory", "How large each other domain is."),
     ("host-memory", "Each host's machine memory."),

@@ -1,4 +1,4 @@
-"""Compiled kernels of a boot: the guest's `mfn_list`, tree and first list (model section 4)."""
+"""What policies share of a boot: the guest's `mfn_list`, its tree, the list's pages (section 4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from p2mbatch.compiled.lookup import pfn_to_mfn
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import address, fill_leaf, set_page_code, take_slot
 from p2mbatch.compiled.policies.common import extend_brk, fill_page, mid_mfn_init
-from p2mbatch.compiled.policies.rebuild import rebuild
 from p2mbatch.compiled.status import FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
@@ -32,15 +31,12 @@ from p2mbatch.compiled.tables import (
     S_NR_PAGES,
     S_NUM_LEAVES,
     S_NUM_MIDS,
-    S_POLICY,
     S_SHARED_FLL,
     S_SHARED_MAX,
     S_TOP,
     S_TOP_MFN,
-    S_TOP_MFN_P,
     S_WILD,
     S_XEN_MAX,
-    STALE,
     TOP_MFN,
     HostTables,
     P2MTables,
@@ -97,12 +93,13 @@ def load_domain(t: P2MTables, h: HostTables) -> None:
             set_present(t, pfn + k, True)
 
 
-@kernel
-def boot(t: P2MTables, h: HostTables) -> int:
-    """Build the tree over the loaded `mfn_list` and the first mfn list list (model section 4).
+@inner_kernel
+def build_tree(t: P2MTables, h: HostTables) -> int:
+    """Build the tree over the loaded `mfn_list` (model section 4); return OK or a BUG_ code.
 
-    Source: kernel `xen_build_dynamic_phys_to_machine`. Returns OK, a BUG_ or a FAULT_ code.
+    Source: kernel `xen_build_dynamic_phys_to_machine`.
     """
+    never_inline()
     state = t.state
     state[S_M2P_ORDER] = h.par[H_M2P_ORDER]
     shift = state[S_ENTRIES_SHIFT]
@@ -142,48 +139,49 @@ def boot(t: P2MTables, h: HostTables) -> int:
             fill_page(t, mid, address(t, state[S_MISSING]))
             t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
         t.words[mid, x & (n - 1)] = address(t, as_int(t.leaf_page[x]))
-    status = _first_build(t, h)
-    if status == OK:
-        # A literal 0 would be a type of its own, and everything below be compiled twice.
-        status = rebuild(t, h, state[S_BRK_CLOSED])
-    if status != OK:
-        return status
-    state[S_BRK_CLOSED] = 1
-    state[S_XEN_MAX] = state[S_MAX_P2M_PFN]
-    return set_shared_info(t, h)
+    return OK
+
+
+# --- the list's own pages ----------------------------------------------------------------------
 
 
 @inner_kernel
-def _first_build(t: P2MTables, h: HostTables) -> int:
-    """Make the list's own pages, on the first call of `xen_build_mfn_list_list`."""
+def first_list_page(t: P2MTables, h: HostTables) -> int:
+    """Make `p2m_mid_missing_mfn`, on the first call of `xen_build_mfn_list_list`."""
     never_inline()
-    state = t.state
-    mid_missing_mfn = extend_brk(t)
-    if mid_missing_mfn < 0:
-        return -mid_missing_mfn
-    t.slots[mid_missing_mfn, P_KIND] = MID_MFN
-    state[S_MID_MISSING_MFN] = t.slots[mid_missing_mfn, P_PAGE]
-    status = mid_mfn_init(t, h, mid_missing_mfn)
-    if status != OK:
-        return status
-    t.true_mid_mfn[:] = state[S_MID_MISSING_MFN]
-    if state[S_POLICY] != STALE:
-        top_mfn_p = extend_brk(t)
-        if top_mfn_p < 0:
-            return -top_mfn_p
-        t.slots[top_mfn_p, P_KIND] = POINTER
-        state[S_TOP_MFN_P] = t.slots[top_mfn_p, P_PAGE]
-        fill_page(t, top_mfn_p, address(t, state[S_MID_MISSING_MFN]))
-    top_mfn = extend_brk(t)
-    if top_mfn < 0:
-        return -top_mfn
-    t.slots[top_mfn, P_KIND] = TOP_MFN
-    state[S_TOP_MFN] = t.slots[top_mfn, P_PAGE]
-    mfn = pfn_to_mfn(t, h, state[S_MID_MISSING_MFN])
+    slot = extend_brk(t)
+    if slot < 0:
+        return -slot
+    t.slots[slot, P_KIND] = MID_MFN
+    t.state[S_MID_MISSING_MFN] = t.slots[slot, P_PAGE]
+    status = mid_mfn_init(t, h, slot)
+    if status == OK:
+        t.true_mid_mfn[:] = t.state[S_MID_MISSING_MFN]
+    return status
+
+
+@inner_kernel
+def top_mfn_page(t: P2MTables, h: HostTables) -> int:
+    """Make `p2m_top_mfn`, which names `p2m_mid_missing_mfn` everywhere."""
+    never_inline()
+    slot = extend_brk(t)
+    if slot < 0:
+        return -slot
+    t.slots[slot, P_KIND] = TOP_MFN
+    t.state[S_TOP_MFN] = t.slots[slot, P_PAGE]
+    mfn = pfn_to_mfn(t, h, t.state[S_MID_MISSING_MFN])
     if mfn <= FAULT_TOP:
         return mfn
-    fill_page(t, top_mfn, mfn)
+    fill_page(t, slot, mfn)
     return OK
+
+
+@inner_kernel
+def booted(t: P2MTables, h: HostTables) -> int:
+    """Close brk once the first list is built, and report the list."""
+    t.state[S_BRK_CLOSED] = 1
+    t.state[S_XEN_MAX] = t.state[S_MAX_P2M_PFN]
+    return set_shared_info(t, h)
 
 
 @kernel

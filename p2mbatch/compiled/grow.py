@@ -1,6 +1,7 @@
-"""Compiled kernels of `set_phys_to_machine` and of `alloc_p2m`, by which the tree grows.
+"""What policies share of `set_phys_to_machine` and of `alloc_p2m`, by which the tree grows.
 
-Source: model section 5; what a frame's change of hands means is section 7's.
+Source: model section 5; what a frame's change of hands means is section 7's. `grow(t, h, x)` is the
+policy's own: it makes leaf x and returns OK, a BUG_ or FAULT_ code, or NO_MEMORY.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lookup import leaf_page_of, mfn_to_virt, pfn_to_mfn, store_page
+from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, never_inline
+from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn, store_page
 from p2mbatch.compiled.loops import ALL_OWN
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
@@ -27,7 +28,6 @@ from p2mbatch.compiled.pages import (
 from p2mbatch.compiled.policies.common import fill_page, mid_mfn_init, store_entry
 from p2mbatch.compiled.status import (
     BUG_SET,
-    BUG_TOP_MFN,
     FAULT_STORE,
     FAULT_TOP,
     MORE_ROOM,
@@ -59,14 +59,11 @@ from p2mbatch.compiled.tables import (
     S_NUM_MID_MFNS,
     S_NUM_MIDS,
     S_NUM_SLOTS,
-    S_POLICY,
     S_POOL_USED,
     S_POSITION,
     S_TOP,
     S_TOP_MFN,
-    S_TOP_MFN_P,
     S_WILD,
-    STALE,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -93,8 +90,8 @@ def alloc_p2m_page(t: P2MTables) -> int:
 # --- set_phys_to_machine -----------------------------------------------------------------------
 
 
-@kernel
-def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+@inline_kernel
+def set_each(t: P2MTables, h: HostTables, runs: Int64Array, done: int, grow: Inner) -> int:
     """Apply `runs` (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the first `done` entries.
 
     Source: kernel `set_phys_to_machine`, model section 5. Returns OK, a BUG_ or FAULT_ code,
@@ -120,7 +117,8 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
             else:
                 if not room_left(t):
                     return MORE_ROOM
-                status = set_phys_to_machine(t, h, pfn + k, mfn + k if mfn >= 0 else INVALID)
+                value = mfn + k if mfn >= 0 else INVALID
+                status = set_phys_to_machine(t, h, pfn + k, value, grow)
                 if status != OK:
                     return status
                 step = 1
@@ -140,8 +138,8 @@ def _plain_leaf(t: P2MTables, pfn: int) -> int:
     return as_int(t.leaf_slot[x])
 
 
-@inner_kernel
-def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
+@inline_kernel
+def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: Inner) -> int:
     """Set one entry, growing the tree for it if need be, and move the frames' ownership.
 
     Source: kernel `set_phys_to_machine`; ownership: model section 7.
@@ -156,7 +154,7 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
     if leaf == state[S_MISSING]:
         if mfn == INVALID:
             return OK
-        status = _alloc_p2m(t, h, x)
+        status = grow(t, h, x)
         if status != OK:
             return status
         leaf = _leaf_for_set(t, x)
@@ -190,44 +188,33 @@ def _leaf_for_set(t: P2MTables, x: int) -> int:
     return leaf_page_of(t, x)
 
 
-@inner_kernel
-def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
-    """Grow the tree for leaf `x` (model section 5). Source: kernel `alloc_p2m`."""
-    never_inline()
+@inline_kernel
+def mid_for(t: P2MTables, top: int) -> int:
+    """Return the mid page of a top index, made if there is none yet; below 0 without memory."""
     state = t.state
-    shift = state[S_ENTRIES_SHIFT]
-    top = x >> shift
-    i = x & ((1 << shift) - 1)
     top_slot = page_code(t, state[S_TOP])
     mid = page_at(t, t.words[top_slot, top])
-    if mid == state[S_MID_MISSING]:
-        mid = alloc_p2m_page(t)
-        if mid < 0:
-            return NO_MEMORY
-        mid_slot = take_slot(t, mid)
-        t.slots[mid_slot, P_KIND] = POINTER
-        fill_page(t, mid_slot, address(t, state[S_MISSING]))
-        t.words[top_slot, top] = address(t, mid)
-        state[S_NUM_MIDS] += 1
-    top_mfn = page_code(t, state[S_TOP_MFN])
-    if state[S_POLICY] == STALE:
-        where = mfn_to_virt(t, h, t.words[top_mfn, top])
-    else:
-        where = t.words[page_code(t, state[S_TOP_MFN_P]), top]
-        mid_mfn = page_at(t, where)
-        mfn = pfn_to_mfn(t, h, mid_mfn)
-        if mfn <= FAULT_TOP:
-            return mfn
-        if mfn != t.words[top_mfn, top]:
-            return BUG_TOP_MFN
-    if where == address(t, state[S_MID_MISSING_MFN]):
-        mid_mfn = alloc_p2m_page(t)
-        if mid_mfn < 0:
-            return NO_MEMORY
-        where = address(t, mid_mfn)
-        status = _install_mid_mfn(t, h, top, mid_mfn)
-        if status != OK:
-            return status
+    if mid != state[S_MID_MISSING]:
+        return mid
+    mid = alloc_p2m_page(t)
+    if mid < 0:
+        return mid
+    slot = take_slot(t, mid)
+    t.slots[slot, P_KIND] = POINTER
+    fill_page(t, slot, address(t, state[S_MISSING]))
+    t.words[top_slot, top] = address(t, mid)
+    state[S_NUM_MIDS] += 1
+    return mid
+
+
+@inline_kernel
+def leaf_for(t: P2MTables, h: HostTables, mid: int, x: int, where: int) -> int:
+    """Make leaf `x` if there is none, and store its MFN through the list's page at `where`.
+
+    `mid` is its mid page. Returns as `grow`.
+    """
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
     leaf = leaf_page_of(t, x)
     if leaf != state[S_MISSING]:
         return leaf if leaf < 0 else OK
@@ -238,16 +225,19 @@ def _alloc_p2m(t: P2MTables, h: HostTables, x: int) -> int:
     mfn = pfn_to_mfn(t, h, leaf)
     if mfn <= FAULT_TOP:
         return mfn
-    mid_mfn = store_page(t, h, where)
-    if mid_mfn >= UNREACHABLE:
+    page = store_page(t, h, where)
+    if page >= UNREACHABLE:
         return FAULT_STORE
-    store_entry(t, h, top, mid_mfn, i, mfn)
+    store_entry(t, h, x >> shift, page, x & ((1 << shift) - 1), mfn)
     return OK
 
 
 @inner_kernel
-def _install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
-    """Fill a fresh mid_mfn page and hang it in, if the top_mfn entry is that of the missing one."""
+def install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
+    """Fill a fresh mid_mfn page and hang it in, if the top_mfn entry is that of the missing one.
+
+    `true_mid_mfn` says whether it was. Returns OK or a FAULT_ code.
+    """
     never_inline()
     state = t.state
     slot = take_slot(t, page)
@@ -266,8 +256,6 @@ def _install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
         # The page that lost is freed and yet used: never installed, so what follows is stray.
         return OK
     t.words[top_mfn, top] = mfn
-    if state[S_POLICY] != STALE:
-        t.words[page_code(t, state[S_TOP_MFN_P]), top] = address(t, page)
     t.true_mid_mfn[top] = page
     state[S_NUM_MID_MFNS] += 1
     return OK
@@ -290,12 +278,14 @@ def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
         t.leaf_page[x] = page
 
 
-@kernel
-def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
+@inline_kernel
+def populate_each(
+    t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int, grow: Inner
+) -> int:
     """Populate the whole leaves `leaves` (int64[k]) from index `first` on, each as a balloon would.
 
     The tree grows for a leaf's first page; the entries then follow from the function host. With
-    `lazy` the leaf's own slot is given back and it stays LAZY. Returns as `set_runs`;
+    `lazy` the leaf's own slot is given back and it stays LAZY. Returns as `set_each`;
     `state[S_POSITION]` is the index to go on from.
     """
     for k in range(first, len(leaves)):
@@ -303,7 +293,7 @@ def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, fir
         if not room_left(t):
             return MORE_ROOM
         x = leaves[k]
-        status = _alloc_p2m(t, h, x)
+        status = grow(t, h, x)
         if status != OK:
             return status
         slot = as_int(t.leaf_slot[x])

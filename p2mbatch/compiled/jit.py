@@ -35,9 +35,22 @@ from p2mbatch.compiled import cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Inner = Callable[..., int]
+"""An inner kernel that another is handed by the kernel that names it: known when compiled.
+
+Whoever takes one is an `inline_kernel`: a function that is still an argument when all is optimised
+is an address of this process, and what has one is not kept in the cache.
+"""
+
 BOUNDSCHECK = os.environ.get("P2MBATCH_BOUNDSCHECK", "") not in ("", "0")
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": BOUNDSCHECK, "error_model": "numpy"}
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "boundscheck": BOUNDSCHECK,
+    "error_model": "numpy",
+    # Said of none, it would be said of all that an `inline_kernel` is the first to call.
+    "forceinline": False,
+}
 
 # Kernels make no arrays, so nothing needs counting; counting the tables' references at every call
 # cost more than most calls did.
@@ -102,7 +115,7 @@ def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
         # The cache's place is read when the dispatcher is made; the setting is global, so it is
         # put back at once for the sake of everybody else's kernels.
         numba.config.CACHE_DIR = str(directory) if directory else ""
-        made = numba.njit(cache=directory is not None, **_OPTIONS, **extra)(function)
+        made = numba.njit(cache=directory is not None, **(_OPTIONS | extra))(function)
         if directory is not None:
             made._cache = cache.CheckedCache(function)
         return cast(F, made)

@@ -21,11 +21,6 @@ from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array, UInt64Array
 from p2mbatch.base.geometry import Geometry
 from p2mbatch.compiled import bijection
 
-TRACKED, STALE, NONE = 0, 1, 2
-"""Rebuild policies (model section 6)."""
-
-POLICIES = {"tracked": TRACKED, "stale": STALE, "none": NONE}
-
 BLOCK_SHIFT = 9
 """log2 of the pages that one block of the page directory covers."""
 
@@ -47,7 +42,6 @@ _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
 
 # Indices into P2MTables.state. Counts and PFNs; NO_PAGE for a structure that does not exist yet.
 (
-    S_POLICY,
     S_ENTRIES_SHIFT,
     S_VA_BASE,
     S_VA_MASK,
@@ -95,7 +89,7 @@ _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
     S_CLEARS_FLL,
     S_M2P_ORDER,
     STATE_WORDS,
-) = range(46)
+) = range(45)
 
 
 class Machine(NamedTuple):
@@ -231,7 +225,6 @@ class HostTables(NamedTuple):
 def allocate(
     geo: Geometry,
     *,
-    policy: int,
     nr_pages: int,
     max_p2m_pfn: int,
     mfn_list_pfn: int,
@@ -253,7 +246,6 @@ def allocate(
     n = geo.entries
     num_leaves = min(-(-max_p2m_pfn // n), n * n)
     state = np.zeros(STATE_WORDS, np.int64)
-    state[S_POLICY] = policy
     state[S_ENTRIES_SHIFT] = geo.entries_shift
     state[S_VA_BASE] = geo.va_base
     state[S_VA_MASK] = geo.va_pages_mask

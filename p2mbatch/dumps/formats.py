@@ -22,6 +22,40 @@ XL_BYTE_ORDER = 0x01020304
 
 XL_FLAG_JSON, XL_FLAG_STREAM_V2 = 1, 2
 
+# --- other containers -------------------------------------------------------------------------
+LIBVIRT_MAGIC = b"libvirt-xml\n \0 \r"
+
+LIBVIRT_HEADER = struct.Struct("<16sII40x")
+"""Magic, version, bytes of the XML that follows."""
+
+LIBVIRT_VERSIONS = (1, 2)
+"""1 holds a legacy stream, 2 a libxl one (libvirt's LIBXL_SAVE_VERSION)."""
+
+XEND_MAGIC = b"LinuxGuestRecord"
+
+XENSERVER_1_MAGIC, XENSERVER_MAGIC = b"XenSavedDomain\n", b"XenSavedDomv2-\n"
+
+XENSERVER_HEADER = struct.Struct("<QQ")
+"""Type, bytes of the record that follows (not known for memory images)."""
+
+XENSERVER_LIBXC, XENSERVER_LIBXL, XENSERVER_LIBXC_LEGACY = 0xF0, 0xF1, 0xF2
+
+XENSERVER_STREAMS = {
+    XENSERVER_LIBXC: "libxc",
+    XENSERVER_LIBXL: "libxl",
+    XENSERVER_LIBXC_LEGACY: "legacy libxc",
+}
+
+XENSERVER_XENOPS, XENSERVER_END = 0x0F, 0xFFFF
+
+XENSERVER_RECORDS = {
+    XENSERVER_XENOPS: "xenops",
+    0xF00: "qemu-trad",
+    0xF01: "qemu-xen",
+    0xF10: "demu",
+    0xF11: "varstored",
+}
+
 # --- libxl stream -----------------------------------------------------------------------------
 LIBXL_HEADER = struct.Struct(">QII")
 
@@ -150,6 +184,29 @@ TYPES_WITHOUT_DATA = frozenset({TYPE_BROKEN, TYPE_ALLOCATE, TYPE_NOT_PRESENT})
 
 BATCH_PAGES = 1024
 """Pages that the toolstack puts into one PAGE_DATA record."""
+
+
+# --- legacy stream (libxc version 1, to Xen 4.5) ----------------------------------------------
+LEGACY_BLOCK = struct.Struct("<4sI")
+"""Id and length of a block of the extended info."""
+
+LEGACY_MAX_BATCH_PAGES = 1024
+
+LEGACY_TYPE_SHIFT = 28
+
+LEGACY_EXTENDED_VCPU_BYTES = 128
+"""sizeof(xen_domctl_ext_vcpucontext) as it is sent after each virtual CPU's context."""
+
+LEGACY_ENABLE_VERIFY, LEGACY_VCPU_INFO, LEGACY_LAST_CHECKPOINT = -1, -2, -9
+
+LEGACY_COMPRESSED_DATA, LEGACY_ENABLE_COMPRESSION, LEGACY_TOOLSTACK = -12, -13, -18
+
+LEGACY_TSC_INFO, LEGACY_TMEM, LEGACY_TMEM_EXTRA = -7, -5, -6
+
+LEGACY_TSC_BYTES = 20
+"""Mode, nanoseconds (64 bits), kHz, incarnation."""
+
+LEGACY_MAX_VCPUS = 4096
 
 
 # --- shared info page -------------------------------------------------------------------------

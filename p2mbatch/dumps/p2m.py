@@ -34,6 +34,10 @@ class P2M(ABC):
         A small file can claim a large span: what is not there must not cost what is there.
         """
 
+    def pfn_beyond(self, mfn: int) -> int:
+        """Return the PFN from `span` on that the file lists with `mfn`, -1 where there is none."""
+        return -1
+
     def chunks(self) -> Iterator[tuple[int, Int64Array]]:
         """Yield (first PFN, int64[<= CHUNK_PFNS]) over the span, without pieces known as holes."""
         for start in range(0, self.span, CHUNK_PFNS):
@@ -173,6 +177,12 @@ class SparseP2M(P2M):
         self.pfns = pfns
         self.mfns = mfns
         self.span = span
+
+    def pfn_beyond(self, mfn: int) -> int:
+        """Return the PFN from `span` on that is listed with `mfn`, -1 where there is none."""
+        first = int(np.searchsorted(self.pfns, self.span))
+        found = np.flatnonzero(self.mfns[first:] == mfn)
+        return int(self.pfns[first + found[0]]) if found.size else -1
 
     def is_empty(self, start: int, stop: int) -> bool:
         """Return whether no pair lies in the piece."""

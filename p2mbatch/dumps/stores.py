@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps import formats
 
@@ -22,6 +22,15 @@ class Page(NamedTuple):
     first that cannot (absent where that is word 0)."""
 
 
+class TableData(NamedTuple):
+    """A page that the guest may use as a page table: 512 entries of 8 bytes in either width."""
+
+    entries: UInt64Array
+    """uint64[512]."""
+    holds_pfns: bool
+    """Whether present entries name PFNs: streams translate the page tables that they send."""
+
+
 class PageStore(ABC):
     """The guest's pages as a file holds them."""
 
@@ -31,6 +40,10 @@ class PageStore(ABC):
     @abstractmethod
     def read(self, pfn: int) -> Page | None:
         """Return the page's words; None where the file holds no data for this PFN."""
+
+    def read_table(self, pfn: int) -> TableData | None:
+        """Return page `pfn` as a page table; None where the file holds no data for this PFN."""
+        return None
 
     def prefetch(self, pfns: Int64Array) -> None:  # noqa: B027 - most stores have nothing to do
         """Say that these PFNs (int64) will be read, so that they can be looked up in one go."""

@@ -25,6 +25,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import GIB, format_size, parse_size
 from p2mbatch.guests.wording import describe
+from p2mbatch.model import policies
 
 MAX_ORDER: Final = 18
 """The largest extent order that Xen's allocator has (1 GiB pages): `MAX_ORDER` is 18 or above."""
@@ -71,7 +72,16 @@ SizeBytes = Annotated[
     Field(ge=PAGE_BYTES, le=MAX_HOST_BYTES),
 ]
 
-Policy = Literal["tracked", "stale", "none"]
+
+def _known_policy(value: str) -> str:
+    """Return the name of a policy that there is; pydantic makes the ValueError ours."""
+    if value not in policies.names():
+        known = [repr(name) for name in policies.names()]
+        raise ValueError(f"should be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
+    return value
+
+
+PolicyName = Annotated[str, AfterValidator(_known_policy)]
 
 Layout = Literal["tail", "scattered", "extents", "guest"]
 
@@ -103,7 +113,7 @@ class ScenarioFields(BaseModel):
     sparsity: Annotated[Fraction, Field(lt=1)] = 0.0
     layout: Layout = "tail"
     migrations: Annotated[int, Field(ge=0, le=MAX_MIGRATIONS)] = 1
-    policy: Policy = "tracked"
+    policy: PolicyName = policies.MENDED
     host_memory_bytes: SizeBytes = PAGE_BYTES
     neighbours: Fraction = 1.0
     neighbour_memory_bytes: SizeBytes = PAGE_BYTES

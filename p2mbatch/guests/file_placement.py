@@ -16,6 +16,7 @@ from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import OWN, GuestFile
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement
+from p2mbatch.model.policies import find
 from p2mbatch.model.runs import merged_runs
 
 _BYTES_PER_OWN_ENTRY = 120
@@ -73,14 +74,12 @@ class GuestPlacement(Placement):
         """Return the bytes of the guest's tables, and of its sets with frames."""
         return super().table_bytes(resident=True) + _BYTES_PER_OWN_ENTRY * self.guest.num_own
 
-    def check_policy(self, policy: str) -> None:
+    def check_policy(self) -> None:
         """Raise `InputError` with the numbers where brk is too small for the policy's boot."""
-        num_mids = -(-self.nr_pages // self.geo.entries**2)
-        # Before the change there was no p2m_top_mfn_p.
-        needed = (5 if policy == "stale" else 6) + 2 * num_mids
+        needed = self.policy.brk_pages(-(-self.nr_pages // self.geo.entries**2))
         if needed > self.brk_pages:
             raise InputError(
-                f"policy: {policy} takes {needed} pages of brk to boot this guest, "
+                f"policy: {self.policy.name} takes {needed} pages of brk to boot this guest, "
                 f"and {self.guest.path} has {self.brk_pages}"
             )
 
@@ -133,7 +132,7 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
     layout = guest.layout
     placement = GuestPlacement(
         geo=geometry(layout.word_bytes),
-        policy=tb.POLICIES[policy],
+        policy=find(policy),
         layout=tb.TAIL,
         span=layout.max_p2m_pfn,
         nr_pages=layout.nr_pages,
@@ -146,7 +145,7 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
         key=(),
         guest=guest,
     )
-    placement.check_policy(policy)
+    placement.check_policy()
     return placement
 
 

@@ -17,7 +17,6 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.compiled.inspect import list_entries
 from p2mbatch.compiled.jit import threads_at_most
-from p2mbatch.compiled.lookup import lookup, lookup_parallel
 from p2mbatch.compiled.m2p import lookup_m2p, lookup_m2p_parallel
 from p2mbatch.compiled.status import FAULT_TOP
 from p2mbatch.guests.fields import ScenarioFields
@@ -25,6 +24,7 @@ from p2mbatch.guests.stage import RESIDENT, StagedGuest
 from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement
+from p2mbatch.model.policies import MENDED, find
 from p2mbatch.model.runs import leading, single_runs
 
 
@@ -56,7 +56,7 @@ class Guest:
     def boot(
         cls,
         memory: str | int = "1GiB",
-        policy: str = "tracked",
+        policy: str = MENDED,
         seed: int = 0,
         *,
         sparsity: float = 0.0,
@@ -76,9 +76,9 @@ class Guest:
         leaves that hold structure pages. Raises `InputError` for what does not fit.
         Source: model section 4.
         """
-        for name, value, known in (("policy", policy, tb.POLICIES), ("layout", layout, tb.LAYOUTS)):
-            if value not in known:
-                raise InputError(f"{name}: {value!r} is unknown: use {', '.join(known)}")
+        find(policy)
+        if layout not in tb.LAYOUTS:
+            raise InputError(f"layout: {layout!r} is unknown: use {', '.join(tb.LAYOUTS)}")
         scenario = ScenarioFields.make(
             memory_bytes=parse_size(memory, "memory"),
             sparsity=sparsity,
@@ -98,7 +98,7 @@ class Guest:
     def from_file(
         cls,
         file: str,
-        policy: str = "tracked",
+        policy: str = MENDED,
         seed: int = 0,
         *,
         host_memory: str | int | None = None,
@@ -112,8 +112,7 @@ class Guest:
         `file` is a path, or what a sweep's table has in `guest`. Raises `InputError` where the file
         is not there, is no trace or does not fit.
         """
-        if policy not in tb.POLICIES:
-            raise InputError(f"policy: {policy!r} is unknown: use {', '.join(tb.POLICIES)}")
+        find(policy)
         scenario = ScenarioFields.make(
             guest=file,
             policy=policy,
@@ -160,7 +159,8 @@ class Guest:
         """
         wanted = np.ascontiguousarray(pfns, np.int64)
         out = np.empty(wanted.size, np.int64)
-        look_up = lookup if _checked(threads) == 1 else lookup_parallel
+        does = self.life.policy.operations
+        look_up = does.get if _checked(threads) == 1 else does.get_parallel
         with threads_at_most(threads):
             look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         np.maximum(out, FAULT_TOP, out=out)

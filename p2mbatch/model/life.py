@@ -14,13 +14,11 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import boot as kb
-from p2mbatch.compiled import grow as kset
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
-from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
-from p2mbatch.compiled.policies.tracked import rebuild_mids
+from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
     restore,
@@ -40,9 +38,13 @@ from p2mbatch.compiled.status import (
     RESTORE_FAILURES,
     SAVE_FAILURES,
 )
+from p2mbatch.model.policies import TREE, Policy
 
-_READY: set[tuple[int, ...]] = set()
-"""Which types of hosts, on one thread or on many, this process has loaded the kernels for."""
+_READY: set[tuple[object, ...]] = set()
+"""Which policy's kernels, for which types of hosts, on one thread or on many, are loaded."""
+
+_WALKS = {TREE: (ks.save_walk, ks.save_walk_parallel)}
+"""How the toolstack walks the list, on one thread and on many, by the way it finds it."""
 
 
 @dataclass(slots=True)
@@ -74,9 +76,11 @@ class EventResult:
 class Life:
     """A guest on its present host; `tables` and `host` are replaced as it grows and moves."""
 
-    def __init__(self, tables: tb.P2MTables, host: tb.HostTables) -> None:
+    def __init__(self, tables: tb.P2MTables, host: tb.HostTables, policy: Policy) -> None:
         self.tables = tables
         self.host = host
+        self.policy = policy
+        self._does = policy.operations
         self._work = np.empty(tables.words.shape[1], np.int64)
 
     def scalar(self, index: int) -> int:
@@ -97,7 +101,7 @@ class Life:
         if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(kb.boot(self.tables, self.host))
+        result = self._result(self._does.boot(self.tables, self.host))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -109,7 +113,7 @@ class Life:
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
         self.begin_event()
-        status = self._run(lambda done: kset.set_runs(self.tables, self.host, runs, done))
+        status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
         result.entries_set = self.scalar(tb.S_POSITION)
         return result
@@ -118,13 +122,13 @@ class Life:
         """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
         self.begin_event()
         return self._result(
-            self._run(lambda k: kset.grow_leaves(self.tables, self.host, leaves, lazy, k))
+            self._run(lambda k: self._does.grow_leaves(self.tables, self.host, leaves, lazy, k))
         )
 
     def save(self, threads: int = 1) -> EventResult:
         """Walk the list as the toolstack does on save, with no effect on the guest."""
         self._make_ready(self.host, threads)
-        walk = ks.save_walk if threads == 1 else ks.save_walk_parallel
+        walk = _WALKS[self.policy.finds][threads > 1]
         with threads_at_most(threads):
             start = time.perf_counter_ns()
             status = walk(self.tables, self.host, self._work)
@@ -156,19 +160,16 @@ class Life:
         self.host = host
         (restore_parallel if parallel else restore)(self.tables, host, self._work)
         resumed = time.perf_counter_ns()
-        status = OK
-        if self.scalar(tb.S_POLICY) != tb.NONE:
-            whole = parallel and self.scalar(tb.S_POLICY) == tb.TRACKED
-            status = self._run(
-                lambda x: (
-                    rebuild_parallel(self.tables, self.host)
-                    if whole and not x
-                    else rebuild(self.tables, self.host, x)
-                )
+        status = self._run(
+            lambda x: (
+                rebuild_parallel(self._does, self.tables, self.host)
+                if parallel and not x
+                else self._does.rebuild(self.tables, self.host, x)
             )
+        )
         done = time.perf_counter_ns()
         if status == OK:
-            status = kb.set_shared_info(self.tables, self.host)
+            status = self._does.report(self.tables, self.host)
         result = self._result(status)
         result.save_walk_ns = saved.save_walk_ns
         result.restore_ns = resumed - start
@@ -186,16 +187,17 @@ class Life:
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
         own_only = int(t.state[tb.S_ONLY_OWN_SENT])
-        key = (threads > 1, own_only, *(array.flags.num for array in host))
+        key = (self._does, threads > 1, own_only, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(kb.boot, t, host)
-        make_ready(ks.save_walk, t, host, self._work)
+        make_ready(self._does.boot, t, host)
+        make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
         make_ready(settle_unsaved, t, host, 0)
         if own_only:
             make_ready(settle_sent, t, self.host, host)
         make_ready(restore, t, host, self._work)
-        make_ready(rebuild, t, host, 0)
+        make_ready(self._does.rebuild, t, host, 0)
+        make_ready(self._does.report, t, host)
         if threads > 1:
             left = np.zeros(0, np.uint8)
             make_ready(ks.frame_lists_of, t, host, self._work)
@@ -203,7 +205,7 @@ class Life:
             make_ready(missing_is_blank, t)
             make_ready(restore_slots, t, host, 0, left)
             make_ready(restore_left, t, host, 0, left)
-            make_ready(rebuild_mids, t, 0, none, none)
+            make_ready(self._does.rebuild_mids, t, 0, none, none)
         _READY.add(key)
 
     def _run(self, call: Callable[[int], int]) -> int:

@@ -20,6 +20,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import holes_of
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
+from p2mbatch.model.policies import MENDED, Policy, find
 
 BRK_PFN = 4096
 """16 MiB, where brk begins in guests that boot with 64 MiB or more."""
@@ -32,7 +33,7 @@ class Placement:
     """A guest's shape and where its structures are. Counts and PFNs in pages."""
 
     geo: Geometry
-    policy: int
+    policy: Policy
     layout: int
     span: int
     """`max_p2m_pfn`."""
@@ -135,7 +136,6 @@ class Placement:
         """Return the guest on `host`, not booted yet."""
         tables = tb.allocate(
             self.geo,
-            policy=self.policy,
             nr_pages=self.nr_pages,
             max_p2m_pfn=self.span,
             mfn_list_pfn=self.mfn_list_pfn,
@@ -146,7 +146,7 @@ class Placement:
             num_slots=self.num_slots(resident=resident),
             num_blocks=self.num_blocks(),
         )
-        return Life(tables, host)
+        return Life(tables, host, self.policy)
 
     def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
         """Raise `InputError` with the numbers where a host can't hold the guest."""
@@ -177,7 +177,8 @@ def place(
     """Return where a guest's pages go.
 
     `spare_pool_pages` are kept for growth beyond what the layout does itself. Raises `InputError`
-    with the numbers where a span can't hold its own structures or is over MAX_P2M_PFN.
+    with the numbers where a span can't hold its own structures or is over MAX_P2M_PFN, and for a
+    policy that there is not.
     """
     geo = geometry(word_bytes)
     n = geo.entries
@@ -197,18 +198,18 @@ def place(
         num_grown = (populated - nr_pages) // n
         populated = nr_pages + num_grown * n
     num_mids = -(-nr_pages // n**2)
+    kernel = find(policy)
     pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown) + spare_pool_pages
     placement = Placement(
         geo=geo,
-        policy=tb.POLICIES[policy],
+        policy=kernel,
         layout=kind,
         span=span,
         nr_pages=nr_pages,
         num_holes=span - populated,
         num_grown=num_grown,
         brk_pfn=BRK_PFN if nr_pages >= _SMALL_GUEST_PAGES else nr_pages // 8,
-        # Three pages of the tree, three of the list, and a mid and a mid_mfn for each mid.
-        brk_pages=6 + 2 * num_mids,
+        brk_pages=max(kernel.brk_pages(num_mids), find(MENDED).brk_pages(num_mids)),
         pool_pages=pool_pages,
         directmap_pages=min(nr_pages, geo.direct_map_limit_pages),
         key=(seed, "layout"),

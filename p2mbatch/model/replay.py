@@ -13,9 +13,10 @@ from p2mbatch.base.errors import ResourceError
 from p2mbatch.base.geometry import geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.inspect import frame_list, p2m_words
+from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.policies import find
 from p2mbatch.model.trace import MACHINES, Trace
 
 _CHUNK_PAGES = 1 << 20
@@ -63,7 +64,6 @@ def new_life(trace: Trace) -> Life:
     slots = num_slots(trace)
     tables = tb.allocate(
         geometry(guest.word_bytes),
-        policy=tb.POLICIES[trace.policy],
         nr_pages=guest.nr_pages,
         max_p2m_pfn=guest.max_p2m_pfn,
         mfn_list_pfn=guest.mfn_list_pfn,
@@ -76,7 +76,7 @@ def new_life(trace: Trace) -> Life:
         table_presence=True,
         num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
     )
-    return Life(tables, _host(trace, trace.events[0]["host"]))
+    return Life(tables, _host(trace, trace.events[0]["host"]), find(trace.policy))
 
 
 def _host(trace: Trace, index: int) -> tb.HostTables:
@@ -180,6 +180,6 @@ def p2m_sha256(life: Life) -> str:
     chunk = np.empty(min(_CHUNK_PAGES, end), np.int64)
     for first in range(0, end, _CHUNK_PAGES):
         part = chunk[: min(_CHUNK_PAGES, end - first)]
-        p2m_words(life.tables, life.host, first, part)
+        life.policy.operations.get_row(life.tables, life.host, first, part)
         digest.update(part.data)
     return digest.hexdigest()

@@ -14,9 +14,8 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.model import policies
 from p2mbatch.model.trace import FORMAT_2, MACHINES, GuestLayout, HostRuns, Trace
-
-POLICY_NAMES = ("tracked", "stale", "none")
 
 _MAX_BYTES = 1 << 30
 """Of a trace's JSON, unpacked: as values it takes some ten times that."""
@@ -157,8 +156,8 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     )
     if not isinstance(value["name"], str):
         raise check.fail("name", f"is {_kind(value['name'])}: it must be a string")
-    if value["policy"] not in POLICY_NAMES:
-        raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(POLICY_NAMES)}")
+    if value["policy"] not in policies.names():
+        raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(policies.names())}")
     guest = _parse_guest(check, value["guest"], form)
     hosts = [
         _parse_host(check, host, f"hosts[{i}]", guest, form)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from p2mbatch.base import colors as co
 from p2mbatch.base.sizes import format_size
 from p2mbatch.plots import style as st
 from p2mbatch.plots.style import Look, legend_above, new_figure, size_axis, style
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
 _DASHES = ((0, (5, 2)), (0, (1, 1.6)), (0, (2, 1)))
 
 WHO_LOOKS = {
-    "p2mbatch": Look("p2mbatch, one thread", st.BLUE, "", "o", "-"),
-    "parallel": Look("p2mbatch, all cores", st.SKY, "", "D", "-"),
-    "c": Look("C, pointer tree", st.BLACK, "", "s", _DASHES[0]),
-    "numpy": Look("NumPy", st.ORANGE, "", "^", _DASHES[1]),
-    "naive": Look("plain Python", st.PURPLE, "", "v", _DASHES[1]),
+    "p2mbatch": Look("p2mbatch, one thread", co.BLUE, "", "o", "-"),
+    "parallel": Look("p2mbatch, all cores", co.SKY, "", "D", "-"),
+    "c": Look("C, pointer tree", co.BLACK, "", "s", _DASHES[0]),
+    "numpy": Look("NumPy", co.ORANGE, "", "^", _DASHES[1]),
+    "naive": Look("plain Python", co.PURPLE, "", "v", _DASHES[1]),
     "floor": Look("floor from bytes moved", st.GREY, "", "", _DASHES[2]),
 }
 
 _CEILING_LOOKS = {
-    "fill": Look("fill", st.GREEN, "", "", "-"),
-    "copy": Look("copy", st.VERMILION, "", "", _DASHES[0]),
-    "read": Look("read", st.BLUE, "", "", _DASHES[1]),
+    "fill": Look("fill", co.GREEN, "", "", "-"),
+    "copy": Look("copy", co.VERMILION, "", "", _DASHES[0]),
+    "read": Look("read", co.BLUE, "", "", _DASHES[1]),
     "gather": Look("gather, random", st.GREY, "", "", _DASHES[2]),
 }
 
@@ -52,7 +53,7 @@ def plot_roofline(report: dict[str, Any], ax: Axes) -> None:
     lines += ax.plot(ends, twice, color=st.GREY, lw=0.8, ls=(0, (4, 3)), label="twice the floor")
     # What the legend shows is drawn outside: a marker for each kernel, a colour for each who.
     handles = [
-        *(ax.plot([], [], m, color=st.BLACK, label=kernel)[0] for kernel, m in marker.items())
+        *(ax.plot([], [], m, color=co.BLACK, label=kernel)[0] for kernel, m in marker.items())
     ]
     for who in dict.fromkeys(r["who"] for r in rows):
         color = WHO_LOOKS[who].color
@@ -93,7 +94,7 @@ def plot_threads(report: dict[str, Any], ax: Axes) -> None:
     for i, kernel in enumerate(dict.fromkeys(r["kernel"] for r in rows)):
         times = {r["threads"]: r["median_ns"] for r in rows if r["kernel"] == kernel}
         faster = [times[min(times)] / ns for ns in times.values()]
-        color = (st.BLUE, st.VERMILION, st.GREEN)[i % 3]
+        color = (co.BLUE, co.VERMILION, co.GREEN)[i % 3]
         handles += ax.plot([*times], faster, f"{_MARKERS[i]}-", color=color, label=kernel)
     ax.set(xlabel="threads", ylabel="times as fast as on one", xticks=counts)
     ax.set_title("Scaling over threads", loc="left")
@@ -121,8 +122,8 @@ def plot_sizes(report: dict[str, Any], kernel: str, ax: Axes) -> None:
 def plot_growth(curve: dict[str, Any], ax: Axes) -> None:
     """Draw one growth curve with its fitted exponent."""
     x, y, low, high = ([p[name] for p in curve["points"]] for name in ("x", "y", "low", "high"))
-    ax.plot(x, y, color=st.BLUE, marker="o", ms=4)
-    ax.fill_between(x, low, high, color=st.BLUE, alpha=0.15, lw=0)
+    ax.plot(x, y, color=co.BLUE, marker="o", ms=4)
+    ax.fill_between(x, low, high, color=co.BLUE, alpha=0.15, lw=0)
     ax.set(xscale="log", yscale="log", xlabel=curve["over"], ylabel=curve["unit"])
     ax.set_title(f"{curve['what']}: exponent {curve['exponent']:.2f}", loc="left", fontsize=10)
     if curve["unit"] == "bytes":

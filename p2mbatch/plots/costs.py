@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2mbatch.base.colors import BLACK, BLUE, GREEN, VERMILION
 from p2mbatch.base.provenance import cpu_name
 from p2mbatch.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
     GREY,
     LAYOUT_LOOKS,
     PAPER,
-    VERMILION,
     Look,
     axes_for,
     axis_title,

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.colors import BLUE, SKY
 from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES
 from p2mbatch.dumps.audit.findings import Audit
 from p2mbatch.dumps.audit.structures import true_leaves
 from p2mbatch.dumps.p2m import P2M
 from p2mbatch.guests.tree_view import UNREADABLE, Snapshot, TreeView
-from p2mbatch.plots.style import BLUE, GREY, SKY, axes_for, say_empty, size_text, style
+from p2mbatch.plots.style import GREY, axes_for, say_empty, size_text, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,30 +8,29 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Float64Array
+from p2mbatch.base.colors import BLACK
 from p2mbatch.base.errors import InputError
+from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
-    BLACK,
     FATE_LOOKS,
     GREY,
     PAPER,
-    POLICY_LOOKS,
     axes_for,
     axis_title,
     frame_of,
     legend_above,
+    policy_look,
     say_empty,
     size_axis,
     style,
     thinned,
     value_text,
 )
-from p2mbatch.store.columns import POLICIES
 from p2mbatch.store.fates import (
     TELLING_AXES,
     fate_order,
     fates,
     last_rows,
-    ordered,
     telling_migration,
     varying_axes,
     worst_policy,
@@ -219,11 +218,11 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
         rows = frame[(frame["migration"] > 0) & (frame["outcome"] == "ok")]
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
-        policies = ordered(list(rows["policy"].unique()), POLICIES)
+        policies = sorted(rows["policy"].unique(), key=sort_key)
         sizes = np.sort(rows["memory_bytes"].unique())
         handles: list[Any] = []
         for index, policy in enumerate(policies):
-            look = POLICY_LOOKS[policy]
+            look = policy_look(policy)
             own = rows[rows["policy"] == policy].groupby("memory_bytes")
             shift = 1.012 ** (index - (len(policies) - 1) / 2)
             for column, filled in (("stray_writes", True), ("stray_pages", False)):
@@ -285,6 +284,6 @@ def _silent_shares(
             ax.text(
                 float(size), 0.915 - 0.062 * index, f"{shares[policy, size] * 100:.0f} %",
                 transform=where,
-                ha="center", va="top", fontsize=8.5, color=POLICY_LOOKS[policy].color,
+                ha="center", va="top", fontsize=8.5, color=policy_look(policy).color,
                 fontweight="bold",
             )  # fmt: skip

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, KIB, MIB, TIB
+from p2mbatch.model import policies
 from p2mbatch.store.columns import BY_NAME
 from p2mbatch.store.fates import CORRUPTED, SURVIVED
 
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
 
 
 STYLE_FILE = Path(__file__).with_name("p2mbatch.mplstyle")
-
-BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
-
-ORANGE, VERMILION, PURPLE, BLACK = "#E69F00", "#D55E00", "#CC79A7", "#1b1f24"
 
 PAPER, PALE, GREY = "#ffffff", "#eef2f6", "#8a94a0"
 
@@ -44,11 +42,11 @@ class Look(NamedTuple):
     dashes: Any = "-"
 
 
-POLICY_LOOKS = {
-    "tracked": Look("tracked (after the change)", BLUE, "", "o", "-"),
-    "stale": Look("stale (before the change)", VERMILION, "////", "s", (0, (5, 2))),
-    "none": Look("none (never rebuilt)", BLACK, "xx", "^", (0, (1, 1.6))),
-}
+def policy_look(name: str) -> Look:
+    """Return how a policy is drawn, one that is not known here included."""
+    policy = policies.shown(name)
+    return Look(policy.label, policy.color, policy.hatch, policy.marker, policy.dashes)
+
 
 FATE_LOOKS = {
     SURVIVED: Look("survived, intact", "#cfe3f1", "", "o"),

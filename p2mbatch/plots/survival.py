@@ -8,19 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Float64Array, Int64Array
+from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
     GREY,
     PAPER,
-    POLICY_LOOKS,
     axes_for,
     frame_of,
     legend_above,
+    policy_look,
     say_empty,
     style,
 )
-from p2mbatch.store.columns import OUTCOMES, POLICIES
-from p2mbatch.store.fates import last_rows, ordered
+from p2mbatch.store.columns import OUTCOMES
+from p2mbatch.store.fates import last_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,12 +95,12 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
         ax.set_title("Guests alive after each migration")
         if frame.empty:
             return say_empty(ax, "no cell has finished yet")
-        policies = ordered(list(frame["policy"].unique()), POLICIES)
+        policies = sorted(frame["policy"].unique(), key=sort_key)
         handles: list[Any] = []
         last = 0
         alive = {policy: _alive(frame, policy) for policy in policies}
         for policy, found in alive.items():
-            look = POLICY_LOOKS[policy]
+            look = policy_look(policy)
             x = np.arange(len(found.share))
             last = max(last, int(x[-1]))
             every = max(1, len(x) // 12)
@@ -143,7 +144,7 @@ def _losses(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
             )  # fmt: skip
             ax.bar(
                 x[hit], -depth[hit], wide, bottom=floor[hit], fill=False,
-                edgecolor=POLICY_LOOKS[policy].color, lw=1.1,
+                edgecolor=policy_look(policy).color, lw=1.1,
             )  # fmt: skip
             floor = floor - depth
     return [

@@ -9,20 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
-from p2mbatch.plots.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALE,
-    PAPER,
-    SKY,
-    VERMILION,
-    size_text,
-)
+from p2mbatch.plots.style import GREY, PALE, PAPER, size_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -83,7 +83,7 @@ def _figures(result: Audit) -> list[_Art]:
         ),
     ]
     # Where no check was made there is nothing to say of any entry, least of all that it is stale.
-    if result.walk.result is not None:
+    if result.walk.result is not None and result.walk.linear is None:
         figures.append(
             draw(
                 "tree",

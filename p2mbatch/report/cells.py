@@ -11,7 +11,7 @@ from p2mbatch.plots.style import value_text
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.report.text import format_table
 from p2mbatch.report.words import num_lost
-from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, POLICIES, SCENARIO_COLUMNS
+from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.fates import CORRUPTED, SURVIVED, fate_order, fates, varying_axes
 from p2mbatch.store.survival import LOST_OUTCOMES, Survival
 
@@ -157,9 +157,9 @@ def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
     shown = cells.head(MAX_CELLS_SHOWN)
     flat = shown.reset_index()
     axes = shown_axes(frame)
-    policies = [p for p in POLICIES if p in set(flat["policy"])]
-    note = f"Stray writes are sums over a guest's life, times medians; {len(policies)} " + (
-        "policies." if len(policies) != 1 else "policy."
+    num_policies = flat["policy"].nunique()
+    note = f"Stray writes are sums over a guest's life, times medians; {num_policies} " + (
+        "policies." if num_policies != 1 else "policy."
     )
     if len(cells) > len(shown):
         note += (

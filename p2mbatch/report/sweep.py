@@ -16,6 +16,7 @@ from p2mbatch._version import __version__
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.provenance import now
 from p2mbatch.guests.snapshots import live_through
+from p2mbatch.model.policies import MENDED
 from p2mbatch.plots import gallery as plots
 from p2mbatch.plots.style import new_figure, say_empty, style
 from p2mbatch.plots.tree import tree_title
@@ -222,15 +223,15 @@ def _trees(result: SweepResult) -> list[_Art]:
     except InputError as error:
         # The file that a guest is from need not be where its results are.
         return [_no_tree(str(error))]
-    if row["policy"] != "tracked" and (frame["policy"] == "tracked").any():
+    if row["policy"] != MENDED and (frame["policy"] == MENDED).any():
         caption = (
-            "The same guest on the same hosts under the policy tracked: every entry is written "
+            f"The same guest on the same hosts under the policy {MENDED}: every entry is written "
             "anew, through the page's own address."
         )
         with contextlib.suppress(InputError):
             # A guest from a file may have booted with too little brk for it.
-            shots = live_through(row, 1, policy="tracked")
-            found.append(_tree(shots, "The same guest, policy tracked", caption, "2"))
+            shots = live_through(row, 1, policy=MENDED)
+            found.append(_tree(shots, f"The same guest, policy {MENDED}", caption, "2"))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2mbatch.model import policies
 from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -24,11 +25,6 @@ def _nth(migration: int) -> str:
 def num_lost(entry: Survival) -> int:
     """Return how many guests of `entry` are lost."""
     return sum(entry.lost.values())
-
-
-def _named(policy: str) -> str:
-    """Return the policy's name in a sentence, where "none" alone would be read as no guest."""
-    return "policy none" if policy == "none" else policy
 
 
 def _by_policy(entries: list[Survival]) -> dict[str, list[Survival]]:
@@ -61,7 +57,7 @@ def answer(entries: list[Survival]) -> str:
         if not parts:
             guests = f" guest{'s'[: entry.num_guests != 1]}"
             when = f" by {_nth(point)}" if point else " in the boot"
-        parts.append(f"{_named(policy)} lost {number}{guests}{when}")
+        parts.append(f"{policies.shown(policy).in_words} lost {number}{guests}{when}")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
@@ -82,11 +78,4 @@ def corruption_answer(entries: list[Survival]) -> str:
 
 def policy_key(entries: list[Survival]) -> str:
     """Return what the names of the policies mean, for those that there are."""
-    return " · ".join(POLICY_MEANINGS[policy] for policy in _by_policy(entries))
-
-
-POLICY_MEANINGS = {
-    "tracked": "tracked: the kernel after the change",
-    "stale": "stale: the kernel before it",
-    "none": "none: a kernel that never rebuilds its list",
-}
+    return " · ".join(policies.shown(policy).sentence for policy in _by_policy(entries))

@@ -21,6 +21,7 @@ from p2mbatch.guests.fields import (
     guest_fields,
 )
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model.policies import names
 from p2mbatch.spec.axes import (
     SIZE_FIELDS,
     Axis,
@@ -113,7 +114,7 @@ class Axes(BaseModel):
     sparsity: AxisField = Field(None, description="Part of the span that is not populated.")
     layout: AxisField = Field(None, description="tail, scattered or extents.")
     migrations: AxisField = Field(None, description="How many migrations.")
-    policy: AxisField = Field(None, description="tracked, stale or none.")
+    policy: AxisField = Field(None, description=f"One of {', '.join(names())}.")
     host_memory_bytes: AxisField = Field(None, description="Each host's machine memory.")
     host_memory: AxisField = Field(None, description="Short for host_memory_bytes.")
     neighbours: AxisField = Field(None, description="Part of the other frames that is owned.")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from p2mbatch.model.policies import names
+
 Kind = Literal["scenario", "exact", "measured"]
 
 Dtype = Literal["int64", "float64", "str"]
@@ -69,7 +71,7 @@ COLUMNS: tuple[Column, ...] = (
         "str",
         "",
         "scenario",
-        "How the mfn list list is rebuilt after a resume: tracked, stale or none.",
+        f"What the kernel does with its p2m and mfn list list: {', '.join(names())}.",
     ),
     Column(
         "host_memory_bytes",
@@ -266,9 +268,6 @@ MEASURED_COLUMNS = tuple(column for column in COLUMNS if column.kind == "measure
 
 OUTCOMES = ("ok", "bug", "fault", "save-failed", "misdirected")
 """Every value of `outcome`, in the order in which tables show them (model section 7)."""
-
-POLICIES = ("tracked", "stale", "none")
-"""Every value of `policy`, in the order in which tables show them (model section 6)."""
 
 LAYOUTS = ("tail", "scattered", "extents", "guest")
 """Every value of `layout`; guest is that of a guest from a file."""

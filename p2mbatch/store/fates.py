@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2mbatch.base.geometry import PAGE_BYTES
-from p2mbatch.store.columns import POLICIES, SCENARIO_COLUMNS
+from p2mbatch.model import policies
+from p2mbatch.store.columns import SCENARIO_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,9 @@ def worst_policy(frame: pd.DataFrame) -> str:
     ends = last_rows(frame)
     come_through = ends["migration"] - (ends["outcome"] != "ok")
     share = ((come_through + 1) / (ends["migrations"] + 1)).groupby(ends["policy"]).mean()
-    return str(min(ordered(list(share.index), POLICIES), key=lambda policy: float(share[policy])))
+    return str(
+        min(sorted(share.index, key=policies.sort_key), key=lambda policy: float(share[policy]))
+    )
 
 
 def telling_migration(frame: pd.DataFrame) -> int:

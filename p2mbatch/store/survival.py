@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from p2mbatch.store.columns import OUTCOMES, POLICIES
+from p2mbatch.model import policies
+from p2mbatch.store.columns import OUTCOMES
 from p2mbatch.store.results import SweepResult
 
 LOST_OUTCOMES = OUTCOMES[1:]
@@ -50,7 +51,7 @@ def survival(result: SweepResult) -> list[Survival]:
             lengths = planned.setdefault(policy, {})
             lengths[migrations] = lengths.get(migrations, 0) + count
     entries = []
-    for policy in sorted(planned, key=_policy_order):
+    for policy in sorted(planned, key=policies.sort_key):
         lengths = planned[policy]
         lost = {length: dict.fromkeys(LOST_OUTCOMES, 0) for length in lengths}
         for migration in range(max(lengths) + 1):
@@ -73,7 +74,3 @@ def survival(result: SweepResult) -> list[Survival]:
                 )
             )
     return entries
-
-
-def _policy_order(policy: str) -> tuple[int, str]:
-    return (POLICIES.index(policy) if policy in POLICIES else len(POLICIES), policy)

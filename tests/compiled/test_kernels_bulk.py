@@ -10,7 +10,6 @@ from p2mbatch.base.sizes import MIB
 from p2mbatch.bench.peers import numpy_shuffle
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import boot as kb
-from p2mbatch.compiled import grow as kset
 from p2mbatch.compiled import m2p as bulk
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
@@ -22,7 +21,8 @@ from p2mbatch.compiled.lookup import (
     lookup,
     lookup_parallel,
 )
-from p2mbatch.compiled.policies.rebuild import rebuild, rebuild_parallel
+from p2mbatch.compiled.policies.operations import rebuild_parallel
+from p2mbatch.compiled.policies.tracked import OPERATIONS, rebuild, set_runs
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.rows import forward_row, inverse_each
 from p2mbatch.compiled.save import save_walk_parallel
@@ -193,7 +193,7 @@ def test_restore_rebuild_and_walk_in_parallel(booted, order):
     results = []
     for way in ("entries", "one", "all"):
         t = copied(booted.t)
-        Life(t, booted.h).begin_event()
+        Life(t, booted.h, booted.placement.policy).begin_event()
         walk = save_walk_parallel if way == "all" else ks.save_walk
         assert walk(t, booted.h, work) == OK
         if way == "entries":
@@ -201,7 +201,7 @@ def test_restore_rebuild_and_walk_in_parallel(booted, order):
             t.slots[:, tb.P_CLEAN] = 0
         restored = restore_parallel if way == "all" else restore
         assert restored(t, host, work) == OK
-        rebuilt = rebuild_parallel(t, host) if way == "all" else rebuild(t, host, 0)
+        rebuilt = rebuild_parallel(OPERATIONS, t, host) if way == "all" else rebuild(t, host, 0)
         assert rebuilt == OK
         assert kb.set_shared_info(t, host) == OK
         assert walk(t, host, work) == OK
@@ -231,7 +231,7 @@ def test_parallel_rebuild_meets_the_bug_that_one_thread_meets(booted):
     other = copied(t)
     status = rebuild(t, booted.h, 0)
     assert status == BUG_BRK_CLOSED
-    assert rebuild_parallel(other, booted.h) == status
+    assert rebuild_parallel(OPERATIONS, other, booted.h) == status
     assert same(t, other) == []
 
 
@@ -244,7 +244,7 @@ def test_setting_runs_sets_every_entry_and_its_owner(booted):
     runs = np.array(
         [[5, INVALID, 3], [n - 10, INVALID, 700], [3 * n, 123456, n], [9 * n, INVALID, 1]]
     )
-    assert kset.set_runs(t, booted.h, runs, 0) == OK
+    assert set_runs(t, booted.h, runs, 0) == OK
     assert t.state[tb.S_POSITION] == runs[:, 2].sum()
     expected = before.copy()
     for pfn, mfn, count in runs.tolist():
@@ -265,10 +265,10 @@ def test_resuming_set_runs_in_the_middle(booted):
     n = booted.t.words.shape[1]
     runs = np.array([[2 * n + 4, 5000, 3 * n], [7 * n, INVALID, 10]])
     whole, parts = copied(booted.t), copied(booted.t)
-    kset.set_runs(whole, booted.h, runs, 0)
-    kset.set_runs(parts, booted.h, runs[:, :], n + 17)
+    set_runs(whole, booted.h, runs, 0)
+    set_runs(parts, booted.h, runs[:, :], n + 17)
     first = np.array([[2 * n + 4, 5000, n + 17]])
-    kset.set_runs(parts, booted.h, first, 0)
+    set_runs(parts, booted.h, first, 0)
     parts.state[tb.S_POSITION] = whole.state[tb.S_POSITION]
     assert same(whole, parts) == []
 

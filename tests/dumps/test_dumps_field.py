@@ -1,16 +1,20 @@
 """Files in the shape that people hold them (data/field): each reads as its entry there says."""
 
+import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dump_guests import build, core
+from dump_guests import build, core, legacy, stream
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.dumps import formats
 from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.importing.to_trace import check_import, import_trace
 from p2mbatch.dumps.readers.read import read_bytes, read_dump
+from p2mbatch.dumps.writers.containers import LEGACY_WRAPPERS, WRAPPERS
 
 DATA = Path(__file__).parents[2] / "data"
 FIELD = DATA / "field"
@@ -102,6 +106,87 @@ def test_a_healthy_guest_does_not_open_with_a_warning_and_the_worst_comes_first(
     severities = [h.severity for h in recorded("stale-64.core.gz").hazards]
     order = ["loss", "risk", "note"]
     assert severities == sorted(severities, key=order.index) and severities[0] == "loss"
+
+
+# --- containers and legacy streams ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "of"),
+    [
+        ("case-01-libvirt.save", "libvirt", "dense-64.core.gz"),
+        ("case-02-xapi.suspend", "xenserver", "dense-64.core.gz"),
+        ("legacy-64-tools64.xl", "xl", "dense-64.core.gz"),
+        ("legacy-64-tools32.libxc", None, "dense-64.core.gz"),
+        ("legacy-32-tools64.xend", "xend", "balloon-32-xl.stream.gz"),
+        ("legacy-32-tools32.libxc", None, "balloon-32-xl.stream.gz"),
+    ],
+)
+def test_the_guest_is_the_same_whatever_it_lies_in(name, container, of):
+    result = found(f"{name}.gz")
+    assert same_guest(result, recorded(of))
+    assert result.to_json()["container"] == container
+    assert result.to_json()["save_check"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["case-05-libxc-legacy32.save", "case-07-xl-legacy.save"])
+def test_a_legacy_stream_that_is_cut_short_is_told_as_one(name):
+    with pytest.raises(InputError, match=r"offset 0x[0-9a-f]+: .*legacy stream.*ends after"):
+        read_dump(FIELD / f"{name}.gz")
+
+
+_WRITTEN = {
+    **{f"{w}-v{v}": partial(stream, wrapper=w, version=v) for w in WRAPPERS for v in (2, 3)},
+    **{
+        f"legacy-{w}-{bits}": partial(legacy, wrapper=w, toolstack_bits=bits)
+        for w in LEGACY_WRAPPERS
+        for bits in (32, 64)
+    },
+}
+
+
+@pytest.mark.parametrize("kind", _WRITTEN)
+def test_no_container_is_read_when_it_is_cut_or_damaged(kind):
+    data = _WRITTEN[kind](build(11, 8, 24, populated=0.4))
+    whole = read_bytes(data).p2m.sha256()
+    rng = np.random.default_rng(3)
+    for size in {*rng.integers(16, len(data), 60).tolist(), len(data) - 1}:
+        with pytest.raises(InputError) as error:
+            read_bytes(data[:size])
+        assert "\n" not in str(error.value)
+    for at in range(200):
+        broken = bytearray(data)
+        broken[at] ^= 0xFF
+        try:
+            assert read_bytes(bytes(broken)).p2m.sha256() == whole
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+def test_an_hvm_guest_in_a_legacy_file_is_named():
+    data = formats.XENSERVER_1_MAGIC + struct.pack("<QiQ", 0x10000, 1024, 5) + bytes(400)
+    with pytest.raises(InputError, match="HVM"):
+        read_bytes(data)
+
+
+def test_compressed_checkpoints_are_refused_by_name():
+    data = bytearray(legacy(build(11, 8, 24), wrapper="libxc"))
+    at = data.index((24).to_bytes(4, "little"), 5168 + 40)
+    data[at : at + 4] = struct.pack("<i", formats.LEGACY_ENABLE_COMPRESSION)
+    with pytest.raises(InputError, match=f"offset {at:#x}: .*compressed checkpoints"):
+        read_bytes(bytes(data))
+
+
+# --- a linear list --------------------------------------------------------------------------------
+
+
+def test_a_linear_list_without_its_tables_fails_as_the_walk_does():
+    result = found("case-41-linear.xl.gz")
+    told = result.to_json()
+    assert told["save_check"] == "map-ptes-failed 4 0" and told["p2m_generation"] == 6
+    assert told["failing_entry"]["mfn"] == 0x1234
+    assert told["tree"] is None and not result.structures.found
+    assert told["frame_list_list_mfn"] == (1 << 64) - 1
 
 
 # --- two bases ------------------------------------------------------------------------------------

@@ -239,9 +239,10 @@ def test_wrappers_that_lie():
     refused(libxl[:12] + struct.pack(">I", 1) + libxl[16:], "big-endian", offset=12)
     refused(libxl[:16] + struct.pack("<II", 0, 0), "LIBXC_CONTEXT")
     refused(libxl[:16] + struct.pack("<II", 77, 0), "libxl record type", offset=16)
-    refused(struct.pack("<QQ", 4000, 2**64 - 1) + bytes(100), "legacy save file")
-    refused(b"LinuxGuestRecord" + bytes(50), "legacy save file")
-    refused(b"PK\3\4" + bytes(50), "expected an xl save file")
+    refused(struct.pack("<QQI", 4000, 2**64 - 1, 40) + b"vcpu" + bytes(100), "5168", offset=24)
+    refused(struct.pack("<QQI", 4000, 2**64 - 1, 8) + b"extv" + bytes(100), "'vcpu'")
+    refused(b"LinuxGuestRecord" + bytes(50), "a legacy stream in xend")
+    refused(b"PK\3\4" + bytes(50), "expected a save file")
 
 
 # --- cores -------------------------------------------------------------------------------------

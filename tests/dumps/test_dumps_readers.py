@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dump_guests import build, core, fl_pfn, fll_pfn, images, stream
+from dump_guests import build, core, fl_pfn, fll_pfn, images, legacy, stream
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.findings import audit
 from p2mbatch.dumps.audit.walk import save_check
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor, read_dump
 from p2mbatch.dumps.readers.sources import SequentialCursor
-from p2mbatch.dumps.readers.stream import WRAPPERS
+from p2mbatch.dumps.writers.containers import LEGACY_WRAPPERS, WRAPPERS
 
 DUMPS = Path(__file__).parents[2] / "data" / "dumps"
 EXPECTED = json.loads((DUMPS / "expected.json").read_text())
@@ -52,6 +52,21 @@ def test_recorded_dumps_read_as_expected(name, how, tmp_path):
             thread.join()
     found = audit(guest).to_json()
     assert {key: found[key] for key in EXPECTED[name]} == EXPECTED[name]
+
+
+@settings(max_examples=40, deadline=None)
+@given(images, st.sampled_from(LEGACY_WRAPPERS), st.sampled_from([32, 64]), st.booleans())
+def test_a_legacy_stream_written_reads_back(image, wrapper, bits, once):
+    data = legacy(image, wrapper=wrapper, toolstack_bits=bits)
+    guest = read_once(data) if once else read_bytes(data)
+    assert guest.format == f"libxc stream v1, {wrapper} wrapper"
+    assert guest.container == (None if wrapper == "libxc" else wrapper)
+    assert guest.details["toolstack_bits"] == bits
+    assert (guest.word_bytes, guest.max_p2m_pfn) == (image.word_bytes, image.p2m.size)
+    assert np.array_equal(guest.p2m.to_array(), image.p2m)
+    assert np.array_equal(guest.leaf_pfns, image.leaf_pfns)
+    assert guest.shared_info.frame_list_list_mfn == image.frame_list_list_mfn
+    assert not guest.notes
 
 
 @settings(max_examples=40, deadline=None)

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "dumps"))
 
 from test_dumps_readers import NEWER, OLDER, mfndump_text
 
-from dump_guests import build, core, stream
+from dump_guests import build, core, legacy, stream
+from linear_files import LinearGuest
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -23,6 +25,12 @@ def corpus():
         files[f"stream-v2-libxc-{bits}"] = stream(image, version=2, wrapper="libxc")
         files[f"stream-v3-xl-{bits}"] = stream(image, version=3, wrapper="xl")
         files[f"mfndump-{bits}"] = mfndump_text(image.p2m, width)
+        files[f"legacy-xend-tools64-{bits}"] = legacy(image, wrapper="xend")
+        files[f"legacy-libxc-tools32-{bits}"] = legacy(image, wrapper="libxc", toolstack_bits=32)
+        files[f"linear-{bits}"] = LinearGuest(width, 24).stream()
+    files["stream-v3-libvirt-64"] = stream(small[8], wrapper="libvirt")
+    files["stream-v3-xenserver-64"] = stream(small[8], wrapper="xenserver")
+    files["legacy-xenserver-1-64"] = legacy(small[8], wrapper="xenserver-1")
     files["stream-v3-libxl-64-live"] = stream(small[8], wrapper="libxl", live=True)
     files["debugfs-newer"], files["debugfs-older"] = NEWER, OLDER
     return files

@@ -14,10 +14,10 @@ from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.guests import fields as fields_module
 from p2mbatch.guests.fields import FIELDS, cell_id_of
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model import policies
 from p2mbatch.store.columns import (
     COLUMNS,
     LAYOUTS,
-    POLICIES,
     ROW_COLUMNS,
     SCENARIO_COLUMNS,
     to_markdown,
@@ -143,7 +143,7 @@ scenarios = st.builds(
     sparsity=st.floats(0, 0.999),
     layout=st.sampled_from([name for name in LAYOUTS if name != "guest"]),
     migrations=st.integers(0, 3),
-    policy=st.sampled_from(POLICIES),
+    policy=st.sampled_from(policies.names()),
     neighbours=st.floats(0, 1),
     build_order=st.integers(0, 18),
     word_bytes=st.sampled_from([8, 4]),

@@ -18,10 +18,11 @@ from matplotlib.text import Text
 from p2mbatch import Guest, plots
 from p2mbatch.base.errors import InputError
 from p2mbatch.cli.plot import NAMES
+from p2mbatch.model import policies
 from p2mbatch.plots.costs import copy_ns, list_bytes
 from p2mbatch.plots.style import FATE_LOOKS
 from p2mbatch.plots.survival import _alive
-from p2mbatch.store.columns import OUTCOMES, POLICIES
+from p2mbatch.store.columns import OUTCOMES
 from p2mbatch.store.fates import CORRUPTED, fates, telling_migration
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
@@ -185,10 +186,9 @@ def test_every_outcome_and_policy_has_a_look_of_its_own() -> None:
     assert set(OUTCOMES) < set(FATE_LOOKS)
     looks = [FATE_LOOKS[fate] for fate in FATE_LOOKS]
     assert len({look.color for look in looks}) == len({look.hatch for look in looks}) == len(looks)
-    from p2mbatch.plots.style import LAYOUT_LOOKS, POLICY_LOOKS
+    from p2mbatch.plots.style import LAYOUT_LOOKS, policy_look
 
-    assert tuple(POLICY_LOOKS) == POLICIES
-    for group in (POLICY_LOOKS, LAYOUT_LOOKS):
+    for group in ({name: policy_look(name) for name in policies.names()}, LAYOUT_LOOKS):
         assert len({look.marker for look in group.values()}) == len(group)
         assert len({str(look.dashes) for look in group.values()}) == len(group)
 

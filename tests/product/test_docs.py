@@ -13,9 +13,10 @@ import pytest
 from p2mbatch._version import __version__
 from p2mbatch.base.shipped import preset_names
 from p2mbatch.cli import COMMANDS
+from p2mbatch.model import policies
 from p2mbatch.report.text import format_table
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.columns import COLUMNS, OUTCOMES, POLICIES
+from p2mbatch.store.columns import COLUMNS, OUTCOMES
 from p2mbatch.store.survival import survival
 from p2mbatch.sweeps.driver import sweep
 
@@ -58,7 +59,7 @@ def test_sections_that_the_code_refers_to_exist() -> None:
     for path in (ROOT / "p2mbatch").rglob("*.py"):
         for number in re.findall(r"model section (\d+)", path.read_text(encoding="utf-8")):
             assert int(number) in sections, path
-    for word in (*OUTCOMES, *POLICIES):
+    for word in (*OUTCOMES, *policies.names()):
         assert f"`{word}`" in model
 
 

@@ -25,32 +25,9 @@ from p2mbatch.race.plan import make_plan
 from p2mbatch.race.reduced import explore_reduced
 from p2mbatch.race.telling import tell
 from race import naive
+from race.cases import GIVEN, RACES, random_config
 
-GIVEN = Path(__file__).parents[2] / "data" / "race" / "given.json"
-RACES = read_file(GIVEN)
 SMALL = [name for name, (_, results) in RACES.items() if results["states"] < 700]
-
-
-def random_config(dice: random.Random) -> configs.Config:
-    pool = dice.choice([[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 4], list(range(8))])
-    cpus = []
-    for _ in range(dice.choice([1, 2, 2, 2, 3, 3])):
-        program: list[list[Any]] = []
-        for _ in range(dice.choice([1, 1, 1, 2, 3])):
-            pfn = dice.choice(pool)
-            value = dice.choice([-1, 1, 2, 3, 9, 100])
-            program.append(["get", pfn] if dice.random() < 0.25 else ["set", pfn, value])
-        cpus.append(program)
-    given = {
-        "kernel": dice.choice(configs.KERNELS),
-        "cpus": cpus,
-        "allocator": dice.choice(["never", "never", "own", "any"]),
-        "memory": dice.choice(["sc", "sc", "tso"]),
-        "populated_first": dice.sample(range(8), dice.choice([0, 0, 1, 2])),
-        "toolstack": dice.choice([None, None, "tree", "list"]),
-        "last": dice.choice([8, 8, 8, 4, 1, 2, 6]),
-    }
-    return parse_config("random", given)
 
 
 @pytest.mark.parametrize("name", RACES)
@@ -58,25 +35,6 @@ def test_given_configurations_are_reproduced(name: str) -> None:
     config, results = RACES[name]
     assert results["schedules"] > 0
     assert differences(explore(config).to_json(), results) == []
-
-
-@pytest.mark.parametrize("name", RACES)
-def test_reduced_exploration_finds_the_same_classes(name: str) -> None:
-    config, results = RACES[name]
-    found = explore_reduced(config)
-    assert set(found.classes) == set(results["classes"])
-    for one in found.classes.values():
-        # Every witness is a schedule that can be run, and the naive judge calls its end the same.
-        end = judged_by_the_naive_model(config, [str(step) for step in one.witness])
-        assert end == one.name
-        assert len(one.witness) >= results["classes"][one.name]["witness_len"]
-
-
-def judged_by_the_naive_model(config: configs.Config, steps: list[str]) -> str:
-    machine = naive.Machine(config.to_json())
-    for step in steps:
-        machine.unpack(dict(machine.moves())[step])
-    return machine.judge()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -95,19 +53,6 @@ def test_random_configurations_agree_with_the_naive_explorer(seed: int) -> None:
         wanted = naive.explore(config.to_json())
         assert differences(found.to_json(), wanted) == [], config
         assert set(explore_reduced(config).classes) == set(wanted["classes"]), config
-
-
-@pytest.mark.slow
-def test_reductions_keep_the_classes_of_larger_random_configurations() -> None:
-    dice, compared = random.Random(28), 0
-    while compared < 400:
-        config = random_config(dice)
-        try:
-            wanted = explore(config, max_bytes=60_000_000)
-        except ResourceError:
-            continue
-        compared += 1
-        assert set(explore_reduced(config).classes) == set(wanted.classes), config
 
 
 @pytest.mark.lane

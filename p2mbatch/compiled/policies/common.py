@@ -1,18 +1,18 @@
-"""Compiled kernels that build the mfn list list: `xen_build_mfn_list_list`, by policy.
+"""What the policies share of building the mfn list list (`xen_build_mfn_list_list`).
 
 Every loop follows the kernel's own order of reads and stores, because a stray write damages what
 the same loop reads next. Where nothing that is read can be hit, a whole mid page is copied at once
-(`_copy_mid`); `_tracked_mid` and `_stale_step` are the exact steps for all other cases.
+(`copy_mid`); each policy has the exact steps for all other cases in its own file.
 """
 
 from __future__ import annotations
 
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
-from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.lookup import pfn_to_mfn
 from p2mbatch.compiled.loops import copy_run
-from p2mbatch.compiled.pages import page_code, stray_store, take_slot
-from p2mbatch.compiled.status import BUG_BRK_CLOSED, BUG_BRK_OVERFLOW, FAULT_TOP, OK
+from p2mbatch.compiled.pages import page_code, room_left, stray_store, take_slot
+from p2mbatch.compiled.status import BUG_BRK_CLOSED, BUG_BRK_OVERFLOW, FAULT_TOP, MORE_ROOM, OK
 from p2mbatch.compiled.tables import (
     LAZY,
     S_BRK_CLOSED,
@@ -23,8 +23,8 @@ from p2mbatch.compiled.tables import (
     S_ENTRIES_WRITTEN,
     S_MISSING,
     S_NUM_LEAVES,
-    S_POLICY,
-    STALE,
+    S_POSITION,
+    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -48,8 +48,9 @@ def extend_brk(t: P2MTables) -> int:
 @inner_kernel
 def fill_page(t: P2MTables, slot: int, word: int) -> None:
     """Write `word` to every entry of a page."""
-    for i in range(t.words.shape[1]):
-        t.words[slot, i] = word
+    row = t.words[slot]
+    for i in range(len(row)):
+        row[i] = word
 
 
 @inner_kernel
@@ -68,10 +69,11 @@ FAULT_LIMIT = -100
 
 
 @inner_kernel
-def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
+def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_missing: bool) -> int:
     """Store the MFNs of leaves `x` to `stop` of one mid in the page in `slot`; return how many.
 
     Only for a tree whose pointers are sound and a page whose words nothing here reads.
+    `skip_missing` passes over missing leaves, as kernels before the change did.
     """
     never_inline()
     shift = t.state[S_ENTRIES_SHIFT]
@@ -79,9 +81,7 @@ def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
     row = t.words[slot]
     missing = t.state[S_MISSING]
     missing_mfn = pfn_to_mfn(t, h, missing)
-    # Before the change the kernel passed over missing leaves; and `p2m_missing` may well be the
-    # page beside the last of mfn_list.
-    skip_missing = t.state[S_POLICY] == STALE
+    # `p2m_missing` may well be the page beside the last of mfn_list.
     first = as_int(t.leaf_page[x])
     k = x
     if not (skip_missing and first <= missing < first + stop - x):
@@ -106,6 +106,32 @@ def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int) -> int:
         k += 1
     t.state[S_ENTRIES_WRITTEN] += done
     return done
+
+
+@inner_kernel
+def num_leaves_listed(t: P2MTables) -> int:
+    """Return how many leaves the list is to name: those below `xen_max_p2m_pfn`."""
+    shift = t.state[S_ENTRIES_SHIFT]
+    return (t.state[S_XEN_MAX] + (1 << shift) - 1) >> shift
+
+
+@inline_kernel
+def each_mid(t: P2MTables, h: HostTables, x: int, step: Inner) -> int:
+    """Build the list from leaf `x` on by `step(t, h, x, stop)`, a policy's own, mid by mid.
+
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
+    """
+    n = 1 << t.state[S_ENTRIES_SHIFT]
+    end = num_leaves_listed(t)
+    while x < end:
+        if not room_left(t):
+            t.state[S_POSITION] = x
+            return MORE_ROOM
+        done = step(t, h, x, min((x | (n - 1)) + 1, end))
+        if done <= 0:
+            return -done if done > FAULT_LIMIT else done - FAULT_LIMIT
+        x += done
+    return OK
 
 
 @inner_kernel

@@ -1,24 +1,50 @@
-"""The rebuild before the change: the list's pages found by old MFNs (model section 6)."""
+"""The kernel before the change: the list's pages are found by old MFNs (model section 6)."""
 
 from __future__ import annotations
 
-from p2mbatch.compiled.jit import inner_kernel, never_inline
-from p2mbatch.compiled.lookup import mfn_to_virt, pfn_to_mfn, store_page
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled.boot import (
+    booted,
+    build_tree,
+    first_list_page,
+    set_shared_info,
+    top_mfn_page,
+)
+from p2mbatch.compiled.grow import (
+    alloc_p2m_page,
+    install_mid_mfn,
+    leaf_for,
+    mid_for,
+    populate_each,
+    set_each,
+)
+from p2mbatch.compiled.inspect import p2m_words
+from p2mbatch.compiled.jit import inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lookup import (
+    lookup,
+    lookup_parallel,
+    mfn_to_virt,
+    pfn_to_mfn,
+    store_page,
+)
 from p2mbatch.compiled.pages import address, page_at, page_code, reached_page, stray_slot
 from p2mbatch.compiled.policies.common import (
     FAULT_LIMIT,
     copy_mid,
+    each_mid,
     extend_brk,
     mid_mfn_init,
     store_entry,
 )
-from p2mbatch.compiled.status import FAULT_STORE, FAULT_TOP, OK
+from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.compiled.status import FAULT_STORE, FAULT_TOP, NO_MEMORY, OK
 from p2mbatch.compiled.tables import (
     LAZY,
     MID_MFN,
     ORDINARY,
     P_KIND,
     P_PAGE,
+    S_BRK_CLOSED,
     S_ENTRIES_SHIFT,
     S_ENTRIES_WRITTEN,
     S_MID_MISSING_MFN,
@@ -36,7 +62,7 @@ from p2mbatch.compiled.tables import (
 
 
 @inner_kernel
-def stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
+def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves from `x` of one mid as the kernel did before the change: all, or one exactly."""
     never_inline()
     state = t.state
@@ -57,10 +83,10 @@ def stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
         # A page that this loop reads is about to be hit: every store must be seen by the next.
         return _stale_step(t, h, x)
     if page == t.true_mid_mfn[top]:
-        copy_mid(t, h, x, stop, slot)
+        copy_mid(t, h, x, stop, slot, True)
     else:
         slot = stray_slot(t, h, page)
-        state[S_STRAY_WRITES] += copy_mid(t, h, x, stop, slot)
+        state[S_STRAY_WRITES] += copy_mid(t, h, x, stop, slot, True)
     return stop - x
 
 
@@ -106,3 +132,75 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     store_entry(t, h, top, page, i, mfn)
     state[S_ENTRIES_WRITTEN] += 1
     return 1
+
+
+@kernel
+def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
+    """Build the list from leaf `x` on: `xen_build_mfn_list_list` before the change.
+
+    Returns as `each_mid` does, with what was stored left in place.
+    """
+    never_inline()
+    return each_mid(t, h, x, _stale_mid)
+
+
+# --- boot and growth ---------------------------------------------------------------------------
+
+
+@kernel
+def boot(t: P2MTables, h: HostTables) -> int:
+    """Build the tree and the first list (model section 4). Returns OK, a BUG_ or a FAULT_ code."""
+    status = build_tree(t, h)
+    if status == OK:
+        status = first_list_page(t, h)
+    if status == OK:
+        status = top_mfn_page(t, h)
+    if status == OK:
+        # A literal 0 would be a type of its own, and everything below be compiled twice.
+        status = rebuild(t, h, t.state[S_BRK_CLOSED])
+    return booted(t, h) if status == OK else status
+
+
+@inner_kernel
+def _grow(t: P2MTables, h: HostTables, x: int) -> int:
+    """Grow the tree for leaf `x`: `alloc_p2m` before the change, the list's page by its old MFN."""
+    never_inline()
+    state = t.state
+    top = x >> state[S_ENTRIES_SHIFT]
+    mid = mid_for(t, top)
+    if mid < 0:
+        return NO_MEMORY
+    where = mfn_to_virt(t, h, t.words[page_code(t, state[S_TOP_MFN]), top])
+    if where == address(t, state[S_MID_MISSING_MFN]):
+        page = alloc_p2m_page(t)
+        if page < 0:
+            return NO_MEMORY
+        where = address(t, page)
+        status = install_mid_mfn(t, h, top, page)
+        if status != OK:
+            return status
+    return leaf_for(t, h, mid, x, where)
+
+
+@kernel
+def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+    """Do `grow.set_each` before the change."""
+    return set_each(t, h, runs, done, _grow)
+
+
+@kernel
+def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
+    """Do `grow.populate_each` before the change."""
+    return populate_each(t, h, leaves, lazy, first, _grow)
+
+
+OPERATIONS = Operations(
+    boot=boot,
+    set_runs=set_runs,
+    grow_leaves=grow_leaves,
+    rebuild=rebuild,
+    report=set_shared_info,
+    get=lookup,
+    get_parallel=lookup_parallel,
+    get_row=p2m_words,
+)

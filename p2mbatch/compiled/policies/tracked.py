@@ -1,22 +1,70 @@
-"""The rebuild after the change: the list's pages are known by their addresses (model section 6)."""
+"""The kernel after the change: the list's pages are known by their addresses (model section 6)."""
 
 from __future__ import annotations
 
 from numba import prange
 
 from p2mbatch.base.arrays import Int32Array, Int64Array
-from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline, parallel_kernel
-from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn, store_page
+from p2mbatch.compiled.boot import (
+    booted,
+    build_tree,
+    first_list_page,
+    set_shared_info,
+    top_mfn_page,
+)
+from p2mbatch.compiled.grow import (
+    alloc_p2m_page,
+    install_mid_mfn,
+    leaf_for,
+    mid_for,
+    populate_each,
+    set_each,
+)
+from p2mbatch.compiled.inspect import p2m_words
+from p2mbatch.compiled.jit import (
+    as_int,
+    inline_kernel,
+    inner_kernel,
+    kernel,
+    never_inline,
+    parallel_kernel,
+)
+from p2mbatch.compiled.lookup import (
+    leaf_page_of,
+    lookup,
+    lookup_parallel,
+    pfn_to_mfn,
+    store_page,
+)
 from p2mbatch.compiled.loops import code_of, copy_each, copy_run, without_foreign_bit
 from p2mbatch.compiled.pages import address, page_at, page_code
-from p2mbatch.compiled.policies.common import FAULT_LIMIT, copy_mid, extend_brk, mid_mfn_init
-from p2mbatch.compiled.status import BUG_MID_MFN_P, BUG_MIDIDX, FAULT_STORE, FAULT_TOP, OK
+from p2mbatch.compiled.policies.common import (
+    FAULT_LIMIT,
+    copy_mid,
+    each_mid,
+    extend_brk,
+    fill_page,
+    mid_mfn_init,
+    num_leaves_listed,
+)
+from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.compiled.status import (
+    BUG_MID_MFN_P,
+    BUG_MIDIDX,
+    BUG_TOP_MFN,
+    FAULT_STORE,
+    FAULT_TOP,
+    NO_MEMORY,
+    OK,
+)
 from p2mbatch.compiled.tables import (
     IMAGE_BASE,
     MID_MFN,
     NO_PAGE,
     P_KIND,
     P_PAGE,
+    POINTER,
+    S_BRK_CLOSED,
     S_ENTRIES_SHIFT,
     S_ENTRIES_WRITTEN,
     S_IMAGE_MAP,
@@ -25,7 +73,6 @@ from p2mbatch.compiled.tables import (
     S_MISSING,
     S_NUM_LEAVES,
     S_NUM_MID_MFNS,
-    S_POLICY,
     S_PRESENCE,
     S_TOP,
     S_TOP_MFN,
@@ -33,7 +80,6 @@ from p2mbatch.compiled.tables import (
     S_VA_BASE,
     S_VA_MASK,
     S_WILD,
-    STALE,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -156,7 +202,7 @@ def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> 
     """
     state = t.state
     shift = state[S_ENTRIES_SHIFT]
-    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES] or state[S_POLICY] == STALE:
+    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
         return False
     top_slot, tracked, _ = _list_slots(t)
     for top in range((end + (1 << shift) - 1) >> shift):
@@ -188,7 +234,7 @@ def refill_plain(t: P2MTables) -> bool:
 
 
 @inner_kernel
-def tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
+def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves `x` to `stop` of one mid as the kernel does after the change."""
     never_inline()
     state = t.state
@@ -231,7 +277,7 @@ def tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
         if not reached:
             return FAULT_LIMIT + FAULT_STORE
-        copy_mid(t, h, x, stop, page_code(t, mid_mfn))
+        copy_mid(t, h, x, stop, page_code(t, mid_mfn), False)
         return stop - x
     leaf = leaf_page_of(t, x)
     if leaf < 0:
@@ -246,7 +292,23 @@ def tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     return 1
 
 
-# --- a migration's three steps -----------------------------------------------------------------
+@kernel
+def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
+    """Build the list from leaf `x` on: `xen_build_mfn_list_list` after the change.
+
+    Returns as `each_mid` does, with what was stored left in place. Only a call with `x` 0 refills
+    `p2m_mid_missing_mfn`.
+    """
+    never_inline()
+    state = t.state
+    if state[S_BRK_CLOSED] != 0:
+        if x == 0:
+            status = mid_mfn_init(t, h, page_code(t, state[S_MID_MISSING_MFN]))
+            if status != OK:
+                return status
+        if x & ((1 << state[S_ENTRIES_SHIFT]) - 1) == 0:
+            x = rebuild_plain(t, x, num_leaves_listed(t))
+    return each_mid(t, h, x, _tracked_mid)
 
 
 @parallel_kernel
@@ -273,3 +335,88 @@ def rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -
         if count < 0:
             odd += 1
     return written if odd == 0 else -1
+
+
+# --- boot and growth ---------------------------------------------------------------------------
+
+
+@kernel
+def boot(t: P2MTables, h: HostTables) -> int:
+    """Build the tree and the first list (model section 4). Returns OK, a BUG_ or a FAULT_ code."""
+    status = build_tree(t, h)
+    if status == OK:
+        status = first_list_page(t, h)
+    if status == OK:
+        status = _tracking_page(t)
+    if status == OK:
+        status = top_mfn_page(t, h)
+    if status == OK:
+        # A literal 0 would be a type of its own, and everything below be compiled twice.
+        status = rebuild(t, h, t.state[S_BRK_CLOSED])
+    return booted(t, h) if status == OK else status
+
+
+@inner_kernel
+def _tracking_page(t: P2MTables) -> int:
+    """Make `p2m_top_mfn_p`, which has the address of each mid's page of the list."""
+    slot = extend_brk(t)
+    if slot < 0:
+        return -slot
+    t.slots[slot, P_KIND] = POINTER
+    t.state[S_TOP_MFN_P] = t.slots[slot, P_PAGE]
+    fill_page(t, slot, address(t, t.state[S_MID_MISSING_MFN]))
+    return OK
+
+
+@inner_kernel
+def _grow(t: P2MTables, h: HostTables, x: int) -> int:
+    """Grow the tree for leaf `x` (model section 5). Source: kernel `alloc_p2m`."""
+    never_inline()
+    state = t.state
+    top = x >> state[S_ENTRIES_SHIFT]
+    mid = mid_for(t, top)
+    if mid < 0:
+        return NO_MEMORY
+    tracked = page_code(t, state[S_TOP_MFN_P])
+    mfn = pfn_to_mfn(t, h, page_at(t, t.words[tracked, top]))
+    if mfn <= FAULT_TOP:
+        return mfn
+    if mfn != t.words[page_code(t, state[S_TOP_MFN]), top]:
+        return BUG_TOP_MFN
+    where = t.words[tracked, top]
+    if where == address(t, state[S_MID_MISSING_MFN]):
+        page = alloc_p2m_page(t)
+        if page < 0:
+            return NO_MEMORY
+        where = address(t, page)
+        status = install_mid_mfn(t, h, top, page)
+        if status != OK:
+            return status
+        if t.true_mid_mfn[top] == page:
+            t.words[tracked, top] = where
+    return leaf_for(t, h, mid, x, where)
+
+
+@kernel
+def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+    """Do `grow.set_each` after the change."""
+    return set_each(t, h, runs, done, _grow)
+
+
+@kernel
+def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
+    """Do `grow.populate_each` after the change."""
+    return populate_each(t, h, leaves, lazy, first, _grow)
+
+
+OPERATIONS = Operations(
+    boot=boot,
+    set_runs=set_runs,
+    grow_leaves=grow_leaves,
+    rebuild=rebuild,
+    rebuild_mids=rebuild_mids,
+    report=set_shared_info,
+    get=lookup,
+    get_parallel=lookup_parallel,
+    get_row=p2m_words,
+)

@@ -13,7 +13,7 @@ from p2mbatch.dumps.audit.hazards import Hazard, find_hazards
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.shape import Shape, Sizes, measure
 from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 
 # Save check -> (what it means, what to do), one sentence each.
@@ -62,6 +62,29 @@ _MEANINGS = {
         "The pages that the list names are not leaves of this p2m: their own frames are not in "
         "them where they must be.",
         "The list was built before leaves moved: shut the guest down cleanly.",
+    ),
+    "bad-p2m-cr3": (
+        "The shared info page names no possible frame as the top page table of the linear list.",
+        "The shared info page was overwritten: shut the guest down cleanly.",
+    ),
+    "bad-p2m-range": (
+        "The shared info page names addresses for the linear list at which it can't lie.",
+        "The shared info page was overwritten: shut the guest down cleanly.",
+    ),
+    "map-ptes-failed": (
+        "A page table of the linear list is no page of the guest's.",
+        "Nothing can save this guest along that list: shut it down cleanly.",
+    ),
+    "bad-mfn-in-walk": (
+        "The page tables do not lead to every part of the linear list: an entry is absent or no "
+        "frame.",
+        "Nothing can save this guest along that list: shut it down cleanly.",
+    ),
+    "bad-mfn-in-page-table": (
+        "The list's leaves are found, but a page table under it names a page that no save carries: "
+        "it would stop when it sends that table.",
+        "A table or leaf lies beyond max_pfn, as kernels from 4.3 to 5.13 can leave it where "
+        "memory was added: shut the guest down cleanly.",
     ),
     "misdirected": (
         "Every check passes, but on pages that are not the p2m: a save would carry wrong frame "
@@ -115,11 +138,30 @@ class Audit:
             "(make-core), was changed, or was dumped while the guest ran."
         )
 
-    def tree(self) -> dict[str, int | float]:
-        """Return what the tree and its list cost the guest.
+    def linear(self) -> dict[str, Any] | None:
+        """Return the linear list and the page tables under it; None where the guest has a tree."""
+        linear = self.walk.linear
+        if linear is None:
+            return None
+        n, num_tables = self.guest.geometry.entries, sum(linear.tables.values())
+        return {
+            "p2m_cr3_mfn": linear.cr3_mfn,
+            "p2m_vaddr": linear.vaddr,
+            "p2m_generation": linear.generation,
+            "amid_an_update": bool(linear.generation & 1),
+            "list_bytes": -(-self.guest.max_p2m_pfn // n) * PAGE_BYTES,
+            "leaf_pages": int(np.unique(self.walk.leaf_pfns).size),
+            "tables": {str(level): count for level, count in sorted(linear.tables.items())},
+            "table_bytes": num_tables * PAGE_BYTES,
+        }
+
+    def tree(self) -> dict[str, int | float] | None:
+        """Return what the tree and its list cost the guest; None where it has no tree.
 
         Leaves are those that the file or the walk names, else the populated stretches.
         """
+        if self.walk.linear is not None:
+            return None
         shape, fixed, leaves = self.shape, 6, self.shape.leaves
         named, uses = np.unique(true_leaves(self.guest, self.walk), return_counts=True)
         if named.size and named[0] >= 0:
@@ -166,6 +208,7 @@ class Audit:
             "extents": shape.extents.to_json(),
             "superpages": shape.superpages,
             "tree": self.tree(),
+            "linear": self.linear(),
             "structures": {
                 "frame_list_list_pfn": self.walk.fll_pfn if self.walk.fll_pfn >= 0 else None,
                 "p2m_top_pfn": self.structures.top if self.structures.found else None,
@@ -227,6 +270,22 @@ def _sizes_text(name: str, sizes: Sizes) -> list[str]:
     return lines
 
 
+def _linear_text(result: Audit) -> list[str]:
+    """Return the lines about a linear list, none where there is a tree."""
+    linear = result.linear()
+    if linear is None:
+        return []
+    amid = "odd: caught in the middle of an update" if linear["amid_an_update"] else "even"
+    tables = ", ".join(f"{count} of level {level}" for level, count in linear["tables"].items())
+    return [
+        f"{'linear list':<18}{format_size(linear['list_bytes'])} at {linear['p2m_vaddr']:#x}, "
+        f"{linear['leaf_pages']} leaf pages",
+        f"{'page tables':<18}from MFN {linear['p2m_cr3_mfn']:#x}: {tables or 'none read'} "
+        f"({format_size(linear['table_bytes'])})",
+        f"{'generation':<18}{linear['p2m_generation']} ({amid})",
+    ]
+
+
 def audit_text(result: Audit) -> str:
     """Return the audit as text for a terminal, one line a fact."""
     guest, shape, tree = result.guest, result.shape, result.tree()
@@ -249,12 +308,14 @@ def audit_text(result: Audit) -> str:
             f"{_percent(512 * shape.superpages, shape.populated)} of the populated pages",
             f"{'p2m sha256':<18}{result.p2m_sha256}",
         ]
-    lines.append(
-        f"{'tree':<18}{tree['leaves']} leaves, {tree['mids']} mids, "
-        f"{format_size(int(tree['structure_bytes']))}, "
-        f"{100 * tree['structure_overhead']:.2f} % of the populated memory"
-    )
-    if guest.shared_info is not None:
+    if tree is not None:
+        lines.append(
+            f"{'tree':<18}{tree['leaves']} leaves, {tree['mids']} mids, "
+            f"{format_size(int(tree['structure_bytes']))}, "
+            f"{100 * tree['structure_overhead']:.2f} % of the populated memory"
+        )
+    lines += _linear_text(result)
+    if guest.shared_info is not None and tree is not None:
         at = f", PFN {result.walk.fll_pfn}" if result.walk.fll_pfn >= 0 else ""
         lines.append(f"{'frame list list':<18}MFN {guest.shared_info.frame_list_list_mfn}{at}")
     meaning, advice = result.meaning

@@ -11,7 +11,7 @@ from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.shape import Shape
 from p2mbatch.dumps.audit.structures import Structures, true_leaves
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import LeafP2M, SparseP2M
 
@@ -26,6 +26,7 @@ _SEVERITY_OF = {
     "beyond-max-pfn": "loss",
     "stale-entries": "loss",
     "lost-in-dump": "loss",
+    "odd-generation": "risk",
     "stale-list-tail": "risk",
     "repeated-frames": "risk",
     "zero-frames": "risk",
@@ -96,6 +97,12 @@ def find_hazards(
     if lost:
         text = f"{lost} pages that the leaves name are not in the file: the dump is not whole"
         found.append(Hazard("lost-in-dump", lost, text))
+    if walk.linear is not None and walk.linear.generation & 1:
+        text = (
+            f"p2m_generation is {walk.linear.generation}, an odd number: the file caught the "
+            "kernel in the middle of a change of the list's page tables"
+        )
+        found.append(Hazard("odd-generation", 1, text))
     hazards = [hazard for hazard in found if hazard is not None]
     return sorted(hazards, key=lambda hazard: SEVERITIES.index(hazard.severity))
 

@@ -16,7 +16,8 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.dumps.audit.walk import Walk, save_check
+from p2mbatch.dumps.audit.walk import save_check
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import SparseP2M
 

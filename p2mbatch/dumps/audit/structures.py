@@ -16,7 +16,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID, PAGE_SHIFT
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 
 _BEFORE, _AFTER = 4096, 1024
@@ -106,6 +106,8 @@ def find_structures(guest: DumpGuest, walk: Walk) -> Structures:
     Looks at some thousand pages; finds nothing in a dump that was read from a pipe, in text, or
     where neither file nor walk names the leaves, and says why.
     """
+    if walk.linear is not None:
+        return Structures(reason="the guest keeps a linear p2m list: there is no tree")
     leaves = true_leaves(guest, walk)
     first = leaves[: guest.geometry.entries]
     if not guest.pages.complete:

@@ -15,8 +15,9 @@ from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import Geometry
 from p2mbatch.dumps.audit.structures import Structures, true_leaves
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.model.policies import MENDED, find, names
 from p2mbatch.model.trace import GuestLayout
 
 _SPARE_POOL_PAGES = 512
@@ -55,8 +56,9 @@ def policy_shown(
     if not nr_pages:
         return None, "its first leaves do not lie side by side, as those of mfn_list do"
     between = walk.fll_pfn - structures.missing - 3 - -(-nr_pages // guest.geometry.entries**2)
-    if between in (1, 2):
-        return ("stale", "tracked")[between - 1], ""
+    fitting = _fitting(between)
+    if fitting:
+        return fitting[0], ""
     return None, f"{between} pages lie between its last mid and its frame list list, not 1 or 2"
 
 
@@ -124,8 +126,12 @@ def _boot_from_leaves(
 
 def _brk_need(geo: Geometry, nr_pages: int) -> int:
     """Return the brk pages that booting takes at most (model sections 4 and 6)."""
-    num_mids = -(-nr_pages // geo.entries**2)
-    return 3 + num_mids + 3 + num_mids
+    return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2))
+
+
+def _fitting(between: int) -> list[str]:
+    """Return the policies whose first list takes `between` pages before `p2m_top_mfn`."""
+    return [name for name in names() if find(name).list_brk_pages == between + 1]
 
 
 def _find_brk(
@@ -138,7 +144,7 @@ def _find_brk(
     brk_pfn = walk.fll_pfn - 5 - num_mids
     if structures.missing >= 0:
         between = walk.fll_pfn - structures.missing - 3 - num_mids
-        if between not in (1, 2):
+        if not _fitting(between):
             return None
         brk_pfn = structures.missing
     return brk_pfn, _brk_need(geo, nr_pages)

@@ -15,15 +15,15 @@ from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.base.sizes import format_size
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import find_structures
-from p2mbatch.dumps.audit.walk import Walk
+from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.importing.layout import find_layout
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
 from p2mbatch.dumps.readers.sources import file_bytes, open_source
+from p2mbatch.model.policies import names
 from p2mbatch.model.replay import replay_events
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import HostRuns, Trace
-from p2mbatch.model.trace_file import POLICY_NAMES
 
 _MAX_FRAMES = 1 << 40
 
@@ -45,8 +45,8 @@ def import_trace(
     told and none is given, and where the guest can't be one of the model's; `ResourceError` where
     it is too large to hold.
     """
-    if policy is not None and policy not in POLICY_NAMES:
-        raise InputError(f"policy: {policy!r} is not one: use {', '.join(POLICY_NAMES)}")
+    if policy is not None and policy not in names():
+        raise InputError(f"policy: {policy!r} is not one: use {', '.join(names())}")
     limit = guest.geometry.max_p2m_pfn
     if guest.max_p2m_pfn > limit:
         raise InputError(
@@ -78,7 +78,7 @@ def import_trace(
     if policy is None:
         raise InputError(
             f"{guest.name}: which policy this guest's kernel has can't be told: {found.why_not}; "
-            f"say it with --policy ({', '.join(POLICY_NAMES)})"
+            f"say it with --policy ({', '.join(names())})"
         )
     booted, frames = _boot_frames(entries, own, found.layout.nr_pages)
     n = guest.geometry.entries

@@ -22,7 +22,7 @@ from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest, p2m_span, parse_shared_info
 from p2mbatch.dumps.p2m import SparseP2M
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, FileBytes, HeldBytes, SeekableCursor
-from p2mbatch.dumps.stores import Page, PageStore, widen
+from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
 
 _NEEDED = (".note.Xen", ".xen_pages", ".xen_p2m")
 
@@ -71,12 +71,20 @@ class CorePages(PageStore):
 
     def read(self, pfn: int) -> Page | None:
         """Return the page's words; None where the dump has no such PFN."""
+        data = self._bytes(pfn)
+        return None if data is None else Page(widen(data, self._word_bytes), True)
+
+    def read_table(self, pfn: int) -> TableData | None:
+        """Return the page's entries, which name MFNs."""
+        data = self._bytes(pfn)
+        return None if data is None else TableData(np.frombuffer(data, "<u8"), False)
+
+    def _bytes(self, pfn: int) -> memoryview | None:
         at = int(np.searchsorted(self._pfns, pfn))
         if at == self._pfns.size or self._pfns[at] != pfn:
             return None
         place = at if self._places is None else int(self._places[at])
-        data = self._data.read(self._first_page_at + place * PAGE_BYTES, PAGE_BYTES)
-        return Page(widen(data, self._word_bytes), True)
+        return self._data.read(self._first_page_at + place * PAGE_BYTES, PAGE_BYTES)
 
 
 def read_core(cursor: Cursor) -> DumpGuest:

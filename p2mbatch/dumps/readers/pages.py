@@ -21,7 +21,8 @@ import tempfile
 import weakref
 from abc import abstractmethod
 from array import array
-from typing import IO
+from collections.abc import Callable
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import MIB
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, SeekableCursor
-from p2mbatch.dumps.stores import Page, PageStore, widen
+from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
 
 UInt64Array = npt.NDArray[np.uint64]
 
@@ -42,6 +43,17 @@ _PLAIN, _TABLE = 1, 2
 _SPOOL_BYTES = 64 * MIB
 
 _BATCH_PAGES = CHUNK_BYTES // PAGE_BYTES
+
+
+class PageIds(NamedTuple):
+    """How a stream writes which pages follow: a PFN and a type each."""
+
+    num_bytes: int
+    decode: Callable[[memoryview], UInt64Array]
+    """Returns uint64[count]: type in bits 60-63, PFN below, as version 2 has them."""
+
+
+PAGE_IDS_V2 = PageIds(8, lambda data: np.frombuffer(data, "<u8"))
 
 
 class StreamPages(PageStore):
@@ -78,9 +90,12 @@ class SeekablePages(StreamPages):
 
     complete = True
 
-    def __init__(self, word_bytes: int, span: int, cursor: SeekableCursor) -> None:
+    def __init__(
+        self, word_bytes: int, span: int, cursor: SeekableCursor, ids: PageIds = PAGE_IDS_V2
+    ) -> None:
         super().__init__(word_bytes, span)
         self._data = cursor.data
+        self._ids = ids
         self._records = array("q")
         self._offsets: dict[int, int] = {}
 
@@ -101,7 +116,7 @@ class SeekablePages(StreamPages):
         wanted[missing] = True
         self._offsets.update(dict.fromkeys(missing, -1))
         for at, count in zip(self._records[::2], self._records[1::2], strict=True):
-            entries = np.frombuffer(self._data.read(at, 8 * count), "<u8")
+            entries = self._ids.decode(self._data.read(at, self._ids.num_bytes * count))
             entry_pfns = (entries & np.uint64(formats.PFN_MASK)).astype(np.int64)
             hits = np.flatnonzero(wanted[entry_pfns])
             if not hits.size:
@@ -109,18 +124,29 @@ class SeekablePages(StreamPages):
             kinds = (entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)
             has_data = _WITH_DATA[kinds]
             before = np.cumsum(has_data) - has_data
-            is_plain = kinds[hits] == formats.TYPE_PLAIN
-            offsets = np.where(is_plain, at + 8 * count + before[hits] * PAGE_BYTES, -1)
+            first_page_at = at + self._ids.num_bytes * count
+            offsets = np.where(has_data[hits], first_page_at + before[hits] * PAGE_BYTES, -1)
             self._offsets.update(zip(entry_pfns[hits].tolist(), offsets.tolist(), strict=True))
 
     def read(self, pfn: int) -> Page | None:
         """Return the page's words; None where it was sent last as a table or without data."""
+        data = self._bytes(pfn)
+        if data is None or self._sent[pfn] != _PLAIN:
+            return None
+        return Page(widen(data, self.word_bytes), True)
+
+    def read_table(self, pfn: int) -> TableData | None:
+        """Return the page's entries: PFNs where it was sent as a table, else the guest's own."""
+        data = self._bytes(pfn)
+        if data is None:
+            return None
+        return TableData(np.frombuffer(data, "<u8"), self._sent[pfn] == _TABLE)
+
+    def _bytes(self, pfn: int) -> memoryview | None:
         if pfn not in self._offsets:
             self.prefetch(np.array([pfn]))
         offset = self._offsets.get(pfn, -1)
-        if offset < 0:
-            return None
-        return Page(widen(self._data.read(offset, PAGE_BYTES), self.word_bytes), True)
+        return None if offset < 0 else self._data.read(offset, PAGE_BYTES)
 
 
 class SequentialPages(StreamPages):
@@ -202,3 +228,12 @@ class SequentialPages(StreamPages):
         self._spool.seek(offset)
         words = widen(self._spool.read(count * self.word_bytes), self.word_bytes)
         return Page(words, count == self._entries)
+
+
+def new_pages(
+    cursor: Cursor, word_bytes: int, span: int, leaf_pfns: Int64Array, ids: PageIds = PAGE_IDS_V2
+) -> StreamPages:
+    """Return the store for the pages of the stream at `cursor`: `span` PFNs, int64 leaves."""
+    if isinstance(cursor, SeekableCursor):
+        return SeekablePages(word_bytes, span, cursor, ids)
+    return SequentialPages(word_bytes, span, leaf_pfns)

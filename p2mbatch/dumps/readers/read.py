@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.dumps.readers.containers import looks_like_stream, read_stream
 from p2mbatch.dumps.readers.core import core_bytes, read_core
 from p2mbatch.dumps.readers.sources import (
     CHUNK_BYTES,
@@ -19,12 +20,11 @@ from p2mbatch.dumps.readers.sources import (
     SequentialCursor,
     open_source,
 )
-from p2mbatch.dumps.readers.stream import looks_like_stream, read_stream
 from p2mbatch.dumps.readers.text import looks_like_text, read_text
 
 _RECOGNISED = (
-    "an xl save file, a libxl or libxc migration stream (v2, v3), an xl dump-core ELF, "
-    "xen-mfndump text or debugfs xen/mmu/p2m text"
+    "a save file of xl, libvirt, XenServer or xend, a libxl or libxc migration stream (v1 to v3), "
+    "an xl dump-core ELF, xen-mfndump text or debugfs xen/mmu/p2m text"
 )
 
 _PEEK_BYTES = 4096
@@ -54,11 +54,6 @@ def read_cursor(cursor: Cursor, small_bytes: int = SMALL_BYTES) -> DumpGuest:
         return read_core(cursor if isinstance(cursor, SeekableCursor) else _spool_core(cursor))
     if looks_like_text(head):
         return read_text(cursor)
-    if head.startswith(b"LinuxGuestRecord") or head[8:16] == b"\xff" * 8:
-        raise cursor.fail(
-            "a legacy save file (xend, or libxc of Xen 4.5 and older): convert it with Xen's "
-            "convert-legacy-stream"
-        )
     found = next((what for magic, what in _KNOWN_OTHERS.items() if head.startswith(magic)), "bytes")
     if head.lstrip()[:1] == b"{":
         found = "JSON (replay reads traces)"

@@ -1,115 +1,26 @@
-"""Read a libxc migration stream, v2 or v3, bare, in a libxl stream or in an xl save file.
+"""Read a libxc migration stream, v2 or v3. What may lie around it is in `containers`.
 
-Source: docs/specs/libxc-migration-stream and libxl-migration-stream; what a receiver must refuse is
-refused here, with the offset and what would be right.
+Source: docs/specs/libxc-migration-stream; what a receiver must refuse is refused here, with the
+offset and what would be right.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import geometry
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.model import DumpGuest, SharedInfo, p2m_span, parse_shared_info
-from p2mbatch.dumps.p2m import LeafP2M
-from p2mbatch.dumps.readers.pages import SeekablePages, SequentialPages, StreamPages
-from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, SeekableCursor
-
-WRAPPERS = ("libxc", "libxl", "xl")
+from p2mbatch.dumps.model import DumpGuest, SharedInfo, parse_shared_info
+from p2mbatch.dumps.readers.finish import finish_stream
+from p2mbatch.dumps.readers.pages import StreamPages, new_pages
+from p2mbatch.dumps.readers.sources import Cursor
 
 _VALID_TYPE = np.array([code in formats.VALID_TYPES for code in range(16)])
 
 _PV_ONLY_REFUSED = {formats.HVM_CONTEXT, formats.HVM_PARAMS}
-
-
-def looks_like_stream(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is a save file or a migration stream."""
-    return (
-        head.startswith(formats.XL_MAGIC[:16])
-        or head[:8] == formats.IMAGE_MARKER.to_bytes(8, "big")
-        or head[:8] == formats.LIBXL_IDENT.to_bytes(8, "big")
-    )
-
-
-def read_stream(cursor: Cursor) -> DumpGuest:
-    """Read the stream at `cursor` to its end and return the guest.
-
-    Raises `InputError` for anything that the specifications do not allow, HVM guests included.
-    """
-    head = cursor.peek(8)
-    if head == formats.XL_MAGIC[:8]:
-        _read_xl_header(cursor)
-        guest = _read_libxl(cursor, "xl")
-    elif head == formats.LIBXL_IDENT.to_bytes(8, "big"):
-        guest = _read_libxl(cursor, "libxl")
-    else:
-        guest = _LibxcReader(cursor, "libxc").read()
-    trailing = len(cursor.peek(CHUNK_BYTES))
-    if trailing:
-        more = f"{trailing}" if trailing < CHUNK_BYTES else f"at least {trailing}"
-        note = f"{more} bytes follow the stream's end (offset {cursor.offset:#x}) and were not read"
-        guest = replace(guest, notes=(*guest.notes, note))
-    return guest
-
-
-def _read_xl_header(cursor: Cursor) -> None:
-    at = cursor.offset
-    magic = bytes(cursor.take(len(formats.XL_MAGIC), "xl save file header"))
-    if magic != formats.XL_MAGIC:
-        raise cursor.fail(f"expected the xl save file magic, found {magic!r}", at)
-    at = cursor.offset
-    head = cursor.take(formats.XL_HEADER.size, "xl save file header")
-    order, mandatory, _, optional_bytes = formats.XL_HEADER.unpack(head)
-    if order != formats.XL_BYTE_ORDER:
-        what = "a big-endian file" if order == 0x04030201 else f"byte order {order:#x}"
-        raise cursor.fail(f"expected byte order {formats.XL_BYTE_ORDER:#010x}, found {what}", at)
-    if not mandatory & formats.XL_FLAG_STREAM_V2:
-        raise cursor.fail(
-            "expected a version 2 stream (mandatory flag 2), found a legacy one of Xen 4.5 or "
-            "older: convert it with Xen's convert-legacy-stream",
-            at + 4,
-        )
-    unknown = mandatory & ~(formats.XL_FLAG_JSON | formats.XL_FLAG_STREAM_V2)
-    if unknown:
-        raise cursor.fail(f"expected mandatory flags 1 and 2, found unknown {unknown:#x}", at + 4)
-    cursor.skip(optional_bytes, "xl's optional data")
-
-
-def _read_libxl(cursor: Cursor, wrapper: str) -> DumpGuest:
-    at = cursor.offset
-    head = cursor.take(formats.LIBXL_HEADER.size, "libxl stream header")
-    ident, version, options = formats.LIBXL_HEADER.unpack(head)
-    if ident != formats.LIBXL_IDENT:
-        raise cursor.fail(
-            f"expected a libxl stream ({formats.LIBXL_IDENT:#x}), found {ident:#x}", at
-        )
-    if version != formats.LIBXL_VERSION:
-        raise cursor.fail(f"expected libxl stream version 2, found {version}", at + 8)
-    if options & 1:
-        raise cursor.fail("expected a little-endian libxl stream, found a big-endian one", at + 12)
-    guest: DumpGuest | None = None
-    while True:
-        at = cursor.offset
-        kind, length = formats.RECORD.unpack(cursor.take(8, "a libxl record header"))
-        if kind == formats.LIBXL_END:
-            _check_body_bytes(cursor, at, "libxl END", length, 0)
-            break
-        if kind == formats.LIBXL_LIBXC_CONTEXT:
-            _check_body_bytes(cursor, at, "LIBXC_CONTEXT", length, 0)
-            if guest is not None:
-                raise cursor.fail("expected one LIBXC_CONTEXT record, found another", at)
-            guest = _LibxcReader(cursor, wrapper).read()
-            continue
-        if kind not in formats.LIBXL_NAMES and not kind & formats.RECORD_OPTIONAL:
-            raise cursor.fail(f"expected a libxl record type, found {kind:#x}", at)
-        _skip_body(cursor, at, formats.LIBXL_NAMES.get(kind, f"record {kind:#x}"), length)
-    if guest is None:
-        raise cursor.fail("expected a LIBXC_CONTEXT record before libxl's END", at)
-    return guest
 
 
 def _skip_libxl_checkpoint(cursor: Cursor) -> None:
@@ -119,17 +30,19 @@ def _skip_libxl_checkpoint(cursor: Cursor) -> None:
         kind, length = formats.RECORD.unpack(cursor.take(8, "a libxl record header"))
         if kind not in formats.LIBXL_IN_CHECKPOINT and not kind & formats.RECORD_OPTIONAL:
             raise cursor.fail(f"expected a libxl record of a checkpoint, found {kind:#x}", at)
-        _skip_body(cursor, at, formats.LIBXL_NAMES.get(kind, f"record {kind:#x}"), length)
+        skip_body(cursor, at, formats.LIBXL_NAMES.get(kind, f"record {kind:#x}"), length)
         if kind == formats.LIBXL_CHECKPOINT_END:
             return
 
 
-def _check_body_bytes(cursor: Cursor, at: int, name: str, length: int, expected: int) -> None:
+def check_body_bytes(cursor: Cursor, at: int, name: str, length: int, expected: int) -> None:
+    """Raise where the body of the record at `at` has another length than `expected`."""
     if length != expected:
         raise cursor.fail(f"expected {expected} bytes in {name}, found {length}", at + 4)
 
 
-def _skip_body(cursor: Cursor, at: int, name: str, length: int) -> None:
+def skip_body(cursor: Cursor, at: int, name: str, length: int) -> None:
+    """Move over the body of the record at `at`, and its padding."""
     if length > formats.MAX_BODY_BYTES:
         raise cursor.fail(
             f"expected at most {formats.MAX_BODY_BYTES} bytes in {name}, found {length}", at + 4
@@ -145,11 +58,14 @@ def _take_padding(cursor: Cursor, name: str, length: int) -> None:
 
 
 @dataclass
-class _LibxcReader:
+class LibxcReader:
     """The state of one libxc stream while it is read, record by record."""
 
     cursor: Cursor
-    wrapper: str
+    container: str | None
+    """What the stream lies in, None for a bare one."""
+    in_libxl: bool
+    """Whether libxl's own records stand around it, and between its checkpoints."""
     version: int = 0
     word_bytes: int = 0
     end_pfn: int = -1
@@ -212,7 +128,7 @@ class _LibxcReader:
         if kind >= len(formats.RECORD_NAMES):
             if not kind & formats.RECORD_OPTIONAL:
                 raise cursor.fail(f"expected a known record type, found mandatory {kind:#x}", at)
-            _skip_body(cursor, at, f"optional record {kind:#x}", length)
+            skip_body(cursor, at, f"optional record {kind:#x}", length)
             return int(kind)
         name = formats.RECORD_NAMES[kind]
         if length > formats.MAX_BODY_BYTES:
@@ -220,7 +136,7 @@ class _LibxcReader:
                 f"expected at most {formats.MAX_BODY_BYTES} bytes in {name}, found {length}", at + 4
             )
         if kind in formats.EXACT_BODY_BYTES:
-            _check_body_bytes(cursor, at, name, length, formats.EXACT_BODY_BYTES[kind])
+            check_body_bytes(cursor, at, name, length, formats.EXACT_BODY_BYTES[kind])
         self._check_order(kind, at)
         self.seen[kind] = self.seen.get(kind, 0) + 1
         self.last_kind = kind
@@ -235,7 +151,7 @@ class _LibxcReader:
         else:
             cursor.skip(length, name)
         _take_padding(cursor, name, length)
-        if kind == formats.CHECKPOINT and self.wrapper != "libxc":
+        if kind == formats.CHECKPOINT and self.in_libxl:
             _skip_libxl_checkpoint(cursor)
         return int(kind)
 
@@ -326,9 +242,7 @@ class _LibxcReader:
                 at,
             )
         self.leaf_pfns = leaf_pfns
-        if isinstance(self.cursor, SeekableCursor):
-            return SeekablePages(self.word_bytes, self.end_pfn + 1, self.cursor)
-        return SequentialPages(self.word_bytes, self.end_pfn + 1, leaf_pfns)
+        return new_pages(self.cursor, self.word_bytes, self.end_pfn + 1, leaf_pfns)
 
     def _read_page_data(self, length: int, at: int) -> None:
         cursor = self.cursor
@@ -393,45 +307,14 @@ class _LibxcReader:
                 raise cursor.fail(f"the stream ended without {formats.RECORD_NAMES[kind]}")
         if self.pages is None:
             self.pages = self._start_pages(cursor.offset)
-        pages, leaf_pfns, shared = self.pages, self.leaf_pfns, self.shared_info
-        assert leaf_pfns is not None and shared is not None
-        unique = np.unique(leaf_pfns)
-        pages.prefetch(unique)
-        for pfn in unique.tolist():
-            if pages.read(pfn) is None:
-                leaf = int(np.argmax(leaf_pfns == pfn))
-                raise InputError(
-                    f"{cursor.name}: offset {cursor.offset:#x}: the stream ended without data of "
-                    f"leaf {leaf} (PFN {pfn}), which X86_PV_P2M_FRAMES names: expected a plain page"
-                )
-        mid_pfns = geometry(self.word_bytes).entries ** 2
-        span = p2m_span(shared, self.word_bytes, self.end_pfn + 1)
-        notes = []
-        if span < self.end_pfn + 1:
-            notes.append(
-                f"the stream carries PFNs up to {self.end_pfn}, but the guest's shared info says "
-                f"max_pfn {shared.max_pfn}"
-            )
-        elif span > self.end_pfn + 1 and (self.end_pfn + 1) % mid_pfns:
-            # The toolstack's trim ends with a mid; anything else is a p2m that grew meanwhile.
-            notes.append(
-                f"the stream carries PFNs up to {self.end_pfn} only, but the guest's shared info "
-                f"says max_pfn {shared.max_pfn}: the rest is read as holes"
-            )
-        self.details |= {
-            "records": sum(self.seen.values()),
-            "pages_with_data": pages.num_data_pages,
-            "resent_pages": pages.num_resent_pages,
-        }
-        return DumpGuest(
-            name=cursor.name,
-            format=f"libxc stream v{self.version}, {self.wrapper} wrapper",
-            word_bytes=self.word_bytes,
-            max_p2m_pfn=span,
-            p2m=LeafP2M(leaf_pfns, pages, self.word_bytes, self.end_pfn + 1, span),
-            pages=pages,
-            shared_info=shared,
-            leaf_pfns=leaf_pfns,
-            notes=tuple(notes),
-            details=self.details,
+        assert self.leaf_pfns is not None and self.shared_info is not None
+        return finish_stream(
+            cursor,
+            self.pages,
+            self.leaf_pfns,
+            self.shared_info,
+            last_pfn=self.end_pfn,
+            version=self.version,
+            container=self.container,
+            details=self.details | {"records": sum(self.seen.values())},
         )

@@ -13,6 +13,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import p2m_words
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.stores import narrow
+from p2mbatch.dumps.writers.page_tables import LinearTables, saved_leaf_tables, table_bytes
 from p2mbatch.model.life import Life
 from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.trace import Trace
@@ -36,6 +37,8 @@ class GuestImage:
     """int64[num_leaves]: PFN of each true leaf, negative where none can be reached."""
     words: dict[int, Int64Array]
     """PFN -> int64[n], of every page that was ever written."""
+    linear: LinearTables | None = None
+    """The guest's linear list, for kernels that keep one."""
 
     @property
     def geometry(self) -> Geometry:
@@ -48,18 +51,42 @@ class GuestImage:
         return (self.p2m >= 0) & (self.p2m < self.frames)
 
     def page(self, pfn: int) -> bytes:
-        """Return the 4096 bytes of page `pfn`."""
+        """Return the 4096 bytes of page `pfn`, as they lie in memory."""
+        if self.linear is not None and pfn in self.linear.tables:
+            return table_bytes(self.linear.tables[pfn], self.p2m)
         words = self.words.get(pfn)
         return _ZEROS if words is None else narrow(words, self.word_bytes)
+
+    def sent_page(self, pfn: int) -> bytes:
+        """Return the 4096 bytes of page `pfn` as a stream carries them: page tables hold PFNs."""
+        if self.linear is not None and pfn in self.linear.tables:
+            return table_bytes(self.linear.tables[pfn], None)
+        return self.page(pfn)
+
+    def page_types(self, pfns: Int64Array) -> Int64Array:
+        """Return the type of each of `pfns` (int64): 0 plain, a page table's level, 15 absent."""
+        types = np.where(self.has_page[pfns], formats.TYPE_PLAIN, formats.TYPE_NOT_PRESENT)
+        if self.linear is not None:
+            for pfn, table in self.linear.tables.items():
+                types[pfns == pfn] = table.level
+        return types
 
     def shared_info(self) -> bytes:
         """Return the shared info page: zeros but for what leads to the p2m."""
         page = bytearray(PAGE_BYTES)
         layout, size = formats.SHARED_INFO_LAYOUTS[self.word_bytes], self.word_bytes
-        for at, value in (
+        fields = [
             (layout.max_pfn, self.shared_max_pfn),
             (layout.frame_list_list, self.frame_list_list_mfn),
-        ):
+        ]
+        if self.linear is not None:
+            cr3_mfn = int(self.p2m[self.linear.top_pfn])
+            fields += [
+                (layout.p2m_cr3, cr3_mfn << 12 | (cr3_mfn >> 20 if size == 4 else 0)),
+                (layout.p2m_vaddr, self.linear.vaddr),
+                (layout.p2m_generation, self.linear.generation),
+            ]
+        for at, value in fields:
             page[at : at + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
         return bytes(page)
 
@@ -67,6 +94,12 @@ class GuestImage:
         """Return the last PFN that the toolstack would send: max_pfn, trimmed as on save."""
         shift = self.geometry.entries_shift
         last = min(self.shared_max_pfn, self.p2m.size) - 1
+        if self.linear is not None:
+            # A block is what one level-1 table maps: 2 MiB of the list.
+            first_index = self.linear.vaddr >> 21 & 511
+            kept = saved_leaf_tables(self.linear, first_index)
+            trimmed = (kept * 512 * self.geometry.entries - 1) & ((1 << 64) - 1)
+            return min(last, trimmed)
         fll_pfn = np.flatnonzero(self.p2m == self.frame_list_list_mfn)
         if fll_pfn.size and int(fll_pfn[0]) in self.words:
             needed = self.words[int(fll_pfn[0])][: (last >> (2 * shift)) + 1]

@@ -1,4 +1,4 @@
-"""Write a migration stream, v2 or v3, bare, in a libxl stream or in an xl save file.
+"""Write a migration stream, v2 or v3, bare or in one of the `containers`.
 
 The order of records is the toolstack's own; the result passes Xen's `verify-stream-v2`.
 """
@@ -12,7 +12,12 @@ import numpy as np
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.readers.stream import WRAPPERS
+from p2mbatch.dumps.writers.containers import (
+    IN_LIBXL,
+    WRAPPERS,
+    begin_container,
+    end_container,
+)
 from p2mbatch.dumps.writers.image import GuestImage, reachable_leaves
 
 _XEN_VERSIONS = {2: (4, 13), 3: (4, 17)}
@@ -20,13 +25,11 @@ _XEN_VERSIONS = {2: (4, 13), 3: (4, 17)}
 
 _TSC_KHZ = 2_400_000
 
-_JSON_CONFIG = b"{}\n\0"
-
 
 def write_stream(
     image: GuestImage, out: BinaryIO, *, version: int = 3, wrapper: str = "xl", live: bool = False
 ) -> None:
-    """Write `image` to `out` as a stream of `version` 2 or 3 in `wrapper` libxc, libxl or xl.
+    """Write `image` to `out` as a stream of `version` 2 or 3 in `wrapper`, one of WRAPPERS.
 
     `live` sends the pages of the p2m structures twice, as a live migration would: first with
     other contents, at the end as they are. Raises `InputError` for another version or wrapper,
@@ -38,19 +41,14 @@ def write_stream(
         raise InputError(f"wrapper: {wrapper!r} is not one: use {', '.join(WRAPPERS)}")
     last_pfn = image.last_saved_pfn()
     leaves = reachable_leaves(image, last_pfn)
-    if wrapper == "xl":
-        out.write(formats.XL_MAGIC)
-        flags = formats.XL_FLAG_JSON | formats.XL_FLAG_STREAM_V2
-        out.write(
-            formats.XL_HEADER.pack(formats.XL_BYTE_ORDER, flags, 0, len(_JSON_CONFIG))
-            + _JSON_CONFIG
-        )
-    if wrapper != "libxc":
+    begin_container(out, wrapper, image, legacy=False)
+    if wrapper in IN_LIBXL:
         out.write(formats.LIBXL_HEADER.pack(formats.LIBXL_IDENT, formats.LIBXL_VERSION, 0))
         _record(out, formats.LIBXL_LIBXC_CONTEXT)
     _write_libxc(image, out, version, last_pfn, leaves.astype("<u8").tobytes(), live)
-    if wrapper != "libxc":
+    if wrapper in IN_LIBXL:
         _record(out, formats.LIBXL_END)
+    end_container(out, wrapper)
 
 
 def _record(out: BinaryIO, kind: int, *body: bytes) -> None:
@@ -100,10 +98,10 @@ def _write_pages(
 ) -> None:
     """Write one PAGE_DATA record; `outdated` puts other bytes into pages that are not zeros."""
     has_data = present[pfns]
-    kinds = np.where(has_data, formats.TYPE_PLAIN, formats.TYPE_NOT_PRESENT).astype(np.uint64)
+    kinds = image.page_types(pfns).astype(np.uint64)
     entries = pfns.astype(np.uint64) | kinds << np.uint64(formats.TYPE_SHIFT)
     pages = [
-        b"\x5a" * PAGE_BYTES if outdated and pfn in image.words else image.page(pfn)
+        b"\x5a" * PAGE_BYTES if outdated and pfn in image.words else image.sent_page(pfn)
         for pfn in pfns[has_data].tolist()
     ]
     header = formats.PAGE_DATA.pack(pfns.size, 0)

@@ -1,0 +1,183 @@
+"""The registry of policies: what each range of kernels does with its p2m and its list.
+
+Whatever names a policy asks here: scenarios, traces, tables, reports, plots. A new one is a file in
+`compiled/policies/` and one entry in `_OWN`. The compiled functions are imported when a guest is
+first made: help, specs and reports must not wait for a compiler.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from p2mbatch.base.errors import InputError
+
+if TYPE_CHECKING:
+    from p2mbatch.compiled.policies.operations import Operations
+
+TREE: Final = "tree"
+"""The toolstack finds the list by way of the frame list list (model section 7)."""
+
+MENDED: Final = "tracked"
+"""The policy that others are shown beside, and that is taken where nothing says which it was."""
+
+
+def _own(name: str) -> Callable[[], Operations]:
+    def load() -> Operations:
+        module = importlib.import_module(f"p2mbatch.compiled.policies.{name}")
+        found: Operations = module.OPERATIONS
+        return found
+
+    return load
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy: its functions, its words, its look."""
+
+    name: str
+    """As scenarios and traces have it."""
+    meaning: str
+    """Which kernel that is, in a few words after the name."""
+    brief: str
+    """The same in a word or two, for a legend."""
+    load: Callable[[], Operations]
+    """Returns the compiled functions."""
+    list_brk_pages: int
+    """Pages that the first list takes from brk beside one for each mid page."""
+    color: str
+    hatch: str
+    marker: str
+    dashes: Any = "-"
+    spoken: str = ""
+    """The name in a sentence, where it alone would be read as something else."""
+    finds: str = TREE
+    """By which way the toolstack finds the list."""
+
+    @functools.cached_property
+    def operations(self) -> Operations:
+        """Return the compiled functions, imported the first time."""
+        return self.load()
+
+    @property
+    def in_words(self) -> str:
+        """Return the name as a sentence has it."""
+        return self.spoken or self.name
+
+    @property
+    def label(self) -> str:
+        """Return what a legend says."""
+        return f"{self.name} ({self.brief})"
+
+    @property
+    def sentence(self) -> str:
+        """Return the name and what it means."""
+        return f"{self.name}: {self.meaning}"
+
+    def brk_pages(self, num_mids: int) -> int:
+        """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
+        return 3 + num_mids + self.list_brk_pages + num_mids
+
+
+_OWN = (
+    Policy(
+        name="tracked",
+        meaning="the kernel after the change",
+        brief="after the change",
+        load=_own("tracked"),
+        list_brk_pages=3,
+        color=BLUE,
+        hatch="",
+        marker="o",
+    ),
+    Policy(
+        name="stale",
+        meaning="the kernel before it",
+        brief="before the change",
+        load=_own("stale"),
+        # Before the change there was no p2m_top_mfn_p.
+        list_brk_pages=2,
+        color=VERMILION,
+        hatch="////",
+        marker="s",
+        dashes=(0, (5, 2)),
+    ),
+    Policy(
+        name="none",
+        meaning="a kernel that never rebuilds its list",
+        brief="never rebuilt",
+        load=_own("none"),
+        list_brk_pages=3,
+        color=BLACK,
+        hatch="xx",
+        marker="^",
+        dashes=(0, (1, 1.6)),
+        spoken="policy none",
+    ),
+)
+
+_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN}
+
+
+def register(policy: Policy) -> None:
+    """Let `policy` be named from now on, behind those there are.
+
+    Raises `InputError` where its name is taken.
+    """
+    if policy.name in _REGISTRY:
+        raise InputError(f"policy: there is a {policy.name!r} already")
+    _REGISTRY[policy.name] = policy
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all policies, in the order in which tables and legends show them."""
+    return tuple(_REGISTRY)
+
+
+def find(name: str) -> Policy:
+    """Return the policy of that name; raises `InputError` with those that there are."""
+    if name not in _REGISTRY:
+        raise InputError(f"policy: {name!r} is unknown: use {', '.join(names())}")
+    return _REGISTRY[name]
+
+
+def sort_key(name: str) -> tuple[int, str]:
+    """Return what sorts names as `names` has them, unknown ones behind by the alphabet."""
+    known = names()
+    return (known.index(name) if name in known else len(known), name)
+
+
+def shown(name: str) -> Policy:
+    """Return how a policy that a table names is written and drawn, known here or not.
+
+    A table may come from elsewhere. An unknown policy has a look of its own, always the same, that
+    no known one has; it has no functions.
+    """
+    return _REGISTRY.get(name) or _stranger(name)
+
+
+def _stranger(name: str) -> Policy:
+    taken = {(policy.color, policy.hatch, policy.marker) for policy in _REGISTRY.values()}
+    looks = list(
+        itertools.product((PURPLE, GREEN, ORANGE, SKY), ("\\\\\\\\", "..", "++", "oo"), "DvPX")
+    )
+    begin = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    free = (looks[(begin + k) % len(looks)] for k in range(len(looks)))
+    color, hatch, marker = next(look for look in free if look not in taken)
+    return Policy(
+        name=name,
+        meaning="a policy that is not known here",
+        brief="not known here",
+        load=functools.partial(find, name),  # type: ignore[arg-type]
+        list_brk_pages=0,
+        color=color,
+        hatch=hatch,
+        marker=marker,
+        dashes=(0, (4, 1, 1, 1)),
+    )
