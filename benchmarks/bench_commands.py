@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -63,12 +65,7 @@ class Figure(NamedTuple):
     what: str
     value: float
     unit: str
-    beside: str = ""
-    """What it is held to, or what it stands beside."""
-
-
-Measurement = Callable[[Sizes, Path], Iterator[Figure]]
-"""Takes the sizes and an empty folder; gives its figures as it has them."""
+    beside: str = ""  # what it is held to, or what it stands beside
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -85,14 +82,12 @@ def median_s(work: Callable[[], object], repeats: int) -> float:
 
 
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
-
 def status_bytes(name):
     # Not getrusage, whose peak a child inherits from the process that forked it.
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name + ":"))
-
 """
 
 
@@ -118,16 +113,10 @@ def _peer_s(sizes: Sizes, directory: Path) -> float:
 
 def large_cell(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """One large cell on one thread beside the C program that keeps every page."""
-    cells = {
-        policy: Scenario(
-            memory_bytes=sizes.large, migrations=sizes.migrations, policy=policy, seed=1
-        )
-        for policy in ("tracked", "stale")
-    }
-    rows = {policy: len(run_scenario(cell)) for policy, cell in cells.items()}
-    tracked, stale = (
-        median_s(lambda cell=cell: run_scenario(cell), sizes.repeats) for cell in cells.values()
-    )
+    both = {"memory_bytes": sizes.large, "migrations": sizes.migrations, "seed": 1}
+    cells = [Scenario(policy=policy, **both) for policy in ("tracked", "stale")]
+    num_rows, num_stale_rows = (len(run_scenario(cell)) for cell in cells)
+    tracked, stale = (median_s(partial(run_scenario, cell), sizes.repeats) for cell in cells)
     peer, name = _peer_s(sizes, directory), f"cell {sizes.large}"
     beside = "the peer" if peer > 0 else "no C compiler"
     yield Figure("C program, every page kept", peer * 1e3, "ms", beside)
@@ -136,9 +125,9 @@ def large_cell(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     yield Figure("C program / tracked cell", peer / tracked, "x", ">= 100")
     # A stale guest is lost early, and a life that ends costs nothing: its time is taken per
     # migration that ran.
-    what = f"{name}, stale, lost after {rows['stale'] - 1}"
+    what = f"{name}, stale, lost after {num_stale_rows - 1}"
     yield Figure(what, stale * 1e3, "ms", "as it ends")
-    per_row = (stale / rows["stale"]) / (tracked / rows["tracked"])
+    per_row = (stale / num_stale_rows) / (tracked / num_rows)
     yield Figure("stale / tracked, per event", per_row, "x", "< 2")
 
 
@@ -157,38 +146,29 @@ def small_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     yield Figure("small cells, 2 threads", _rate(spec, directory, 2), "cells/s", ">= 1500")
 
 
-_CELLS = """
-import sys, time
-from p2mbatch.guests.rows import run_scenario
-from p2mbatch.guests.scenario import Scenario
-some = [Scenario(memory_bytes=sys.argv[1], migrations=int(sys.argv[2]), seed=i) for i in range(8)]
-run_scenario(some[0])
-print("ready", flush=True)
-sys.stdin.readline()
-begin, count = time.perf_counter(), 0
-while time.perf_counter() - begin < float(sys.argv[3]):
-    run_scenario(some[count % 8])
-    count += 1
-print(count / (time.perf_counter() - begin))
-"""
+def _count_cells(sizes: Sizes, together: Any, rates: Any) -> None:
+    """Put the cells a second of this process into `rates`, once all are ready."""
+    memory, migrations = sizes.large, sizes.migrations
+    some = [Scenario(memory_bytes=memory, migrations=migrations, seed=i) for i in range(8)]
+    run_scenario(some[0])
+    together.wait()
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < sizes.peer_seconds:
+        run_scenario(some[count % 8])
+        count += 1
+    rates.put(count / (time.perf_counter() - begin))
 
 
 def _process_rate(sizes: Sizes, count: int) -> float:
     """Return the cells a second of `count` processes that share nothing but the machine."""
-    arguments = [sizes.large, str(sizes.migrations), str(sizes.peer_seconds)]
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", _CELLS, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for _ in range(count)
-    ]  # fmt: skip
+    spawn = multiprocessing.get_context("spawn")
+    shared = sizes, spawn.Barrier(count), spawn.SimpleQueue()
+    running = [spawn.Process(target=_count_cells, args=shared) for _ in range(count)]
     for process in running:
-        process.stdout.readline()
+        process.start()
     for process in running:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    return sum(float(process.communicate()[0]) for process in running)
+        process.join()
+    return sum(shared[2].get() for _ in running)
 
 
 def two_threads(sizes: Sizes, directory: Path) -> Iterator[Figure]:
@@ -253,21 +233,19 @@ def many_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
         while _finished(out) < cells and process.poll() is None:
             time.sleep(0.02)
 
-    def stop(process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
-
     process, memory = subprocess.Popen(command), []
     for share in (0.1, 0.9):
         wait_for(process, share * sizes.many_cells)
         memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)
-    stop(process)
+    process.kill()
+    process.wait()
     before = _finished(out)
     start = time.perf_counter()
     process = subprocess.Popen(command)
     wait_for(process, before + 1)
     again = time.perf_counter() - start
-    stop(process)
+    process.kill()
+    process.wait()
     yield Figure(f"memory at 10 % of {sizes.many_cells:,} cells", memory[0], "MB")
     yield Figure("growth from there to 90 %", memory[1] - memory[0], "MB", "about 0")
     yield Figure(f"new cells after a kill at {before:,}", again, "s", "< 3")
@@ -361,7 +339,8 @@ def save_file(sizes: Sizes, directory: Path) -> Iterator[Figure]:
             yield Figure(f"{what}: audit", more[1], "s")
 
 
-MEASUREMENTS: dict[str, Measurement] = {
+# Each is given an empty folder and gives its figures as it has them.
+MEASUREMENTS: dict[str, Callable[[Sizes, Path], Iterator[Figure]]] = {
     "large-cell": large_cell,
     "small-cells": small_cells,
     "two-threads": two_threads,

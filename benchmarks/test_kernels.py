@@ -17,9 +17,8 @@ KERNELS = (
     "populate", "restore_order9", "restore_order0",
 )  # fmt: skip
 """In the order in which they must be run: the last ones change the guest."""
-WHO = ("p2mbatch", "parallel", "numpy")
-# Setting runs of pages has no form for several threads.
-PAIRS = [(k, w) for k in KERNELS for w in WHO if (k, w) != ("populate", "parallel")]
+PAIRS = [(kernel, who) for kernel in KERNELS for who in ("p2mbatch", "parallel", "numpy")]
+PAIRS.remove(("populate", "parallel"))  # has no form for several threads
 
 
 @pytest.fixture(scope="module")

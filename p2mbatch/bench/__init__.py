@@ -9,17 +9,7 @@ from p2mbatch.base.lazy import exports
 if TYPE_CHECKING:
     from p2mbatch.bench.session import FULL, QUICK, SMOKE, run
 else:
-    _EXPORTS = {
-        "FULL": "session",
-        "QUICK": "session",
-        "SMOKE": "session",
-        "run": "session",
-    }
+    _EXPORTS = dict.fromkeys(("FULL", "QUICK", "SMOKE", "run"), "session")
     __getattr__, __dir__ = exports(__name__, _EXPORTS)
 
-__all__ = [
-    "FULL",
-    "QUICK",
-    "SMOKE",
-    "run",
-]
+__all__ = ["FULL", "QUICK", "SMOKE", "run"]

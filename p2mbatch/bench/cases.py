@@ -30,10 +30,8 @@ NUM_NAIVE = 1 << 16  # lookups that plain Python does, its time scaled to all
 NUM_RUNS, RUN_PAGES = 512, 300  # that `populate` sets
 SEED = 7
 
-
 Floor = tuple[Callable[[Ceilings, int], Call], str]
-"""What makes the call that does nothing but move the bytes that must be moved, on so many threads;
-and in words."""
+"""Makes the call that only moves the bytes that must be moved, on so many threads; in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +41,8 @@ class Case:
     kernel: str
     """What is measured; `_order9` and `_order0` say how the host hands its frames out."""
     items: int
-    """PFNs, leaves or pages that one call does."""
+    """How many of `unit` (PFN, leaf, page) one call does."""
     unit: str
-    """What an item is."""
     floor: Callable[[Ceilings, int], Call]
     floor_text: str
     calls: dict[str, Call]
@@ -62,8 +59,7 @@ class BenchGuest:
         if result.outcome != "ok":
             raise RuntimeError(f"the guest to measure did not boot: {result}")
         self.placement, self.life = staged.placement, staged.life
-        self.num_pages = self.placement.span
-        self.num_leaves = self.placement.num_boot_leaves
+        self.num_pages, self.num_leaves = self.placement.span, self.placement.num_boot_leaves
         self.work = np.empty(self.placement.geo.entries, np.int64)
         self.random = np.random.default_rng(SEED)
         self.peer = peers.Peer(program, self.t, self.list_slots()) if program else None

@@ -13,8 +13,7 @@ from p2mbatch.compiled import ceilings as kc
 
 CEILINGS = ("fill", "copy", "read", "gather")
 
-_BYTES_PER_WORD = {"copy": 16, "gather": 24}
-"""Bytes read and written for each word, where they are not its own 8."""
+_BYTES_PER_WORD = {"copy": 16, "gather": 24}  # read and written, where not its own 8
 
 
 class Ceilings:
@@ -23,17 +22,11 @@ class Ceilings:
     def __init__(self, max_bytes: int, *, seconds: float) -> None:
         self.max_bytes = max_bytes
         self._seconds = seconds
-        self._found: dict[tuple[str, int, int], dict[str, Any]] = {}
-        words = max_bytes // 8
+        self.found: dict[tuple[str, int, int], dict[str, Any]] = {}
         # From 4 MiB on NumPy asks for huge pages, as it does for the tables; written once, so
         # that no sample meets a page that is not there yet.
-        self._a = np.ones(words, np.int64)
-        self._b = np.ones(words, np.int64)
+        self._a, self._b = np.ones(max_bytes // 8, np.int64), np.ones(max_bytes // 8, np.int64)
         self._random = np.random.default_rng(0)
-
-    def all(self) -> list[dict[str, Any]]:
-        """Return the ceilings measured so far, as JSON values."""
-        return list(self._found.values())
 
     def get(self, name: str, footprint_bytes: int, threads: int = 1) -> dict[str, Any]:
         """Return the ceiling `name` over (about) `footprint_bytes`, on one thread or all.
@@ -41,12 +34,11 @@ class Ceilings:
         The footprint is that of the arrays gone through, or of the table that a gather reads from.
         """
         # Powers of two: sizes near each other share one measurement.
-        size = 1 << max(13, round(np.log2(max(footprint_bytes, 1))))
-        size = min(size, self.max_bytes)
+        size = min(1 << max(13, round(np.log2(max(footprint_bytes, 1)))), self.max_bytes)
         key = (name, size, threads)
-        if key not in self._found:
-            self._found[key] = self._measure(name, size, threads)
-        return self._found[key]
+        if key not in self.found:
+            self.found[key] = self._measure(*key)
+        return self.found[key]
 
     def _measure(self, name: str, size: int, threads: int) -> dict[str, Any]:
         if name == "chase":

@@ -16,21 +16,13 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest
 
 SEED = 11
-
 _SIZES = [64 * MIB << k for k in range(14)]
 
-Values = Sequence[tuple[float, float, float]]
-"""What was found at each point, the least and the most that it may be."""
 
-
-def run_once(memory_bytes: int, migrations: int = 1, seed: int = 0) -> None:
-    """Live one sweep cell through."""
-    run_scenario(Scenario.make(memory_bytes=memory_bytes, migrations=migrations, seed=seed))
-
-
-def _run_cells(memory_bytes: int, count: int) -> None:
+def run_cells(memory_bytes: int, migrations: int = 1, count: int = 1) -> None:
+    """Live `count` sweep cells through."""
     for seed in range(count):
-        run_once(memory_bytes, seed=seed)
+        run_scenario(Scenario.make(memory_bytes=memory_bytes, migrations=migrations, seed=seed))
 
 
 def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
@@ -61,23 +53,22 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
     counts = [1, 2, 4, 8, 16, 32]
     return [
         _curve("rebuild time", "leaves", "ns", leaves, rebuilds),
-        _curve("sweep cell time", "pages", "ns", pages, [timed(run_once, size) for size in sizes]),
+        _curve("sweep cell time", "pages", "ns", pages, [timed(run_cells, size) for size in sizes]),
         _curve("sweep cell time", "migrations", "ns", counts, [
-            timed(run_once, middle, count) for count in counts
+            timed(run_cells, middle, migrations) for migrations in counts
         ]),
         _curve("sweep time", "cells", "ns", counts[:5], [
-            timed(_run_cells, middle, count) for count in counts[:5]
+            timed(run_cells, middle, 1, count) for count in counts[:5]
         ]),
         _curve("memory, needed leaves only", "pages", "bytes", pages, needed),
         _curve("memory, every leaf", "pages", "bytes", pages, every),
     ]  # fmt: skip
 
 
-def _curve(what: str, over: str, unit: str, x: Sequence[int], y: Values) -> dict[str, Any]:
-    points = [
-        {"x": at, "y": value, "low": low, "high": high}
-        for at, (value, low, high) in zip(x, y, strict=True)
-    ]
+def _curve(what: str, over: str, unit: str, x: Sequence[int], y: Any) -> dict[str, Any]:
+    """Return one curve; `y` are triples: what was found, the least and the most that it may be."""
+    names = ("x", "y", "low", "high")
+    points = [dict(zip(names, (at, *found), strict=True)) for at, found in zip(x, y, strict=True)]
     return {"what": what, "over": over, "unit": unit, "points": points, **_exponents(points)}
 
 

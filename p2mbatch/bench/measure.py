@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -100,18 +99,6 @@ def measure_in_turn(
                 call()
             timings[name].samples_ns.append(_timed(call, repeats[name]))
     return timings
-
-
-@contextlib.contextmanager
-def num_threads(count: int) -> Iterator[None]:
-    """Let the parallel kernels use `count` threads inside this context."""
-    from p2mbatch.compiled.jit import set_num_threads
-
-    before = set_num_threads(count)
-    try:
-        yield
-    finally:
-        set_num_threads(before)
 
 
 class OtherLoad:

@@ -9,12 +9,14 @@
  */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ENTRIES 512u
 #define SHIFT 9
 #define INVALID UINT64_MAX
 #define FOREIGN_BIT (UINT64_C(1) << 31)
 #define MAX_P2M_PFN (UINT64_C(1) << 27)
+#define BAD_MFN(h, mfn) ((mfn) == 0 || (mfn) > (h)->frames)
 
 typedef uint64_t word;
 
@@ -140,11 +142,10 @@ uint64_t open_guest(const struct guest *guest)
     }
     for (uint64_t x = 0; x < g.num_leaves; x++) {
         if (x % ENTRIES == 0) {
-            word **mid = top[x / ENTRIES] = malloc(ENTRIES * sizeof *mid);
-            for (unsigned i = 0; mid && i < ENTRIES; i++)
-                mid[i] = missing;
+            word **mid = top[x / ENTRIES] = malloc(sizeof mid_missing);
             if (!mid)
                 return 0;
+            memcpy(mid, mid_missing, sizeof mid_missing);
             top_mfn_p[x / ENTRIES] = g.pages + (uint64_t)g.lists[x / ENTRIES] * ENTRIES;
         }
         top[x / ENTRIES][x % ENTRIES] = g.pages + (g.first_leaf + x) * ENTRIES;
@@ -183,20 +184,15 @@ uint64_t rebuild(void)
     return g.num_leaves;
 }
 
-static int bad_mfn(const struct host *h, word mfn)
-{
-    return mfn == 0 || mfn > h->frames;
-}
-
 /* The toolstack's checks, in order; every one must hold in a sound guest. */
 uint64_t save_walk(const struct host *h)
 {
     uint64_t max_pfn = g.num_pages - 1, last = 0, num_fll = (max_pfn >> (2 * SHIFT)) + 1;
     word fll_mfn = virt_to_mfn(top_mfn), *fll = page_of(m2p(h, fll_mfn)), *fl[ENTRIES];
-    if (num_fll > ENTRIES || bad_mfn(h, fll_mfn) || !fll)
+    if (num_fll > ENTRIES || BAD_MFN(h, fll_mfn) || !fll)
         return 0;
     for (uint64_t x = 0; x < num_fll; x++) {
-        if (bad_mfn(h, fll[x]))
+        if (BAD_MFN(h, fll[x]))
             return 0;
         if (fll[x] != fll[last])
             last = x;
@@ -211,7 +207,7 @@ uint64_t save_walk(const struct host *h)
             return 0;
     }
     for (uint64_t x = 0; x <= max_pfn >> SHIFT; x++)
-        if (bad_mfn(h, fl[x >> SHIFT][x & (ENTRIES - 1)]))
+        if (BAD_MFN(h, fl[x >> SHIFT][x & (ENTRIES - 1)]))
             return 0;
     for (uint64_t x = 0; x <= max_pfn >> SHIFT; x++)
         if (m2p(h, fl[x >> SHIFT][x & (ENTRIES - 1)]) == INVALID)

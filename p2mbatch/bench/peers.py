@@ -65,14 +65,12 @@ class Peer:
     def _struct(self, *values: Int64Array | int) -> Int64Array:
         """Return a C structure of pointers and 64-bit numbers; the arrays are kept."""
         self._kept += [v for v in values if not isinstance(v, int)]
-        fields = [v if isinstance(v, int) else v.ctypes.data for v in values]
-        return np.array(fields, np.int64)
+        return np.array([v if isinstance(v, int) else v.ctypes.data for v in values], np.int64)
 
     def host(self, h: tb.HostTables) -> Int64Array:
         """Return the C program's view of host `h`."""
-        par = h.par
-        frames, reserved, order = (int(par[i]) for i in (tb.H_FRAMES, tb.H_RESERVED, tb.H_ORDER))
-        return self._struct(_permutation(par), frames, reserved, order)
+        numbers = (int(h.par[i]) for i in (tb.H_FRAMES, tb.H_RESERVED, tb.H_ORDER))
+        return self._struct(_permutation(h.par), *numbers)
 
     def call(self, name: str, *args: Int64Array | int) -> Call:
         """Return a call of the C function `name`; it raises RuntimeError on an unsound guest."""
@@ -88,9 +86,6 @@ class Peer:
             raise RuntimeError(f"{function.__name__} of the C program: the guest is not sound")
 
 
-# --- NumPy -------------------------------------------------------------------------------------
-
-
 def numpy_lookup(t: tb.P2MTables, pfns: Int64Array) -> Int64Array:
     """Return `get_phys_to_machine` of PFNs inside the span, vectorised."""
     n = t.words.shape[1]
@@ -98,10 +93,7 @@ def numpy_lookup(t: tb.P2MTables, pfns: Int64Array) -> Int64Array:
 
 
 def numpy_rebuild(t: tb.P2MTables, slots: Int64Array) -> None:
-    """Build the list of a guest whose mids are all there, vectorised.
-
-    `slots` (int64[mids]) are the slots of the mid_mfn pages.
-    """
+    """Build the list of a guest with all mids, vectorised; `slots` int64[mids]: its pages."""
     n = t.words.shape[1]
     top_mfn = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[tb.S_TOP_MFN])[0]
     entries = numpy_lookup(t, t.leaf_page.astype(np.int64))
@@ -118,17 +110,11 @@ def _mix(value: Any, key: int) -> Any:
     return ((h ^ (h >> np.uint64(15))) * np.uint64(0x5BD1E995)) & np.uint64(0xFFFFFFFF)
 
 
-def numpy_forward(par: Int64Array, index: Int64Array) -> Int64Array:
-    """Return `bijection.forward` of each of `index`, vectorised. `par` is int64[7]."""
-    return _walked(par, index, 1)
+def numpy_shuffle(par: Int64Array, values: Int64Array, way: int = 1) -> Int64Array:
+    """Return `bijection.forward` of each of `values`, vectorised; `bijection.inverse` for `way` -1.
 
-
-def numpy_inverse(par: Int64Array, image: Int64Array) -> Int64Array:
-    """Return `bijection.inverse` of each of `image`, vectorised. `par` is int64[7]."""
-    return _walked(par, image, -1)
-
-
-def _walked(par: Int64Array, values: Int64Array, way: int) -> Int64Array:
+    `par` is int64[7].
+    """
     out = _once(par, values.astype(np.uint64), way)
     while (outside := out >= np.uint64(par[0])).any():
         out[outside] = _once(par, out[outside], way)
@@ -164,7 +150,7 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
     for first in range(0, len(slots), 64):
         some = slots[first : first + 64]
         pfns = np.arange(first * n, (first + len(some)) * n)
-        extents = numpy_forward(frames, pfns[:: 1 << order] >> order)
+        extents = numpy_shuffle(frames, pfns[:: 1 << order] >> order)
         mfns = (extents << order)[:, None] + np.arange(1 << order) + reserved
         old = t.words[some]
         t.words[some] = np.where(old == INVALID, INVALID, mfns.reshape(-1, n))
@@ -172,10 +158,10 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
 
 def numpy_m2p(t: tb.P2MTables, h: tb.HostTables, mfns: Int64Array) -> Int64Array:
     """Return what a function host's m2p holds for a guest's own frames, vectorised."""
-    n = t.words.shape[1]
-    order = int(h.par[tb.H_ORDER])
+    n, order = t.words.shape[1], int(h.par[tb.H_ORDER])
     at = mfns - int(h.par[tb.H_RESERVED])
-    pfns = (numpy_inverse(_permutation(h.par), at >> order) << order) | (at & ((1 << order) - 1))
+    extents = numpy_shuffle(_permutation(h.par), at >> order, -1)
+    pfns = (extents << order) | (at & ((1 << order) - 1))
     inside = pfns < int(h.par[tb.H_GUEST_FRAMES])
     safe = np.where(inside, pfns, 0)
     bits = t.own[t.leaf_slot[safe // n], (safe % n) // 64] >> (safe % 64).astype(np.uint64)
@@ -197,15 +183,11 @@ def numpy_populate(t: tb.P2MTables, runs: Int64Array) -> None:
     """Set runs of pages within leaves that exist, one slice a leaf; `runs` int64[k, 3]."""
     n = t.words.shape[1]
     for pfn, mfn, count in runs.tolist():
-        i = pfn % n
-        slot = t.leaf_slot[pfn // n]
+        i, slot = pfn % n, t.leaf_slot[pfn // n]
         t.words[slot, i : i + count] = np.arange(mfn, mfn + count) if mfn >= 0 else INVALID
         bits = np.unpackbits(t.own[slot].view(np.uint8), bitorder="little")
         bits[i : i + count] = mfn >= 0
         t.own[slot] = np.packbits(bits, bitorder="little").view(np.uint64)
-
-
-# --- plain Python ------------------------------------------------------------------------------
 
 
 class NaiveTree:
@@ -218,19 +200,13 @@ class NaiveTree:
         self.top = [leaves[x : x + self.n] for x in range(0, len(leaves), self.n)]
         self.lists = [[INVALID] * self.n for _ in self.top]
 
-    def lookup(self, pfn: int) -> int:
-        """Return `get_phys_to_machine(pfn)` of a PFN inside the span."""
-        entry: int = self.top[pfn // self.n**2][pfn // self.n % self.n][pfn % self.n]
-        return entry
-
     def lookups(self, pfns: list[int]) -> list[int]:
-        """Return the entries of `pfns`."""
-        return [self.lookup(pfn) for pfn in pfns]
+        """Return `get_phys_to_machine` of each of `pfns`, which are inside the span."""
+        n, top = self.n, self.top
+        return [top[pfn // n**2][pfn // n % n][pfn % n] for pfn in pfns]
 
     def rebuild(self) -> None:
         """Store each leaf's MFN in its frame list."""
-        for x, page in enumerate(self.leaf_page):
-            mfn = self.lookup(page)
-            if mfn != INVALID:
-                mfn &= ~FOREIGN_FRAME_BIT
-            self.lists[x // self.n][x % self.n] = mfn
+        for x, mfn in enumerate(self.lookups(self.leaf_page)):
+            entry = mfn if mfn == INVALID else mfn & ~FOREIGN_FRAME_BIT
+            self.lists[x // self.n][x % self.n] = entry

@@ -15,26 +15,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-GROUPS = ("serial", "parallel")
+Calls = Iterator[tuple[str, Callable[[], object]]]
 
 
-def _serial() -> Iterator[tuple[str, Callable[[], object]]]:
+def _serial() -> Calls:
     """Return what to call on one thread, by name; each must be called before the next."""
     from p2mbatch.base.sizes import MIB
     from p2mbatch.bench.cases import BenchGuest, cases
-    from p2mbatch.bench.growth import run_once
+    from p2mbatch.bench.growth import run_cells
 
     guests: list[BenchGuest] = []
     yield "boot", lambda: guests.append(BenchGuest(64 * MIB))
     for case in cases(guests[0], heavy=False):
         yield case.kernel.partition("_order")[0], case.calls["p2mbatch"]
-    yield "sweep_cell", partial(run_once, 64 * MIB)
+    yield "sweep_cell", partial(run_cells, 64 * MIB)
 
 
-def _parallel() -> Iterator[tuple[str, Callable[[], object]]]:
+def _parallel() -> Calls:
     """Return the parallel kernels, with nothing to do: none needs a guest that has booted."""
     import numpy as np
 
@@ -63,20 +63,22 @@ def _parallel() -> Iterator[tuple[str, Callable[[], object]]]:
     yield "ceilings", partial(kc.chase, none, 0)
 
 
+GROUPS = {"serial": _serial, "parallel": _parallel}
+
+
 def warm_up(group: str) -> dict[str, float]:
     """Return the seconds that each of the kernels of `group` took to be ready."""
     times: dict[str, float] = {}
-    for name, call in _serial() if group == "serial" else _parallel():
+    for name, call in GROUPS[group]():
         begin = time.perf_counter()
         call()
         times[name] = times.get(name, 0.0) + time.perf_counter() - begin
     return times
 
 
-def _run(groups: tuple[str, ...], folder: str) -> dict[str, float]:
+def _run(groups: Iterable[str], folder: str) -> dict[str, float]:
     """Get the kernels of `groups` ready at once, a process each; return their seconds."""
-    environment = {**os.environ, "P2MBATCH_CACHE_DIR": folder}
-    begin = time.perf_counter()
+    environment, begin = {**os.environ, "P2MBATCH_CACHE_DIR": folder}, time.perf_counter()
     command, pipe = [sys.executable, "-m", "p2mbatch.bench.ready"], subprocess.PIPE
     running = [
         subprocess.Popen([*command, group], env=environment, stdout=pipe, stderr=pipe, text=True)

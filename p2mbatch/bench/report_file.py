@@ -12,9 +12,7 @@ import numpy as np
 from p2mbatch.base.errors import InputError
 
 FORMAT = "p2mbatch-bench/1"
-
-OWN = ("p2mbatch", "parallel")
-"""Who p2mbatch itself is: on one thread, and on all."""
+OWN = ("p2mbatch", "parallel")  # who p2mbatch itself is: on one thread, and on all
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -37,10 +35,8 @@ class Change:
     kernel: str
     memory_bytes: int
     who: str
-    ratio: float
-    """New time over old: of median, lower quartile and least sample, the one that moved least."""
-    noise: float
-    """How far, as a factor, it would have to move to mean something."""
+    ratio: float  # new time over old
+    noise: float  # how far, as a factor, it would have to move to mean something
 
     @property
     def beyond_noise(self) -> bool:
@@ -55,11 +51,8 @@ def _moved(new: dict[str, Any], old: dict[str, Any]) -> float:
     moves all of them. So the median, the lower quartile and the least sample must all have moved
     one way, and the one that moved least counts.
     """
-    ratios = [
-        new["median_ns"] / old["median_ns"],
-        new["low_ns"] / old["low_ns"],
-        min(new["samples_ns"]) / min(old["samples_ns"]),
-    ]
+    ratios = [new[name] / old[name] for name in ("median_ns", "low_ns")]
+    ratios.append(min(new["samples_ns"]) / min(old["samples_ns"]))
     if min(ratios) > 1:
         return float(min(ratios))
     return float(max(ratios)) if max(ratios) < 1 else 1.0

@@ -21,8 +21,9 @@ from p2mbatch.bench import peers
 from p2mbatch.bench.cases import BenchGuest, Case, cases
 from p2mbatch.bench.ceilings import CEILINGS, Ceilings
 from p2mbatch.bench.growth import growth
-from p2mbatch.bench.measure import Call, OtherLoad, Timing, measure_in_turn, num_threads
+from p2mbatch.bench.measure import Call, OtherLoad, Timing, measure_in_turn
 from p2mbatch.bench.report_file import FORMAT
+from p2mbatch.compiled.jit import set_num_threads
 
 SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)  # guests that are measured by default
 IN_CACHE_BYTES = 1 << 18  # what any processor's second cache holds
@@ -33,12 +34,10 @@ THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")  # shown over th
 class Effort:
     """How long to measure."""
 
-    case_seconds: float
-    """Of each case at each size, over all who do it."""
+    case_seconds: float  # of each case at each size, over all who do it
     ceiling_seconds: float
     max_ceiling_bytes: int
-    heavy: bool
-    """Whether slow peers run on big guests too."""
+    heavy: bool  # whether slow peers run on big guests too
     min_samples: int = 5
     max_samples: int = 41
 
@@ -51,11 +50,9 @@ class Effort:
 
 
 QUICK = Effort(0.25, 0.08, GIB, heavy=False)
-
 FULL = Effort(3.0, 0.6, GIB, heavy=True)
-
+# Enough to see that everything runs; its numbers mean nothing.
 SMOKE = Effort(0.0, 0.0, 1 << 24, heavy=False, min_samples=2, max_samples=2)
-"""Enough to see that everything runs; its numbers mean nothing."""
 
 
 def needed_bytes(memory_bytes: int) -> int:
@@ -82,8 +79,7 @@ def run(
         say("ceilings")
         ceilings = Ceilings(effort.max_ceiling_bytes, seconds=effort.ceiling_seconds)
         _measure_ceilings(ceilings, threads)
-        rows: list[dict[str, Any]] = []
-        scaling: list[dict[str, Any]] = []
+        rows, scaling = list[dict[str, Any]](), list[dict[str, Any]]()
         for size in fitting:
             say(f"a guest of {format_size(size)}")
             for case in cases(BenchGuest(size, program), heavy=effort.heavy):
@@ -96,7 +92,7 @@ def run(
         "format": FORMAT, "provenance": collect(), "seconds": time.monotonic() - begin,
         "threads": threads, "others_share": others.share(), "caches_bytes": cache_sizes(),
         "left_out": left_out, "c_peer": program is not None, "compile": compile_times or {},
-        "ceilings": ceilings.all(), "rows": rows, "scaling": scaling, "growth": grown,
+        "ceilings": [*ceilings.found.values()], "rows": rows, "scaling": scaling, "growth": grown,
     }  # fmt: skip
 
 
@@ -150,8 +146,11 @@ def _case_rows(
 def _thread_rows(case: Case, size: int, threads: int, effort: Effort) -> Iterator[dict[str, Any]]:
     """Measure the parallel kernel on one thread, two, four ... all."""
     for count in sorted({min(1 << k, threads) for k in range(threads.bit_length() + 1)}):
-        with num_threads(count):
+        before = set_num_threads(count)
+        try:
             timing = effort.measure({"it": case.calls["parallel"]})["it"]
+        finally:
+            set_num_threads(before)
         yield _row(case, size, count, timing)
 
 

@@ -134,30 +134,20 @@ def plot_growth(curve: dict[str, Any], ax: Axes) -> None:
         ax.set_yticks(powers, [st.size_text(size) for size in powers])
 
 
-def _each_kernel(report: dict[str, Any]) -> list[Callable[[Axes], None]]:
-    kernels = dict.fromkeys(r["kernel"] for r in report["rows"])
-    return [partial(plot_sizes, report, kernel) for kernel in kernels]
-
-
-def _each_curve(report: dict[str, Any]) -> list[Callable[[Axes], None]]:
-    return [partial(plot_growth, curve) for curve in report["growth"]]
-
-
 class BenchFigure(NamedTuple):
     """One figure of the report: `plots` says what is drawn, each into axes of its own."""
 
     caption: str
-    plots: Callable[[dict[str, Any]], list[Callable[[Axes], None]]]
     size: tuple[float, float]
     """In inches; of a row, where there are several: they stand three a row, legend above."""
+    plots: Callable[[dict[str, Any]], list[Callable[[Axes], None]]]
 
     def draw(self, report: dict[str, Any]) -> Figure:
         """Return the figure."""
         plots = self.plots(report)
+        num_rows = -(-len(plots) // 3)
         with style():
-            width, height = self.size
-            num_rows = -(-len(plots) // 3)
-            figure, ax = new_figure((width, height * num_rows))
+            figure, ax = new_figure((self.size[0], self.size[1] * num_rows))
             grid = [ax]
             if len(plots) > 1:
                 ax.remove()
@@ -173,21 +163,27 @@ class BenchFigure(NamedTuple):
         return figure
 
 
+def _each_kernel(report: dict[str, Any]) -> list[Callable[[Axes], None]]:
+    kernels = dict.fromkeys(r["kernel"] for r in report["rows"])
+    return [partial(plot_sizes, report, kernel) for kernel in kernels]
+
+
 FIGURES = {
     "roofline": BenchFigure(
-        "Each kernel's time over its floor.", lambda r: [partial(plot_roofline, r)], (7.6, 5.0)
+        "Each kernel's time over its floor.", (7.6, 5.0), lambda r: [partial(plot_roofline, r)]
     ),
     "ceilings": BenchFigure(
-        "Bandwidth over footprint.", lambda r: [partial(plot_ceilings, r)], (7.6, 3.8)
+        "Bandwidth over footprint.", (7.6, 3.8), lambda r: [partial(plot_ceilings, r)]
     ),
     "threads": BenchFigure(
-        "The parallel kernels over threads.", lambda r: [partial(plot_threads, r)], (5.6, 3.8)
+        "The parallel kernels over threads.", (5.6, 3.8), lambda r: [partial(plot_threads, r)]
     ),
     "sizes": BenchFigure(
-        "Time an item over the guest's size; bands are quartiles.", _each_kernel, (11.5, 3.2)
+        "Time an item over the guest's size; bands are quartiles.", (11.5, 3.2), _each_kernel
     ),
     "growth": BenchFigure(
-        "How time and memory grow, with fitted exponents.", _each_curve, (11.5, 3.0)
+        "How time and memory grow, with fitted exponents.", (11.5, 3.0),
+        lambda r: [partial(plot_growth, curve) for curve in r["growth"]],
     ),
-}
+}  # fmt: skip
 """The figures by name, in the report's order."""

@@ -21,9 +21,8 @@ BUSY_SHARE = 0.1  # where others take more of the processors, the times are to b
 
 def tables(report: dict[str, Any]) -> list[Table]:
     """Return the report's tables: ceilings, kernels, compile and load times, growth."""
-    return [
-        ceiling_table(report), kernel_table(report), compile_table(report), growth_table(report)
-    ]  # fmt: skip
+    made = (ceiling_table, kernel_table, compile_table, growth_table)
+    return [table(report) for table in made]
 
 
 def ceiling_table(report: dict[str, Any]) -> Table:
@@ -137,16 +136,11 @@ def write_figures(report: dict[str, Any], folder: Path) -> None:
 def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None = None) -> None:
     """Write the report as one self-contained page. Raises `InputError` where that can't be done."""
     page = template("bench.html.j2").render(
-        version=__version__,
-        css=asset("report.css"),
-        report=report,
-        headline=headline(report),
-        busy=busy_text(report),
-        facts=_facts(report),
-        tables=tables(report),
+        version=__version__, css=asset("report.css"), report=report, headline=headline(report),
+        busy=busy_text(report), facts=_facts(report), tables=tables(report),
         changes=changes_text(changes) if changes is not None else "",
         figures=[(n, inline(f.draw(report), n), f.caption) for n, f in FIGURES.items()],
-    )
+    )  # fmt: skip
     write_text(path, page)
 
 
@@ -199,17 +193,15 @@ def bends(report: dict[str, Any]) -> str:
             continue
         # Two neighbours at each end: a single slope is as uncertain as two times are.
         small, large = (sum(ends) / len(ends) for ends in (local[:2], local[-2:]))
-        name = f"{curve['what']} over {curve['over']}"
+        said.append(f"{curve['what']} over {curve['over']} ")
         if abs(large - small) < BEND:
-            said.append(f"{name} does not bend.")
+            said[-1] += "does not bend."
             continue
         middle = (small + large) / 2
         at = next(i for i, slope in enumerate(local) if (slope >= middle) == (large > small))
         x = curve["points"][at]["x"]
-        said.append(
-            f"{name} bends around {x:,} (slope {small:.2f} at the small end, {large:.2f} at the "
-            f"large end){_why(curve, x, small, large, report)}."
-        )
+        said[-1] += f"bends around {x:,} (slope {small:.2f} at the small end, {large:.2f} at the "
+        said[-1] += f"large end){_why(curve, x, small, large, report)}."
     return " ".join(said)
 
 
