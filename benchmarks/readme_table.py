@@ -13,71 +13,51 @@ from pathlib import Path
 from typing import Any
 
 from p2mbatch.base.sizes import format_size
-from p2mbatch.bench.report_file import load
+from p2mbatch.bench.report_file import load, rows_by_key
 from p2mbatch.report.bench import time_text
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-ROWS = (
-    ("rebuild", "rebuild of the list (`tracked`)"),
-    ("lookup_random", "random lookup"),
-    ("lookup_sequential", "sequential lookup"),
-    ("save_walk", "the toolstack's save walk"),
-    ("restore_order0", "restore of every leaf, single frames"),
-    ("restore_order9", "restore of every leaf, 2 MiB extents"),
-)
+BEGIN, END = "<!-- bench:begin -->\n", "\n<!-- bench:end -->"
+ROWS = {
+    "rebuild": "rebuild of the list (`tracked`)",
+    "lookup_random": "random lookup",
+    "lookup_sequential": "sequential lookup",
+    "save_walk": "the toolstack's save walk",
+    "restore_order0": "restore of every leaf, single frames",
+    "restore_order9": "restore of every leaf, 2 MiB extents",
+}
 
 
 def table(report: dict[str, Any]) -> str:
     """Return the table and the sentence that says what it was measured on, as Markdown."""
-    by_key = {(r["kernel"], r["memory_bytes"], r["who"]): r for r in report["rows"]}
+    by_key, threads = rows_by_key(report), f"{report['threads']} threads"
     size = max(r["memory_bytes"] for r in report["rows"])
-    threads = report["threads"]
-    lines = [
-        f"| {format_size(size)} guest | one thread | {threads} threads | C, pointer tree | NumPy |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for kernel, title in ROWS:
-        per_item = kernel.startswith("lookup")
-        cells = []
-        for who in ("p2mbatch", "parallel", "c", "numpy"):
-            row = by_key.get((kernel, size, who))
-            ns = None if row is None else row["ns_per_item" if per_item else "median_ns"]
-            cells.append("–" if ns is None else time_text(ns))
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    where = report["provenance"]
-    times = report["compile"]
-    lines += [
-        "",
-        f"Medians on {where['cpu']}, {threads} threads, Python {where['python']}, numba "
-        f"{where['numba']}, by `p2mbatch bench`."
-        + (
-            f" All kernels of that report compile in {times['compile_all_s']:.0f} s once and load "
-            f"in {times['load_all_s']:.1f} s from then on."
-            if times
-            else ""
-        ),
-    ]
-    return "\n".join(lines)
+    lines = [f"| {format_size(size)} guest | one thread | {threads} | C, pointer tree | NumPy |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for kernel, title in ROWS.items():
+        which = "ns_per_item" if kernel.startswith("lookup") else "median_ns"
+        rows = [by_key.get((kernel, size, who)) for who in ("p2mbatch", "parallel", "c", "numpy")]
+        cells = ["–" if row is None else time_text(row[which]) for row in rows]
+        lines.append(f"| {' | '.join([title, *cells])} |")
+    where, times = report["provenance"], report["compile"]
+    said = f"Medians on {where['cpu']}, {threads}, Python {where['python']}, "
+    said += f"numba {where['numba']}, by `p2mbatch bench`."
+    if times:
+        said += f" All kernels of that report compile in {times['compile_all_s']:.0f} s once and "
+        said += f"load in {times['load_all_s']:.1f} s from then on."
+    return "\n".join([*lines, "", said])
 
 
-def insert(text: str, found: str) -> str:
-    """Return `text` with `found` between the markers. Raises ValueError where they are missing."""
-    begin, end = text.find(BEGIN), text.find(END)
-    if begin < 0 or end < begin:
-        raise ValueError(f"the markers {BEGIN} and {END} are not there")
-    return text[: begin + len(BEGIN)] + "\n" + found + "\n" + text[end:]
-
-
-def main(args: list[str]) -> int:
-    if not 1 <= len(args) <= 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    readme = Path(args[1]) if len(args) == 2 else Path(__file__).parents[1] / "README.md"
-    readme.write_text(
-        insert(readme.read_text(encoding="utf-8"), table(load(args[0]))), encoding="utf-8"
-    )
-    return 0
+def main(source: str, readme: str = str(Path(__file__).parents[1] / "README.md")) -> None:
+    """Write the table of report `source` into `readme`."""
+    before, begin, rest = Path(readme).read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        sys.exit(f"{readme}: the markers of the table are not there")
+    text = before + begin + table(load(source)) + end + after
+    Path(readme).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if not 2 <= len(sys.argv) <= 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

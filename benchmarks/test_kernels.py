@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from p2mbatch.base.sizes import GIB, MIB
-from p2mbatch.bench import peers
 from p2mbatch.bench.cases import BenchGuest, cases
-from p2mbatch.compiled.lookup import lookup
 
 KERNELS = (
     "lookup_random", "lookup_sorted", "lookup_sequential", "lookup_m2p", "rebuild", "save_walk",
@@ -25,24 +23,9 @@ PAIRS = [(k, w) for k in KERNELS for w in WHO if (k, w) != ("populate", "paralle
 
 
 @pytest.fixture(scope="module")
-def size(request):
+def guest(request):
     # Disabled benchmarks are smoke tests: a small guest will do.
-    return 64 * MIB if request.config.getoption("--benchmark-disable") else 16 * GIB
-
-
-@pytest.fixture(scope="module")
-def peer(size):
-    with peers.built_peer() as program:
-        if program is None:
-            yield None
-        else:
-            with peers.Peer(program, size // 4096) as running:
-                yield running
-
-
-@pytest.fixture(scope="module")
-def guest(size, peer):
-    return BenchGuest(size, peer)
+    return BenchGuest(64 * MIB if request.config.getoption("--benchmark-disable") else 16 * GIB)
 
 
 @pytest.mark.parametrize(("kernel", "who"), PAIRS)
@@ -55,19 +38,3 @@ def test_kernel(benchmark, guest, kernel, who):
     words = guest.t.words[guest.t.leaf_slot[: guest.num_leaves]]
     assert (words > 0).all()
     assert len(np.unique(words)) == words.size
-
-
-@pytest.mark.parametrize("kernel", peers.KERNELS)
-def test_c_peer(guest, kernel):
-    if guest.peer is None:
-        pytest.skip("no C compiler")
-    assert guest.peer.sample(kernel, 2) > 0
-
-
-def test_peers_agree(guest):
-    t, h = guest.t, guest.life.host
-    pfns = np.random.default_rng(0).integers(0, guest.num_pages, 5000)
-    mine = np.empty(len(pfns), np.int64)
-    lookup(t, h, pfns, mine)
-    assert np.array_equal(mine, peers.numpy_lookup(t, pfns))
-    assert peers.NaiveTree(t).lookups(pfns.tolist()) == mine.tolist()

@@ -43,7 +43,7 @@ def growth(max_bytes: int, seconds: float) -> list[dict[str, Any]]:
     def timed(function: Callable[..., object], *args: Any) -> tuple[float, float, float]:
         calls = {"it": partial(function, *args)}
         it = measure_in_turn(calls, seconds=seconds / 8, min_samples=3, max_samples=15)["it"]
-        return it.median_ns, it.low_ns, it.high_ns
+        return it.median_ns, *it.quartiles_ns
 
     sizes = [size for size in _SIZES if size <= max_bytes]
     leaves, rebuilds, needed, every = [], [], [], []

@@ -14,22 +14,18 @@ import psutil
 
 Call = Callable[[], object]
 
-SHORT_NS = 200_000
-"""Shorter calls are repeated within one sample, so that the clock does not show."""
-
+SHORT_NS = 200_000  # shorter calls are repeated within one sample: the clock does not show then
+# Before shorter calls' samples comes an untimed one: what ran in between emptied the caches, and
+# threads that had nothing to do must be woken.
 WARM_NS = 30_000_000
-"""Before shorter calls' samples comes an untimed one: what ran in between emptied the caches, and
-threads that had nothing to do must be woken."""
-
-SLOW_NS = 500_000_000
-"""Where one turn of all calls takes longer, fewer samples are enough."""
+SLOW_NS = 500_000_000  # where one turn of all calls takes longer, fewer samples are enough
 
 
+@dataclass(frozen=True, slots=True)
 class SelfTimed:
     """A call that knows its own time: `sample(repeats)` returns the ns of one call."""
 
-    def __init__(self, sample: Callable[[int], float]) -> None:
-        self.sample = sample
+    sample: Callable[[int], float]
 
     def __call__(self) -> None:
         """Run once."""
@@ -40,11 +36,7 @@ def scaled(call: Call, did: int, wanted: int) -> Call:
     """Return a call timed as if it had done `wanted` items where it does `did`."""
     if did == wanted:
         return call
-
-    def sample(repeats: int) -> float:
-        return _timed(call, repeats) * wanted / did
-
-    return SelfTimed(sample)
+    return SelfTimed(lambda repeats: _timed(call, repeats) * wanted / did)
 
 
 @dataclass(slots=True)
@@ -60,24 +52,17 @@ class Timing:
         return statistics.median(self.samples_ns)
 
     @property
-    def low_ns(self) -> float:
-        """Return the lower quartile."""
-        return float(np.quantile(self.samples_ns, 0.25))
-
-    @property
-    def high_ns(self) -> float:
-        """Return the upper quartile."""
-        return float(np.quantile(self.samples_ns, 0.75))
-
-    @property
-    def spread(self) -> float:
-        """Return half the distance between the quartiles, as a fraction of the median."""
-        return (self.high_ns - self.low_ns) / 2 / self.median_ns
+    def quartiles_ns(self) -> tuple[float, float]:
+        """Return the lower and the upper quartile."""
+        low, high = np.quantile(self.samples_ns, [0.25, 0.75]).tolist()
+        return low, high
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the timing as JSON values."""
-        quartiles = {"median_ns": self.median_ns, "low_ns": self.low_ns, "high_ns": self.high_ns}
-        return {**quartiles, "spread": self.spread, **asdict(self)}
+        """Return the timing as JSON values; `spread` is half the quartiles' distance by median."""
+        median, (low, high) = self.median_ns, self.quartiles_ns
+        spread = (high - low) / 2 / median
+        found = {"median_ns": median, "low_ns": low, "high_ns": high, "spread": spread}
+        return found | asdict(self)
 
 
 def _timed(call: Call, repeats: int) -> float:
@@ -101,8 +86,7 @@ def measure_in_turn(
     timings: dict[str, Timing] = {}
     repeats, warm = {}, {}
     for name, call in calls.items():
-        timings[name] = Timing(_timed(call, 1))
-        once = _timed(call, 1)
+        timings[name], once = Timing(_timed(call, 1)), _timed(call, 1)
         warm[name] = once < WARM_NS
         repeats[name] = max(1, min(1000, int(SHORT_NS / max(once, 1.0))))
     end = time.monotonic() + seconds
@@ -144,11 +128,8 @@ class OtherLoad:
         # What guests of this machine take is part of its own time, and so counted there already.
         extra = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
         own = psutil.Process().cpu_times()
-        return (
-            sum(times) - extra,
-            sum(times) - extra - idle,
-            own.user + own.system + own.children_user + own.children_system,
-        )
+        # The processes that this one has waited for are counted as its own.
+        return sum(times) - extra, sum(times) - extra - idle, sum(own[:4])
 
     def share(self) -> float:
         """Return the part, 0 to 1, that went to other programs (and machines, if it is shared)."""

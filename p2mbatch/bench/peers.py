@@ -6,11 +6,11 @@ The C program (p2mbatch/bench/peer.c) is built into a temporary folder where the
 from __future__ import annotations
 
 import contextlib
-import json
-import statistics
+import ctypes
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,62 +19,73 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.bench.measure import Call
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 
 SOURCE = Path(__file__).with_name("peer.c")
 
-KERNELS = (
-    "rebuild", "save_walk", "restore_order9", "restore_order0", "populate",
-    "lookup_random", "lookup_sequential", "lookup_sorted", "lookup_m2p",
-)  # fmt: skip
-"""What the C program can be asked for."""
-
 
 @contextlib.contextmanager
-def built_peer() -> Iterator[Path | None]:
-    """Build the C program into a temporary folder; None where no compiler can."""
+def built_peer() -> Iterator[ctypes.CDLL | None]:
+    """Build the C program into a temporary folder and load it; None where no compiler can."""
     compiler = find_compiler()
     with tempfile.TemporaryDirectory(prefix="p2mbatch-peer-") as folder:
-        program = Path(folder) / "peer"
-        built = compiler is not None and (
-            subprocess.run(
-                [compiler, "-O2", str(SOURCE), "-o", str(program)],
-                capture_output=True, check=False,
-            ).returncode == 0
+        program = str(Path(folder) / "peer.so")
+        command = [compiler or "", "-O2", "-shared", "-fPIC", str(SOURCE), "-o", program]
+        if compiler is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            yield None
+        else:
+            yield ctypes.CDLL(program)
+
+
+class Peer:
+    """The C program at work on a booted guest's own pages; `lists` are its mid_mfn pages' slots.
+
+    The guest has all its leaves, one beside the other, in the order of their PFNs.
+    """
+
+    def __init__(self, program: ctypes.CDLL, t: tb.P2MTables, lists: Int64Array) -> None:
+        self._program, self._kept = program, list[Int64Array]()
+        pfns, first = t.slots[:, tb.P_PAGE].copy(), int(t.leaf_slot[0])
+        slot_of = {pfn: slot for slot, pfn in enumerate(pfns.tolist())}
+        leaves = first + np.arange(len(t.leaf_slot))
+        others = np.delete(pfns, leaves)
+        brk = range(int(others[others >= 0].min()), int(others.max()) + 1)
+        if not np.array_equal(leaves, t.leaf_slot) or (np.diff(pfns[leaves]) != 1).any():
+            raise ValueError("the guest's leaves don't lie one beside the other")
+        structures = [tb.S_MISSING, tb.S_MID_MISSING_MFN, tb.S_TOP_MFN]
+        guest = self._struct(
+            t.words, pfns, len(leaves) * t.words.shape[1], len(leaves), first, int(pfns[first]),
+            brk.start, len(brk), np.array([slot_of.get(pfn, -1) for pfn in brk]),
+            *(slot_of[int(t.state[s])] for s in structures), lists,
         )  # fmt: skip
-        yield program if built else None
+        self.call("open_guest", guest)()
 
+    def _struct(self, *values: Int64Array | int) -> Int64Array:
+        """Return a C structure of pointers and 64-bit numbers; the arrays are kept."""
+        self._kept += [v for v in values if not isinstance(v, int)]
+        fields = [v if isinstance(v, int) else v.ctypes.data for v in values]
+        return np.array(fields, np.int64)
 
-class Peer(contextlib.AbstractContextManager["Peer"]):
-    """The C program with one booted guest; each call asks it for one sample."""
+    def host(self, h: tb.HostTables) -> Int64Array:
+        """Return the C program's view of host `h`."""
+        par = h.par
+        frames, reserved, order = (int(par[i]) for i in (tb.H_FRAMES, tb.H_RESERVED, tb.H_ORDER))
+        return self._struct(_permutation(par), frames, reserved, order)
 
-    def __init__(self, program: Path, pages: int, seed: int = 7) -> None:
-        self._process = subprocess.Popen(
-            [str(program), str(pages), str(seed)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self._answer()
+    def call(self, name: str, *args: Int64Array | int) -> Call:
+        """Return a call of the C function `name`; it raises RuntimeError on an unsound guest."""
+        function = getattr(self._program, name)
+        function.restype = ctypes.c_uint64
+        given = [ctypes.c_uint64(v if isinstance(v, int) else v.ctypes.data) for v in args]
+        self._kept += [v for v in args if not isinstance(v, int)]
+        return partial(self._call, function, given)
 
-    def sample(self, kernel: str, repeats: int) -> float:
-        """Return the median time in ns of `repeats` runs of `kernel`, one right after the other."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{kernel} {repeats}\n")
-        self._process.stdin.flush()
-        return float(statistics.median(self._answer()["samples_ns"]))
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            _, error = self._process.communicate()
-            raise RuntimeError(f"the C peer ended: {error.strip()}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def __exit__(self, *error: object) -> None:
-        # At the end of its input the program ends by itself.
-        self._process.communicate()
+    def _call(self, function: Any, given: list[ctypes.c_uint64]) -> None:
+        # Of this object, which so outlives its calls and keeps what they point to.
+        if function(*given) == 0:
+            raise RuntimeError(f"{function.__name__} of the C program: the guest is not sound")
 
 
 # --- NumPy -------------------------------------------------------------------------------------
@@ -109,41 +120,33 @@ def _mix(value: Any, key: int) -> Any:
 
 def numpy_forward(par: Int64Array, index: Int64Array) -> Int64Array:
     """Return `bijection.forward` of each of `index`, vectorised. `par` is int64[7]."""
-    return _walked(par, index, _forward_once)
+    return _walked(par, index, 1)
 
 
 def numpy_inverse(par: Int64Array, image: Int64Array) -> Int64Array:
     """Return `bijection.inverse` of each of `image`, vectorised. `par` is int64[7]."""
-    return _walked(par, image, _inverse_once)
+    return _walked(par, image, -1)
 
 
-def _walked(par: Int64Array, values: Int64Array, once: Any) -> Int64Array:
-    size = np.uint64(par[0])
-    out = once(par, values.astype(np.uint64))
-    outside = out >= size
-    while outside.any():
-        out[outside] = once(par, out[outside])
-        outside = out >= size
+def _walked(par: Int64Array, values: Int64Array, way: int) -> Int64Array:
+    out = _once(par, values.astype(np.uint64), way)
+    while (outside := out >= np.uint64(par[0])).any():
+        out[outside] = _once(par, out[outside], way)
     return np.asarray(out.astype(np.int64))
 
 
-def _forward_once(par: Int64Array, x: Any) -> Any:
+def _once(par: Int64Array, x: Any, way: int) -> Any:
+    """Go through the four rounds once, forwards (`way` 1) or backwards (-1)."""
     left, bits = np.uint64(par[1]), np.uint64(par[2])
     mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
     a, b = x >> bits, x & mask
-    for first, second in ((3, 4), (5, 6)):
-        b = (b + (_mix(a, par[first]) >> down)) & mask
-        a = (a + (((_mix(b, par[second]) >> half) * left) >> half)) % left
-    return (a << bits) | b
-
-
-def _inverse_once(par: Int64Array, x: Any) -> Any:
-    left, bits = np.uint64(par[1]), np.uint64(par[2])
-    mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
-    a, b = x >> bits, x & mask
-    for first, second in ((5, 6), (3, 4)):
-        a = (a + left - (((_mix(b, par[second]) >> half) * left) >> half)) % left
-        b = (b - (_mix(a, par[first]) >> down)) & mask
+    for key in (3, 4, 5, 6)[::way]:
+        if key % 2:
+            step = _mix(a, par[key]) >> down
+            b = (b + step if way > 0 else b - step) & mask
+        else:
+            step = ((_mix(b, par[key]) >> half) * left) >> half
+            a = (a + step if way > 0 else a + left - step) % left
     return (a << bits) | b
 
 
@@ -156,12 +159,10 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
 
     A few leaves at a time, so that what is between stays in the cache.
     """
-    n = t.words.shape[1]
-    order = int(h.par[tb.H_ORDER])
+    n, order = t.words.shape[1], int(h.par[tb.H_ORDER])
     frames, reserved = _permutation(h.par), int(h.par[tb.H_RESERVED])
-    step = 64
-    for first in range(0, len(slots), step):
-        some = slots[first : first + step]
+    for first in range(0, len(slots), 64):
+        some = slots[first : first + 64]
         pfns = np.arange(first * n, (first + len(some)) * n)
         extents = numpy_forward(frames, pfns[:: 1 << order] >> order)
         mfns = (extents << order)[:, None] + np.arange(1 << order) + reserved
@@ -230,6 +231,6 @@ class NaiveTree:
         """Store each leaf's MFN in its frame list."""
         for x, page in enumerate(self.leaf_page):
             mfn = self.lookup(page)
-            self.lists[x // self.n][x % self.n] = (
-                mfn if mfn == INVALID else mfn & ~FOREIGN_FRAME_BIT
-            )
+            if mfn != INVALID:
+                mfn &= ~FOREIGN_FRAME_BIT
+            self.lists[x // self.n][x % self.n] = mfn

@@ -28,7 +28,7 @@ def _serial() -> Iterator[tuple[str, Callable[[], object]]]:
     from p2mbatch.bench.growth import run_once
 
     guests: list[BenchGuest] = []
-    yield "boot", lambda: guests.append(BenchGuest(64 * MIB, None))
+    yield "boot", lambda: guests.append(BenchGuest(64 * MIB))
     for case in cases(guests[0], heavy=False):
         yield case.kernel.partition("_order")[0], case.calls["p2mbatch"]
     yield "sweep_cell", partial(run_once, 64 * MIB)
@@ -39,15 +39,17 @@ def _parallel() -> Iterator[tuple[str, Callable[[], object]]]:
     import numpy as np
 
     from p2mbatch.base.sizes import MIB
-    from p2mbatch.bench.cases import place_guest
+    from p2mbatch.bench.cases import bench_scenario
     from p2mbatch.compiled import ceilings as kc
     from p2mbatch.compiled.lookup import lookup_chunks
     from p2mbatch.compiled.m2p import m2p_chunks
     from p2mbatch.compiled.policies.tracked import rebuild_mids
     from p2mbatch.compiled.restore import restore_slots
     from p2mbatch.compiled.save import walk_mids
+    from p2mbatch.guests.stage import StagedGuest
 
-    t, h = place_guest(64 * MIB)
+    life = StagedGuest(bench_scenario(64 * MIB), "all").life
+    t, h = life.tables, life.host
     none, left = np.zeros(0, np.int64), np.zeros(0, np.uint8)
     yield "lookup_parallel", partial(lookup_chunks, t.words, t.leaf_slot, 0, none, none, none)
     yield "lookup_m2p_parallel", partial(m2p_chunks, t, h, none, none)
@@ -75,13 +77,11 @@ def _run(groups: tuple[str, ...], folder: str) -> dict[str, float]:
     """Get the kernels of `groups` ready at once, a process each; return their seconds."""
     environment = {**os.environ, "P2MBATCH_CACHE_DIR": folder}
     begin = time.perf_counter()
+    command, pipe = [sys.executable, "-m", "p2mbatch.bench.ready"], subprocess.PIPE
     running = [
-        subprocess.Popen(
-            [sys.executable, "-m", "p2mbatch.bench.ready", group],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+        subprocess.Popen([*command, group], env=environment, stdout=pipe, stderr=pipe, text=True)
         for group in groups
-    ]  # fmt: skip
+    ]
     times: dict[str, float] = {}
     for process in running:
         text, error = process.communicate()
@@ -105,15 +105,13 @@ def fresh_cache() -> Iterator[dict[str, float]]:
         for group in GROUPS:
             for name, seconds in _run((group,), folder).items():
                 times[f"load_{name}_s"] = times.get(f"load_{name}_s", 0.0) + seconds
-        before = os.environ.get("P2MBATCH_CACHE_DIR")
+        before = dict(os.environ)
         os.environ["P2MBATCH_CACHE_DIR"] = folder
         try:
             yield times
         finally:
-            if before is None:
-                del os.environ["P2MBATCH_CACHE_DIR"]
-            else:
-                os.environ["P2MBATCH_CACHE_DIR"] = before
+            os.environ.clear()
+            os.environ.update(before)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.provenance import collect, num_cores
 from p2mbatch.base.sizes import GIB, format_size
@@ -25,16 +24,9 @@ from p2mbatch.bench.growth import growth
 from p2mbatch.bench.measure import Call, OtherLoad, Timing, measure_in_turn, num_threads
 from p2mbatch.bench.report_file import FORMAT
 
-SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)
-"""Guests that are measured by default."""
-
-IN_CACHE_BYTES = 1 << 18
-"""What any processor's second cache holds."""
-
-THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")
-"""Kernels whose time is shown over the number of threads."""
-
-Say = Callable[[str], None]
+SIZES = (GIB, 16 * GIB, 128 * GIB, 512 * GIB)  # guests that are measured by default
+IN_CACHE_BYTES = 1 << 18  # what any processor's second cache holds
+THREAD_KERNELS = ("lookup_random", "rebuild", "restore_order9")  # shown over the threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +44,10 @@ class Effort:
 
     def measure(self, calls: dict[str, Call]) -> dict[str, Timing]:
         """Return the timings of one case's calls."""
+        least, most = self.min_samples, self.max_samples
         return measure_in_turn(
-            calls, seconds=self.case_seconds,
-            min_samples=self.min_samples, max_samples=self.max_samples,
-        )  # fmt: skip
+            calls, seconds=self.case_seconds, min_samples=least, max_samples=most
+        )
 
 
 QUICK = Effort(0.25, 0.08, GIB, heavy=False)
@@ -66,10 +58,9 @@ SMOKE = Effort(0.0, 0.0, 1 << 24, heavy=False, min_samples=2, max_samples=2)
 """Enough to see that everything runs; its numbers mean nothing."""
 
 
-def needed_bytes(memory_bytes: int, *, with_peer: bool) -> int:
-    """Return the memory that measuring a guest of this size takes."""
-    leaves = memory_bytes // 512
-    return int(leaves * (2.2 if with_peer else 1.1)) + 2 * GIB
+def needed_bytes(memory_bytes: int) -> int:
+    """Return the memory that measuring a guest of this size takes: its leaves, and arrays."""
+    return int(memory_bytes // 512 * 1.1) + 2 * GIB
 
 
 def run(
@@ -77,7 +68,7 @@ def run(
     *,
     effort: Effort = QUICK,
     compile_times: dict[str, float] | None = None,
-    say: Say = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure everything and return it as JSON values (docs/performance.md names the fields).
 
@@ -91,14 +82,14 @@ def run(
         say("ceilings")
         ceilings = Ceilings(effort.max_ceiling_bytes, seconds=effort.ceiling_seconds)
         _measure_ceilings(ceilings, threads)
-        rows, scaling = [], []
+        rows: list[dict[str, Any]] = []
+        scaling: list[dict[str, Any]] = []
         for size in fitting:
             say(f"a guest of {format_size(size)}")
-            with _guest(program, size) as guest:
-                for case in cases(guest, heavy=effort.heavy):
-                    rows += _case_rows(case, size, ceilings, threads, effort)
-                    if size == fitting[-1] and case.kernel in THREAD_KERNELS:
-                        scaling += _thread_rows(case, size, threads, effort)
+            for case in cases(BenchGuest(size, program), heavy=effort.heavy):
+                rows += _case_rows(case, size, ceilings, threads, effort)
+                if size == fitting[-1] and case.kernel in THREAD_KERNELS:
+                    scaling += _thread_rows(case, size, threads, effort)
         say("how cost grows")
         grown = growth(max(fitting), effort.case_seconds)
     return {
@@ -110,20 +101,19 @@ def run(
 
 
 def _fitting(sizes: Sequence[int]) -> tuple[list[int], list[dict[str, Any]]]:
-    available = int(psutil.virtual_memory().available)
-    fitting, left_out = [], []
-    for size in sorted(set(sizes)):
-        needed = needed_bytes(size, with_peer=find_compiler() is not None)
-        if needed <= available:
-            fitting.append(size)
-        else:
-            left_out.append({"memory_bytes": size, "needed": needed, "available": available})
-    if not fitting:
+    free = int(psutil.virtual_memory().available)
+    needed = {size: needed_bytes(size) for size in sorted(set(sizes))}
+    left_out = [
+        {"memory_bytes": size, "needed": bytes_, "available": free}
+        for size, bytes_ in needed.items()
+        if bytes_ > free
+    ]
+    if len(left_out) == len(needed):
         raise InputError(
             f"--sizes: none fits: {format_size(min(sizes))} needs "
-            f"{needed / GIB:.1f} GiB of memory and {available / GIB:.1f} GiB are free"
+            f"{needed[min(sizes)] / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are free"
         )
-    return fitting, left_out
+    return [size for size, bytes_ in needed.items() if bytes_ <= free], left_out
 
 
 def _measure_ceilings(ceilings: Ceilings, threads: int) -> None:
@@ -141,41 +131,28 @@ def _measure_ceilings(ceilings: Ceilings, threads: int) -> None:
         step <<= 3
 
 
-@contextlib.contextmanager
-def _guest(program: Path | None, size: int) -> Iterator[BenchGuest]:
-    with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(peers.Peer(program, size // 4096)) if program else None
-        yield BenchGuest(size, peer)
-
-
 def _case_rows(
     case: Case, size: int, ceilings: Ceilings, threads: int, effort: Effort
 ) -> list[dict[str, Any]]:
     calls = {"p2mbatch": case.calls["p2mbatch"], "floor": case.floor(ceilings, 1)}
     if threads > 1 and "parallel" in case.calls:
-        calls |= {"parallel": case.calls["parallel"]}
-        calls |= {"floor_parallel": case.floor(ceilings, threads)}
+        calls["parallel"] = case.calls["parallel"]
+        calls["floor_parallel"] = case.floor(ceilings, threads)
     calls |= {who: call for who, call in case.calls.items() if who != "parallel"}
-    timings = effort.measure(calls)
-    rows = []
+    timings, rows = effort.measure(calls), []
     for who, timing in timings.items():
-        every = who in ("parallel", "floor_parallel")
-        floor = timings["floor_parallel" if every else "floor"].median_ns
-        rows.append(
-            _row(case, size, threads if every else 1, timing)
-            | {"who": who, "floor_ns": floor, "floor_text": case.floor_text}
-        )
+        on, floor = (threads, "floor_parallel") if who.endswith("parallel") else (1, "floor")
+        said = {"floor_ns": timings[floor].median_ns, "floor_text": case.floor_text}
+        rows.append({**_row(case, size, on, timing), "who": who, **said})
     return rows
 
 
-def _thread_rows(case: Case, size: int, threads: int, effort: Effort) -> list[dict[str, Any]]:
+def _thread_rows(case: Case, size: int, threads: int, effort: Effort) -> Iterator[dict[str, Any]]:
     """Measure the parallel kernel on one thread, two, four ... all."""
-    rows = []
     for count in sorted({min(1 << k, threads) for k in range(threads.bit_length() + 1)}):
         with num_threads(count):
             timing = effort.measure({"it": case.calls["parallel"]})["it"]
-        rows.append(_row(case, size, count, timing))
-    return rows
+        yield _row(case, size, count, timing)
 
 
 def _row(case: Case, size: int, threads: int, timing: Timing) -> dict[str, Any]:
@@ -189,7 +166,7 @@ def cache_sizes() -> dict[str, int]:
     """Return the sizes in bytes of the processor's data caches as Linux tells them, by level."""
     found = {}
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError, KeyError):
             if (index / "type").read_text().strip() == "Instruction":
                 continue
             text = (index / "size").read_text().strip()

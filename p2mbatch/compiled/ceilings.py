@@ -54,24 +54,24 @@ def chase(table: Int64Array, steps: int) -> int:
 
 
 @inner_kernel
-def _cut(length: int, part: int, parts: int) -> int:
-    """Return where part `part` of `parts` begins: at a cache line."""
-    return min(as_int(part) * ((length // parts + 8) & ~7), length)
+def _part(length: int, part: int, parts: int) -> slice:
+    """Return part `part` of `parts` of so many words: it begins at a cache line."""
+    size = (length // parts + 8) & ~7
+    return slice(min(as_int(part) * size, length), min(as_int(part + 1) * size, length))
 
 
 @parallel_kernel
 def fill_parallel(out: Int64Array, value: int, parts: int) -> None:
     """Do `fill` on `parts` threads."""
     for part in prange(parts):
-        fill(out[_cut(len(out), part, parts) : _cut(len(out), part + 1, parts)], value)
+        fill(out[_part(len(out), part, parts)], value)
 
 
 @parallel_kernel
 def copy_parallel(source: Int64Array, out: Int64Array, parts: int) -> None:
     """Do `copy` on `parts` threads."""
     for part in prange(parts):
-        begin, end = _cut(len(out), part, parts), _cut(len(out), part + 1, parts)
-        copy(source[begin:end], out[begin:end])
+        copy(source[_part(len(source), part, parts)], out[_part(len(out), part, parts)])
 
 
 @parallel_kernel
@@ -79,7 +79,7 @@ def read_parallel(source: Int64Array, parts: int) -> int:
     """Do `read` on `parts` threads."""
     total = 0
     for part in prange(parts):
-        total += read(source[_cut(len(source), part, parts) : _cut(len(source), part + 1, parts)])
+        total += read(source[_part(len(source), part, parts)])
     return total
 
 
@@ -87,5 +87,4 @@ def read_parallel(source: Int64Array, parts: int) -> int:
 def gather_parallel(table: Int64Array, at: Int64Array, out: Int64Array, parts: int) -> None:
     """Do `gather` on `parts` threads."""
     for part in prange(parts):
-        begin, end = _cut(len(at), part, parts), _cut(len(at), part + 1, parts)
-        gather(table, at[begin:end], out[begin:end])
+        gather(table, at[_part(len(at), part, parts)], out[_part(len(at), part, parts)])

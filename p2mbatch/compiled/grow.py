@@ -188,7 +188,7 @@ def _leaf_for_set(t: P2MTables, x: int) -> int:
     return leaf_page_of(t, x)
 
 
-@inner_kernel
+@inline_kernel
 def mid_for(t: P2MTables, top: int) -> int:
     """Return the mid page of a top index, made if there is none yet; below 0 without memory."""
     state = t.state
@@ -207,7 +207,7 @@ def mid_for(t: P2MTables, top: int) -> int:
     return mid
 
 
-@inner_kernel
+@inline_kernel
 def leaf_for(t: P2MTables, h: HostTables, mid: int, x: int, where: int) -> int:
     """Make leaf `x` if there is none, and store its MFN through the list's page at `where`.
 

@@ -13,6 +13,7 @@ from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.compiled.hosts import layout_frame
 from p2mbatch.compiled.jit import (
     as_int,
+    inline_kernel,
     inner_kernel,
     kernel,
     never_inline,
@@ -52,7 +53,7 @@ def leaf_page_of(t: P2MTables, x: int) -> int:
     return leaf if leaf < UNREACHABLE else FAULT_MID
 
 
-@inner_kernel
+@inline_kernel
 def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the entry of `pfn`, no bit masked; INVALID beyond MAX_P2M_PFN; or a FAULT_ code.
 

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from p2mbatch._version import __version__
 from p2mbatch.base.sizes import GIB, format_size
 from p2mbatch.bench.report_file import OWN, Change, rows_by_key
 from p2mbatch.plots.bench import FIGURES
 from p2mbatch.plots.gallery import save
-from p2mbatch.report.bench_words import (
-    bends,
-    busy_text,
-    changes_text,
-    headline,
-    short_of_numpy,
-    time_text,
-)
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.table import Table
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+NUMPY_BAR = 3.0  # how many times as fast as vectorised NumPy a compiled kernel should be
+CALL_NS = 20_000  # shorter work is no longer than what calling it costs
+BEND = 0.3  # slopes that differ by less are one slope
+BUSY_SHARE = 0.1  # where others take more of the processors, the times are to be doubted
 
 
 def tables(report: dict[str, Any]) -> list[Table]:
@@ -126,24 +120,18 @@ def to_text(report: dict[str, Any], changes: list[Change] | None = None) -> str:
         f"{item['needed'] / GIB:.1f} GiB of memory, {item['available'] / GIB:.1f} GiB were free"
         for item in report["left_out"]
     ]
-    if busy_text(report):
-        parts.append(busy_text(report))
+    parts.append(busy_text(report))
     if not report["c_peer"]:
         parts.append("no C compiler was found: no comparison with the C program")
     if changes is not None:
         parts.append(changes_text(changes))
-    return "\n\n".join(parts) + "\n"
-
-
-def figures(report: dict[str, Any]) -> list[tuple[str, Figure, str]]:
-    """Return the figures: name, figure, caption."""
-    return [(name, draw(report), caption) for name, (draw, caption) in FIGURES.items()]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_figures(report: dict[str, Any], folder: Path) -> None:
     """Write the figures into `folder` as SVG. Raises `InputError` where that can't be done."""
-    for name, figure, _ in figures(report):
-        save(figure, folder / f"{name}.svg")
+    for name, figure in FIGURES.items():
+        save(figure.draw(report), folder / f"{name}.svg")
 
 
 def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None = None) -> None:
@@ -157,19 +145,121 @@ def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None 
         facts=_facts(report),
         tables=tables(report),
         changes=changes_text(changes) if changes is not None else "",
-        figures=[(name, inline(figure, name), text) for name, figure, text in figures(report)],
+        figures=[(n, inline(f.draw(report), n), f.caption) for n, f in FIGURES.items()],
     )
     write_text(path, page)
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [(name.replace("_", " "), str(value)) for name, value in report["provenance"].items()]
-    caches = ", ".join(
-        f"{level} {format_size(size)}" for level, size in report["caches_bytes"].items()
-    )
+    caches = [f"{level} {format_size(size)}" for level, size in report["caches_bytes"].items()]
     return [
-        *facts,
-        ("caches", caches or "unknown"),
+        *((name.replace("_", " "), str(value)) for name, value in report["provenance"].items()),
+        ("caches", ", ".join(caches) or "unknown"),
         ("measured in", f"{report['seconds']:.0f} s"),
         ("processors that others took", f"{report.get('others_share', 0.0):.0%}"),
     ]
+
+
+def time_text(ns: float) -> str:
+    """Return a time with three digits and its unit."""
+    for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        # What three digits would round up to a thousand belongs to the next unit.
+        if ns >= 0.9995 * factor:
+            return f"{ns / factor:.3g} {unit}"
+    return f"{ns:.3g} ns"
+
+
+def short_of_numpy(report: dict[str, Any]) -> str:
+    """Return in words which kernels on one thread miss `NUMPY_BAR`, and what is in the way."""
+    by_key = rows_by_key(report)
+    said = []
+    for (kernel, size, who), row in by_key.items():
+        peer = by_key.get((kernel, size, "numpy"))
+        ns = row["median_ns"]
+        if who != "p2mbatch" or peer is None or peer["median_ns"] >= NUMPY_BAR * ns:
+            continue
+        over_floor = ns / row["floor_ns"]
+        why = f"{over_floor:.1f} times its floor"
+        if ns < CALL_NS:
+            why = "the call costs as much as the work"
+        elif over_floor < 1.5:
+            why = f"at {over_floor:.2f} of its floor, which bounds NumPy too"
+        said.append(f"{kernel} at {format_size(size)} ({peer['median_ns'] / ns:.1f}×: {why})")
+    if not said:
+        return f"Every kernel is at least {NUMPY_BAR:g} times as fast as NumPy."
+    return f"Less than {NUMPY_BAR:g} times as fast as NumPy: " + ", ".join(said) + "."
+
+
+def bends(report: dict[str, Any]) -> str:
+    """Return in words where the growth curves bend, and what lies there."""
+    said = []
+    for curve in report["growth"]:
+        local = curve["local"]
+        if curve["unit"] != "ns" or len(local) < 2:
+            continue
+        # Two neighbours at each end: a single slope is as uncertain as two times are.
+        small, large = (sum(ends) / len(ends) for ends in (local[:2], local[-2:]))
+        name = f"{curve['what']} over {curve['over']}"
+        if abs(large - small) < BEND:
+            said.append(f"{name} does not bend.")
+            continue
+        middle = (small + large) / 2
+        at = next(i for i, slope in enumerate(local) if (slope >= middle) == (large > small))
+        x = curve["points"][at]["x"]
+        said.append(
+            f"{name} bends around {x:,} (slope {small:.2f} at the small end, {large:.2f} at the "
+            f"large end){_why(curve, x, small, large, report)}."
+        )
+    return " ".join(said)
+
+
+def _why(curve: dict[str, Any], x: int, small: float, large: float, report: dict[str, Any]) -> str:
+    """Return what lies at a bend: fixed costs before it, or a cache that is full there."""
+    if curve["over"] in ("migrations", "cells"):
+        return "; each one costs the same, so what is not proportional there is the fixed cost"
+    if small < BEND and large > small:
+        return ": up to there what every call costs outweighs what grows with the guest"
+    footprint = 20 * (x if curve["over"] == "leaves" else x // 512)
+    gone = f": {format_size(footprint)} of leaves' entries are gone through there"
+    sizes = report["caches_bytes"].items()
+    near = [level for level, size in sizes if size / 2 <= footprint <= 2 * size]
+    return f"{gone}, about what {near[0]} holds" if near else gone
+
+
+def busy_text(report: dict[str, Any]) -> str:
+    """Return a warning where the machine was not this report's alone, else nothing."""
+    share = report.get("others_share", 0.0)
+    if share <= BUSY_SHARE:
+        return ""
+    return (
+        f"Other programs took {share:.0%} of the processors while this was measured: times are "
+        "too long, those of several threads most of all, and only ratios within a row mean much."
+    )
+
+
+def changes_text(changes: list[Change]) -> str:
+    """Return what moved beyond the noise, or that nothing did."""
+    moved = [change for change in changes if change.beyond_noise]
+    if not moved:
+        return f"against the older run: none of {len(changes)} rows moved beyond the noise"
+    lines = [f"against the older run: {len(moved)} of {len(changes)} rows moved beyond the noise"]
+    lines += [
+        f"  {c.kernel} {format_size(c.memory_bytes)} on "
+        f"{'one thread' if c.who == 'p2mbatch' else 'all cores'}: {c.ratio:.2f}× the time "
+        f"(noise: up to {c.noise:.2f}×)"
+        for c in moved
+    ]
+    return "\n".join(lines)
+
+
+def headline(report: dict[str, Any]) -> str:
+    """Return the report's first sentence."""
+    rows = rows_by_key(report)
+    largest = max(r["memory_bytes"] for r in report["rows"])
+    mine = rows[("rebuild", largest, "p2mbatch")]
+    text = f"A {format_size(largest)} guest's rebuild takes {time_text(mine['median_ns'])}"
+    peer = rows.get(("rebuild", largest, "c"))
+    if peer:
+        text += f", {mine['median_ns'] / peer['median_ns']:.2f} of the C program's time"
+    lookup = rows[("lookup_random", largest, "p2mbatch")]
+    return text + f"; a random lookup {time_text(lookup['ns_per_item'])}"

@@ -133,7 +133,7 @@ def test_a_line_and_a_bar_tell_the_progress(capsys: pytest.CaptureFixture[str]) 
 def test_the_benchmark_runs_and_gives_its_figures(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, str(SOURCE / "benchmarks" / "bench_sweep.py"), "--quick"),
+            *(sys.executable, str(SOURCE / "benchmarks" / "bench_commands.py"), "--quick"),
             *("--json", str(tmp_path / "b.json"), "large-cell", "small-cells", "peak-memory"),
         ],
         capture_output=True,

@@ -48,8 +48,9 @@ def extend_brk(t: P2MTables) -> int:
 @inner_kernel
 def fill_page(t: P2MTables, slot: int, word: int) -> None:
     """Write `word` to every entry of a page."""
-    for i in range(t.words.shape[1]):
-        t.words[slot, i] = word
+    row = t.words[slot]
+    for i in range(len(row)):
+        row[i] = word
 
 
 @inner_kernel

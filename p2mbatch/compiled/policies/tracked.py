@@ -378,12 +378,12 @@ def _grow(t: P2MTables, h: HostTables, x: int) -> int:
     if mid < 0:
         return NO_MEMORY
     tracked = page_code(t, state[S_TOP_MFN_P])
-    where = t.words[tracked, top]
-    mfn = pfn_to_mfn(t, h, page_at(t, where))
+    mfn = pfn_to_mfn(t, h, page_at(t, t.words[tracked, top]))
     if mfn <= FAULT_TOP:
         return mfn
     if mfn != t.words[page_code(t, state[S_TOP_MFN]), top]:
         return BUG_TOP_MFN
+    where = t.words[tracked, top]
     if where == address(t, state[S_MID_MISSING_MFN]):
         page = alloc_p2m_page(t)
         if page < 0:

@@ -129,11 +129,14 @@ def image_at(trace: Trace, event: int | None = None) -> GuestImage:
                 f"event {event}: {trace.name} ended at event {index} "
                 f"({result.outcome} {result.detail}): use {index} at most"
             )
-    return _image(life)
+    return image_of(life)
 
 
-def _image(life: Life) -> GuestImage:
-    """Return what `life`'s tables hold; every page is resident, since traces run on table hosts."""
+def image_of(life: Life) -> GuestImage:
+    """Return what `life`'s tables hold. Every page must be resident, as they are where traces run.
+
+    Raises `InputError` where the guest has no tree.
+    """
     tables, host = life.tables, life.host
     if life.scalar(tb.S_TOP) == tb.NO_PAGE:
         raise InputError("the guest did not boot as far as its tree: there is nothing to write")
