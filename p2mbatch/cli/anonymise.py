@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2mbatch.cli.audit import width_option
 from p2mbatch.cli.import_ import heal_option, policy_option
 
 
@@ -19,7 +20,8 @@ from p2mbatch.cli.import_ import heal_option, policy_option
 )
 @policy_option
 @heal_option
-def anonymise(file: str, out: str, policy: str | None, heal: bool) -> int:
+@width_option
+def anonymise(file: str, out: str, policy: str | None, heal: bool, width: str | None) -> int:
     """Write the guest in FILE as a trace with new frame numbers, fit for a bug report.
 
     FILE is a trace, or anything that audit reads. Kept: the layout, holes, and how long extents are
@@ -36,7 +38,7 @@ def anonymise(file: str, out: str, policy: str | None, heal: bool) -> int:
     if is_trace_file(file):
         trace = load_trace(file)
     else:
-        trace = import_trace(read_with_progress(file), "anonymous", policy, heal=heal)
+        trace = import_trace(read_with_progress(file, width), "anonymous", policy, heal=heal)
     write_trace(anonymise_trace(trace), out)
     click.echo(f"{out}: every frame renumbered", err=is_special(out))
     return 0

@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from p2mbatch.dumps.model import DumpGuest
 
 
-def read_with_progress(file: str) -> DumpGuest:
-    """Read the guest in `file`, with a bar on stderr where that is a terminal."""
+width_option = click.option(
+    "--width",
+    type=click.Choice(["32", "64"]),
+    help="The guest's width, for listings that do not tell it.",
+)
+
+
+def read_with_progress(file: str, width: str | None = None) -> DumpGuest:
+    """Read the guest in `file`, with a bar on stderr where that is a terminal.
+
+    `width` is the guest's, in bits, where a listing does not tell it.
+    """
     import sys
 
     from tqdm import tqdm
@@ -34,7 +44,7 @@ def read_with_progress(file: str) -> DumpGuest:
         def advance(offset: int) -> None:
             bar.update(offset - bar.n)
 
-        return read_dump(file, advance)
+        return read_dump(file, advance, None if width is None else int(width) // 8)
 
 
 @click.command()
@@ -52,13 +62,16 @@ def read_with_progress(file: str) -> DumpGuest:
     metavar="SIZE",
     help="How large the host was (64GiB): frames beyond are then refused on sight, as Xen does.",
 )
-def audit(file: str, as_json: bool, html: str | None, host_memory: str | None) -> int:
+@width_option
+def audit(
+    file: str, as_json: bool, html: str | None, host_memory: str | None, width: str | None
+) -> int:
     """Say what the guest in FILE looks like and whether it can be saved; exit 1 where it can't.
 
     FILE is a save file of xl, libvirt, XenServer or xend, a migration stream (v1 to v3), an xl
-    dump-core file or a text listing (xen-mfndump dump-p2m, debugfs xen/mmu/p2m), recognised by
-    content, also through gzip. "-" is
-    standard input: xl save GUEST /dev/stdout | p2mbatch audit -
+    dump-core file or a text listing (xen-mfndump dump-p2m, debugfs xen/mmu/p2m) as it was captured,
+    recognised by content, also through gzip. "-" is standard input: xl save GUEST /dev/stdout |
+    p2mbatch audit -
     """
     from p2mbatch.base.files import check_target
     from p2mbatch.base.geometry import PAGE_BYTES
@@ -69,7 +82,7 @@ def audit(file: str, as_json: bool, html: str | None, host_memory: str | None) -
     if html is not None:
         check_target(file, html)
     frames = None if host_memory is None else parse_size(host_memory, "--host-memory") // PAGE_BYTES
-    result = audit_guest(read_with_progress(file), frames)
+    result = audit_guest(read_with_progress(file, width), frames)
     if html is not None:
         from p2mbatch.report.audit import write_page
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from p2mbatch.cli.audit import width_option
+
 policy_option = click.option(
     "--policy",
     metavar="NAME",
@@ -32,9 +34,16 @@ heal_option = click.option(
 @click.option("--name", help="The trace's name (default: FILE's).")
 @policy_option
 @heal_option
+@width_option
 @click.option("--check/--no-check", default=True, help="Replay the trace and compare its p2m.")
 def import_(
-    file: str, out: str, name: str | None, policy: str | None, heal: bool, check: bool
+    file: str,
+    out: str,
+    name: str | None,
+    policy: str | None,
+    heal: bool,
+    width: str | None,
+    check: bool,
 ) -> int:
     """Write the guest in FILE (see audit) as a trace: its layout, holes, frames and structures.
 
@@ -47,7 +56,7 @@ def import_(
     from p2mbatch.model.trace_file import write_trace
 
     check_target(file, out)
-    guest = read_with_progress(file)
+    guest = read_with_progress(file, width)
     own_name = "stdin" if file == "-" else Path(file).name
     trace = import_trace(guest, name or own_name, policy, heal=heal)
     if check:

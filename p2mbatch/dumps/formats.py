@@ -233,6 +233,16 @@ ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 
 ELF_SECTION = struct.Struct("<IIQQQQIIQQ")
 
+ELF_SEGMENT = struct.Struct("<IIQQQQQQ")
+
+ELF32_HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
+
+ELF32_SEGMENT = struct.Struct("<IIIIIIII")
+
+PT_LOAD, PT_NOTE = 1, 4
+
+ELF_NOTE = struct.Struct("<III")
+
 ELF_CLASS64, ELF_LSB, ELF_VERSION, ET_CORE = 2, 1, 1, 4
 
 ELF_MACHINES = {62: 8, 3: 4}

@@ -22,6 +22,9 @@ class P2M(ABC):
     span: int
     has_frames: bool = True
     """False where the file tells holes from pages, but names no frames."""
+    unlisted: Int64Array = np.zeros((0, 2), np.int64)
+    """int64[k, 2]: stretches [first, stop) of PFNs of which the file says nothing, ascending: parts
+    of a listing. Their entries read as INVALID and are no holes."""
 
     @abstractmethod
     def chunk(self, start: int, stop: int) -> Int64Array:
@@ -170,13 +173,17 @@ class LeafP2M(P2M):
 class SparseP2M(P2M):
     """A p2m as ascending pairs, as dump-core files and text listings carry it.
 
-    `pfns` and `mfns` are int64[num_pairs] , by ascending PFN.
+    `pfns` and `mfns` are int64[num_pairs] , by ascending PFN; `unlisted` is as in `P2M`.
     """
 
-    def __init__(self, pfns: Int64Array, mfns: Int64Array, span: int) -> None:
+    def __init__(
+        self, pfns: Int64Array, mfns: Int64Array, span: int, unlisted: Int64Array | None = None
+    ) -> None:
         self.pfns = pfns
         self.mfns = mfns
         self.span = span
+        if unlisted is not None:
+            self.unlisted = unlisted
 
     def pfn_beyond(self, mfn: int) -> int:
         """Return the PFN from `span` on that is listed with `mfn`, -1 where there is none."""
@@ -208,10 +215,14 @@ class ShapeP2M(P2M):
     IDENTITY = 1 << 62
     has_frames = False
 
-    def __init__(self, starts: Int64Array, values: Int64Array, span: int) -> None:
+    def __init__(
+        self, starts: Int64Array, values: Int64Array, span: int, unlisted: Int64Array | None = None
+    ) -> None:
         self.starts = starts
         self.values = values
         self.span = span
+        if unlisted is not None:
+            self.unlisted = unlisted
 
     def is_empty(self, start: int, stop: int) -> bool:
         """Return whether the piece lies within one hole."""

@@ -52,8 +52,9 @@ def test_the_corpus_is_what_its_script_makes():
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_the_corpus_is_of_good_files(name):
-    assert target.check(CORPUS[name]) == "guest"
+def test_the_corpus_is_of_files_that_are_read(name):
+    # A host's map is read whole and then refused: it is no guest.
+    assert target.check(CORPUS[name]) == ("error" if name == "host-map" else "guest")
 
 
 @pytest.mark.parametrize("name", BINARY)

@@ -316,10 +316,10 @@ def test_a_frame_number_too_large_for_the_width_is_refused():
 @pytest.mark.parametrize(
     ("head", "hint"),
     [
-        (b"\xfd7zXZ\0", "xz data (unpack it first)"),
+        (b"\xfd7zXZ\0", "xz data: unpack it first"),
         (b"BZh9", "bzip2 data"),
         (b"\x28\xb5\x2f\xfd", "zstd data"),
-        (b'{"format": "p2mbatch-trace/1"}', "JSON (replay reads traces)"),
+        (b'{"format": "p2mbatch-trace/1"}', "JSON: replay reads traces"),
     ],
 )
 def test_what_it_is_instead_is_said(head, hint):

@@ -15,6 +15,16 @@ from linear_files import LinearGuest
 CORPUS = Path(__file__).parent / "corpus"
 
 
+HOST_MAP = b" --- Dumping M2P ---\n Max MFN: 64\n%b --- End of M2P ---\n" % b"".join(
+    b"  mfn=%#x ==> pfn=%#x\n" % (mfn, mfn % 7 if mfn % 3 else 2**64 - 1) for mfn in range(64)
+)
+
+
+def quoted(text):
+    """Return `text` as a mail quotes it."""
+    return b"".join(b"> " + line for line in text.splitlines(keepends=True))
+
+
 def corpus():
     """Return name -> bytes of the corpus."""
     small = {width: build(11, width, 24, populated=0.1) for width in (4, 8)}
@@ -32,6 +42,8 @@ def corpus():
     files["stream-v3-xenserver-64"] = stream(small[8], wrapper="xenserver")
     files["legacy-xenserver-1-64"] = legacy(small[8], wrapper="xenserver-1")
     files["stream-v3-libxl-64-live"] = stream(small[8], wrapper="libxl", live=True)
+    files["mfndump-captured"] = b"# xl\n" + quoted(mfndump_text(small[8].p2m, 8)) + b"# exit\n"
+    files["host-map"] = HOST_MAP
     files["debugfs-newer"], files["debugfs-older"] = NEWER, OLDER
     return files
 

@@ -204,6 +204,7 @@ class Audit:
             "p2m_generation": shared.p2m_generation if shared and shared.p2m_cr3 else None,
             "lost_in_dump_pages": self.lost_pages,
             "surplus_pages": self.surplus_pages,
+            "unlisted_pfns": shape.unlisted,
             "holes": shape.holes.to_json(),
             "extents": shape.extents.to_json(),
             "superpages": shape.superpages,
@@ -242,7 +243,7 @@ def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
         shape=shape,
         structures=structures,
         hazards=find_hazards(guest, walk, shape, structures, lost, surplus),
-        p2m_sha256=guest.p2m.sha256() if guest.p2m.has_frames else None,
+        p2m_sha256=guest.p2m.sha256() if guest.p2m.has_frames and not shape.unlisted else None,
         lost_pages=lost,
         surplus_pages=surplus,
     )
@@ -297,6 +298,8 @@ def audit_text(result: Audit) -> str:
         f"foreign {shape.foreign}, identity {shape.identity}",
         *_sizes_text("holes", shape.holes),
     ]
+    if shape.unlisted:
+        lines.append(f"{'not listed':<18}{shape.unlisted} PFNs, neither pages nor holes")
     if result.lost_pages:
         lines.append(f"{'lost in the dump':<18}{result.lost_pages} pages")
     if result.surplus_pages:
@@ -306,7 +309,7 @@ def audit_text(result: Audit) -> str:
             *_sizes_text("extents", shape.extents),
             f"{'2 MiB extents':<18}{shape.superpages}, "
             f"{_percent(512 * shape.superpages, shape.populated)} of the populated pages",
-            f"{'p2m sha256':<18}{result.p2m_sha256}",
+            f"{'p2m sha256':<18}{result.p2m_sha256 or 'none: the listing is a part'}",
         ]
     if tree is not None:
         lines.append(

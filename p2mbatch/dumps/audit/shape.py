@@ -15,7 +15,7 @@ from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.geometry import INVALID, Geometry
 from p2mbatch.dumps.p2m import P2M
 
-_HOLE, _FOREIGN, _IDENTITY = np.iinfo(np.int64).min + np.arange(3)
+_HOLE, _FOREIGN, _IDENTITY, _UNLISTED = np.iinfo(np.int64).min + np.arange(4)
 
 _NUM_ORDERS = 48
 
@@ -80,6 +80,8 @@ class Shape:
     """Leaf-sized stretches of the p2m with any entry in them: leaves that the tree must have."""
     mids: int = 0
     """Mid-sized stretches with any entry in them."""
+    unlisted: int = 0
+    """PFNs of which the file says nothing: neither pages nor holes."""
     extents: Sizes = field(default_factory=Sizes)
     holes: Sizes = field(default_factory=Sizes)
 
@@ -97,7 +99,7 @@ def measure(p2m: P2M, geo: Geometry) -> Shape:
     at = 0
     for start, entries in p2m.chunks():
         if start > at:
-            carry = _skip_hole(shape, carry, at, start)
+            carry = _skip(shape, carry, at, start, p2m.unlisted)
         at = start + entries.size
         hole = entries == INVALID
         foreign, identity = is_foreign(entries, word_bytes), is_identity(entries, word_bytes)
@@ -109,6 +111,9 @@ def measure(p2m: P2M, geo: Geometry) -> Shape:
         pfns = np.arange(start, start + entries.size)
         keys = entries - pfns if p2m.has_frames else np.zeros_like(entries)
         keys[hole], keys[foreign], keys[identity] = _HOLE, _FOREIGN, _IDENTITY
+        if p2m.unlisted.size:
+            begun, ended = (np.searchsorted(edge, pfns, "right") for edge in p2m.unlisted.T)
+            keys[begun > ended] = _UNLISTED
         firsts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
         lengths = np.diff(firsts, append=keys.size)
         kinds, firsts = keys[firsts], firsts + start
@@ -120,22 +125,38 @@ def measure(p2m: P2M, geo: Geometry) -> Shape:
         _close(shape, firsts[:-1], kinds[:-1], lengths[:-1])
         carry = int(firsts[-1]), int(kinds[-1]), int(lengths[-1])
     if at < p2m.span:
-        carry = _skip_hole(shape, carry, at, p2m.span)
+        carry = _skip(shape, carry, at, p2m.span, p2m.unlisted)
     if carry is not None:
         _close(shape, *np.array([[part] for part in carry]))
     shape.mids = len(tops)
+    shape.unlisted = int((p2m.unlisted[:, 1] - p2m.unlisted[:, 0]).sum())
     return shape
 
 
-def _skip_hole(
-    shape: Shape, carry: tuple[int, int, int] | None, start: int, stop: int
-) -> tuple[int, int, int]:
-    """Return the run that reaches to `stop`, given one to `start` and only holes between."""
-    if carry is not None and carry[1] == _HOLE:
-        return carry[0], int(_HOLE), carry[2] + stop - start
+def _skip(
+    shape: Shape, carry: tuple[int, int, int] | None, start: int, stop: int, unlisted: Int64Array
+) -> tuple[int, int, int] | None:
+    """Return the run that reaches to `stop`, given one to `start` and no entries between."""
+    between = unlisted[(unlisted[:, 1] > start) & (unlisted[:, 0] < stop)].clip(start, stop)
+    at = start
+    for first, end in between.tolist():
+        carry = _go_on(shape, carry, int(_HOLE), at, first)
+        carry = _go_on(shape, carry, int(_UNLISTED), first, end)
+        at = end
+    return _go_on(shape, carry, int(_HOLE), at, stop)
+
+
+def _go_on(
+    shape: Shape, carry: tuple[int, int, int] | None, key: int, start: int, stop: int
+) -> tuple[int, int, int] | None:
+    """Return the run that reaches to `stop`, given one to `start` and PFNs of `key` between."""
+    if start == stop:
+        return carry
+    if carry is not None and carry[1] == key:
+        return carry[0], key, carry[2] + stop - start
     if carry is not None:
         _close(shape, *np.array([[part] for part in carry]))
-    return start, int(_HOLE), stop - start
+    return start, key, stop - start
 
 
 def _count(
@@ -158,7 +179,7 @@ def _close(shape: Shape, starts: Int64Array, keys: Int64Array, lengths: Int64Arr
     """Count runs that have ended."""
     hole = keys == _HOLE
     shape.holes.add(starts[hole], lengths[hole])
-    own = keys > _IDENTITY
+    own = keys > _UNLISTED
     starts, keys, lengths = starts[own], keys[own], lengths[own]
     shape.extents.add(starts, lengths)
     size = 1 << SUPERPAGE_ORDER

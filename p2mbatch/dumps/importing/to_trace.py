@@ -53,6 +53,12 @@ def import_trace(
             f"{guest.name}: the guest has {guest.max_p2m_pfn} PFNs in a linear list; a tree, and "
             f"so the model, has {limit} at most"
         )
+    if guest.p2m.unlisted.size:
+        first, stop = guest.p2m.unlisted[0].tolist()
+        raise InputError(
+            f"{guest.name}: the listing is a part: it says nothing of PFNs {first} to {stop - 1}; "
+            "a trace needs the whole guest"
+        )
     needed, available = _BYTES_PER_PFN * guest.max_p2m_pfn, psutil.virtual_memory().available
     if needed > available:
         raise ResourceError(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.readers.legacy import LegacyReader, looks_like_legacy, looks_like_legacy_hvm
+from p2mbatch.dumps.readers.others import NO_P2M
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor
 from p2mbatch.dumps.readers.stream import LibxcReader, check_body_bytes, skip_body
 
@@ -64,7 +65,7 @@ def _inner(cursor: Cursor, container: str | None, expected: str) -> DumpGuest:
     if container is not None and looks_like_legacy_hvm(head):
         raise cursor.fail(
             f"expected {expected} of a PV guest, found what a legacy stream of an HVM guest begins "
-            "with: it has no p2m of its own, its frames are kept by Xen"
+            f"with: {NO_P2M}"
         )
     raise cursor.fail(f"expected {expected}, found {head[:16].hex(' ') or 'the end of the file'}")
 

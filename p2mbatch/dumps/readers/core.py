@@ -21,6 +21,7 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest, p2m_span, parse_shared_info
 from p2mbatch.dumps.p2m import SparseP2M
+from p2mbatch.dumps.readers.others import NO_P2M
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, FileBytes, HeldBytes, SeekableCursor
 from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
 
@@ -192,11 +193,7 @@ def _guest_width(
 
 
 def _hvm(cursor: Cursor, at: int) -> InputError:
-    return cursor.fail(
-        "expected a PV guest, found an HVM guest: it has no p2m of its own, its frames are kept "
-        "by Xen",
-        at,
-    )
+    return cursor.fail(f"expected a PV guest, found an HVM guest or PVH: {NO_P2M}", at)
 
 
 def _read_elf_header(cursor: SeekableCursor) -> tuple[int, int, int, int]:

@@ -6,10 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.readers.containers import looks_like_stream, read_stream
 from p2mbatch.dumps.readers.core import core_bytes, read_core
+from p2mbatch.dumps.readers.debugfs import read_debugfs
+from p2mbatch.dumps.readers.mfndump import is_host_map, read_m2p_listing, read_p2m_listing
+from p2mbatch.dumps.readers.others import describe, describe_core
 from p2mbatch.dumps.readers.sources import (
     CHUNK_BYTES,
     SMALL_BYTES,
@@ -20,7 +27,7 @@ from p2mbatch.dumps.readers.sources import (
     SequentialCursor,
     open_source,
 )
-from p2mbatch.dumps.readers.text import looks_like_text, read_text
+from p2mbatch.dumps.readers.text import RANGE, first_line
 
 _RECOGNISED = (
     "a save file of xl, libvirt, XenServer or xend, a libxl or libxc migration stream (v1 to v3), "
@@ -29,35 +36,60 @@ _RECOGNISED = (
 
 _PEEK_BYTES = 4096
 
-_KNOWN_OTHERS = {
-    b"\xfd7zXZ\0": "xz data (unpack it first)",
-    b"BZh": "bzip2 data (unpack it first)",
-    b"\x28\xb5\x2f\xfd": "zstd data (unpack it first)",
-    b"\x04\x22\x4d\x18": "lz4 data (unpack it first)",
-    b"PK\3\4": "a zip archive (unpack it first)",
-}
+_TEXT_PEEK_BYTES = 1 << 16
+"""How far down a listing may begin: a mail has a head and words of its own."""
 
 
-def read_cursor(cursor: Cursor, small_bytes: int = SMALL_BYTES) -> DumpGuest:
+def read_cursor(
+    cursor: Cursor, small_bytes: int = SMALL_BYTES, word_bytes: int | None = None
+) -> DumpGuest:
     """Read the guest at `cursor`, whatever its format. Raises `InputError` for anything else.
 
-    What is read only once (a pipe, gzip) is held whole up to `small_bytes`.
+    What is read only once (a pipe, gzip) is held whole up to `small_bytes`. `word_bytes` is the
+    guest's width where a listing does not tell it; a file that tells another is an `InputError`.
     """
     if isinstance(cursor, SequentialCursor):
         cursor = cursor.whole(small_bytes) or cursor
+    guest = _read(cursor, word_bytes)
+    if word_bytes not in (None, guest.word_bytes):
+        text = f"the file is of a {8 * guest.word_bytes}-bit guest, --width says otherwise"
+        raise cursor.fail(text, 0)
+    return guest
+
+
+def _read(cursor: Cursor, word_bytes: int | None) -> DumpGuest:
+    """Read the guest at `cursor` by what the file begins with."""
     head = cursor.peek(_PEEK_BYTES)
     if not head:
         raise cursor.fail(f"the file is empty: expected {_RECOGNISED}")
     if looks_like_stream(head):
         return read_stream(cursor)
     if head.startswith(formats.ELF_MAGIC):
+        other = describe_core(cursor.peek(_TEXT_PEEK_BYTES))
+        if other is not None:
+            raise cursor.fail(f"expected an xl dump-core ELF, found {other}")
         return read_core(cursor if isinstance(cursor, SeekableCursor) else _spool_core(cursor))
-    if looks_like_text(head):
-        return read_text(cursor)
-    found = next((what for magic, what in _KNOWN_OTHERS.items() if head.startswith(magic)), "bytes")
-    if head.lstrip()[:1] == b"{":
-        found = "JSON (replay reads traces)"
-    raise cursor.fail(f"expected {_RECOGNISED}, found {found} {head[:16].hex(' ')}")
+    head = cursor.peek(_TEXT_PEEK_BYTES)
+    first = first_line(head)
+    if first is None:
+        raise cursor.fail(f"expected {_RECOGNISED}, found {describe(head)}")
+    if is_host_map(head):
+        raise _host_map(cursor)
+    if RANGE.fullmatch(first):
+        return read_debugfs(cursor, word_bytes)
+    return read_p2m_listing(cursor, word_bytes)
+
+
+def _host_map(cursor: Cursor) -> InputError:
+    """Return the error that says what a host's map is and what it is for."""
+    m2p = read_m2p_listing(cursor).m2p
+    owned = int(np.count_nonzero(m2p != INVALID))
+    return cursor.fail(
+        f"expected a guest, found a host's map (xen-mfndump dump-m2p): of its {m2p.size} frames "
+        f"{owned} stand for somebody's page; a sweep takes it as the guest's neighbours "
+        "(neighbour_map)",
+        0,
+    )
 
 
 def _spool_core(cursor: Cursor) -> SeekableCursor:
@@ -75,23 +107,30 @@ def _spool_core(cursor: Cursor) -> SeekableCursor:
 
 @contextmanager
 def open_dump(
-    path: str | os.PathLike[str], progress: Progress | None = None
+    path: str | os.PathLike[str],
+    progress: Progress | None = None,
+    word_bytes: int | None = None,
 ) -> Iterator[DumpGuest]:
     """Read the guest in the file at `path` ("-": standard input) and yield it.
 
-    The file stays open as long as the guest is there. `progress` is called with the bytes gone by.
+    The file stays open as long as the guest is there. `progress` is called with the bytes gone by,
+    `word_bytes` is the guest's width where a listing does not tell it.
     Raises `InputError` naming the file, the offset and what was expected.
     """
     with open_source(path, progress) as cursor:
-        yield read_cursor(cursor)
+        yield read_cursor(cursor, word_bytes=word_bytes)
 
 
-def read_dump(path: str | os.PathLike[str], progress: Progress | None = None) -> DumpGuest:
+def read_dump(
+    path: str | os.PathLike[str],
+    progress: Progress | None = None,
+    word_bytes: int | None = None,
+) -> DumpGuest:
     """Return the guest in the file at `path`, which stays open as long as the guest is there."""
-    with open_dump(path, progress) as guest:
+    with open_dump(path, progress, word_bytes) as guest:
         return guest
 
 
-def read_bytes(data: bytes, name: str = "bytes") -> DumpGuest:
+def read_bytes(data: bytes, name: str = "bytes", word_bytes: int | None = None) -> DumpGuest:
     """Return the guest in `data` (uncompressed), for tests and fuzzing."""
-    return read_cursor(SeekableCursor(HeldBytes(data), name))
+    return read_cursor(SeekableCursor(HeldBytes(data), name), word_bytes=word_bytes)

@@ -15,6 +15,7 @@ from p2mbatch.base.geometry import geometry
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest, SharedInfo, parse_shared_info
 from p2mbatch.dumps.readers.finish import finish_stream
+from p2mbatch.dumps.readers.others import NO_P2M
 from p2mbatch.dumps.readers.pages import StreamPages, new_pages
 from p2mbatch.dumps.readers.sources import Cursor
 
@@ -108,11 +109,7 @@ class LibxcReader:
         head = cursor.take(formats.DOMAIN_HEADER.size, "the domain header")
         kind, page_shift, zero, major, minor = formats.DOMAIN_HEADER.unpack(head)
         if kind == formats.DOMAIN_HVM:
-            raise cursor.fail(
-                "expected a PV guest, found an HVM guest: it has no p2m of its own, "
-                "its frames are kept by Xen",
-                at,
-            )
+            raise cursor.fail(f"expected a PV guest, found an HVM guest or PVH: {NO_P2M}", at)
         if kind != formats.DOMAIN_PV:
             raise cursor.fail(f"expected domain type 1 (PV), found {kind:#x}", at)
         if page_shift != 12:

@@ -1,182 +1,157 @@
-"""Read text listings of a p2m: `xen-mfndump dump-p2m`, and Linux's debugfs `xen/mmu/p2m`.
+"""Recognise text listings of a p2m and take their lines as people capture them.
 
-The first names every frame; the second only tells holes from pages. Neither has the frame list
-list, so a save cannot be checked from them.
+What a terminal or a mail puts around a listing is not part of it: prompts, quoting, lines of other
+programs, blanks. They are passed over and counted. A line that begins as one of the listing's and
+does not fit is never passed over: it is refused with its offset.
 """
 
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.dumps.p2m import ShapeP2M, SparseP2M
 from p2mbatch.dumps.readers.sources import Cursor
-from p2mbatch.dumps.stores import NoPages
 
-_ENTRY = re.compile(rb"  pfn=0x([0-9a-f]{1,16}) ==> mfn=0x([0-9a-f]{1,16}) \(type 0x[0-9a-f]+\).*")
+ENTRY = re.compile(rb"pfn=0x([0-9a-f]{1,16}) ==> mfn=0x([0-9a-f]{1,16}) \(type 0x[0-9a-f]+\).*")
 
-_HEADER = re.compile(rb" Guest Width: (\d+), PT Levels: \d+ P2M size: = (\d+)")
+M2P_ENTRY = re.compile(rb"mfn=0x([0-9a-f]{1,16}) ==> pfn=0x([0-9a-f]{1,16})")
 
-_RULE = re.compile(rb" --- .* ---")
+HEADER = re.compile(rb"Guest Width: (\d+), PT Levels: \d+ P2M size: = (\d+)")
 
-_RANGE = re.compile(rb" \[0x([0-9a-f]{1,16})->0x([0-9a-f]{1,16})\] ([a-z ]+)")
+M2P_HEADER = re.compile(rb"Max MFN: (\d+)")
 
-_LEVELS = {b"level top", b"level middle", b"level entry", b"level error"}
+RULE = re.compile(rb"--- (Dumping|End of) (P2M|M2P)\b.* ---")
 
-_KINDS = {
-    b"pfn": ShapeP2M.PAGE,
-    b"identity": ShapeP2M.IDENTITY,
-    b"missing": INVALID,
-    b"abnormal": INVALID,
-}
+RANGE = re.compile(rb"\[0x([0-9a-f]{1,16})->0x([0-9a-f]{1,16})\] ([a-z ]+)")
+
+_QUOTES = re.compile(rb"(?:[>|] ?)+")
+
+_OURS = (b"pfn=", b"mfn=", b"[0x", b"Guest Width:", b"Max MFN:")
+"""Beginnings of lines that belong to a listing, whether they fit or not."""
 
 _BLOCK_BYTES = 1 << 18
 
 _MAX_LINE_BYTES = 1000
 
-_ALL_ONES = (1 << 64) - 1
+
+class Line(NamedTuple):
+    """One line without its end, quoting and blanks around it."""
+
+    at: int
+    """Offset of the line in the file."""
+    text: bytes
+    ended: bool
+    """False only of a last line that has no end of line."""
 
 
-def looks_like_text(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is a text listing of a p2m."""
-    first = next((line for line in head.split(b"\n") if line.strip()), b"")
-    return any(pattern.match(first) for pattern in (_ENTRY, _HEADER, _RULE, _RANGE))
+class Capture:
+    """The lines of a listing as it was captured, and what was around them."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._num_strays = 0
+        self._first: Line | None = None
+        self._num_quoted = 0
+        self._num_stripped = 0
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines of the rest of the file."""
+        for at, raw, ended in _raw_lines(self._cursor):
+            text = raw.strip()
+            quote = _QUOTES.match(text)
+            if quote is not None:
+                self._num_quoted += 1
+                raw = text[quote.end() :]
+                text = raw.strip()
+            # Every line of every listing begins with a blank.
+            self._num_stripped += raw[:1] not in (b" ", b"\t") and text.startswith(_OURS)
+            yield Line(at, text, ended)
+
+    def pass_over(self, line: Line, expected: str) -> None:
+        """Count `line` as no part. Raises `InputError` where it begins as one of the listing's."""
+        if not line.text:
+            return
+        if line.text.startswith(_OURS):
+            raise self._cursor.fail(f"expected {expected}, found {line.text[:60]!r}", line.at)
+        self._num_strays += 1
+        self._first = self._first or line
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes on what was passed over, if anything was."""
+        notes = []
+        if self._first is not None:
+            lines = (
+                "1 line that is" if self._num_strays == 1 else f"{self._num_strays} lines that are"
+            )
+            notes.append(
+                f"{lines} no part of the listing passed over, the first at offset "
+                f"{self._first.at:#x}: {self._first.text[:60].decode(errors='replace')!r}"
+            )
+        if self._num_quoted:
+            notes.append(f"the quoting of {self._num_quoted} lines was passed over")
+        if self._num_stripped:
+            notes.append(f"{self._num_stripped} lines lack the blanks that they were printed with")
+        return tuple(notes)
 
 
-def _lines(cursor: Cursor) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, line without its end) of the rest of the file."""
+def _bare(line: bytes) -> bytes:
+    """Return `line` without quoting and the blanks around it."""
+    line = line.strip()
+    quote = _QUOTES.match(line)
+    return line[quote.end() :].strip() if quote else line
+
+
+def first_line(head: bytes) -> bytes | None:
+    """Return the first line of a listing in `head`, bare; None where there is none."""
+    patterns = (ENTRY, M2P_ENTRY, HEADER, M2P_HEADER, RULE, RANGE)
+    for line in head.split(b"\n"):
+        text = _bare(line)
+        if any(pattern.fullmatch(text) for pattern in patterns):
+            return text
+    return None
+
+
+def _raw_lines(cursor: Cursor) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield (offset, line without its end, whether it had one) of the rest of the file."""
     rest = b""
     while True:
         at = cursor.offset - len(rest)
         block = cursor.peek(_BLOCK_BYTES)
         cursor.skip(len(block), "text")
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()
-        for line in lines:
-            yield at, line.rstrip(b"\r")
-            at += len(line) + 1
+        parts = (rest + block).split(b"\n")
+        rest = parts.pop()
+        for part in parts:
+            yield at, part, True
+            at += len(part) + 1
         if len(rest) > _MAX_LINE_BYTES:
             raise cursor.fail("expected lines of a p2m listing, found one without an end", at)
         if not block:
             if rest:
-                raise cursor.fail("the last line has no end: the listing is cut short", at)
+                yield at, rest, False
             return
 
 
-def read_text(cursor: Cursor) -> DumpGuest:
-    """Read the listing at `cursor` and return the guest. Raises `InputError` for a line that fits
-    neither format, with its offset.
+def checked_width(cursor: Cursor, own: int, asked: int | None) -> tuple[int, tuple[str, ...]]:
+    """Return (word_bytes, notes) of a listing that tells `own` (0: nothing), `asked` by an option.
+
+    Raises `InputError` where the two differ, or the listing tells what is no width.
     """
-    head = cursor.peek(4096)
-    first = next(line for line in head.split(b"\n") if line.strip())
-    return _read_debugfs(cursor) if _RANGE.match(first) else _read_mfndump(cursor)
+    if own and own not in formats.PT_LEVELS:
+        raise cursor.fail(f"expected guest width 4 or 8, found {own}")
+    if own and asked and own != asked:
+        raise cursor.fail(f"the listing is of a {8 * own}-bit guest, {8 * asked} bits were asked")
+    if own or asked:
+        return own or asked or 8, ()
+    return 8, ("the listing does not tell the guest's width: taken as 64-bit (--width says it)",)
 
 
-def _read_mfndump(cursor: Cursor) -> DumpGuest:
-    width, size, ended = 0, None, False
-    pfns, mfns = array("Q"), array("Q")
-    at = 0
-    for at, line in _lines(cursor):
-        entry = _ENTRY.fullmatch(line)
-        if entry is not None and not ended:
-            pfn, mfn = int(entry[1], 16), int(entry[2], 16)
-            if pfn != len(pfns):
-                raise cursor.fail(f"expected a line for pfn {len(pfns):#x}, found {pfn:#x}", at)
-            pfns.append(pfn)
-            mfns.append(mfn)
-        elif header := _HEADER.fullmatch(line):
-            width, size = int(header[1]), int(header[2])
-            if width not in formats.PT_LEVELS:
-                raise cursor.fail(f"expected guest width 4 or 8, found {width}", at)
-        elif _RULE.fullmatch(line):
-            ended = bool(pfns)
-        elif line.strip():
-            raise cursor.fail(f"expected a line '  pfn=0x… ==> mfn=0x…', found {line[:60]!r}", at)
-    if size is not None and size != len(pfns):
-        raise cursor.fail(f"expected {size} entries as the header says, found {len(pfns)}")
-    if not pfns:
-        raise cursor.fail("expected at least one line '  pfn=0x… ==> mfn=0x…'")
-    notes = () if width else ("the listing does not tell the guest's width: taken as 64-bit",)
-    width = width or 8
-    frames = np.frombuffer(mfns, np.uint64).copy()
-    if width == 4:
-        # A 32-bit dump-p2m prints a 32-bit INVALID, a 64-bit one widens it.
-        frames[frames == 0xFFFF_FFFF] = _ALL_ONES
-        if np.any((frames >> 32 != 0) & (frames != _ALL_ONES)):
-            raise cursor.fail("expected 32-bit frame numbers in a 32-bit guest")
-    if len(pfns) > geometry(width).max_p2m_pfn:
-        raise cursor.fail(f"expected at most {geometry(width).max_p2m_pfn} entries")
-    present = np.flatnonzero(frames != _ALL_ONES)
-    return DumpGuest(
-        name=cursor.name,
-        format="xen-mfndump dump-p2m text",
-        word_bytes=width,
-        max_p2m_pfn=len(pfns),
-        p2m=SparseP2M(present, frames[present].view(np.int64), len(pfns)),
-        pages=NoPages(),
-        notes=notes,
-    )
-
-
-def _read_debugfs(cursor: Cursor) -> DumpGuest:
-    starts, values = array("q"), array("q")
-    end, level_end, has_levels, num_abnormal = 0, 0, False, 0
-    for at, line in _lines(cursor):
-        match = _RANGE.fullmatch(line)
-        if match is None:
-            if not line.strip():
-                continue
-            raise cursor.fail(f"expected a line ' [0x…->0x…] kind', found {line[:60]!r}", at)
-        first, stop, kind = int(match[1], 16), int(match[2], 16), match[3]
-        is_level = kind in _LEVELS
-        has_levels |= is_level
-        if not is_level and kind not in _KINDS:
-            raise cursor.fail(
-                f"expected identity, missing, pfn or abnormal, found {kind.decode()!r}", at
-            )
-        expected = level_end if is_level else end
-        if first != expected or stop <= first:
-            raise cursor.fail(
-                f"expected a range from {expected:#x} on, found {first:#x} to {stop:#x}", at
-            )
-        if stop > geometry(8).max_p2m_pfn * 2:
-            raise cursor.fail(f"expected PFNs of a p2m, found {stop:#x}", at)
-        if is_level:
-            level_end = stop
-            continue
-        end = stop
-        num_abnormal += (stop - first) * (kind == b"abnormal")
-        starts.append(first)
-        values.append(_KINDS[kind])
-    if not starts:
-        raise cursor.fail("expected at least one line ' [0x…->0x…] pfn'")
-    span, notes = _trim(starts, values, end)
-    if num_abnormal:
-        notes.append(f"{num_abnormal} PFNs are listed as abnormal and read as holes")
-    return DumpGuest(
-        name=cursor.name,
-        format="Linux debugfs xen/mmu/p2m text" + (", with levels" if has_levels else ""),
-        word_bytes=8,
-        max_p2m_pfn=span,
-        p2m=ShapeP2M(np.array(starts, np.int64), np.array(values, np.int64), span),
-        pages=NoPages(),
-        notes=(
-            "the listing tells holes from pages but names no frames; it does not tell the "
-            "guest's width: taken as 64-bit",
-            *notes,
-        ),
-    )
-
-
-def _trim(starts: array[int], values: array[int], end: int) -> tuple[int, list[str]]:
-    """Return (span, notes): older kernels list up to MAX_DOMAIN_PAGES, whatever the guest has."""
-    if len(starts) > 1 and values[-1] == INVALID:
-        note = f"the last hole (PFN {starts[-1]} to {end - 1}) is taken as the end of the p2m"
-        return starts[-1], [note]
-    return end, []
+def gaps(pfns: Int64Array, span: int) -> Int64Array:
+    """Return int64[k, 2]: the stretches below `span` of which `pfns` (ascending) has nothing."""
+    edges = np.concatenate([[-1], pfns, [span]])
+    at = np.flatnonzero(np.diff(edges) > 1)
+    return np.stack([edges[at] + 1, edges[at + 1]], axis=1)
