@@ -14,11 +14,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from p2mbatch.base import provenance
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.columns import MEASURED_COLUMNS, ROW_COLUMNS
-from p2mbatch.store.journal import CellResult
+from p2mbatch.store.journal import CellResult, Journal
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps import driver
 
@@ -45,6 +46,18 @@ def result(seed: int, error: str = "", message: str = "", **fields: Any) -> Cell
     values = tuple(getattr(scenario, name) for name in FIELDS)
     rows = [] if error else rows_of(row(0), row(1))
     return CellResult(scenario.cell_id, values, rows, error, message, 1000)
+
+
+STORE_SPEC = SweepSpec.from_options(memory="1GiB", seeds="100000")
+
+
+def fill(directory: Path, seeds: range, spec: SweepSpec = STORE_SPEC) -> None:
+    """Make or continue a store with the made-up cells of `seeds`."""
+    with Journal.open(directory) as journal:
+        journal.admit(spec, resident="auto", extend=False)
+        journal.begin_run(provenance.collect(["p2mbatch", "sweep"]))
+        journal.commit([result(seed) for seed in seeds], len(seeds))
+        journal.end_run("done", complete=False)
 
 
 def start(code: str, *args: str, **options: Any) -> subprocess.Popen[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lists import extend_brk, fill_page, mid_mfn_init
 from p2mbatch.compiled.lookup import pfn_to_mfn
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import address, fill_leaf, set_page_code, take_slot
-from p2mbatch.compiled.policies.common import extend_brk, fill_page, mid_mfn_init
 from p2mbatch.compiled.status import FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,

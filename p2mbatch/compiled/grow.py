@@ -11,6 +11,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, never_inline
+from p2mbatch.compiled.lists import fill_page, mid_mfn_init, store_entry
 from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn, store_page
 from p2mbatch.compiled.loops import ALL_OWN
 from p2mbatch.compiled.owners import set_present
@@ -25,7 +26,6 @@ from p2mbatch.compiled.pages import (
     set_page_code,
     take_slot,
 )
-from p2mbatch.compiled.policies.common import fill_page, mid_mfn_init, store_entry
 from p2mbatch.compiled.status import (
     BUG_SET,
     FAULT_STORE,

@@ -22,7 +22,7 @@ ALL_OWN = ~np.uint64(0)
 
 @inline_kernel
 def code_of(block_of: Int32Array, block_code: Int32Array, page: int) -> int:
-    """Return `kernels.page_code` from the bare arrays."""
+    """Return `pages.page_code` from the bare arrays."""
     block = page >> BLOCK_SHIFT
     if page < 0 or block >= len(block_of) or block_of[block] < 0:
         return NO_PAGE

@@ -34,7 +34,7 @@ from p2mbatch.spec.axes import (
 )
 
 Values = tuple[Any, ...]
-"""One cell's canonical values in the order of `scenario.FIELDS`."""
+"""One cell's canonical values in the order of `fields.FIELDS`."""
 
 SHORT_NAMES: Final = {
     "memory": "memory_bytes",
@@ -163,7 +163,7 @@ class Axes(BaseModel):
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """One axis per field of `scenario.FIELDS`, defaults filled in.
+        """One axis per field of `fields.FIELDS`, defaults filled in.
 
         What follows from the guest's memory or from its file is `[None]`.
         """

@@ -86,9 +86,9 @@ class CellResult(NamedTuple):
     cell: str
     """The cell's id."""
     values: Values
-    """Its canonical values, in the order of `scenario.FIELDS`."""
+    """Its canonical values, in the order of `fields.FIELDS`."""
     rows: list[tuple[Any, ...]]
-    """One tuple per row in the order of `schema.ROW_COLUMNS`; empty where the cell failed."""
+    """One tuple per row in the order of `columns.ROW_COLUMNS`; empty where the cell failed."""
     error: str
     """The kind of failure, such as "MemoryError"; empty where there was none."""
     message: str

@@ -85,6 +85,31 @@ def test_docs_that_the_code_names_exist() -> None:
             assert (ROOT / target).is_file(), f"{path}: {target}"
 
 
+# Libraries' modules, and what is no module at all: variables, tables of the store.
+NO_MODULES = {"concurrent", "function"}
+IN_SQL = {"cells.number", "rows.number"}
+FILES = {"py", "c", "md", "json", "toml", "svg", "html", "sqlite", "lock", "pml"}
+
+
+def test_names_in_other_modules_are_there() -> None:
+    """What a docstring or a page has as the name of a module, a point and a name is there."""
+    modules: dict[str, str] = {}
+    files = [*(ROOT / "p2mbatch").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    for file in files:
+        stem = file.parent.name if file.stem == "__init__" else file.stem
+        modules[stem] = modules.get(stem, "") + file.read_text(encoding="utf-8")
+    found = 0
+    for file in [*files, *PAGES, ROOT / "CONTRIBUTING.md"]:
+        text = file.read_text(encoding="utf-8")
+        for module, name in re.findall(r"`([a-z_]\w*)\.([A-Za-z_]\w*)(?:\([^`]*\))?`", text):
+            if name in FILES or module in NO_MODULES or f"{module}.{name}" in IN_SQL:
+                continue
+            found += 1
+            assert module in modules, f"{file}: no module {module} for {name}"
+            assert re.search(rf"\b{name}\b", modules[module]), f"{file}: {module}.{name}"
+    assert found > 30
+
+
 def test_trace_families_are_told() -> None:
     text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     families = {

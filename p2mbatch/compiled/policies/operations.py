@@ -2,7 +2,7 @@
 
 Nothing outside of this folder asks which policy a guest has: it calls the guest's operations.
 They are called once for each operation (a boot, a run of sets, a rebuild), never once for a leaf.
-Common loops (`grow.set_each`, `common.each_mid`) take a policy's own step as an argument that is
+Common loops (`grow.set_each`, `lists.each_mid`) take a policy's own step as an argument that is
 known when they are compiled, so that the step costs what any call does.
 
 Python calls the compiled function itself. Measured with a guest's tables as arguments: 1.9 us so,

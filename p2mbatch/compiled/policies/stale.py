@@ -20,6 +20,14 @@ from p2mbatch.compiled.grow import (
 )
 from p2mbatch.compiled.inspect import p2m_words
 from p2mbatch.compiled.jit import inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lists import (
+    FAULT_LIMIT,
+    copy_mid,
+    each_mid,
+    extend_brk,
+    mid_mfn_init,
+    store_entry,
+)
 from p2mbatch.compiled.lookup import (
     lookup,
     lookup_parallel,
@@ -28,14 +36,6 @@ from p2mbatch.compiled.lookup import (
     store_page,
 )
 from p2mbatch.compiled.pages import address, page_at, page_code, reached_page, stray_slot
-from p2mbatch.compiled.policies.common import (
-    FAULT_LIMIT,
-    copy_mid,
-    each_mid,
-    extend_brk,
-    mid_mfn_init,
-    store_entry,
-)
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.status import FAULT_STORE, FAULT_TOP, NO_MEMORY, OK
 from p2mbatch.compiled.tables import (

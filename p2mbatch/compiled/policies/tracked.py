@@ -29,6 +29,15 @@ from p2mbatch.compiled.jit import (
     never_inline,
     parallel_kernel,
 )
+from p2mbatch.compiled.lists import (
+    FAULT_LIMIT,
+    copy_mid,
+    each_mid,
+    extend_brk,
+    fill_page,
+    mid_mfn_init,
+    num_leaves_listed,
+)
 from p2mbatch.compiled.lookup import (
     leaf_page_of,
     lookup,
@@ -38,15 +47,6 @@ from p2mbatch.compiled.lookup import (
 )
 from p2mbatch.compiled.loops import code_of, copy_each, copy_run, without_foreign_bit
 from p2mbatch.compiled.pages import address, page_at, page_code
-from p2mbatch.compiled.policies.common import (
-    FAULT_LIMIT,
-    copy_mid,
-    each_mid,
-    extend_brk,
-    fill_page,
-    mid_mfn_init,
-    num_leaves_listed,
-)
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.status import (
     BUG_MID_MFN_P,

@@ -1,6 +1,6 @@
 """Write a libxc migration stream of version 1, as toolstacks up to Xen 4.5 did.
 
-Source: public descriptions of the format, as `readers.legacy`.
+Source: public descriptions of the format, as the reader of it.
 """
 
 from __future__ import annotations

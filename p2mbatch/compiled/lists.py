@@ -1,4 +1,4 @@
-"""What the policies share of building the mfn list list (`xen_build_mfn_list_list`).
+"""What boot, growth and the policies share of building the list (`xen_build_mfn_list_list`).
 
 Every loop follows the kernel's own order of reads and stores, because a stray write damages what
 the same loop reads next. Where nothing that is read can be hit, a whole mid page is copied at once
