@@ -39,6 +39,10 @@ class GuestImage:
     """PFN -> int64[n], of every page that was ever written."""
     linear: LinearTables | None = None
     """The guest's linear list, for kernels that keep one."""
+    m2p: Int64Array | None = None
+    """int64[frames]: the host's m2p, INVALID where nobody has a frame; None where none is known."""
+    owned_mfns: Int64Array | None = None
+    """int64[k], ascending: the frames that are the guest's own."""
 
     @property
     def geometry(self) -> Geometry:
@@ -156,6 +160,8 @@ def image_of(life: Life) -> GuestImage:
         p2m=p2m,
         leaf_pfns=_leaf_pages(words, shape, top, limit, -(-span // shape.entries)),
         words=words,
+        m2p=host.m2p.copy(),
+        owned_mfns=np.flatnonzero(host.owned),
     )
 
 
