@@ -54,6 +54,10 @@ class GuestImage:
         """bool[max_p2m_pfn]: PFNs with a page of this host's memory (no holes, no foreign ones)."""
         return (self.p2m >= 0) & (self.p2m < self.frames)
 
+    def is_written(self, pfn: int) -> bool:
+        """Return whether anything was ever written into page `pfn`: any other is zeros."""
+        return pfn in self.words or (self.linear is not None and pfn in self.linear.tables)
+
     def page(self, pfn: int) -> bytes:
         """Return the 4096 bytes of page `pfn`, as they lie in memory."""
         if self.linear is not None and pfn in self.linear.tables:
