@@ -104,8 +104,12 @@ def make_stream(
 @click.argument("trace", metavar="TRACE")
 @_out
 @_event
-def make_core(trace: str, out: str, event: int | None) -> int:
-    """Write the guest of TRACE as an xl dump-core file."""
+@click.option("--flat", "kind", flag_value="flat", help="Its memory by PFN, nothing else.")
+@click.option("--elf", "kind", flag_value="elf", help="An ELF core of segments for general tools.")
+def make_core(trace: str, out: str, event: int | None, kind: str | None) -> int:
+    """Write the guest of TRACE as an xl dump-core file, or for tools that know no Xen."""
     from p2mbatch.dumps.writers.core import write_core
+    from p2mbatch.dumps.writers.general import write_elf, write_flat
 
-    return _write(trace, event, out, write_core)
+    writers = {None: write_core, "flat": write_flat, "elf": write_elf}
+    return _write(trace, event, out, writers[kind])

@@ -158,6 +158,20 @@ def _pages_of(guest: DumpGuest, words: Int64Array, bases: tuple[int, ...]) -> In
     return pages
 
 
+def linked_page(guest: DumpGuest, structures: Structures, page_pfn: int, index: int) -> int | None:
+    """Return the page that pointer `index` of page `page_pfn` leads to, None out of the guest.
+
+    `structures` were found in `guest`; every base that any of its levels uses is tried.
+    """
+    page = guest.pages.read(page_pfn)
+    if page is None or index >= page.words.size:
+        return None
+    own = (structures.boot_leaf_base, structures.pointer_base)
+    bases = tuple(dict.fromkeys((*own, *_KNOWN_BASES[guest.word_bytes])))
+    found = int(_pages_of(guest, page.words[index : index + 1], bases)[0])
+    return found if found >= 0 else None
+
+
 def _from_mid(
     guest: DumpGuest, window: Int64Array, mid: int, leaf_bases: tuple[int, ...]
 ) -> Structures:

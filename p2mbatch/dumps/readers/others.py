@@ -60,7 +60,7 @@ def describe_core(head: bytes) -> str | None:
         )
     if (b"VMCOREINFO", 0) in names:
         return f"a vmcore of one kernel (kdump), which names no frame of its host: {_DUMP}"
-    if num_segments and not num_sections:
+    if num_segments and num_sections <= 1:
         return (
             "an ELF core of segments (virsh dump of an HVM guest, gcore, make-core --elf), which "
             f"names no frame of a guest's host: {_DUMP}"
@@ -83,6 +83,8 @@ def _read_core_head(head: bytes) -> tuple[set[tuple[bytes, int]], int, int]:
     segment = formats.ELF_SEGMENT if wide else formats.ELF32_SEGMENT
     notes: set[tuple[bytes, int]] = set()
     for i in range(num_segments):
+        if segments_at + (i + 1) * segment.size > len(head):
+            break
         values = segment.unpack_from(head, segments_at + i * segment.size)
         at, num_bytes = (values[2], values[5]) if wide else (values[1], values[4])
         if values[0] == formats.PT_NOTE:

@@ -39,6 +39,10 @@ class GuestImage:
     """PFN -> int64[n], of every page that was ever written."""
     linear: LinearTables | None = None
     """The guest's linear list, for kernels that keep one."""
+    m2p: Int64Array | None = None
+    """int64[frames]: the host's m2p, INVALID where nobody has a frame; None where none is known."""
+    owned_mfns: Int64Array | None = None
+    """int64[k], ascending: the frames that are the guest's own."""
 
     @property
     def geometry(self) -> Geometry:
@@ -49,6 +53,10 @@ class GuestImage:
     def has_page(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """bool[max_p2m_pfn]: PFNs with a page of this host's memory (no holes, no foreign ones)."""
         return (self.p2m >= 0) & (self.p2m < self.frames)
+
+    def is_written(self, pfn: int) -> bool:
+        """Return whether anything was ever written into page `pfn`: any other is zeros."""
+        return pfn in self.words or (self.linear is not None and pfn in self.linear.tables)
 
     def page(self, pfn: int) -> bytes:
         """Return the 4096 bytes of page `pfn`, as they lie in memory."""
@@ -156,6 +164,8 @@ def image_of(life: Life) -> GuestImage:
         p2m=p2m,
         leaf_pfns=_leaf_pages(words, shape, top, limit, -(-span // shape.entries)),
         words=words,
+        m2p=host.m2p.copy(),
+        owned_mfns=np.flatnonzero(host.owned),
     )
 
 
