@@ -1,7 +1,7 @@
 """Write a guest for general tools: a pseudo-physical image, or an ELF core of segments.
 
 Neither names a frame of the host: what lies at PFN p is at address 4096 p, as the guest's kernel
-sees its memory. xl dump-core's own format (`writers.core`) is what the p2m can be read from.
+sees its memory. xl dump-core's own format (`core.write_core`) is what the p2m can be read from.
 """
 
 from __future__ import annotations
