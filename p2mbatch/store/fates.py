@@ -15,10 +15,52 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SURVIVED, CORRUPTED = "ok", "ok, but corrupted"
-"""Fates that a guest survives; those that it doesn't are the outcomes' own names."""
-FATES = (SURVIVED, CORRUPTED, "save-failed", "fault", "bug", "misdirected")
+SURVIVED, CORRUPTED = "survived", "silently corrupted"
+"""Fates of a guest that came through: intact as far as the model tells, or damaged unseen."""
+
+STUCK = "stuck"
+"""The toolstack refused to save or to restore it and let it run on where it was."""
+
+ABORTED = "aborted"
+"""A live migration that was given up as the p2m had changed under it: it may be tried again."""
+
+CRASHED = "crashed"
+"""It hit a BUG or a fault."""
+
+MOVED_WRONG = "moved wrong"
+"""The toolstack took other pages for its p2m."""
+
+FATES = (SURVIVED, CORRUPTED, STUCK, ABORTED, CRASHED, MOVED_WRONG)
 """Every fate, in the order in which figures and tables show them."""
+
+ENDS = FATES[2:]
+"""The fates of guests that did not come through."""
+
+BY_OUTCOME = {
+    "ok": SURVIVED,
+    "save-failed": STUCK,
+    "restore-failed": STUCK,
+    "bug": CRASHED,
+    "fault": CRASHED,
+    "misdirected": MOVED_WRONG,
+}
+"""The fate that an outcome is, but for `ABORTED_DETAIL` and for damage."""
+
+ABORTED_DETAIL = "p2m-generation-changed"
+"""How the detail of a save begins that failed since the guest changed its p2m."""
+
+DAMAGE = ("stray_writes", "lost_pages", "ghost_pages", "placeholder_writes")
+"""Columns that are 0 in every row of a guest that is intact."""
+
+FOR_OPERATORS = {
+    CORRUPTED: "every migration was reported ok, and pages of it are damaged or gone: nothing "
+    "tells, and it takes the damage with it",
+    STUCK: "it runs on where it was and can't be moved: it needs a shutdown to leave its host",
+    ABORTED: "it runs on where it was with nothing lost: try again",
+    CRASHED: "it is gone, with all that it had in memory",
+    MOVED_WRONG: "what arrived is not the guest: its old host may have it still, if it was kept",
+}
+"""What follows from a fate for whoever runs the hosts."""
 
 
 def ordered(values: Sequence[Any], known: Sequence[str]) -> list[Any]:
@@ -28,14 +70,16 @@ def ordered(values: Sequence[Any], known: Sequence[str]) -> list[Any]:
 
 
 def fates(frame: pd.DataFrame) -> pd.Series[Any]:
-    """Return each row's fate: the outcome, and whether a guest that lives was corrupted by then.
+    """Return each row's fate: what the outcome is, and whether a survivor was damaged by then.
 
-    `frame` must hold all rows of each cell up to the one in question: stray writes count for as
-    long as the guest lives on with them.
+    `frame` must hold all rows of each cell up to the one in question: damage counts for as long as
+    the guest lives on with it.
     """
-    strays = frame.groupby("cell", sort=False)["stray_writes"].cumsum()
-    fate = frame["outcome"].astype(object)
-    return fate.mask((fate == "ok") & (strays > 0), CORRUPTED)
+    damage = frame[list(DAMAGE)].sum(axis=1).groupby(frame["cell"], sort=False).cumsum()
+    fate = frame["outcome"].map(BY_OUTCOME).astype(object)
+    aborted = frame["detail"].astype(object).str.startswith(ABORTED_DETAIL).fillna(False)
+    fate = fate.mask((fate == STUCK) & aborted.astype(bool), ABORTED)
+    return fate.mask((fate == SURVIVED) & (damage > 0), CORRUPTED)
 
 
 def fate_order(found: Sequence[str]) -> list[str]:
