@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p2mbatch.model.fates import DAMAGE
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.columns import COLUMNS, OUTCOMES
-from p2mbatch.store.fates import DAMAGE
 from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK
 from p2mbatch.base.errors import InputError
+from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
@@ -27,9 +28,6 @@ from p2mbatch.plots.style import (
     value_text,
 )
 from p2mbatch.store.fates import (
-    CORRUPTED,
-    DAMAGE,
-    SURVIVED,
     TELLING_AXES,
     fate_order,
     fates,

@@ -18,8 +18,8 @@ from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, KIB, MIB, TIB
 from p2mbatch.model import policies
+from p2mbatch.model.fates import ABORTED, CORRUPTED, CRASHED, MOVED_WRONG, STUCK, SURVIVED
 from p2mbatch.store.columns import BY_NAME
-from p2mbatch.store.fates import ABORTED, CORRUPTED, CRASHED, MOVED_WRONG, STUCK, SURVIVED
 
 if TYPE_CHECKING:
     import pandas as pd

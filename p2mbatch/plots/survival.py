@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Float64Array, Int64Array
+from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
@@ -20,7 +21,7 @@ from p2mbatch.plots.style import (
     say_empty,
     style,
 )
-from p2mbatch.store.fates import CORRUPTED, ENDS, SURVIVED, fates
+from p2mbatch.store.fates import fates
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
+from p2mbatch.model.fates import fate_of
 from p2mbatch.plots.style import GREY, PALE, PAPER, size_text
-from p2mbatch.store.fates import BY_OUTCOME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -361,7 +361,7 @@ class Panel:
         total = self.num_leaves
         good = total - int(self.view.stale_list.sum())
         if self.shot.outcome != "ok":
-            said = f"{BY_OUTCOME[self.shot.outcome]}: {self.shot.outcome}"
+            said = f"{fate_of(self.shot.outcome, self.shot.detail)}: {self.shot.outcome}"
             said += f" ({self.shot.detail})" if self.shot.detail not in (None, "-") else ""
         elif good == total:
             said = f"all {total:,} leaves found" if total > 1 else "its one leaf is found"

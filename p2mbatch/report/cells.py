@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.plots.style import value_text
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.report.text import format_table
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
-from p2mbatch.store.fates import CORRUPTED, ENDS, SURVIVED, fate_order, fates, varying_axes
+from p2mbatch.store.fates import fate_order, fates, varying_axes
 from p2mbatch.store.survival import Survival
 
 MAX_CELLS_SHOWN = 20_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2mbatch.store.fates import CORRUPTED, ENDS, SURVIVED
+from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.store.survival import Survival
 
 

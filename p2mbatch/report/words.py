@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2mbatch.model import policies
-from p2mbatch.store.fates import CORRUPTED, ENDS, FOR_OPERATORS
+from p2mbatch.model.fates import CORRUPTED, ENDS, FOR_OPERATORS
 from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")

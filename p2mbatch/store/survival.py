@@ -6,7 +6,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from p2mbatch.model import policies
-from p2mbatch.store.fates import (
+from p2mbatch.model.fates import (
     ABORTED,
     ABORTED_DETAIL,
     BY_OUTCOME,

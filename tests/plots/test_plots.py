@@ -19,11 +19,7 @@ from p2mbatch import Guest, plots
 from p2mbatch.base.errors import InputError
 from p2mbatch.cli.plot import NAMES
 from p2mbatch.model import policies
-from p2mbatch.plots.costs import copy_ns, list_bytes
-from p2mbatch.plots.style import FATE_LOOKS
-from p2mbatch.plots.survival import _alive
-from p2mbatch.store.columns import OUTCOMES
-from p2mbatch.store.fates import (
+from p2mbatch.model.fates import (
     ABORTED,
     BY_OUTCOME,
     CORRUPTED,
@@ -32,9 +28,12 @@ from p2mbatch.store.fates import (
     MOVED_WRONG,
     STUCK,
     SURVIVED,
-    fates,
-    telling_migration,
 )
+from p2mbatch.plots.costs import copy_ns, list_bytes
+from p2mbatch.plots.style import FATE_LOOKS
+from p2mbatch.plots.survival import _alive
+from p2mbatch.store.columns import OUTCOMES
+from p2mbatch.store.fates import fates, telling_migration
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
 from report_support import made_up, run

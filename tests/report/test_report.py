@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from p2mbatch import plots
+from p2mbatch.model.fates import CRASHED, ENDS, STUCK
 from p2mbatch.report.cells import MAX_CELLS_SHOWN, cell_tables, failure_table
 from p2mbatch.report.page import write_text
 from p2mbatch.report.sweep import html, to_markdown, write_html
 from p2mbatch.report.table import Table, TableColumn, show
 from p2mbatch.report.words import answer, corruption_answer, operator_answer
-from p2mbatch.store.fates import CRASHED, ENDS, STUCK
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import Survival, survival
 from report_support import QUESTION, made_up, run

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from p2mbatch.base import provenance
+from p2mbatch.model.fates import ABORTED, CRASHED, MOVED_WRONG, STUCK
 from p2mbatch.plots.survival import _alive
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.fates import ABORTED, CRASHED, MOVED_WRONG, STUCK, fates
+from p2mbatch.store.fates import fates
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival

@@ -15,9 +15,9 @@ from p2mbatch.base.sizes import MIB
 from p2mbatch.guests import rows as cell
 from p2mbatch.guests import stage
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model.fates import BY_OUTCOME, DAMAGE
 from p2mbatch.report.text import format_table
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.fates import BY_OUTCOME, DAMAGE
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
