@@ -11,8 +11,11 @@ from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     H_FRAMES,
     H_GUEST_FRAMES,
+    H_KEEPS_FREED,
     H_KIND,
     H_M2P_ENTRIES,
+    H_NR_PAGES,
+    KEEPS_BOOTED,
     P_LEAF,
     S_ENTRIES_SHIFT,
     S_M2P_ORDER,
@@ -55,6 +58,14 @@ def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
 
 
 @inner_kernel
+def _was_freed(h: HostTables, pfn: int) -> bool:
+    """Return whether the guest has freed the frame of `pfn`, on a function host that keeps that."""
+    if h.par[H_KEEPS_FREED] == KEEPS_BOOTED and pfn < h.par[H_NR_PAGES]:
+        return True
+    return h.owned[pfn] != 0
+
+
+@inner_kernel
 def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return what the host's m2p holds for `mfn`: a PFN of whichever domain, or INVALID."""
     par = h.par
@@ -67,7 +78,7 @@ def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
         return INVALID
     if index < par[H_GUEST_FRAMES]:
         pfn = index_pfn(par, index)
-        if _has_frame(t, h, pfn):
+        if _has_frame(t, h, pfn) or (par[H_KEEPS_FREED] != 0 and _was_freed(h, pfn)):
             return pfn
     return neighbour_pfn(par, index)
 

@@ -202,8 +202,12 @@ LAYOUTS = {"tail": TAIL, "scattered": SCATTERED, "extents": EXTENTS}
 # being free (ballooned out on this one). H_NAMES_ALL: any page of the span may be populated later.
 # H_M2P_ORDER: log2 of the m2p's size as a kernel that boots here has it; H_M2P_ENTRIES: how many
 # entries are mapped for guests. Both only bound what the guest reads. H_KEEPS_FREED: whether m2p
-# keeps the PFN of a frame that is freed, as before Xen 4.2.
+# keeps the PFN of a frame that is freed, as before Xen 4.2: see KEEPS_FREED.
 # H_GUEST_FRAMES: how many of the frames, in the order they are handed out, are kept for the guest.
+KEEPS_FREED, KEEPS_BOOTED = 1, 2
+"""`H_KEEPS_FREED` of a host that does, and of a function host that the guest booted on, where what
+it booted with and has not any more was freed; other frames there are told by `HostTables.owned`."""
+
 H_HOLES_PERM = H_FRAMES_PERM + bijection.NUM_PARAMETERS
 
 H_WORDS = H_HOLES_PERM + bijection.NUM_PARAMETERS
@@ -222,7 +226,8 @@ class HostTables(NamedTuple):
     m2p: Int64Array
     """int64[frames] or empty: PFN that m2p holds for each frame, INVALID elsewhere."""
     owned: UInt8Array
-    """uint8[frames] or empty: 1 where the frame is this guest's own."""
+    """uint8[frames] or empty: 1 where the frame is this guest's own. On a function host that keeps
+    freed frames' words uint8[span]: 1 where the guest freed the frame of a PFN."""
     domain: Int64Array
     """int64[k, 3] or empty: runs [pfn, mfn, count], ascending by PFN."""
 
