@@ -76,7 +76,7 @@ def set_each(t: P2MTables, h: HostTables, runs: Int64Array, done: int, grow: Inn
     """Apply `runs` (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the first `done` entries.
 
     Source: kernel `set_phys_to_machine`, model section 5. Returns OK, a BUG_ or FAULT_ code,
-    NO_MEMORY, or MORE_ROOM; `state.position` is how many entries succeeded in all.
+    NO_MEMORY, or MORE_ROOM; `State.position` is how many entries succeeded in all.
     """
     skip = done
     t.state[0].position = done
@@ -268,7 +268,7 @@ def populate_each(
 
     The tree grows for a leaf's first page; the entries then follow from the function host. With
     `lazy` the leaf's own slot is given back and it stays LAZY. Returns as `set_each`;
-    `state.position` is the index to go on from.
+    `State.position` is the index to go on from.
     """
     for k in range(first, len(leaves)):
         t.state[0].position = k

@@ -60,7 +60,7 @@ def settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
     """Make resident every LAZY leaf from `x` on that reaches beyond what was saved.
 
     Such leaves keep the old host's frames, which the new host's function can't tell. Returns OK or
-    MORE_ROOM with `state.position` the leaf to go on from.
+    MORE_ROOM with `State.position` the leaf to go on from.
     """
     state = t.state[0]
     saved = state.saved_max_pfn
@@ -84,7 +84,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
 
     Only entries that are the guest's own frames are sent (machine-v2 section 7, step 3); all
     others become INVALID. Returns OK, or RESTORE_POPULATE with nothing changed and the lowest PFN
-    without a frame in `state.detail`. For guests on table hosts: every leaf is resident.
+    without a frame in `State.detail`. For guests on table hosts: every leaf is resident.
     """
     shift = t.state[0].entries_shift
     n = 1 << shift

@@ -44,8 +44,8 @@ def _bad(frames: int, mfn: int) -> bool:
 def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     """Walk the mfn list list as the toolstack does on save; return OK or a SAVE_ code.
 
-    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `state.detail` is
-    the failed check's number; `state.saved_max_pfn` of a walk that succeeds is the last PFN
+    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `State.detail` is
+    the failed check's number; `State.saved_max_pfn` of a walk that succeeds is the last PFN
     that is saved. MISDIRECTED: all checks passed on pages that are not the p2m.
     """
     max_pfn = as_int(map_frame_lists(t, h, found))
