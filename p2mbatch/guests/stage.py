@@ -129,7 +129,7 @@ class StagedGuest:
         """
         life, placement, everything = self.life, self.placement, self._resident
         result = life.boot() if everything else life.boot(*placement.struct_leaves())
-        self.entries_written = life.scalar(tb.S_ENTRIES_WRITTEN)
+        self.entries_written = life.scalar("entries_written")
         if result.outcome == "ok" and placement.num_grown:
             grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
             grown.rebuild_ns = result.rebuild_ns
@@ -148,7 +148,7 @@ class StagedGuest:
         result = self.life.migrate(self._host(self.num_migrations), threads)
         if result.outcome not in REFUSED:
             self._at = self.num_migrations
-        self.entries_written = self.life.scalar(tb.S_ENTRIES_WRITTEN)
+        self.entries_written = self.life.scalar("entries_written")
         return result
 
     def keep_frames_for_holes(self) -> None:

@@ -101,24 +101,25 @@ class Life:
         self.policy = policy
         self._does = policy.operations
         self._work = np.empty(tables.words.shape[1], np.int64)
+        self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
 
-    def scalar(self, index: int) -> int:
-        """Return one word of the state, by its `S_` index."""
-        return int(self.tables.state[index])
+    def scalar(self, name: str) -> int:
+        """Return one field of the guest's `State`."""
+        return int(self.tables.state[name][0])
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
-        state = self.tables.state
-        state[tb.S_EVENT] += 1
-        state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
+        scalars = self.tables.state
+        scalars["event"] += 1
+        scalars["stray_writes"] = scalars["stray_pages"] = scalars["entries_written"] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
         self.begin_event()
         self._make_ready(self.host)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
-        if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
+        if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
         result = self._result(self._does.boot(self.tables, self.host))
@@ -127,8 +128,8 @@ class Life:
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""
-        self.tables.state[tb.S_FAIL_AT] = at
-        self.tables.state[tb.S_ALLOCS] = 0
+        self.tables.state[0].fail_at = at
+        self.tables.state[0].allocs = 0
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
@@ -136,7 +137,7 @@ class Life:
         self._keep_presence(runs)
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
-        result.entries_set = self.scalar(tb.S_POSITION)
+        result.entries_set = self.scalar("position")
         return result
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
@@ -199,8 +200,8 @@ class Life:
 
     def _restored(self, host: tb.HostTables, parallel: bool) -> int:
         """Restore the guest on `host`; return OK, or a RESTORE_ code with nothing changed."""
-        if host.par[tb.H_KIND] == tb.TABLE_HOST:
-            if self.tables.state[tb.S_ONLY_OWN_SENT]:
+        if host.par[0].kind == tb.TABLE_HOST:
+            if self.tables.state[0].only_own_sent:
                 status = settle_sent(self.tables, self.host, host)
                 if status != OK:
                     return status
@@ -224,19 +225,17 @@ class Life:
         That is one of entries that are no frames of the host's, and any after stray writes: what
         they hit is present, or absent, whoever owns the frame.
         """
-        t, par = self.tables, self.host.par
-        kept = t.state[tb.S_PRESENCE] == 0 or par[tb.H_KIND] != tb.FUNCTION_HOST or len(t.present)
+        t, par = self.tables, self.host.par[0]
+        kept = t.state[0].presence == 0 or par.kind != tb.FUNCTION_HOST or len(t.present)
         if kept:
             return
-        slots = t.slots[: self.scalar(tb.S_NUM_SLOTS)]
+        slots = t.slots[: self.scalar("num_slots")]
         written = (slots[:, tb.P_LEAF] >= 0) & (slots[:, tb.P_CLEAN] == 0)
         if not (
-            (runs[:, 1] + runs[:, 2] > par[tb.H_FRAMES]).any()
-            or written.any()
-            or not missing_is_blank(t)
+            (runs[:, 1] + runs[:, 2] > par.frames).any() or written.any() or not missing_is_blank(t)
         ):
             return
-        present = np.zeros(self.scalar(tb.S_DIRECTMAP), np.uint8)
+        present = np.zeros(self.scalar("directmap"), np.uint8)
         note_presence(t, self.host, present)
         self.tables = t._replace(present=present)
 
@@ -248,9 +247,12 @@ class Life:
 
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
+        if self._ready is host and threads == 1:
+            return
+        self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        kind = int(host.par[tb.H_KIND])
+        kind = int(host.par["kind"][0])
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
@@ -283,14 +285,14 @@ class Life:
         while status == MORE_ROOM:
             extra = max(64, len(self.tables.words) // 8)
             self.tables = tb.grown(self.tables, extra, extra)
-            status = call(self.scalar(tb.S_POSITION))
+            status = call(self.scalar("position"))
         return status
 
     def _result(self, status: int) -> EventResult:
         """Return what a kernel's status code means, with the event's stray writes."""
         result = self._meaning(status)
-        result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
-        result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        result.stray_writes = self.scalar("stray_writes")
+        result.stray_pages = self.scalar("stray_pages")
         return result
 
     def _meaning(self, status: int) -> EventResult:
@@ -304,7 +306,7 @@ class Life:
             return EventResult("fault", FAULTS[status])
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
-        number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        number = self.scalar("detail") % (1 << self.scalar("word_bits"))
         if status in RESTORE_FAILURES:
             return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
         return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")

@@ -9,7 +9,6 @@ import pytest
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, MIB
-from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.host_sizes import host_bytes
 from p2mbatch.guests.rows import run_scenario
@@ -20,7 +19,7 @@ from p2mbatch.spec.sweep_spec import SweepSpec
 
 def frames(scenario: Scenario, index: int) -> int:
     host = nth_host(scenario, check_scenario(scenario), index)
-    return int(host.par[tb.H_FRAMES])
+    return int(host.par[0].frames)
 
 
 def test_each_host_has_its_size_and_the_last_is_for_all_that_follow() -> None:
@@ -55,7 +54,7 @@ def test_on_a_smaller_host_old_numbers_may_lie_past_the_end_of_m2p() -> None:
 def test_the_version_decides_the_order_of_m2p(xen: str, order: int) -> None:
     scenario = Scenario.make(memory_bytes="256MiB", host_memory_bytes="1GiB", xen=xen)
     host = nth_host(scenario, check_scenario(scenario), 0)
-    assert host.par[tb.H_M2P_ORDER] == order
+    assert host.par[0].m2p_order == order
 
 
 @pytest.mark.parametrize(("xen", "left"), [("", False), ("4.1.2", True), ("4.2", False)])
