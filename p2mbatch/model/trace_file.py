@@ -17,7 +17,17 @@ from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import INVALID, geometry
 from p2mbatch.base.limits import check_json_values
 from p2mbatch.model import policies
-from p2mbatch.model.trace import FORMAT_2, MACHINES, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace import (
+    FORMAT,
+    FORMAT_2,
+    FORMAT_3,
+    LOSS_FIELDS,
+    MACHINES,
+    GuestLayout,
+    HostRuns,
+    Trace,
+)
+from p2mbatch.model.xen import parse_xen
 
 _MAX_BYTES = 1 << 30
 """Of a trace's JSON, unpacked: as values it takes some ten times that."""
@@ -40,6 +50,12 @@ _EVENT_KEYS = {
     "set": {"op", "runs"},
     "fail_alloc": {"op", "at"},
 }
+
+_OPTIONAL_KEYS_3 = {
+    "boot": frozenset({"xen"}),
+    "migrate": frozenset({"xen", "on_refused"}),
+}
+"""What format 3 adds."""
 
 
 class _Checker:
@@ -187,8 +203,8 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
         _parse_host(check, host, f"hosts[{i}]", guest, form)
         for i, host in enumerate(check.array(value["hosts"], "hosts"))
     ]
-    events = _parse_events(check, value["events"], guest, len(hosts))
-    if form != FORMAT_2:
+    events = _parse_events(check, value["events"], guest, len(hosts), form)
+    if form == FORMAT:
         _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
     expected = value.get("expected")
     if expected is not None:
@@ -213,7 +229,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
     )
     # The direct map ends below the last page of the address space, where INVALID would point.
     limit = geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
-    if form == FORMAT_2:
+    if form != FORMAT:
         limit = min(limit, geo.direct_map_limit_pages)
     directmap = check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit)
     layout = GuestLayout(
@@ -237,7 +253,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
                 path, f"{first} + {count} pages goes past {end}, where the guest's mapped pages end"
             )
         parts.append((path, np.array([[first, count]], np.int64), 0))
-    if form == FORMAT_2 and geo.word_bytes == 8:
+    if form != FORMAT and geo.word_bytes == 8:
         for path, first, count in (
             ("guest.brk_pfn", layout.brk_pfn, layout.brk_pages),
             ("guest.mfn_list_pfn", layout.mfn_list_pfn, layout.mfn_list_pages),
@@ -255,7 +271,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
 
 def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form: str) -> HostRuns:
     """Check one host: every frame has one owner, every PFN one frame."""
-    optional = frozenset({"m2p_order", "m2p_entries"} if form == FORMAT_2 else ())
+    optional = frozenset({"m2p_order", "m2p_entries"} if form != FORMAT else ())
     check.keys(value, path, {"frames", "domain", "foreign"}, optional)
     frames = check.integer(value["frames"], f"{path}.frames", 1, _MAX_FRAMES)
     domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
@@ -266,7 +282,7 @@ def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form
     check.within(foreign, 0, frames, f"{path}.foreign", "MFN")
     check.within(foreign, 1, _MAX_FOREIGN_PFN, f"{path}.foreign", "PFN")
     check.disjoint([(f"{path}.domain", domain, 0)], "PFN")
-    if form == FORMAT_2:
+    if form != FORMAT:
         # A frame in both is the guest's.
         check.disjoint([(f"{path}.domain", domain, 1)], "MFN")
         check.disjoint([(f"{path}.foreign", foreign, 0)], "MFN")
@@ -296,7 +312,7 @@ def _check_boot_host(check: _Checker, guest: GuestLayout, host: HostRuns, index:
 
 
 def _parse_events(
-    check: _Checker, value: Any, guest: GuestLayout, num_hosts: int
+    check: _Checker, value: Any, guest: GuestLayout, num_hosts: int, form: str
 ) -> list[dict[str, Any]]:
     """Check the events: one boot, first; known operations; hosts that exist; runs that fit."""
     events: list[dict[str, Any]] = []
@@ -311,11 +327,18 @@ def _parse_events(
         op = event.get("op") if isinstance(event, dict) else None
         if not isinstance(op, str) or op not in _EVENT_KEYS:
             raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(_EVENT_KEYS)}")
-        check.keys(event, path, _EVENT_KEYS[op], frozenset())
+        optional = _OPTIONAL_KEYS_3.get(op, frozenset()) if form == FORMAT_3 else frozenset()
+        check.keys(event, path, _EVENT_KEYS[op], optional)
         if (op == "boot") != (i == 0):
             raise check.fail(f"{path}.op", "the first event, and no other, must be boot")
         if "host" in event:
             check.integer(event["host"], f"{path}.host", 0, num_hosts - 1)
+        if "xen" in event:
+            parse_xen(event["xen"], f"{check.source}: {path}.xen")
+        if event.get("on_refused", "stay") != "stay":
+            raise check.fail(
+                f"{path}.on_refused", f"is {event['on_refused']!r}: it must be 'stay', or left out"
+            )
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
         if op == "set":
@@ -357,8 +380,23 @@ def load_trace(path: str | Path) -> Trace:
     return parse_trace(value, source)
 
 
+def written_format(trace: Trace) -> str:
+    """Return the format that `trace` is written in: /2 where a life of /3 needs nothing of /3.
+
+    What it expects is part of it: losses are told by /3 only.
+    """
+    if trace.format != FORMAT_3:
+        return trace.format
+    added = frozenset().union(*_OPTIONAL_KEYS_3.values())
+    told = frozenset().union(*LOSS_FIELDS.values())
+    needs = any(added & event.keys() for event in trace.events) or any(
+        told & event.keys() for event in trace.expected or ()
+    )
+    return FORMAT_3 if needs else FORMAT_2
+
+
 def trace_to_json(trace: Trace) -> dict[str, Any]:
-    """Return `trace` as the JSON object that `parse_trace` takes."""
+    """Return `trace` as the JSON object that `parse_trace` takes, in its `written_format`."""
 
     def rows(runs: Int64Array) -> list[list[int | None]]:
         return [[None if c == INVALID else c for c in row] for row in runs.tolist()]
@@ -366,7 +404,7 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
     guest = {f.name: getattr(trace.guest, f.name) for f in fields(GuestLayout)}
     guest["page_pool"] = trace.guest.page_pool.tolist()
     value: dict[str, Any] = {
-        "format": trace.format,
+        "format": written_format(trace),
         "name": trace.name,
         "policy": trace.policy,
         "guest": guest,
