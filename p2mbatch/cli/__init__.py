@@ -18,6 +18,7 @@ import click
 from p2mbatch._version import __version__
 from p2mbatch.base import signals
 from p2mbatch.base.errors import P2MBatchError
+from p2mbatch.base.say import one_line, printable, say
 
 # name -> (module below p2mbatch.cli, attribute, the help line): `--help` loads none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -126,6 +127,19 @@ def _run(args: list[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _say_usage(error: click.ClickException) -> None:
+    """Say what is wrong with the command line as click does, the message in one line."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is not None:
+        say(ctx.get_usage(), err=True)
+        if ctx.command.get_help_option(ctx) is not None:
+            say(f"Try '{ctx.command_path} {ctx.help_option_names[-1]}' for help.\n", err=True)
+    text = error.format_message()
+    # The one message of several lines lists the choices of a parameter, and holds nothing given.
+    is_list = isinstance(error, click.MissingParameter)
+    say(f"Error: {printable(text) if is_list else one_line(text)}", err=True)
+
+
 def _explain(error: BaseException) -> int:
     """Say in one line what ended a command and return its exit code. Raises what is a bug."""
     if isinstance(error, click.Abort | KeyboardInterrupt):
@@ -133,7 +147,7 @@ def _explain(error: BaseException) -> int:
         signals.say(number)
         return 128 + number
     if isinstance(error, click.ClickException):
-        error.show()
+        _say_usage(error)
         return 2
     if isinstance(error, BrokenPipeError):
         # The reader has gone.
@@ -141,13 +155,16 @@ def _explain(error: BaseException) -> int:
         return 0
     if isinstance(error, OSError) and error.errno in _FULL:
         _silence_stdout()
-        click.echo(f"p2mbatch: error: the output can't be written: {error.strerror}", err=True)
+        say(f"p2mbatch: error: the output can't be written: {error.strerror}", err=True)
         return 2
     if isinstance(error, MemoryError):
         # numpy's says how much was asked for.
-        click.echo(f"p2mbatch: error: out of memory{f': {error}' if str(error) else ''}", err=True)
+        say(
+            f"p2mbatch: error: out of memory{f': {one_line(error)}' if str(error) else ''}",
+            err=True,
+        )
         return 2
     if isinstance(error, P2MBatchError):
-        click.echo(f"p2mbatch: error: {error}", err=True)
+        say(f"p2mbatch: error: {one_line(error)}", err=True)
         return error.exit_code
     raise error
