@@ -19,6 +19,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
+from p2mbatch.compiled.owners import note_presence
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
@@ -28,6 +29,7 @@ from p2mbatch.compiled.restore import (
     restore_slots,
     settle_sent,
     settle_unsaved,
+    settle_written,
 )
 from p2mbatch.compiled.status import (
     BUGS,
@@ -93,24 +95,25 @@ class Life:
         self.policy = policy
         self._does = policy.operations
         self._work = np.empty(tables.words.shape[1], np.int64)
+        self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
 
-    def scalar(self, index: int) -> int:
-        """Return one word of the state, by its `S_` index."""
-        return int(self.tables.state[index])
+    def scalar(self, name: str) -> int:
+        """Return one field of the guest's `State`."""
+        return int(self.tables.state[name][0])
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
-        state = self.tables.state
-        state[tb.S_EVENT] += 1
-        state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
+        scalars = self.tables.state
+        scalars["event"] += 1
+        scalars["stray_writes"] = scalars["stray_pages"] = scalars["entries_written"] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
         self.begin_event()
         self._make_ready(self.host)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
-        if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
+        if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
         result = self._result(self._does.boot(self.tables, self.host))
@@ -119,15 +122,16 @@ class Life:
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""
-        self.tables.state[tb.S_FAIL_AT] = at
-        self.tables.state[tb.S_ALLOCS] = 0
+        self.tables.state[0].fail_at = at
+        self.tables.state[0].allocs = 0
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
         self.begin_event()
+        self._keep_presence(runs)
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
-        result.entries_set = self.scalar(tb.S_POSITION)
+        result.entries_set = self.scalar("position")
         return result
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
@@ -162,14 +166,9 @@ class Life:
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
-        own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
-        if own_only and host.par[tb.H_KIND] == tb.TABLE_HOST:
-            status = settle_sent(self.tables, self.host, host)
-            if status != OK:
-                return self._result(status)
-        whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
-        if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
-            self._run(lambda x: settle_unsaved(self.tables, self.host, x))
+        status = self._settle(host)
+        if status != OK:
+            return self._result(status)
         self.host = host
         (restore_parallel if parallel else restore)(self.tables, host, self._work)
         resumed = time.perf_counter_ns()
@@ -193,6 +192,43 @@ class Life:
         result.rebuild_ns = done - resumed
         return result
 
+    def _settle(self, host: tb.HostTables) -> int:
+        """Find what is sent, and whether `host` has frames for it; return OK or a RESTORE_ code.
+
+        What needs the host that the guest is leaving is done here.
+        """
+        if host.par[0].kind == tb.TABLE_HOST:
+            own_only = self.scalar("only_own_sent") != 0
+            return settle_sent(self.tables, self.host, host) if own_only else OK
+        status = settle_written(self.tables, self.host, host, self._work)
+        if status != OK:
+            return status
+        if self.scalar("walked_max_pfn") != self.scalar("xen_max") - 1:
+            self._run(lambda x: settle_unsaved(self.tables, self.host, x))
+        # After a restore present is what got a frame, and that a function host knows.
+        self.tables = self.tables._replace(present=np.zeros(0, np.uint8))
+        return OK
+
+    def _keep_presence(self, runs: Int64Array) -> None:
+        """From a set on after which presence is not what the layout and `own` say, keep it apart.
+
+        That is one of entries that are no frames of the host's, and any after stray writes: what
+        they hit is present, or absent, whoever owns the frame.
+        """
+        t, par = self.tables, self.host.par[0]
+        kept = t.state[0].presence == 0 or par.kind != tb.FUNCTION_HOST or len(t.present)
+        if kept:
+            return
+        slots = t.slots[: self.scalar("num_slots")]
+        written = (slots[:, tb.P_LEAF] >= 0) & (slots[:, tb.P_CLEAN] == 0)
+        if not (
+            (runs[:, 1] + runs[:, 2] > par.frames).any() or written.any() or not missing_is_blank(t)
+        ):
+            return
+        present = np.zeros(self.scalar("directmap"), np.uint8)
+        note_presence(t, self.host, present)
+        self.tables = t._replace(present=present)
+
     def count_stale(self) -> tuple[int, int]:
         """Return how many entries of the frame list list and of the frame list are not true."""
         counts = np.zeros(2, np.int64)
@@ -201,16 +237,21 @@ class Life:
 
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
+        if self._ready is host and threads == 1:
+            return
+        self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        own_only = int(t.state[tb.S_ONLY_OWN_SENT])
-        key = (self._does, threads > 1, own_only, *(array.flags.num for array in host))
+        own_only, kind = self.scalar("only_own_sent"), int(host.par["kind"][0])
+        key = (self._does, threads > 1, own_only, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
         make_ready(self._does.boot, t, host)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
-        make_ready(settle_unsaved, t, host, 0)
-        if own_only:
+        if host.par[0].kind == tb.FUNCTION_HOST:
+            make_ready(settle_written, t, self.host, host, self._work)
+            make_ready(settle_unsaved, t, host, 0)
+        elif own_only:
             make_ready(settle_sent, t, self.host, host)
         make_ready(restore, t, host, self._work)
         make_ready(self._does.rebuild, t, host, 0)
@@ -233,14 +274,14 @@ class Life:
         while status == MORE_ROOM:
             extra = max(64, len(self.tables.words) // 8)
             self.tables = tb.grown(self.tables, extra, extra)
-            status = call(self.scalar(tb.S_POSITION))
+            status = call(self.scalar("position"))
         return status
 
     def _result(self, status: int) -> EventResult:
         """Return what a kernel's status code means, with the event's stray writes."""
         result = self._meaning(status)
-        result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
-        result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        result.stray_writes = self.scalar("stray_writes")
+        result.stray_pages = self.scalar("stray_pages")
         return result
 
     def _meaning(self, status: int) -> EventResult:
@@ -254,7 +295,7 @@ class Life:
             return EventResult("fault", FAULTS[status])
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
-        number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        number = self.scalar("detail") % (1 << self.scalar("word_bits"))
         if status in RESTORE_FAILURES:
             return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
         return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")
