@@ -52,13 +52,13 @@ def work(*a, **k):
 c.cli.main = work
 """,
     "an error's own line": """
-import p2mbatch.cli as c, click
+import p2mbatch.cli as c
 from p2mbatch.base.errors import InputError
 def work(*a, **k):
     raise InputError("x")
 def echo(text, **k):
     sys.stdout.write("!"); sys.stdout.flush(); time.sleep(30)
-c.cli.main, click.echo = work, echo
+c.cli.main, c.say = work, echo
 """,
 }
 
