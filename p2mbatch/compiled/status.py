@@ -8,6 +8,8 @@ OK = 0
 
 BUG_BRK_OVERFLOW, BUG_BRK_CLOSED, BUG_SET, BUG_TOP_MFN, BUG_MIDIDX, BUG_MID_MFN_P = range(1, 7)
 
+BUG_BOOTMEM, BUG_OUT_OF_MEMORY = 7, 8
+
 NO_MEMORY = 10
 """`alloc_p2m` got no page: set_phys_to_machine returns false."""
 
@@ -30,6 +32,8 @@ BUGS = {
     BUG_TOP_MFN: "virt_to_mfn(mid_mfn) != *top_mfn_p",
     BUG_MIDIDX: "mididx",
     BUG_MID_MFN_P: "mid_mfn_p != p2m_mid_missing_mfn",
+    BUG_BOOTMEM: "bootmem overflow",
+    BUG_OUT_OF_MEMORY: "Out of memory",
 }
 
 FAULTS = {

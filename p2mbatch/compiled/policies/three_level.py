@@ -1,0 +1,456 @@
+"""What the eras of three levels share: lookups, the list, growing, one entry set (policies-spec).
+
+From 2.6.38 to 3.18 no MFN is ever turned into an address, so no pointer is wild and no store stray:
+the caches `leaf_slot` and `leaf_page` always hold. What differs between these kernels is data in
+the state: which bits flag a word, whether there is a shared leaf or mid for 1:1 ranges, and where
+the list's pages come from. Words at or above 2^63 are negative here; INVALID alone is -1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.grow import alloc_p2m_page, mid_for, set_plain
+from p2mbatch.compiled.hosts import layout_frame
+from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lists import extend_brk, fill_page
+from p2mbatch.compiled.lookup import leaf_page_of, store_page
+from p2mbatch.compiled.owners import set_present
+from p2mbatch.compiled.pages import (
+    address,
+    make_leaf,
+    page_at,
+    page_code,
+    page_word,
+    room_left,
+    set_own,
+    take_slot,
+)
+from p2mbatch.compiled.status import (
+    BUG_BOOTMEM,
+    BUG_MID_MFN_P,
+    BUG_OUT_OF_MEMORY,
+    BUG_SET,
+    BUG_TOP_MFN,
+    FAULT_STORE,
+    MORE_ROOM,
+    NO_MEMORY,
+    OK,
+)
+from p2mbatch.compiled.tables import (
+    FUNCTION_HOST,
+    H_FRAMES,
+    H_KIND,
+    LAZY,
+    LEAF,
+    MID_MFN,
+    NO_PAGE,
+    P_CLEAN,
+    P_KIND,
+    P_LEAF,
+    P_PAGE,
+    S_BOOTMEM_PAGES,
+    S_BOOTMEM_PFN,
+    S_BOOTMEM_USED,
+    S_BRK_CLOSED,
+    S_ENTRIES_SHIFT,
+    S_ENTRIES_WRITTEN,
+    S_FLAG_BITS,
+    S_IDENTITY,
+    S_IDENTITY_BIT,
+    S_LATE_LIST,
+    S_LATE_PAGES,
+    S_MAX_P2M,
+    S_MID_IDENTITY,
+    S_MID_IDENTITY_MFN,
+    S_MID_MISSING,
+    S_MID_MISSING_MFN,
+    S_MISSING,
+    S_NUM_GROWN,
+    S_NUM_LEAVES,
+    S_NUM_MID_MFNS,
+    S_PLACEHOLDER_WRITES,
+    S_POSITION,
+    S_SAVED_MAX_PFN,
+    S_SHARED_FLL,
+    S_SHARED_MAX,
+    S_TOP,
+    S_TOP_MFN,
+    S_TOP_MFN_P,
+    S_XEN_MAX,
+    UNREACHABLE,
+    HostTables,
+    P2MTables,
+)
+
+# --- lookups -----------------------------------------------------------------------------------
+
+
+@inner_kernel
+def leaf_at(t: P2MTables, x: int) -> int:
+    """Return the PFN of the page that leaf `x` is, a placeholder page included."""
+    if x < t.state[S_NUM_LEAVES]:
+        return as_int(t.leaf_page[x])
+    return leaf_page_of(t, x)
+
+
+@inner_kernel
+def get_entry(t: P2MTables, h: HostTables, pfn: int) -> int:
+    """Return the entry of `pfn`, no bit masked: `get_phys_to_machine` of policies-spec P4 and P5."""
+    state = t.state
+    if pfn >= state[S_MAX_P2M]:
+        return pfn | state[S_IDENTITY_BIT] if state[S_MID_IDENTITY] != NO_PAGE else INVALID
+    shift = state[S_ENTRIES_SHIFT]
+    x = pfn >> shift
+    page = leaf_at(t, x)
+    if page == state[S_IDENTITY]:
+        return pfn | state[S_IDENTITY_BIT]
+    i = pfn & ((1 << shift) - 1)
+    if x >= state[S_NUM_LEAVES]:
+        return page_word(t, h, page, i)
+    slot = as_int(t.leaf_slot[x])
+    return t.words[slot, i] if slot >= 0 else layout_frame(h.par, state[S_SAVED_MAX_PFN], pfn)
+
+
+@inner_kernel
+def mfn_of(t: P2MTables, h: HostTables, page: int) -> int:
+    """Return `virt_to_mfn` of a page: its entry without the era's flags; INVALID stays."""
+    entry = get_entry(t, h, page)
+    return entry & ~t.state[S_FLAG_BITS] if entry != INVALID else INVALID
+
+
+@kernel
+def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
+    """Write `get_phys_to_machine` of each of `pfns` (int64[k]) to `out` (int64[k])."""
+    for k in range(len(pfns)):
+        out[k] = get_entry(t, h, pfns[k]) if pfns[k] >= 0 else INVALID
+
+
+@kernel
+def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
+    """Write the entries of the PFNs from `first` on to `out` (int64[k])."""
+    for k in range(len(out)):
+        out[k] = get_entry(t, h, first + k)
+
+
+# --- pages for the list ------------------------------------------------------------------------
+
+
+@inner_kernel
+def bootmem(t: P2MTables, count: int) -> int:
+    """Return the first of `count` pages of the boot allocator, or minus the BUG's code."""
+    state = t.state
+    if state[S_BOOTMEM_PAGES] - state[S_BOOTMEM_USED] < count:
+        return -BUG_BOOTMEM
+    state[S_BOOTMEM_USED] += count
+    return state[S_BOOTMEM_PFN] + state[S_BOOTMEM_USED] - count
+
+
+@inner_kernel
+def list_page(t: P2MTables) -> int:
+    """Return the slot of a page for the list, or minus the BUG's code.
+
+    From brk; of a late list (policies-spec P6) from the boot allocator, and from the pool later.
+    """
+    state = t.state
+    if state[S_LATE_LIST] == 0:
+        return extend_brk(t)
+    if state[S_BRK_CLOSED] == 0:
+        page = bootmem(t, 1)
+        return take_slot(t, page) if page >= 0 else page
+    page = alloc_p2m_page(t)
+    if page < 0:
+        return -BUG_OUT_OF_MEMORY
+    state[S_LATE_PAGES] += 1
+    return take_slot(t, page)
+
+
+# --- xen_build_mfn_list_list -------------------------------------------------------------------
+
+
+@inner_kernel
+def refill(t: P2MTables, h: HostTables) -> None:
+    """Fill the list's placeholder pages with the present MFNs of what they stand for."""
+    state = t.state
+    fill_page(t, page_code(t, state[S_MID_MISSING_MFN]), mfn_of(t, h, state[S_MISSING]))
+    if state[S_MID_IDENTITY_MFN] != NO_PAGE:
+        fill_page(t, page_code(t, state[S_MID_IDENTITY_MFN]), mfn_of(t, h, state[S_IDENTITY]))
+
+
+@inner_kernel
+def track(t: P2MTables, h: HostTables, top: int, slot: int) -> int:
+    """Make the page in `slot` the list's page of a top index; return its PFN."""
+    state = t.state
+    t.slots[slot, P_KIND] = MID_MFN
+    fill_page(t, slot, mfn_of(t, h, state[S_MISSING]))
+    page = t.slots[slot, P_PAGE]
+    t.words[page_code(t, state[S_TOP_MFN_P]), top] = address(t, page)
+    t.true_mid_mfn[top] = page
+    state[S_NUM_MID_MFNS] += 1
+    return page
+
+
+@inner_kernel
+def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
+    """Build the list for leaves `x` to `stop` of one mid. Returns OK, a BUG_ or a FAULT_ code."""
+    never_inline()
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    top = x >> shift
+    mid = page_at(t, t.words[page_code(t, state[S_TOP]), top])
+    page = as_int(t.true_mid_mfn[top])
+    top_mfn = page_code(t, state[S_TOP_MFN])
+    if mid == state[S_MID_MISSING]:
+        if page != state[S_MID_MISSING_MFN]:
+            return BUG_MID_MFN_P
+        t.words[top_mfn, top] = mfn_of(t, h, page)
+        state[S_ENTRIES_WRITTEN] += 1
+        return OK
+    if page == state[S_MID_MISSING_MFN]:
+        slot = list_page(t)
+        if slot < 0:
+            return -slot
+        page = track(t, h, top, slot)
+    t.words[top_mfn, top] = mfn_of(t, h, page)
+    if store_page(t, h, address(t, page)) >= UNREACHABLE:
+        return FAULT_STORE
+    row = t.words[page_code(t, page)]
+    for k in range(x, stop):
+        row[k & ((1 << shift) - 1)] = mfn_of(t, h, as_int(t.leaf_page[k]))
+    state[S_ENTRIES_WRITTEN] += stop - x + 1
+    return OK
+
+
+@kernel
+def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
+    """Build the list from leaf `x` on; a call with `x` 0 after boot refills its placeholders.
+
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
+    Leaves below `xen_max_p2m_pfn` are all in the caches.
+    """
+    never_inline()
+    state = t.state
+    n = 1 << state[S_ENTRIES_SHIFT]
+    if x == 0 and state[S_BRK_CLOSED] != 0:
+        refill(t, h)
+    end = (state[S_XEN_MAX] + n - 1) >> state[S_ENTRIES_SHIFT]
+    while x < end:
+        if not room_left(t):
+            state[S_POSITION] = x
+            return MORE_ROOM
+        stop = min((x | (n - 1)) + 1, end)
+        status = _build_mid(t, h, x, stop)
+        if status != OK:
+            return status
+        x = stop
+    return OK
+
+
+@kernel
+def report(t: P2MTables, h: HostTables) -> int:
+    """Set what the toolstack finds the list by. Returns OK."""
+    t.state[S_SHARED_FLL] = mfn_of(t, h, t.state[S_TOP_MFN])
+    t.state[S_SHARED_MAX] = t.state[S_XEN_MAX]
+    return OK
+
+
+# --- alloc_p2m ---------------------------------------------------------------------------------
+
+
+@inner_kernel
+def cache_leaf(t: P2MTables, x: int, page: int) -> None:
+    """Note in the caches which page leaf `x` is."""
+    if x < t.state[S_NUM_LEAVES]:
+        t.leaf_page[x] = page
+        t.leaf_slot[x] = page_code(t, page)
+
+
+@inner_kernel
+def hang_leaf(t: P2MTables, x: int, page: int) -> None:
+    """Hang `page`, made INVALID, into the mid page of leaf `x`, which has one of its own."""
+    n = 1 << t.state[S_ENTRIES_SHIFT]
+    slot = take_slot(t, page)
+    t.slots[slot, P_KIND] = LEAF
+    t.slots[slot, P_LEAF] = x
+    t.slots[slot, P_CLEAN] = 1
+    fill_page(t, slot, INVALID)
+    point_leaf(t, x, page)
+    t.state[S_NUM_GROWN] += 1
+    cache_leaf(t, x, page)
+
+
+@inner_kernel
+def point_leaf(t: P2MTables, x: int, page: int) -> None:
+    """Let the mid page's entry for leaf `x` point to `page`, whatever mid page that is."""
+    shift = t.state[S_ENTRIES_SHIFT]
+    mid = page_at(t, t.words[page_code(t, t.state[S_TOP]), x >> shift])
+    t.words[page_code(t, mid), x & ((1 << shift) - 1)] = address(t, page)
+
+
+@inner_kernel
+def forget_mid(t: P2MTables, top: int) -> None:
+    """Note in the caches that a top index has a fresh mid page: all `p2m_missing`."""
+    shift = t.state[S_ENTRIES_SHIFT]
+    for x in range(top << shift, min((top + 1) << shift, t.state[S_NUM_LEAVES])):
+        cache_leaf(t, x, t.state[S_MISSING])
+
+
+@inner_kernel
+def grow(t: P2MTables, h: HostTables, x: int) -> int:
+    """Grow the tree for leaf `x`: `alloc_p2m`. Returns OK, a BUG_ or FAULT_ code, or NO_MEMORY."""
+    never_inline()
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    top = x >> shift
+    fresh = page_at(t, t.words[page_code(t, state[S_TOP]), top]) == state[S_MID_MISSING]
+    if mid_for(t, top) < 0:
+        return NO_MEMORY
+    if fresh:
+        forget_mid(t, top)
+    page = as_int(t.true_mid_mfn[top])
+    top_mfn = page_code(t, state[S_TOP_MFN])
+    if mfn_of(t, h, page) != t.words[top_mfn, top]:
+        return BUG_TOP_MFN
+    if page == state[S_MID_MISSING_MFN]:
+        page = alloc_p2m_page(t)
+        if page < 0:
+            return NO_MEMORY
+        track(t, h, top, take_slot(t, page))
+        t.words[top_mfn, top] = mfn_of(t, h, page)
+    if leaf_at(t, x) != state[S_MISSING]:
+        return OK
+    leaf = alloc_p2m_page(t)
+    if leaf < 0:
+        return NO_MEMORY
+    hang_leaf(t, x, leaf)
+    if store_page(t, h, address(t, page)) >= UNREACHABLE:
+        return FAULT_STORE
+    t.words[page_code(t, page), x & ((1 << shift) - 1)] = mfn_of(t, h, leaf)
+    return OK
+
+
+# --- set_phys_to_machine -----------------------------------------------------------------------
+
+
+@inner_kernel
+def store_word(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -> None:
+    """Store `word` for `pfn` in the page that is its leaf, and move what it owns (M7, P0)."""
+    state = t.state
+    i = pfn & ((1 << state[S_ENTRIES_SHIFT]) - 1)
+    slot = page_code(t, leaf)
+    if slot <= LAZY:
+        slot = make_leaf(t, h, LAZY - slot)
+    before = t.words[slot, i]
+    t.words[slot, i] = word
+    set_present(t, pfn, word != INVALID)
+    frames = h.par[H_FRAMES]
+    if h.par[H_KIND] == FUNCTION_HOST:
+        set_own(t, slot, i, 0 <= word < frames)
+        return
+    if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
+        h.owned[before] = 0
+        h.m2p[before] = INVALID
+    if 0 <= word < frames:
+        h.owned[word] = 1
+        h.m2p[word] = pfn
+
+
+@inner_kernel
+def point_identity(t: P2MTables, x: int) -> bool:
+    """Return whether pointers say all of an identity value in leaf `x`, made to if need be.
+
+    A missing leaf becomes `p2m_identity`, under `p2m_mid_missing` too: then so it is under every
+    missing top index. From 3.14 on a missing top entry becomes `p2m_mid_identity` instead.
+    """
+    never_inline()
+    state = t.state
+    shift = state[S_ENTRIES_SHIFT]
+    identity = state[S_IDENTITY]
+    if leaf_at(t, x) != state[S_MISSING]:
+        return leaf_at(t, x) == identity
+    top_slot = page_code(t, state[S_TOP])
+    top = x >> shift
+    under_missing = page_at(t, t.words[top_slot, top]) == state[S_MID_MISSING]
+    if under_missing and state[S_MID_IDENTITY] != NO_PAGE:
+        t.words[top_slot, top] = address(t, state[S_MID_IDENTITY])
+        for k in range(top << shift, min((top + 1) << shift, state[S_NUM_LEAVES])):
+            cache_leaf(t, k, identity)
+        return True
+    point_leaf(t, x, identity)
+    cache_leaf(t, x, identity)
+    if under_missing:
+        state[S_PLACEHOLDER_WRITES] += 1
+        for other in range(1 << shift):
+            if page_at(t, t.words[top_slot, other]) == state[S_MID_MISSING]:
+                cache_leaf(t, (other << shift) | (x & ((1 << shift) - 1)), identity)
+    return True
+
+
+@inner_kernel
+def set_one(t: P2MTables, h: HostTables, pfn: int, word: int) -> int:
+    """Set one entry. Returns OK, a BUG_ or FAULT_ code, or NO_MEMORY (it returned false)."""
+    state = t.state
+    if pfn >= state[S_MAX_P2M]:
+        return OK if word == INVALID else BUG_SET
+    x = pfn >> state[S_ENTRIES_SHIFT]
+    if word != INVALID and word & state[S_IDENTITY_BIT] != 0 and point_identity(t, x):
+        return OK
+    leaf = leaf_at(t, x)
+    if leaf == state[S_MISSING]:
+        if word == INVALID:
+            return OK
+        status = grow(t, h, x)
+        if status != OK:
+            return status
+        leaf = leaf_at(t, x)
+    if leaf == state[S_IDENTITY]:
+        state[S_PLACEHOLDER_WRITES] += 1
+    store_word(t, h, pfn, leaf, word)
+    return OK
+
+
+@inline_kernel
+def _is_plain(t: P2MTables, pfn: int, word: int, last: int) -> bool:
+    """Return whether a run of words in one leaf needs nothing but stores in a resident page."""
+    state = t.state
+    x = pfn >> state[S_ENTRIES_SHIFT]
+    if x >= state[S_NUM_LEAVES] or t.leaf_slot[x] < 0 or word < INVALID:
+        return False
+    page = t.leaf_page[x]
+    if page == state[S_MISSING] or page == state[S_IDENTITY]:
+        return False
+    return word == INVALID or (word | last) & state[S_IDENTITY_BIT] == 0
+
+
+@kernel
+def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+    """Do `set_phys_to_machine` over runs: as `grow.set_each`, the words' upper bits included."""
+    skip = done
+    state = t.state
+    n = 1 << state[S_ENTRIES_SHIFT]
+    state[S_POSITION] = done
+    for run in range(len(runs)):
+        pfn, word, count = runs[run, 0], runs[run, 1], runs[run, 2]
+        k = min(skip, count)
+        skip -= k
+        up = np.int64(word != INVALID)
+        while k < count:
+            at = pfn + k
+            step = min(count - k, n - (at & (n - 1)))
+            if _is_plain(t, at, word + k * up, word + (k + step - 1) * up):
+                slot = as_int(t.leaf_slot[at >> state[S_ENTRIES_SHIFT]])
+                set_plain(t.words, t.own, h, slot, at, word + k * up, step)
+                for page in range(at, min(at + step, len(t.present))):
+                    t.present[page] = up
+            else:
+                if not room_left(t):
+                    return MORE_ROOM
+                status = set_one(t, h, at, word + k * up)
+                if status != OK:
+                    return status
+                step = 1
+            k += step
+            state[S_POSITION] += step
+    return OK
