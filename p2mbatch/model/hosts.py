@@ -14,6 +14,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.records import Bijection, HostParameters, as_array
 
 RESERVED_FRAMES = 512
 """The first 2 MiB of every function host are Xen's own: MFN 0 is never handed out, as in Xen."""
@@ -39,15 +40,13 @@ def table_host(
     [mfn, pfn, count]. Both must lie within `frames` and name no frame twice. `m2p_order` and
     `m2p_entries` bound what a guest reads of m2p (machine-v2 section 7); nothing, if left out.
     """
-    par = np.zeros(tb.H_WORDS, np.int64)
-    par[tb.H_KIND] = tb.TABLE_HOST
-    par[tb.H_FRAMES] = frames
-    par[tb.H_M2P_ORDER] = m2p_order
-    par[tb.H_M2P_ENTRIES] = m2p_entries
+    par = HostParameters(
+        kind=tb.TABLE_HOST, frames=frames, m2p_order=m2p_order, m2p_entries=m2p_entries
+    )
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
         m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)
-    return tb.HostTables(par, m2p, np.zeros(frames, np.uint8), domain)
+    return tb.HostTables(as_array(par), m2p, np.zeros(frames, np.uint8), domain)
 
 
 def m2p_order(word_bytes: int) -> int:
@@ -97,7 +96,7 @@ class Population:
         return 0
 
     @cached_property
-    def holes_parameters(self) -> list[int]:
+    def holes_parameters(self) -> Bijection:
         """Return the bijection that places the holes or the grown leaves."""
         return bijection.parameters(self.choices, "holes", *self.key)
 
@@ -130,35 +129,29 @@ def function_host(
     num_extents = (frames - reserved) >> order
     inside = population.layout == tb.SCATTERED
     populated = population.span - (0 if inside and first else population.num_holes)
-    # One list in the order of the H_ indices: a sweep makes a host for every migration.
-    par = np.array(
-        [
-            tb.FUNCTION_HOST,
-            frames,
-            reserved,
-            order,
-            num_extents,
-            population.layout,
-            population.entries_shift,
-            population.nr_pages,
-            population.span,
-            population.num_holes,
-            inside and not first and not names_all,
-            names_all,
-            population.struct_first,
-            population.struct_pages,
-            population.num_grown,
-            population.span if names_all else population.guest_frames,
-            round(neighbours * (frames - populated)),
-            neighbour_pages,
-            tb.UNBOUNDED_ORDER,
-            tb.UNBOUNDED_ENTRIES,
-            *bijection.parameters(num_extents, "frames", *key),
-            *population.holes_parameters,
-        ],
-        np.int64,
+    par = HostParameters(
+        kind=tb.FUNCTION_HOST,
+        frames=frames,
+        reserved=reserved,
+        order=order,
+        num_extents=num_extents,
+        layout=population.layout,
+        entries_shift=population.entries_shift,
+        nr_pages=population.nr_pages,
+        span=population.span,
+        num_holes=population.num_holes,
+        holes_to_others=inside and not first and not names_all,
+        names_all=names_all,
+        struct_first=population.struct_first,
+        struct_pages=population.struct_pages,
+        num_grown=population.num_grown,
+        guest_frames=population.span if names_all else population.guest_frames,
+        num_neighbour=round(neighbours * (frames - populated)),
+        neighbour_pages=neighbour_pages,
+        frames_perm=bijection.parameters(num_extents, "frames", *key),
+        holes_perm=population.holes_parameters,
     )
-    return tb.HostTables(par, _EMPTY, _NONE_OWNED, _NO_RUNS)
+    return tb.HostTables(as_array(par), _EMPTY, _NONE_OWNED, _NO_RUNS)
 
 
 def reserved_frames(order: int) -> int:

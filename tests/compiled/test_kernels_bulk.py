@@ -23,6 +23,7 @@ from p2mbatch.compiled.lookup import (
 )
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.policies.tracked import OPERATIONS, rebuild, set_runs
+from p2mbatch.compiled.records import as_array
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.rows import forward_row, inverse_each
 from p2mbatch.compiled.save import save_walk_parallel
@@ -152,7 +153,7 @@ def test_lookup_of_nothing_and_of_one(booted):
 def test_m2p_is_the_exact_one(booted, order):
     guest = booted
     host = guest.host(0, order)
-    frames = int(host.par[tb.H_FRAMES])
+    frames = int(host.par[0].frames)
     mfns = np.concatenate([np.arange(0, frames, 7), [-1, frames, frames + 1, 1 << 50]])
     exact = np.full(len(mfns), INVALID - 1)
     bulk._m2p_left(guest.t, host, mfns, exact)
@@ -226,7 +227,7 @@ def test_a_broken_list_is_walked_exactly(booted):
 def test_parallel_rebuild_meets_the_bug_that_one_thread_meets(booted):
     """A mid that the list has no page for (model section 9, clause 2): nothing goes on after it."""
     t = copied(booted.t)
-    tracked = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[tb.S_TOP_MFN_P])[0]
+    tracked = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[0].top_mfn_p)[0]
     t.words[tracked, 0] = t.words[tracked, t.words.shape[1] - 1]
     other = copied(t)
     status = rebuild(t, booted.h, 0)
@@ -245,7 +246,7 @@ def test_setting_runs_sets_every_entry_and_its_owner(booted):
         [[5, INVALID, 3], [n - 10, INVALID, 700], [3 * n, 123456, n], [9 * n, INVALID, 1]]
     )
     assert set_runs(t, booted.h, runs, 0) == OK
-    assert t.state[tb.S_POSITION] == runs[:, 2].sum()
+    assert t.state[0].position == runs[:, 2].sum()
     expected = before.copy()
     for pfn, mfn, count in runs.tolist():
         expected[pfn : pfn + count] = np.arange(mfn, mfn + count) if mfn >= 0 else INVALID
@@ -269,7 +270,7 @@ def test_resuming_set_runs_in_the_middle(booted):
     set_runs(parts, booted.h, runs[:, :], n + 17)
     first = np.array([[2 * n + 4, 5000, n + 17]])
     set_runs(parts, booted.h, first, 0)
-    parts.state[tb.S_POSITION] = whole.state[tb.S_POSITION]
+    parts.state[0].position = whole.state[0].position
     assert same(whole, parts) == []
 
 
@@ -278,31 +279,32 @@ def test_page_bytes_is_what_the_tables_hold():
 
 
 @kernel
-def _row(par, first, count, row):
-    return forward_row(par, 0, first, count, 7, row)
+def _row(perm, first, count, row):
+    return forward_row(perm[0], first, count, 7, row)
 
 
 @kernel
-def _back(par, images, count):
-    inverse_each(par, 0, images, count)
+def _back(perm, images, count):
+    inverse_each(perm[0], images, count)
 
 
 @pytest.mark.lane
 @pytest.mark.parametrize("size", [12345, 1 << 18, (1 << 18) + 999, 5_000_000, 1 << 32])
 def test_rows_of_a_bijection_are_its_images(size):
-    par = np.array(bijection.parameters(size, 5), np.int64)
+    perm = bijection.parameters(size, 5)
+    par = as_array(perm)
     count = 64
     for first in (0, size // 3 // count * count, (size - 1) // count * count - count):
         row = np.empty(count, np.int64)
         if not _row(par, first, count, row):
             # Refused where the row does not lie in one line of the grid.
-            assert (first & ((1 << int(par[2])) - 1)) + count > 1 << int(par[2])
+            assert (first & ((1 << perm.right_bits) - 1)) + count > 1 << perm.right_bits
             continue
         images, expected = row - 7, np.arange(first, first + count)
         assert len(set(images.tolist())) == count
         assert images.min() >= 0 and images.max() < size
-        assert np.array_equal(numpy_shuffle(par, expected), images)
-        assert np.array_equal(numpy_shuffle(par, images, -1), expected)
+        assert np.array_equal(numpy_shuffle(perm, expected), images)
+        assert np.array_equal(numpy_shuffle(perm, images, -1), expected)
         words = images.astype(np.uint32)
         _back(par, words, count)
         assert np.array_equal(words, expected)

@@ -1,0 +1,193 @@
+"""The scalars of one guest (`State`) and of one host (`HostParameters`), and how they are kept.
+
+Each class names its record's fields, all int64. `as_array` makes an array of one such record, which
+is what crosses into compiled code: `t.state[0]` is the record, `t.state[0].wild` a field of it, to
+be read and assigned there and in Python alike. An array of one and not the record itself: handing
+a record costs 1.3 us a call, and a parallel kernel takes none at all. Nothing may rely on the
+order of the fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+NO_PAGE = -1
+"""PFN of a structure that does not exist yet; directory code of a page that reads as zeros."""
+
+UNBOUNDED_ORDER = 63
+"""`m2p_order` that bounds nothing."""
+
+UNBOUNDED_ENTRIES = (1 << 63) - 1
+"""`m2p_entries` that bounds nothing."""
+
+R = TypeVar("R")
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class OneRecord(Protocol[R_co]):
+    """An array of one record, as it looks to a type checker."""
+
+    def __getitem__(self, index: int, /) -> R_co:
+        """Return the record, a view."""
+
+    @property
+    def flags(self) -> Any:
+        """Return how the array lies in memory."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, frozen=True)
+class Bijection:
+    """A keyed bijection on [0, `length`): see `bijection`."""
+
+    length: int
+    left: int
+    """How many rows the grid has, just larger than `length`."""
+    right_bits: int
+    """log2 of its columns."""
+    key0: int
+    key1: int
+    key2: int
+    key3: int
+
+
+NOWHERE = Bijection(length=0, left=1, right_bits=1, key0=0, key1=0, key2=0, key3=0)
+"""The bijection on nothing."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class State:
+    """A guest's scalars: counts and PFNs. NO_PAGE for a structure that does not exist yet."""
+
+    entries_shift: int
+    """log2 of the entries of a page."""
+    va_base: int
+    va_mask: int
+    """Where the direct map begins, and which bits of a page number its addresses have."""
+    word_bits: int
+    max_p2m: int
+    """PFNs that the tree's three levels hold at most."""
+    nr_pages: int
+    max_p2m_pfn: int
+    xen_max: int
+    """The kernel's `xen_max_p2m_pfn`."""
+    mfn_list_pfn: int
+    brk_pfn: int
+    brk_pages: int
+    brk_used: int = 0
+    brk_closed: int = 0
+    pool_used: int = 0
+    fail_at: int = -1
+    """Which page allocation from the last `fail_alloc` on returns NULL, counted by `allocs`."""
+    allocs: int = 0
+    directmap: int
+    """Pages of the direct map."""
+    shared_fll: int = 0
+    shared_max: int = 0
+    """The shared info's frame list list MFN and `max_pfn`."""
+    missing: int = NO_PAGE
+    mid_missing: int = NO_PAGE
+    top: int = NO_PAGE
+    mid_missing_mfn: int = NO_PAGE
+    top_mfn_p: int = NO_PAGE
+    top_mfn: int = NO_PAGE
+    num_slots: int = 0
+    num_blocks: int = 0
+    num_leaves: int
+    wild: int = 0
+    """1 once a pointer page has been hit: what is cached of the tree is not believed any more."""
+    event: int = 0
+    stray_writes: int = 0
+    stray_pages: int = 0
+    entries_written: int = 0
+    """These three count within an event, and are set to zero together."""
+    saved_max_pfn: int
+    """The last PFN that was saved last."""
+    position: int = 0
+    """Where to go on after MORE_ROOM."""
+    detail: int = 0
+    """The number of a save's or a restore's failed check."""
+    num_mids: int = 0
+    num_mid_mfns: int = 0
+    num_grown: int = 0
+    image_map: int
+    presence: int
+    only_own_sent: int
+    clears_fll: int
+    """The machine (machine-v2 sections 3 and 7): see `tables.Machine`."""
+    m2p_order: int = UNBOUNDED_ORDER
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class HostParameters:
+    """A host's parameters; all but the first two and the m2p's bounds are a function host's."""
+
+    kind: int
+    """TABLE_HOST or FUNCTION_HOST."""
+    frames: int
+    reserved: int = 0
+    """Frames at the bottom that Xen keeps."""
+    order: int = 0
+    num_extents: int = 0
+    """Frames go out in this many extents of 2^order pages, then one by one."""
+    layout: int = 0
+    entries_shift: int = 0
+    nr_pages: int = 0
+    span: int = 0
+    num_holes: int = 0
+    """Pages of the span that the layout leaves out."""
+    holes_to_others: int = 0
+    """Their frames belong to whoever comes next (a new host) rather than being free (ballooned out
+    on this one)."""
+    names_all: int = 0
+    """Any page of the span may be populated later."""
+    struct_first: int = 0
+    struct_pages: int = 0
+    num_grown: int = 0
+    guest_frames: int = 0
+    """How many of the frames, in the order they are handed out, are kept for the guest."""
+    num_neighbour: int = 0
+    neighbour_pages: int = 0
+    m2p_order: int = UNBOUNDED_ORDER
+    """log2 of the m2p's size as a kernel that boots here has it."""
+    m2p_entries: int = UNBOUNDED_ENTRIES
+    """How many entries of the m2p are mapped for guests. Both only bound what the guest reads."""
+    frames_perm: Bijection = NOWHERE
+    """The order in which the extents go out."""
+    holes_perm: Bijection = NOWHERE
+    """Where the layout's holes, or the leaves that grow, lie."""
+
+
+def _dtype(fields: type[Any], **nested: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a class's record; `nested` are those of the records that it names."""
+    named = [(f.name, nested.get(str(f.type), np.int64)) for f in dataclasses.fields(fields)]
+    # With NumPy's own record as the scalar's type, attributes are fields without compiled code too.
+    return np.dtype((np.record, np.dtype(named, align=True)))
+
+
+BIJECTION = _dtype(Bijection)
+
+_DTYPES = {
+    Bijection: BIJECTION,
+    State: _dtype(State),
+    HostParameters: _dtype(HostParameters, Bijection=BIJECTION),
+}
+
+_VALUES = {kind: attrgetter(*(f.name for f in dataclasses.fields(kind))) for kind in _DTYPES}
+
+
+def _values(record: Any) -> Any:
+    """Return a record's values in the order of its dtype, nested ones as tuples of their own."""
+    if type(record) not in _VALUES:
+        return record
+    return tuple(map(_values, _VALUES[type(record)](record)))
+
+
+def as_array(record: R) -> OneRecord[R]:
+    """Return `record` as an array of one, what compiled code takes."""
+    made: Any = np.array([_values(record)], _DTYPES[type(record)])
+    return made
