@@ -120,6 +120,25 @@ class State:
     clears_fll: int
     """The machine (machine-v2 sections 3 and 7): see `tables.Machine`."""
     m2p_order: int = UNBOUNDED_ORDER
+    identity: int = NO_PAGE
+    mid_identity: int = NO_PAGE
+    mid_identity_mfn: int = NO_PAGE
+    """The pages that many 1:1 PFNs share (policies-spec P4 and P5)."""
+    flag_bits: int = 0
+    identity_bit: int = 0
+    """Which bits flag a word of an era's p2m, and which of them says 1:1; 0 where none does."""
+    bootmem_pfn: int = 0
+    bootmem_pages: int = 0
+    bootmem_used: int = 0
+    """The boot allocator's pages."""
+    late_list: int = 0
+    late_pages: int = 0
+    """1 where the list's pages come from the boot allocator; how many it took after boot."""
+    identity_pages: int = 0
+    warnings: int = 0
+    """What boot's marking of 1:1 ranges returned, and the kernel's warnings."""
+    placeholder_writes: int = 0
+    """Within an event: stores into pages that many PFNs share."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

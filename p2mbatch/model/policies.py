@@ -59,6 +59,13 @@ class Policy:
     """The name in a sentence, where it alone would be read as something else."""
     finds: str = TREE
     """By which way the toolstack finds the list."""
+    is_era: bool = False
+    """Whether it is one of the eras' (policies-spec), with words and pages that theirs alone have.
+    So far they are known in traces and not in scenarios."""
+    marks: bool = False
+    """Whether its boot takes 1:1 ranges to mark."""
+    bootmem: bool = False
+    """Whether its boot takes pages from the boot allocator."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -122,7 +129,72 @@ _OWN = (
     ),
 )
 
-_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN}
+_ERAS = (
+    Policy(
+        name="tail",
+        meaning="Linux 2.6.38",
+        brief="2.6.38",
+        load=_own("tail"),
+        list_brk_pages=3,
+        color=SKY,
+        hatch="..",
+        marker="v",
+        is_era=True,
+    ),
+    Policy(
+        name="identity",
+        meaning="Linux 3.0 to 3.6, on 32-bit to 3.13",
+        brief="3.0 to 3.6",
+        load=_own("identity"),
+        list_brk_pages=3,
+        color=GREEN,
+        hatch="++",
+        marker="D",
+        is_era=True,
+        marks=True,
+    ),
+    Policy(
+        name="moved",
+        meaning="Linux 3.7 to 3.13",
+        brief="3.7 to 3.13",
+        load=_own("moved"),
+        list_brk_pages=3,
+        color=ORANGE,
+        hatch="--",
+        marker="p",
+        is_era=True,
+        marks=True,
+        bootmem=True,
+    ),
+    Policy(
+        name="mid-identity",
+        meaning="Linux 3.14 to 3.16",
+        brief="3.14 to 3.16",
+        load=_own("mid_identity"),
+        list_brk_pages=4,
+        color=PURPLE,
+        hatch="oo",
+        marker="h",
+        is_era=True,
+        marks=True,
+        bootmem=True,
+    ),
+    Policy(
+        name="late-list",
+        meaning="Linux 3.17 and 3.18",
+        brief="3.17 and 3.18",
+        load=_own("late_list"),
+        list_brk_pages=0,
+        color=BLUE,
+        hatch="**",
+        marker="<",
+        is_era=True,
+        marks=True,
+        bootmem=True,
+    ),
+)
+
+_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN + _ERAS}
 
 
 def register(policy: Policy) -> None:
@@ -136,7 +208,12 @@ def register(policy: Policy) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all policies, in the order in which tables and legends show them."""
+    """Return the names of the policies that a scenario may have, in the order of all tables."""
+    return tuple(name for name, policy in _REGISTRY.items() if not policy.is_era)
+
+
+def trace_names() -> tuple[str, ...]:
+    """Return the names of the policies that a trace may have, in the order of all tables."""
     return tuple(_REGISTRY)
 
 
@@ -147,9 +224,17 @@ def find(name: str) -> Policy:
     return _REGISTRY[name]
 
 
+def find_simulated(name: str) -> Policy:
+    """Return the policy of that name if a scenario may have it; raises `InputError` as `find`."""
+    if name not in names():
+        known = "is known in traces only" if name in _REGISTRY else "is unknown"
+        raise InputError(f"policy: {name!r} {known}: use {', '.join(names())}")
+    return _REGISTRY[name]
+
+
 def sort_key(name: str) -> tuple[int, str]:
     """Return what sorts names as `names` has them, unknown ones behind by the alphabet."""
-    known = names()
+    known = trace_names()
     return (known.index(name) if name in known else len(known), name)
 
 

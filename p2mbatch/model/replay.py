@@ -14,10 +14,13 @@ from p2mbatch.base.geometry import geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
+from p2mbatch.model import replay_eras
+from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.policies import find
 from p2mbatch.model.trace import MACHINES, Trace
+from p2mbatch.model.trace_eras import EraLayout
 
 _CHUNK_PAGES = 1 << 20
 """PFNs hashed at a time: 8 MiB of words."""
@@ -35,7 +38,7 @@ def num_slots(trace: Trace) -> int:
     guest = trace.guest
     grown = _pages_set_beyond(trace)
     pool = min(int(guest.page_pool[:, 1].sum()), 3 * grown)
-    return guest.mfn_list_pages + guest.brk_pages + pool + 64
+    return guest.mfn_list_pages + guest.boot_pages + pool + 64
 
 
 def _pages_set_beyond(trace: Trace) -> int:
@@ -76,7 +79,10 @@ def new_life(trace: Trace) -> Life:
         table_presence=True,
         num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
     )
-    return Life(tables, _host(trace, trace.events[0]["host"]), find(trace.policy))
+    host, policy = _host(trace, trace.events[0]["host"]), find(trace.policy)
+    if isinstance(guest, EraLayout):
+        return replay_eras.new_life(tables, host, policy, guest)
+    return Life(tables, host, policy)
 
 
 def _host(trace: Trace, index: int) -> tb.HostTables:
@@ -97,6 +103,8 @@ def _host(trace: Trace, index: int) -> tb.HostTables:
 def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
     """Run one event of `trace` on `life`."""
     op = event["op"]
+    if op == "boot" and isinstance(life, EraLife):
+        return replay_eras.boot(life, event)
     if op == "boot":
         return life.boot()
     if op == "set":
@@ -134,6 +142,8 @@ def replay(trace: Trace) -> list[dict[str, Any]]:
 
 def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
     """Return what a trace records of a guest's state after an event (model section 11)."""
+    if isinstance(life, EraLife):
+        return replay_eras.observe(life, op, result)
     return {
         "op": op,
         "outcome": result.outcome,

@@ -1,4 +1,4 @@
-"""3.17 and 3.18: `mid-identity`, its list built last, from the boot allocator (policies-spec P6)."""
+"""3.17 and 3.18: `mid-identity`, its list built last, from the boot allocator (spec P6)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from p2mbatch.compiled.policies.three_boot import (
 )
 from p2mbatch.compiled.status import OK
 from p2mbatch.compiled.tables import (
-    S_LATE_LIST,
-    S_MAX_P2M_PFN,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -28,7 +25,7 @@ from p2mbatch.compiled.tables import (
 def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
     """Boot with 1:1 ranges (int64[k, 2]: start, end). Returns OK, a BUG_ or a FAULT_ code."""
     flag_words(t, h, True)
-    t.state[S_LATE_LIST] = 1
+    t.state[0].late_list = 1
     status = mid_placeholders(t)
     if status == OK:
         status = hang_boot_leaves(t)
@@ -37,7 +34,7 @@ def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
     if status == OK:
         status = move_leaves(t, h)
     if status == OK:
-        t.state[S_XEN_MAX] = t.state[S_MAX_P2M_PFN]
+        t.state[0].xen_max = t.state[0].max_p2m_pfn
         status = first_list(t, h)
     return end_boot(t, h) if status == OK else status
 

@@ -1,4 +1,4 @@
-"""3.7 to 3.13: `identity`, with a 64-bit guest's leaves moved out of `mfn_list` (policies-spec P4b)."""
+"""3.7 to 3.13: `identity`, with a 64-bit guest's leaves moved out of `mfn_list` (spec P4b)."""
 
 from __future__ import annotations
 

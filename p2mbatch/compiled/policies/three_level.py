@@ -41,8 +41,6 @@ from p2mbatch.compiled.status import (
 )
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_KIND,
     LAZY,
     LEAF,
     MID_MFN,
@@ -51,35 +49,6 @@ from p2mbatch.compiled.tables import (
     P_KIND,
     P_LEAF,
     P_PAGE,
-    S_BOOTMEM_PAGES,
-    S_BOOTMEM_PFN,
-    S_BOOTMEM_USED,
-    S_BRK_CLOSED,
-    S_ENTRIES_SHIFT,
-    S_ENTRIES_WRITTEN,
-    S_FLAG_BITS,
-    S_IDENTITY,
-    S_IDENTITY_BIT,
-    S_LATE_LIST,
-    S_LATE_PAGES,
-    S_MAX_P2M,
-    S_MID_IDENTITY,
-    S_MID_IDENTITY_MFN,
-    S_MID_MISSING,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NUM_GROWN,
-    S_NUM_LEAVES,
-    S_NUM_MID_MFNS,
-    S_PLACEHOLDER_WRITES,
-    S_POSITION,
-    S_SAVED_MAX_PFN,
-    S_SHARED_FLL,
-    S_SHARED_MAX,
-    S_TOP,
-    S_TOP_MFN,
-    S_TOP_MFN_P,
-    S_XEN_MAX,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -91,34 +60,34 @@ from p2mbatch.compiled.tables import (
 @inner_kernel
 def leaf_at(t: P2MTables, x: int) -> int:
     """Return the PFN of the page that leaf `x` is, a placeholder page included."""
-    if x < t.state[S_NUM_LEAVES]:
+    if x < t.state[0].num_leaves:
         return as_int(t.leaf_page[x])
     return leaf_page_of(t, x)
 
 
 @inner_kernel
 def get_entry(t: P2MTables, h: HostTables, pfn: int) -> int:
-    """Return the entry of `pfn`, no bit masked: `get_phys_to_machine` of policies-spec P4 and P5."""
-    state = t.state
-    if pfn >= state[S_MAX_P2M]:
-        return pfn | state[S_IDENTITY_BIT] if state[S_MID_IDENTITY] != NO_PAGE else INVALID
-    shift = state[S_ENTRIES_SHIFT]
+    """Return the entry of `pfn`, no bit masked: `get_phys_to_machine` of P4 and P5."""
+    state = t.state[0]
+    if pfn >= state.max_p2m:
+        return pfn | state.identity_bit if state.mid_identity != NO_PAGE else INVALID
+    shift = state.entries_shift
     x = pfn >> shift
     page = leaf_at(t, x)
-    if page == state[S_IDENTITY]:
-        return pfn | state[S_IDENTITY_BIT]
+    if page == state.identity:
+        return pfn | state.identity_bit
     i = pfn & ((1 << shift) - 1)
-    if x >= state[S_NUM_LEAVES]:
+    if x >= state.num_leaves:
         return page_word(t, h, page, i)
     slot = as_int(t.leaf_slot[x])
-    return t.words[slot, i] if slot >= 0 else layout_frame(h.par, state[S_SAVED_MAX_PFN], pfn)
+    return t.words[slot, i] if slot >= 0 else layout_frame(h.par[0], state.saved_max_pfn, pfn)
 
 
 @inner_kernel
 def mfn_of(t: P2MTables, h: HostTables, page: int) -> int:
     """Return `virt_to_mfn` of a page: its entry without the era's flags; INVALID stays."""
     entry = get_entry(t, h, page)
-    return entry & ~t.state[S_FLAG_BITS] if entry != INVALID else INVALID
+    return entry & ~t.state[0].flag_bits if entry != INVALID else INVALID
 
 
 @kernel
@@ -141,11 +110,11 @@ def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
 @inner_kernel
 def bootmem(t: P2MTables, count: int) -> int:
     """Return the first of `count` pages of the boot allocator, or minus the BUG's code."""
-    state = t.state
-    if state[S_BOOTMEM_PAGES] - state[S_BOOTMEM_USED] < count:
+    state = t.state[0]
+    if state.bootmem_pages - state.bootmem_used < count:
         return -BUG_BOOTMEM
-    state[S_BOOTMEM_USED] += count
-    return state[S_BOOTMEM_PFN] + state[S_BOOTMEM_USED] - count
+    state.bootmem_used += count
+    return state.bootmem_pfn + state.bootmem_used - count
 
 
 @inner_kernel
@@ -154,16 +123,16 @@ def list_page(t: P2MTables) -> int:
 
     From brk; of a late list (policies-spec P6) from the boot allocator, and from the pool later.
     """
-    state = t.state
-    if state[S_LATE_LIST] == 0:
+    state = t.state[0]
+    if state.late_list == 0:
         return extend_brk(t)
-    if state[S_BRK_CLOSED] == 0:
+    if state.brk_closed == 0:
         page = bootmem(t, 1)
         return take_slot(t, page) if page >= 0 else page
     page = alloc_p2m_page(t)
     if page < 0:
         return -BUG_OUT_OF_MEMORY
-    state[S_LATE_PAGES] += 1
+    state.late_pages += 1
     return take_slot(t, page)
 
 
@@ -173,22 +142,22 @@ def list_page(t: P2MTables) -> int:
 @inner_kernel
 def refill(t: P2MTables, h: HostTables) -> None:
     """Fill the list's placeholder pages with the present MFNs of what they stand for."""
-    state = t.state
-    fill_page(t, page_code(t, state[S_MID_MISSING_MFN]), mfn_of(t, h, state[S_MISSING]))
-    if state[S_MID_IDENTITY_MFN] != NO_PAGE:
-        fill_page(t, page_code(t, state[S_MID_IDENTITY_MFN]), mfn_of(t, h, state[S_IDENTITY]))
+    state = t.state[0]
+    fill_page(t, page_code(t, state.mid_missing_mfn), mfn_of(t, h, state.missing))
+    if state.mid_identity_mfn != NO_PAGE:
+        fill_page(t, page_code(t, state.mid_identity_mfn), mfn_of(t, h, state.identity))
 
 
 @inner_kernel
 def track(t: P2MTables, h: HostTables, top: int, slot: int) -> int:
     """Make the page in `slot` the list's page of a top index; return its PFN."""
-    state = t.state
+    state = t.state[0]
     t.slots[slot, P_KIND] = MID_MFN
-    fill_page(t, slot, mfn_of(t, h, state[S_MISSING]))
+    fill_page(t, slot, mfn_of(t, h, state.missing))
     page = t.slots[slot, P_PAGE]
-    t.words[page_code(t, state[S_TOP_MFN_P]), top] = address(t, page)
+    t.words[page_code(t, state.top_mfn_p), top] = address(t, page)
     t.true_mid_mfn[top] = page
-    state[S_NUM_MID_MFNS] += 1
+    state.num_mid_mfns += 1
     return page
 
 
@@ -196,19 +165,19 @@ def track(t: P2MTables, h: HostTables, top: int, slot: int) -> int:
 def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Build the list for leaves `x` to `stop` of one mid. Returns OK, a BUG_ or a FAULT_ code."""
     never_inline()
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     top = x >> shift
-    mid = page_at(t, t.words[page_code(t, state[S_TOP]), top])
+    mid = page_at(t, t.words[page_code(t, state.top), top])
     page = as_int(t.true_mid_mfn[top])
-    top_mfn = page_code(t, state[S_TOP_MFN])
-    if mid == state[S_MID_MISSING]:
-        if page != state[S_MID_MISSING_MFN]:
+    top_mfn = page_code(t, state.top_mfn)
+    if mid == state.mid_missing:
+        if page != state.mid_missing_mfn:
             return BUG_MID_MFN_P
         t.words[top_mfn, top] = mfn_of(t, h, page)
-        state[S_ENTRIES_WRITTEN] += 1
+        state.entries_written += 1
         return OK
-    if page == state[S_MID_MISSING_MFN]:
+    if page == state.mid_missing_mfn:
         slot = list_page(t)
         if slot < 0:
             return -slot
@@ -219,7 +188,7 @@ def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     row = t.words[page_code(t, page)]
     for k in range(x, stop):
         row[k & ((1 << shift) - 1)] = mfn_of(t, h, as_int(t.leaf_page[k]))
-    state[S_ENTRIES_WRITTEN] += stop - x + 1
+    state.entries_written += stop - x + 1
     return OK
 
 
@@ -227,18 +196,18 @@ def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Build the list from leaf `x` on; a call with `x` 0 after boot refills its placeholders.
 
-    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state.position` the leaf to go on from.
     Leaves below `xen_max_p2m_pfn` are all in the caches.
     """
     never_inline()
-    state = t.state
-    n = 1 << state[S_ENTRIES_SHIFT]
-    if x == 0 and state[S_BRK_CLOSED] != 0:
+    state = t.state[0]
+    n = 1 << state.entries_shift
+    if x == 0 and state.brk_closed != 0:
         refill(t, h)
-    end = (state[S_XEN_MAX] + n - 1) >> state[S_ENTRIES_SHIFT]
+    end = (state.xen_max + n - 1) >> state.entries_shift
     while x < end:
         if not room_left(t):
-            state[S_POSITION] = x
+            state.position = x
             return MORE_ROOM
         stop = min((x | (n - 1)) + 1, end)
         status = _build_mid(t, h, x, stop)
@@ -251,8 +220,8 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
 @kernel
 def report(t: P2MTables, h: HostTables) -> int:
     """Set what the toolstack finds the list by. Returns OK."""
-    t.state[S_SHARED_FLL] = mfn_of(t, h, t.state[S_TOP_MFN])
-    t.state[S_SHARED_MAX] = t.state[S_XEN_MAX]
+    t.state[0].shared_fll = mfn_of(t, h, t.state[0].top_mfn)
+    t.state[0].shared_max = t.state[0].xen_max
     return OK
 
 
@@ -262,7 +231,7 @@ def report(t: P2MTables, h: HostTables) -> int:
 @inner_kernel
 def cache_leaf(t: P2MTables, x: int, page: int) -> None:
     """Note in the caches which page leaf `x` is."""
-    if x < t.state[S_NUM_LEAVES]:
+    if x < t.state[0].num_leaves:
         t.leaf_page[x] = page
         t.leaf_slot[x] = page_code(t, page)
 
@@ -270,56 +239,55 @@ def cache_leaf(t: P2MTables, x: int, page: int) -> None:
 @inner_kernel
 def hang_leaf(t: P2MTables, x: int, page: int) -> None:
     """Hang `page`, made INVALID, into the mid page of leaf `x`, which has one of its own."""
-    n = 1 << t.state[S_ENTRIES_SHIFT]
     slot = take_slot(t, page)
     t.slots[slot, P_KIND] = LEAF
     t.slots[slot, P_LEAF] = x
     t.slots[slot, P_CLEAN] = 1
     fill_page(t, slot, INVALID)
     point_leaf(t, x, page)
-    t.state[S_NUM_GROWN] += 1
+    t.state[0].num_grown += 1
     cache_leaf(t, x, page)
 
 
 @inner_kernel
 def point_leaf(t: P2MTables, x: int, page: int) -> None:
     """Let the mid page's entry for leaf `x` point to `page`, whatever mid page that is."""
-    shift = t.state[S_ENTRIES_SHIFT]
-    mid = page_at(t, t.words[page_code(t, t.state[S_TOP]), x >> shift])
+    shift = t.state[0].entries_shift
+    mid = page_at(t, t.words[page_code(t, t.state[0].top), x >> shift])
     t.words[page_code(t, mid), x & ((1 << shift) - 1)] = address(t, page)
 
 
 @inner_kernel
 def forget_mid(t: P2MTables, top: int) -> None:
     """Note in the caches that a top index has a fresh mid page: all `p2m_missing`."""
-    shift = t.state[S_ENTRIES_SHIFT]
-    for x in range(top << shift, min((top + 1) << shift, t.state[S_NUM_LEAVES])):
-        cache_leaf(t, x, t.state[S_MISSING])
+    shift = t.state[0].entries_shift
+    for x in range(top << shift, min((top + 1) << shift, t.state[0].num_leaves)):
+        cache_leaf(t, x, t.state[0].missing)
 
 
 @inner_kernel
 def grow(t: P2MTables, h: HostTables, x: int) -> int:
     """Grow the tree for leaf `x`: `alloc_p2m`. Returns OK, a BUG_ or FAULT_ code, or NO_MEMORY."""
     never_inline()
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     top = x >> shift
-    fresh = page_at(t, t.words[page_code(t, state[S_TOP]), top]) == state[S_MID_MISSING]
+    fresh = page_at(t, t.words[page_code(t, state.top), top]) == state.mid_missing
     if mid_for(t, top) < 0:
         return NO_MEMORY
     if fresh:
         forget_mid(t, top)
     page = as_int(t.true_mid_mfn[top])
-    top_mfn = page_code(t, state[S_TOP_MFN])
+    top_mfn = page_code(t, state.top_mfn)
     if mfn_of(t, h, page) != t.words[top_mfn, top]:
         return BUG_TOP_MFN
-    if page == state[S_MID_MISSING_MFN]:
+    if page == state.mid_missing_mfn:
         page = alloc_p2m_page(t)
         if page < 0:
             return NO_MEMORY
         track(t, h, top, take_slot(t, page))
         t.words[top_mfn, top] = mfn_of(t, h, page)
-    if leaf_at(t, x) != state[S_MISSING]:
+    if leaf_at(t, x) != state.missing:
         return OK
     leaf = alloc_p2m_page(t)
     if leaf < 0:
@@ -337,16 +305,16 @@ def grow(t: P2MTables, h: HostTables, x: int) -> int:
 @inner_kernel
 def store_word(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -> None:
     """Store `word` for `pfn` in the page that is its leaf, and move what it owns (M7, P0)."""
-    state = t.state
-    i = pfn & ((1 << state[S_ENTRIES_SHIFT]) - 1)
+    state = t.state[0]
+    i = pfn & ((1 << state.entries_shift) - 1)
     slot = page_code(t, leaf)
     if slot <= LAZY:
         slot = make_leaf(t, h, LAZY - slot)
     before = t.words[slot, i]
     t.words[slot, i] = word
     set_present(t, pfn, word != INVALID)
-    frames = h.par[H_FRAMES]
-    if h.par[H_KIND] == FUNCTION_HOST:
+    frames = h.par[0].frames
+    if h.par[0].kind == FUNCTION_HOST:
         set_own(t, slot, i, 0 <= word < frames)
         return
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
@@ -365,25 +333,25 @@ def point_identity(t: P2MTables, x: int) -> bool:
     missing top index. From 3.14 on a missing top entry becomes `p2m_mid_identity` instead.
     """
     never_inline()
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
-    identity = state[S_IDENTITY]
-    if leaf_at(t, x) != state[S_MISSING]:
+    state = t.state[0]
+    shift = state.entries_shift
+    identity = state.identity
+    if leaf_at(t, x) != state.missing:
         return leaf_at(t, x) == identity
-    top_slot = page_code(t, state[S_TOP])
+    top_slot = page_code(t, state.top)
     top = x >> shift
-    under_missing = page_at(t, t.words[top_slot, top]) == state[S_MID_MISSING]
-    if under_missing and state[S_MID_IDENTITY] != NO_PAGE:
-        t.words[top_slot, top] = address(t, state[S_MID_IDENTITY])
-        for k in range(top << shift, min((top + 1) << shift, state[S_NUM_LEAVES])):
+    under_missing = page_at(t, t.words[top_slot, top]) == state.mid_missing
+    if under_missing and state.mid_identity != NO_PAGE:
+        t.words[top_slot, top] = address(t, state.mid_identity)
+        for k in range(top << shift, min((top + 1) << shift, state.num_leaves)):
             cache_leaf(t, k, identity)
         return True
     point_leaf(t, x, identity)
     cache_leaf(t, x, identity)
     if under_missing:
-        state[S_PLACEHOLDER_WRITES] += 1
+        state.placeholder_writes += 1
         for other in range(1 << shift):
-            if page_at(t, t.words[top_slot, other]) == state[S_MID_MISSING]:
+            if page_at(t, t.words[top_slot, other]) == state.mid_missing:
                 cache_leaf(t, (other << shift) | (x & ((1 << shift) - 1)), identity)
     return True
 
@@ -391,22 +359,22 @@ def point_identity(t: P2MTables, x: int) -> bool:
 @inner_kernel
 def set_one(t: P2MTables, h: HostTables, pfn: int, word: int) -> int:
     """Set one entry. Returns OK, a BUG_ or FAULT_ code, or NO_MEMORY (it returned false)."""
-    state = t.state
-    if pfn >= state[S_MAX_P2M]:
+    state = t.state[0]
+    if pfn >= state.max_p2m:
         return OK if word == INVALID else BUG_SET
-    x = pfn >> state[S_ENTRIES_SHIFT]
-    if word != INVALID and word & state[S_IDENTITY_BIT] != 0 and point_identity(t, x):
+    x = pfn >> state.entries_shift
+    if word != INVALID and word & state.identity_bit != 0 and point_identity(t, x):
         return OK
     leaf = leaf_at(t, x)
-    if leaf == state[S_MISSING]:
+    if leaf == state.missing:
         if word == INVALID:
             return OK
         status = grow(t, h, x)
         if status != OK:
             return status
         leaf = leaf_at(t, x)
-    if leaf == state[S_IDENTITY]:
-        state[S_PLACEHOLDER_WRITES] += 1
+    if leaf == state.identity:
+        state.placeholder_writes += 1
     store_word(t, h, pfn, leaf, word)
     return OK
 
@@ -414,23 +382,23 @@ def set_one(t: P2MTables, h: HostTables, pfn: int, word: int) -> int:
 @inline_kernel
 def _is_plain(t: P2MTables, pfn: int, word: int, last: int) -> bool:
     """Return whether a run of words in one leaf needs nothing but stores in a resident page."""
-    state = t.state
-    x = pfn >> state[S_ENTRIES_SHIFT]
-    if x >= state[S_NUM_LEAVES] or t.leaf_slot[x] < 0 or word < INVALID:
+    state = t.state[0]
+    x = pfn >> state.entries_shift
+    if x >= state.num_leaves or t.leaf_slot[x] < 0 or word < INVALID:
         return False
     page = t.leaf_page[x]
-    if page == state[S_MISSING] or page == state[S_IDENTITY]:
+    if page == state.missing or page == state.identity:
         return False
-    return word == INVALID or (word | last) & state[S_IDENTITY_BIT] == 0
+    return word == INVALID or (word | last) & state.identity_bit == 0
 
 
 @kernel
 def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
     """Do `set_phys_to_machine` over runs: as `grow.set_each`, the words' upper bits included."""
     skip = done
-    state = t.state
-    n = 1 << state[S_ENTRIES_SHIFT]
-    state[S_POSITION] = done
+    state = t.state[0]
+    n = 1 << state.entries_shift
+    state.position = done
     for run in range(len(runs)):
         pfn, word, count = runs[run, 0], runs[run, 1], runs[run, 2]
         k = min(skip, count)
@@ -440,7 +408,7 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
             at = pfn + k
             step = min(count - k, n - (at & (n - 1)))
             if _is_plain(t, at, word + k * up, word + (k + step - 1) * up):
-                slot = as_int(t.leaf_slot[at >> state[S_ENTRIES_SHIFT]])
+                slot = as_int(t.leaf_slot[at >> state.entries_shift])
                 set_plain(t.words, t.own, h, slot, at, word + k * up, step)
                 for page in range(at, min(at + step, len(t.present))):
                     t.present[page] = up
@@ -452,5 +420,5 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
                     return status
                 step = 1
             k += step
-            state[S_POSITION] += step
+            state.position += step
     return OK
