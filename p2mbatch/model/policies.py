@@ -232,6 +232,12 @@ def find_simulated(name: str) -> Policy:
     return _REGISTRY[name]
 
 
+def refuse_era(name: str, what: str) -> None:
+    """Raise `InputError` where a trace's policy is an era's, which `what` does not know yet."""
+    if find(name).is_era:
+        raise InputError(f"{what}: traces of policy {name} can be replayed only, so far")
+
+
 def sort_key(name: str) -> tuple[int, str]:
     """Return what sorts names as `names` has them, unknown ones behind by the alphabet."""
     known = trace_names()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from oracle import eras
+from oracle.eras import unpinned
 from oracle.eras.lives import life
 from p2mbatch.model import policies
 from p2mbatch.model.replay import replay
@@ -18,7 +19,7 @@ from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json
 
 ERAS = Path(__file__).parents[2] / "data" / "traces" / "eras"
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
-NUM_LIVES = int(os.environ.get("P2MBATCH_ERA_LIVES", "10000" if THOROUGH else "40"))
+NUM_LIVES = int(os.environ.get("P2MBATCH_ERA_LIVES", "10000" if THOROUGH else "20"))
 COMPILED = tuple(name for name in policies.trace_names() if policies.find(name).is_era)
 
 
@@ -60,3 +61,11 @@ def test_what_is_written_is_what_was_read(policy: str) -> None:
         for host in value["hosts"]:
             host["domain"].sort()
         assert trace_to_json(load_trace(path)) == value, path.name
+
+
+@pytest.mark.parametrize("name", unpinned.TRACES)
+def test_clauses_that_no_recording_pins(name: str) -> None:
+    value = unpinned.TRACES[name]() | {"format": "p2mbatch-trace/1"}
+    if value["policy"] not in COMPILED:
+        pytest.skip(f"{value['policy']} is not compiled")
+    assert replay(parse_trace(value, name)) == eras.replay(value)
