@@ -13,7 +13,6 @@ from p2mbatch.compiled.lookup import leaf_page_of
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import m2p, own_pfn, set_present
 from p2mbatch.compiled.pages import page_code, page_word
-from p2mbatch.compiled.save import map_frame_lists
 from p2mbatch.compiled.status import (
     MISDIRECTED,
     OK,
@@ -22,36 +21,43 @@ from p2mbatch.compiled.status import (
     SAVE_BAD_MFN_LIST,
     SAVE_MAP_LEAVES,
 )
-from p2mbatch.compiled.tables import HostTables, P2MTables
+from p2mbatch.compiled.tables import NO_PAGE, HostTables, P2MTables
 
 
 @kernel
-def find_leaves(t: P2MTables, h: HostTables, lists: Int64Array, found: Int32Array) -> int:
-    """Walk the mfn list list as the toolstack does; return OK or a SAVE_ code.
+def listed_leaves(t: P2MTables, h: HostTables, lists: Int64Array, mfns: Int64Array) -> int:
+    """Read the frame lists (`lists`: their PFNs, int64[n]) to `mfns` (int64[leaves]).
 
-    `lists` (int64[n]) is a workspace; `found` (int32[leaves]) gets the PFN of each leaf's page, and
-    `state.saved_max_pfn` the last PFN that would be saved.
+    Returns OK or a SAVE_ code.
     """
     state = t.state[0]
     shift = state.entries_shift
-    max_pfn = as_int(map_frame_lists(t, h, lists))
-    if max_pfn < 0:
-        return -max_pfn
-    end = (max_pfn >> shift) + 1
-    for x in range(end):
-        mfn = page_word(t, h, lists[x >> shift], x & ((1 << shift) - 1))
-        if mfn <= 0 or mfn > h.par[0].frames:
+    for x in range(len(mfns)):
+        mfns[x] = page_word(t, h, lists[x >> shift], x & ((1 << shift) - 1))
+        if mfns[x] <= 0 or mfns[x] > h.par[0].frames:
             state.detail = x
             return SAVE_BAD_MFN_FL
-    for x in range(end):
-        page = own_pfn(t, h, page_word(t, h, lists[x >> shift], x & ((1 << shift) - 1)))
+    return OK
+
+
+@kernel
+def map_leaves(
+    t: P2MTables, h: HostTables, mfns: Int64Array, found: Int32Array, max_pfn: int
+) -> int:
+    """Do the checks that every walk ends in, on the leaves' MFNs; return OK or a SAVE_ code.
+
+    `found` (int32[leaves]) gets the PFN of each leaf's page, and `state.saved_max_pfn` is the last
+    PFN that would be saved.
+    """
+    state = t.state[0]
+    for x in range(len(mfns)):
+        page = own_pfn(t, h, mfns[x])
         if page < 0:
             state.detail = x
             return SAVE_MAP_LEAVES
         found[x] = page
-    for x in range(end):
-        mfn = page_word(t, h, lists[x >> shift], x & ((1 << shift) - 1))
-        if not names_itself(t, h, found, mfn, max_pfn):
+    for x in range(len(mfns)):
+        if not names_itself(t, h, found, mfns[x], max_pfn):
             state.detail = x
             return SAVE_BAD_MFN_LIST
     state.saved_max_pfn = max_pfn
@@ -70,10 +76,16 @@ def names_itself(t: P2MTables, h: HostTables, found: Int32Array, mfn: int, max_p
 
 @kernel
 def compare_leaves(t: P2MTables, found: Int32Array) -> int:
-    """Return MISDIRECTED if a page found is not its leaf's; the placeholder leaves are alike."""
+    """Return MISDIRECTED if a page found is not its leaf's; the placeholder leaves are alike.
+
+    A slot past the table of a linear p2m counts as `p2m_identity`.
+    """
     state = t.state[0]
-    for x in range((state.saved_max_pfn >> state.entries_shift) + 1):
-        page = leaf_page_of(t, x)
+    for x in range(len(found)):
+        if state.top == NO_PAGE:
+            page = as_int(t.leaf_page[x]) if x < state.num_leaves else state.identity
+        else:
+            page = leaf_page_of(t, x)
         if found[x] != page and not (is_shared(t, page) and is_shared(t, as_int(found[x]))):
             return MISDIRECTED
     return OK
@@ -119,13 +131,16 @@ def restore_found(
         state.shared_fll = 0
     t.present[:] = 0
     identity = page_code(t, state.identity)
+    blank = True
     if identity >= 0:
         copy_words(t.words[identity], old)
+        for i in range(n):
+            blank = blank and old[i] == INVALID
     run = 0
     for x in range(end):
         slot = page_code(t, as_int(found[x]))
-        # `p2m_missing` is never written to: it stays all INVALID.
-        if found[x] != state.missing:
+        # `p2m_missing` is never written to: it stays all INVALID, and so may `p2m_identity`.
+        if found[x] != state.missing and not (blank and found[x] == state.identity):
             words = old if slot == identity else t.words[slot]
             run = _restore_leaf(t, h, to, words, slot, x, own_only, run)
     return OK

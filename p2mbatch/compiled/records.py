@@ -139,6 +139,26 @@ class State:
     """What boot's marking of 1:1 ranges returned, and the kernel's warnings."""
     placeholder_writes: int = 0
     """Within an event: stores into pages that many PFNs share."""
+    identity_beyond: int = 0
+    """1 where PFNs past the last that the p2m holds read as 1:1."""
+    pgd: int = NO_PAGE
+    missing_pte: int = NO_PAGE
+    identity_pte: int = NO_PAGE
+    """Of a linear p2m (linear-spec): its level-4 page, and the shared level-1 pages."""
+    p2m_vaddr: int = 0
+    hint: int = 0
+    """Where the table begins; the kernel's `xen_p2m_last_pfn`."""
+    hint_rounds: int = 0
+    reports_table: int = 0
+    """1 from 5.14 on: the hint is rounded up; 1 from 4.3 on: the table is reported."""
+    no_list: int = 0
+    """1 while the start flag `virt_p2m_4tools` is in force."""
+    boot_used: int = 0
+    """Pages taken while booting."""
+    shared_cr3: int = 0
+    shared_vaddr: int = 0
+    generation: int = 0
+    """The shared info's `p2m_cr3` (as an MFN), `p2m_vaddr` and `p2m_generation`."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

@@ -10,7 +10,8 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.found import compare_leaves, find_leaves, restore_found
+from p2mbatch.compiled.found import compare_leaves, listed_leaves, map_leaves, restore_found
+from p2mbatch.compiled.save import frame_lists_of
 from p2mbatch.compiled.status import OK
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.policies import Policy
@@ -23,7 +24,9 @@ class EraLife(Life):
 
     def __init__(self, tables: tb.P2MTables, host: tb.HostTables, policy: Policy) -> None:
         super().__init__(tables, host, policy)
-        self._found = np.zeros(len(tables.leaf_page), np.int32)
+        self._found = np.zeros(0, np.int32)
+        self.went_on = False
+        """Whether the guest went on living in the last migration, behind the save's walk."""
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
@@ -38,18 +41,62 @@ class EraLife(Life):
         marked = (ranges,) if self.policy.marks else ()
         return self._result(self._does.boot(self.tables, self.host, *marked))
 
-    def migrate(self, host: tb.HostTables, threads: int = 1) -> EventResult:
-        """Save here, restore on `host`, resume (model section 7). Always on one thread."""
+    def migrate(
+        self,
+        host: tb.HostTables,
+        threads: int = 1,
+        *,
+        tree: bool = False,
+        during: Int64Array | None = None,
+    ) -> EventResult:
+        """Save here, restore on `host`, resume (model section 7). Always on one thread.
+
+        `tree` is a toolstack that knows no linear list. A live migration has `during`, the runs of
+        a `set` that the guest does once the walk is done; what that sets is in the result.
+        """
         self.begin_event()
-        status = find_leaves(self.tables, self.host, self._work, self._found)
-        if status == OK:
-            status = compare_leaves(self.tables, self._found)
-        return self._result(status) if status != OK else self._restored(host)
+        self.went_on = False
+        result = self._find(tree)
+        if result.ok and during is not None:
+            self.went_on = True
+            result = self._live(during)
+        went = result
+        if result.ok:
+            result = self._look_again()
+        if result.ok:
+            result = self._restored(host)
+        result.set_returned, result.entries_set = went.set_returned, went.entries_set
+        return result
+
+    def _find(self, tree: bool) -> EventResult:
+        """Walk the mfn list list; keep what leaves were found."""
+        max_pfn = int(frame_lists_of(self.tables, self.host, self._work))
+        if max_pfn < 0:
+            return self._result(-max_pfn)
+        mfns = np.empty((max_pfn >> self.scalar("entries_shift")) + 1, np.int64)
+        status = listed_leaves(self.tables, self.host, self._work, mfns)
+        return self._mapped(mfns, max_pfn) if status == OK else self._result(status)
+
+    def _mapped(self, mfns: Int64Array, max_pfn: int) -> EventResult:
+        """Do the checks that every walk ends in, on the leaves' MFNs."""
+        self._found = np.empty(len(mfns), np.int32)
+        return self._result(map_leaves(self.tables, self.host, mfns, self._found, max_pfn))
+
+    def _live(self, during: Int64Array) -> EventResult:
+        """Let the guest do `during` on the source, as a set of this same event."""
+        status = self._run(lambda done: self._does.set_runs(self.tables, self.host, during, done))
+        result = self._result(status)
+        result.entries_set = self.scalar("position")
+        return result
+
+    def _look_again(self) -> EventResult:
+        """Do what is left to check once the guest is paused."""
+        return self._result(compare_leaves(self.tables, self._found))
 
     def _restored(self, host: tb.HostTables) -> EventResult:
-        own_only = self.scalar("only_own_sent") != 0
+        own_only, all_named = self._sends()
         status = restore_found(
-            self.tables, self.host, host, self._found, self._work, own_only, own_only
+            self.tables, self.host, host, self._found, self._work, own_only, all_named
         )
         if status == OK:
             self.host = host
@@ -57,3 +104,8 @@ class EraLife(Life):
         if status == OK:
             status = self._does.report(self.tables, self.host)
         return self._result(status)
+
+    def _sends(self) -> tuple[bool, bool]:
+        """Return whether only own frames are sent, and whether each of them needs a frame."""
+        own_only = self.scalar("only_own_sent") != 0
+        return own_only, own_only

@@ -66,6 +66,8 @@ class Policy:
     """Whether its boot takes 1:1 ranges to mark."""
     bootmem: bool = False
     """Whether its boot takes pages from the boot allocator."""
+    is_linear: bool = False
+    """Whether its p2m is one flat table (linear-spec)."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -194,7 +196,46 @@ _ERAS = (
     ),
 )
 
-_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN + _ERAS}
+_LINEAR = (
+    Policy(
+        name="linear-3.19",
+        meaning="Linux 3.19 to 4.2",
+        brief="3.19 to 4.2",
+        load=_own("linear_3_19"),
+        list_brk_pages=0,
+        color=SKY,
+        hatch="||",
+        marker="X",
+        is_era=True,
+        is_linear=True,
+    ),
+    Policy(
+        name="linear-4.4",
+        meaning="Linux 4.3 to 5.13",
+        brief="4.3 to 5.13",
+        load=_own("linear_4_4"),
+        list_brk_pages=0,
+        color=GREEN,
+        hatch="OO",
+        marker="d",
+        is_era=True,
+        is_linear=True,
+    ),
+    Policy(
+        name="linear",
+        meaning="Linux 5.14 and newer",
+        brief="5.14 and newer",
+        load=_own("linear"),
+        list_brk_pages=0,
+        color=ORANGE,
+        hatch="",
+        marker="8",
+        is_era=True,
+        is_linear=True,
+    ),
+)
+
+_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN + _ERAS + _LINEAR}
 
 
 def register(policy: Policy) -> None:

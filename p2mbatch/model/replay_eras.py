@@ -10,20 +10,32 @@ import numpy as np
 from p2mbatch.base.arrays import Int32Array, Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
+from p2mbatch.compiled.policies.three_level import mfns_of
 from p2mbatch.model.era_life import NO_RANGES, EraLife
 from p2mbatch.model.life import EventResult
+from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace_eras import EraLayout
+from p2mbatch.model.trace_linear import LinearLayout
+
+_NO_RUNS = np.zeros((0, 3), np.int64)
 
 _CHUNK_LEAVES = 1 << 11
 """Leaves hashed at a time: 8 MiB of words."""
 
 
 def new_life(
-    tables: tb.P2MTables, host: tb.HostTables, policy: Policy, guest: EraLayout
+    tables: tb.P2MTables, host: tb.HostTables, policy: Policy, guest: EraLayout | LinearLayout
 ) -> EraLife:
     """Return the guest on the host it boots on, not booted yet."""
     state = tables.state[0]
+    if isinstance(guest, LinearLayout):
+        state.pgd, state.p2m_vaddr = guest.pgd_pfn, guest.p2m_vaddr
+        state.no_list = guest.virt_p2m_4tools
+        state.num_leaves = guest.max_p2m_pfn >> state.entries_shift
+        leaves = (np.zeros(state.num_leaves, np.int32) for _ in range(2))
+        tables = tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
+        return LinearLife(tables, host, policy, guest)
     if guest.bootmem is not None:
         state.bootmem_pfn, state.bootmem_pages = guest.bootmem
     return EraLife(tables, host, policy)
@@ -31,13 +43,26 @@ def new_life(
 
 def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
     """Run a trace's boot event."""
+    if isinstance(life, LinearLife):
+        return life.boot_flat()
     return life.boot_marking(event.get("identity", NO_RANGES))
+
+
+def migrate(life: EraLife, host: tb.HostTables, event: dict[str, Any]) -> EventResult:
+    """Run a trace's migrate event."""
+    during = event.get("during", _NO_RUNS) if event.get("live") else None
+    return life.migrate(host, tree=event.get("toolstack") == "tree", during=during)
 
 
 def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
     """Return what a trace records of a guest's state after an event."""
+    went = {}
+    if op == "migrate" and life.went_on:
+        went = {"entries_set": result.entries_set, "ok": result.set_returned}
+    if isinstance(life, LinearLife):
+        return went | _observe_linear(life, op, result)
     policy = life.policy
-    counters = {
+    counters = went | {
         "op": op,
         "outcome": result.outcome,
         "detail": result.detail,
@@ -65,6 +90,37 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
     }
 
 
+def _observe_linear(life: LinearLife, op: str, result: EventResult) -> dict[str, Any]:
+    """Return what a trace of a linear p2m records (linear-spec L10)."""
+    out = {
+        "op": op,
+        "outcome": result.outcome,
+        "detail": result.detail,
+        "boot_pages_used": life.scalar("boot_used"),
+        "pool_pages_used": life.scalar("pool_used"),
+        "frame_list_list_mfn": life.scalar("shared_fll") % (1 << 64),
+        "max_pfn": life.scalar("shared_max") % (1 << 64),
+        "p2m_cr3_mfn": life.scalar("shared_cr3") % (1 << 64),
+        "p2m_vaddr": life.scalar("shared_vaddr") % (1 << 64),
+        "p2m_generation": life.scalar("generation"),
+    }
+    top_mfn, booted = life.scalar("top_mfn"), life.scalar("brk_closed") != 0
+    listed = top_mfn != tb.NO_PAGE
+    return out | {
+        "frame_list_list_sha256": _page_sha256(life, top_mfn) if listed else None,
+        "frame_list_sha256": _frame_list_sha256(life) if listed else None,
+        "leaf_frames_sha256": _leaf_frames_sha256(life) if booted else None,
+        "p2m_sha256": _p2m_sha256(life) if booted else None,
+    }
+
+
+def _leaf_frames_sha256(life: LinearLife) -> str:
+    """Return the digest of the frame in each slot's level-1 entry."""
+    frames = np.empty(len(life.tables.leaf_page), np.int64)
+    mfns_of(life.tables, life.host, life.tables.leaf_page, frames)
+    return hashlib.sha256(frames.data).hexdigest()
+
+
 def _page_sha256(life: EraLife, page: int) -> str:
     slot = int(np.flatnonzero(life.tables.slots[:, tb.P_PAGE] == page)[0])
     return hashlib.sha256(life.tables.words[slot].data).hexdigest()
@@ -72,7 +128,8 @@ def _page_sha256(life: EraLife, page: int) -> str:
 
 def _frame_list_sha256(life: EraLife) -> str:
     """Return the digest of every leaf's entry in the page of the list that its top index has."""
-    entries: Int64Array = np.empty(len(life.tables.leaf_page), np.int64)
+    n = life.tables.words.shape[1]
+    entries: Int64Array = np.empty(min(len(life.tables.leaf_page), n * n), np.int64)
     frame_list(life.tables, entries)
     return hashlib.sha256(entries.data).hexdigest()
 

@@ -60,7 +60,7 @@ def parse_guest(check: Checker, value: Any, policy: Policy) -> EraLayout:
     ]
     if layout.bootmem is not None and layout.bootmem[1]:
         parts.append(("guest.bootmem", *layout.bootmem))
-    _check_apart(check, parts, end, layout.page_pool, directmap)
+    check_apart(check, parts, end, layout.page_pool, directmap)
     return layout
 
 
@@ -69,7 +69,7 @@ def _limit(geo: Geometry) -> int:
     return geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
 
 
-def _check_apart(
+def check_apart(
     check: Checker,
     parts: list[tuple[str, int, int]],
     end: int,

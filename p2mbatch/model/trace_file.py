@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import geometry
-from p2mbatch.model import policies, trace_eras
+from p2mbatch.model import policies, trace_eras, trace_linear
 from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.trace import FORMAT_2, MACHINES, GuestLayout, HostRuns, Trace
 
@@ -31,6 +32,7 @@ _EVENT_KEYS = {
     "migrate": {"op", "host"},
     "set": {"op", "runs"},
     "fail_alloc": {"op", "at"},
+    "tweak": {"op"},
 }
 
 
@@ -61,8 +63,10 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     policy = policies.find(value["policy"])
     if policy.is_era and form == FORMAT_2:
         raise check.fail("format", f"is {form!r}: {policy.name} has no traces of this format")
-    if policy.is_era:
-        guest: GuestLayout = trace_eras.parse_guest(check, value["guest"], policy)
+    if policy.is_linear:
+        guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy.name)
+    elif policy.is_era:
+        guest = trace_eras.parse_guest(check, value["guest"], policy)
     else:
         guest = _parse_guest(check, value["guest"], form)
     hosts = [
@@ -70,7 +74,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
         for i, host in enumerate(check.array(value["hosts"], "hosts"))
     ]
     events = _parse_events(check, value["events"], guest, len(hosts), policy)
-    if form != FORMAT_2:
+    if form != FORMAT_2 and not policy.is_linear:
         _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
     expected = value.get("expected")
     if expected is not None:
@@ -143,7 +147,7 @@ def _parse_host(check: Checker, value: Any, path: str, guest: GuestLayout, form:
     domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
     foreign = check.runs(value["foreign"], f"{path}.foreign", ("mfn", "pfn", "count"))
     end = max(guest.max_p2m_pfn, geometry(guest.word_bytes).max_p2m_pfn)
-    if isinstance(guest, trace_eras.EraLayout):
+    if isinstance(guest, (trace_eras.EraLayout, trace_linear.LinearLayout)):
         # A 1:1 range may go on past the tree, and a host name a frame for any of it.
         end = 1 << 52
     check.within(domain, 0, end, f"{path}.domain", "PFN")
@@ -185,36 +189,67 @@ def _parse_events(
 ) -> list[dict[str, Any]]:
     """Check the events: one boot, first; known operations; hosts that exist; runs that fit."""
     events: list[dict[str, Any]] = []
-    largest = (1 << (8 * guest.word_bytes)) - 2 if guest.word_bytes == 4 else (1 << 63) - 1
+    known = [op for op in _EVENT_KEYS if op != "tweak" or policy.is_linear]
     for i, event in enumerate(check.array(value, "events")):
         path = f"events[{i}]"
         op = event.get("op") if isinstance(event, dict) else None
-        if not isinstance(op, str) or op not in _EVENT_KEYS:
-            raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(_EVENT_KEYS)}")
-        marks = op == "boot" and policy.marks
-        check.keys(event, path, _EVENT_KEYS[op], frozenset({"identity"} if marks else ()))
+        if not isinstance(op, str) or op not in known:
+            raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(known)}")
+        check.keys(event, path, _EVENT_KEYS[op], _options(op, policy))
         if (op == "boot") != (i == 0):
             raise check.fail(f"{path}.op", "the first event, and no other, must be boot")
         if "host" in event:
             check.integer(event["host"], f"{path}.host", 0, num_hosts - 1)
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
-        if "identity" in event:
-            ranges = trace_eras.parse_ranges(check, event["identity"], f"{path}.identity")
-            event = event | {"identity": ranges}
-        if op == "set" and policy.is_era:
-            width = guest.word_bytes
-            runs = trace_eras.parse_set_runs(check, event["runs"], f"{path}.runs", width)
-            event = {"op": "set", "runs": runs}
-        elif op == "set":
-            runs = check.runs(event["runs"], f"{path}.runs", ("pfn", "mfn", "count"), null=1)
-            check.within(runs, 0, 1 << 52, f"{path}.runs", "PFN")
-            check.within(runs, 1, largest, f"{path}.runs", "MFN")
-            event = {"op": "set", "runs": runs}
-        events.append(dict(event))
+        events.append(_parse_event(check, event, path, guest, policy))
     if not events:
         raise check.fail("events", "is empty: the first event must be boot")
     return events
+
+
+def _options(op: str, policy: policies.Policy) -> frozenset[str]:
+    """Return the keys that an event may have beside those that it must."""
+    if op == "boot" and policy.marks:
+        return frozenset({"identity"})
+    if op == "migrate" and policy.is_linear:
+        return frozenset({"toolstack", "live", "during"})
+    return frozenset({"shared", "ptes"} if op == "tweak" else ())
+
+
+def _parse_event(
+    check: Checker, event: dict[str, Any], path: str, guest: GuestLayout, policy: policies.Policy
+) -> dict[str, Any]:
+    """Return an event whose keys are known with its values checked, runs as arrays."""
+    out = dict(event)
+    if event["op"] == "tweak":
+        return trace_linear.parse_tweak(check, event, path)
+    if "identity" in event:
+        out["identity"] = trace_eras.parse_ranges(check, event["identity"], f"{path}.identity")
+    if event.get("toolstack", "tree") != "tree":
+        raise check.fail(f"{path}.toolstack", f"is {event['toolstack']!r}: use 'tree'")
+    if not isinstance(event.get("live", False), bool):
+        raise check.fail(f"{path}.live", f"is {kind(event['live'])}: it must be true or false")
+    if "during" in event and not event.get("live"):
+        raise check.fail(f"{path}.during", "is of a live migration only: live must be true")
+    for name in ("runs", "during"):
+        if name in event:
+            out[name] = _parse_runs(check, event[name], f"{path}.{name}", guest, policy)
+    return out
+
+
+def _parse_runs(
+    check: Checker, value: Any, path: str, guest: GuestLayout, policy: policies.Policy
+) -> Int64Array:
+    """Check the runs of a `set`."""
+    if policy.is_era:
+        rows = trace_linear.spelled_out(value) if policy.is_linear else value
+        return trace_eras.parse_set_runs(check, rows, path, guest.word_bytes)
+    largest = (1 << (8 * guest.word_bytes)) - 2 if guest.word_bytes == 4 else (1 << 63) - 1
+    runs = check.runs(value, path, ("pfn", "mfn", "count"), null=1)
+    check.within(runs, 0, 1 << 52, path, "PFN")
+    check.within(runs, 1, largest, path, "MFN")
+    return runs
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -251,7 +286,7 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
         "format": trace.format,
         "name": trace.name,
         "policy": trace.policy,
-        "guest": trace_eras.guest_to_json(trace.guest),
+        "guest": _guest_to_json(trace.guest),
         "hosts": [
             {
                 "frames": h.frames,
@@ -265,18 +300,29 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
             }
             for h in trace.hosts
         ],
-        "events": [_event_to_json(event) for event in trace.events],
+        "events": [_event_to_json(event, trace.policy) for event in trace.events],
     }
     if trace.expected is not None:
         value["expected"] = trace.expected
     return value
 
 
-def _event_to_json(event: dict[str, Any]) -> dict[str, Any]:
+def _guest_to_json(guest: GuestLayout) -> dict[str, Any]:
+    if isinstance(guest, trace_linear.LinearLayout):
+        return trace_linear.guest_to_json(guest)
+    return trace_eras.guest_to_json(guest)
+
+
+def _event_to_json(event: dict[str, Any], policy: str) -> dict[str, Any]:
     """Return one event as `parse_trace` takes it."""
     out = dict(event)
-    if "runs" in out:
-        out["runs"] = [[pfn, trace_eras.unsigned(m), k] for pfn, m, k in out["runs"].tolist()]
+    for name in ("runs", "during"):
+        if name in out:
+            rows = [(pfn, trace_eras.unsigned(m), k) for pfn, m, k in out[name].tolist()]
+            linear = policies.find(policy).is_linear
+            out[name] = [
+                [pfn, trace_linear.spelled_back(pfn, m) if linear else m, k] for pfn, m, k in rows
+            ]
     if "identity" in out:
         out["identity"] = out["identity"].tolist()
     return out

@@ -121,6 +121,7 @@ def mid_placeholders(t: P2MTables) -> int:
     if page < 0:
         return -page
     state.mid_identity = page
+    state.identity_beyond = 1
     page = brk_page(t, POINTER, address(t, state.mid_missing))
     if page < 0:
         return -page

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int32Array, Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page, mid_for, set_plain
 from p2mbatch.compiled.hosts import layout_frame
-from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import extend_brk, fill_page
 from p2mbatch.compiled.lookup import leaf_page_of, store_page
 from p2mbatch.compiled.owners import set_present
@@ -70,7 +70,7 @@ def get_entry(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the entry of `pfn`, no bit masked: `get_phys_to_machine` of P4 and P5."""
     state = t.state[0]
     if pfn >= state.max_p2m:
-        return pfn | state.identity_bit if state.mid_identity != NO_PAGE else INVALID
+        return pfn | state.identity_bit if state.identity_beyond != 0 else INVALID
     shift = state.entries_shift
     x = pfn >> shift
     page = leaf_at(t, x)
@@ -88,6 +88,13 @@ def mfn_of(t: P2MTables, h: HostTables, page: int) -> int:
     """Return `virt_to_mfn` of a page: its entry without the era's flags; INVALID stays."""
     entry = get_entry(t, h, page)
     return entry & ~t.state[0].flag_bits if entry != INVALID else INVALID
+
+
+@kernel
+def mfns_of(t: P2MTables, h: HostTables, pages: Int32Array, out: Int64Array) -> None:
+    """Write `virt_to_mfn` of each of `pages` (int32[k], PFNs) to `out` (int64[k])."""
+    for k in range(len(pages)):
+        out[k] = mfn_of(t, h, as_int(pages[k]))
 
 
 @kernel
@@ -392,9 +399,12 @@ def _is_plain(t: P2MTables, pfn: int, word: int, last: int) -> bool:
     return word == INVALID or (word | last) & state.identity_bit == 0
 
 
-@kernel
-def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
-    """Do `set_phys_to_machine` over runs: as `grow.set_each`, the words' upper bits included."""
+@inline_kernel
+def set_each_word(t: P2MTables, h: HostTables, runs: Int64Array, done: int, one: Inner) -> int:
+    """Do `set_phys_to_machine` over runs: as `grow.set_each`, the words' upper bits included.
+
+    `one(t, h, pfn, word)` sets one entry where that is not a mere store in a resident leaf.
+    """
     skip = done
     state = t.state[0]
     n = 1 << state.entries_shift
@@ -415,10 +425,16 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
             else:
                 if not room_left(t):
                     return MORE_ROOM
-                status = set_one(t, h, at, word + k * up)
+                status = one(t, h, at, word + k * up)
                 if status != OK:
                     return status
                 step = 1
             k += step
             state.position += step
     return OK
+
+
+@kernel
+def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+    """Do `set_each_word` in a tree of three levels."""
+    return set_each_word(t, h, runs, done, set_one)
