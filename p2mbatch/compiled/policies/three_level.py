@@ -17,6 +17,7 @@ from p2mbatch.compiled.hosts import layout_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import extend_brk, fill_page
 from p2mbatch.compiled.lookup import leaf_page_of, store_page
+from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
     address,
@@ -107,8 +108,24 @@ def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
 @kernel
 def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Write the entries of the PFNs from `first` on to `out` (int64[k])."""
-    for k in range(len(out)):
-        out[k] = get_entry(t, h, first + k)
+    shift = t.state[0].entries_shift
+    n = 1 << shift
+    k = 0
+    while k < len(out):
+        # All that the leaf holds of these PFNs at once.
+        pfn = first + k
+        count = min(n - (pfn & (n - 1)), len(out) - k)
+        x = pfn >> shift
+        if x >= t.state[0].num_leaves or t.leaf_slot[x] < 0:
+            for j in range(count):
+                out[k + j] = get_entry(t, h, pfn + j)
+        elif t.leaf_page[x] == t.state[0].identity:
+            entry = pfn | t.state[0].identity_bit
+            for j in range(count):
+                out[k + j] = entry + j
+        else:
+            copy_words(t.words[t.leaf_slot[x]][pfn & (n - 1) :][:count], out[k : k + count])
+        k += count
 
 
 # --- pages for the list ------------------------------------------------------------------------
