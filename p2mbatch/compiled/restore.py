@@ -15,28 +15,16 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, pa
 from p2mbatch.compiled.loops import all_own, code_of
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
+from p2mbatch.compiled.records import HostParameters
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_KIND,
-    H_NAMES_ALL,
     LAZY,
     LEAF,
     P_CLEAN,
     P_KIND,
     P_LEAF,
-    S_CLEARS_FLL,
-    S_DETAIL,
-    S_ENTRIES_SHIFT,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_NUM_SLOTS,
-    S_POSITION,
-    S_SAVED_MAX_PFN,
-    S_SHARED_FLL,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -49,7 +37,7 @@ def restore_plain(
     words: Int64Array,
     own: UInt64Array,
     slots: Int64Array,
-    par: Int64Array,
+    par: HostParameters,
     max_pfn: int,
     slot: int,
 ) -> bool:
@@ -72,21 +60,21 @@ def settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
     """Make resident every LAZY leaf from `x` on that reaches beyond what was saved.
 
     Such leaves keep the old host's frames, which the new host's function can't tell. Returns OK or
-    MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
+    MORE_ROOM with `state.position` the leaf to go on from.
     """
-    state = t.state
-    saved = state[S_SAVED_MAX_PFN]
-    first = (saved + 1) >> state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    saved = state.saved_max_pfn
+    first = (saved + 1) >> state.entries_shift
     # What these leaves hold was given to them when everything in them was saved.
-    for leaf in range(max(x, first), state[S_NUM_LEAVES]):
+    for leaf in range(max(x, first), state.num_leaves):
         if t.leaf_slot[leaf] != LAZY:
             continue
-        state[S_POSITION] = leaf
+        state.position = leaf
         if not room_left(t):
             return MORE_ROOM
-        state[S_SAVED_MAX_PFN] = state[S_XEN_MAX] - 1
+        state.saved_max_pfn = state.xen_max - 1
         make_leaf(t, h, leaf)
-        state[S_SAVED_MAX_PFN] = saved
+        state.saved_max_pfn = saved
     return OK
 
 
@@ -96,11 +84,11 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
 
     Only entries that are the guest's own frames are sent (machine-v2 section 7, step 3); all
     others become INVALID. Returns OK, or RESTORE_POPULATE with nothing changed and the lowest PFN
-    without a frame in `state[S_DETAIL]`. For guests on table hosts: every leaf is resident.
+    without a frame in `state.detail`. For guests on table hosts: every leaf is resident.
     """
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     n = 1 << shift
-    max_pfn = t.state[S_SAVED_MAX_PFN]
+    max_pfn = t.state[0].saved_max_pfn
     run = 0
     for pfn in range(max_pfn + 1):
         if not _is_sent(h, t.words[t.leaf_slot[pfn >> shift], pfn & (n - 1)]):
@@ -108,7 +96,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
         while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
             run += 1
         if run == len(to.domain) or to.domain[run, 0] > pfn:
-            t.state[S_DETAIL] = pfn
+            t.state[0].detail = pfn
             return RESTORE_POPULATE
     for pfn in range(max_pfn + 1):
         slot = t.leaf_slot[pfn >> shift]
@@ -120,7 +108,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
 @inner_kernel
 def _is_sent(h: HostTables, entry: int) -> bool:
     """Return whether a p2m entry is a frame that the guest owns on table host `h`."""
-    return 0 <= entry < h.par[H_FRAMES] and h.owned[entry] != 0
+    return 0 <= entry < h.par[0].frames and h.owned[entry] != 0
 
 
 @kernel
@@ -130,21 +118,21 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     `old_missing` (int64[n]) is a workspace for what `p2m_missing` held. Follows a save walk that
     succeeded, so every saved leaf's pointers are sound. Returns OK.
     """
-    state = t.state
-    if state[S_CLEARS_FLL] != 0:
-        state[S_SHARED_FLL] = 0
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    if state.clears_fll != 0:
+        state.shared_fll = 0
+    shift = state.entries_shift
     n = 1 << shift
-    max_pfn = state[S_SAVED_MAX_PFN]
+    max_pfn = state.saved_max_pfn
     end = (max_pfn >> shift) + 1
-    missing = page_code(t, state[S_MISSING])
+    missing = page_code(t, state.missing)
     blank = True
     for i in range(n):
         old_missing[i] = t.words[missing, i]
         blank = blank and old_missing[i] == INVALID
-    if h.par[H_KIND] == FUNCTION_HOST:
+    if h.par[0].kind == FUNCTION_HOST:
         words, own, slots = t.words, t.own, t.slots
-        for slot in range(state[S_NUM_SLOTS]):
+        for slot in range(state.num_slots):
             x = slots[slot, P_LEAF]
             if slots[slot, P_KIND] != LEAF or x < 0:
                 continue
@@ -155,7 +143,7 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
         if not blank:
             # A host that has frames for holes too gives them to those that look populated.
             for i in range(n):
-                set_own(t, missing, i, h.par[H_NAMES_ALL] != 0 and old_missing[i] != INVALID)
+                set_own(t, missing, i, h.par[0].names_all != 0 and old_missing[i] != INVALID)
             for x in range(end):
                 if t.leaf_slot[x] == missing:
                     _restore_missing(t, h, old_missing, x, max_pfn)
@@ -182,7 +170,7 @@ def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -
         mfn = INVALID
         if base + i <= max_pfn:
             if t.words[slot, i] != INVALID:
-                mfn = given_frame(h.par, base + i)
+                mfn = given_frame(h.par[0], base + i)
             t.words[slot, i] = mfn
         set_own(t, slot, i, mfn != INVALID)
     t.slots[slot, P_CLEAN] = 1
@@ -193,9 +181,9 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, x: int, max_p
     """Overwrite `p2m_missing` as leaf `x`: its words, once hit, look like populated pages."""
     never_inline()
     n = t.words.shape[1]
-    slot = page_code(t, t.state[S_MISSING])
+    slot = page_code(t, t.state[0].missing)
     for i in range(min(n, max_pfn + 1 - x * n)):
-        t.words[slot, i] = given_frame(h.par, x * n + i) if old[i] != INVALID else INVALID
+        t.words[slot, i] = given_frame(h.par[0], x * n + i) if old[i] != INVALID else INVALID
 
 
 @inner_kernel
@@ -260,12 +248,12 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
 
     A table host, and a guest whose `p2m_missing` was hit, are left to one thread.
     """
-    if h.par[H_KIND] != FUNCTION_HOST or not missing_is_blank(t):
+    if h.par[0].kind != FUNCTION_HOST or not missing_is_blank(t):
         return int(restore(t, h, old_missing))
-    if t.state[S_CLEARS_FLL] != 0:
-        t.state[S_SHARED_FLL] = 0
-    max_pfn = int(t.state[S_SAVED_MAX_PFN])
-    left = np.empty(int(t.state[S_NUM_SLOTS]), np.uint8)
+    if t.state[0].clears_fll != 0:
+        t.state[0].shared_fll = 0
+    max_pfn = int(t.state[0].saved_max_pfn)
+    left = np.empty(int(t.state[0].num_slots), np.uint8)
     if restore_slots(t, h, max_pfn, left):
         restore_left(t, h, max_pfn, left)
     return OK
@@ -274,7 +262,7 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
 @kernel
 def missing_is_blank(t: P2MTables) -> bool:
     """Return whether `p2m_missing` is all INVALID, and was when the guest was restored last."""
-    slot = code_of(t.block_of, t.block_code, t.state[S_MISSING])
+    slot = code_of(t.block_of, t.block_code, t.state[0].missing)
     differ = as_int(0)
     for i in range(t.words.shape[1]):
         differ |= t.words[slot, i] ^ INVALID

@@ -101,8 +101,8 @@ class Life:
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
-        state = self.tables.state
-        state[tb.S_EVENT] += 1
+        state = self.tables.state[0]
+        state.event += 1
         state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
@@ -110,7 +110,7 @@ class Life:
         self.begin_event()
         self._make_ready(self.host)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
-        if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
+        if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
         result = self._result(self._does.boot(self.tables, self.host))
@@ -119,15 +119,15 @@ class Life:
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""
-        self.tables.state[tb.S_FAIL_AT] = at
-        self.tables.state[tb.S_ALLOCS] = 0
+        self.tables.state[0].fail_at = at
+        self.tables.state[0].allocs = 0
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
         self.begin_event()
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
-        result.entries_set = self.scalar(tb.S_POSITION)
+        result.entries_set = self.scalar("position")
         return result
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
@@ -162,13 +162,13 @@ class Life:
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
-        own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
-        if own_only and host.par[tb.H_KIND] == tb.TABLE_HOST:
+        own_only = self.scalar("only_own_sent") != 0
+        if own_only and host.par[0].kind == tb.TABLE_HOST:
             status = settle_sent(self.tables, self.host, host)
             if status != OK:
                 return self._result(status)
-        whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
-        if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
+        whole = self.scalar("saved_max_pfn") == self.scalar("xen_max") - 1
+        if host.par[0].kind == tb.FUNCTION_HOST and not whole:
             self._run(lambda x: settle_unsaved(self.tables, self.host, x))
         self.host = host
         (restore_parallel if parallel else restore)(self.tables, host, self._work)
@@ -203,7 +203,7 @@ class Life:
         """Load what is about to be timed, or compile it: no time is to hold that."""
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        own_only = int(t.state[tb.S_ONLY_OWN_SENT])
+        own_only = int(t.state[0].only_own_sent)
         key = (self._does, threads > 1, own_only, *(array.flags.num for array in host))
         if key in _READY:
             return
@@ -233,14 +233,14 @@ class Life:
         while status == MORE_ROOM:
             extra = max(64, len(self.tables.words) // 8)
             self.tables = tb.grown(self.tables, extra, extra)
-            status = call(self.scalar(tb.S_POSITION))
+            status = call(self.scalar("position"))
         return status
 
     def _result(self, status: int) -> EventResult:
         """Return what a kernel's status code means, with the event's stray writes."""
         result = self._meaning(status)
-        result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
-        result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        result.stray_writes = self.scalar("stray_writes")
+        result.stray_pages = self.scalar("stray_pages")
         return result
 
     def _meaning(self, status: int) -> EventResult:
@@ -254,7 +254,7 @@ class Life:
             return EventResult("fault", FAULTS[status])
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
-        number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        number = self.scalar("detail") % (1 << self.scalar("word_bits"))
         if status in RESTORE_FAILURES:
             return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
         return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")
