@@ -154,7 +154,8 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
     frames = h.par[0].frames
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
         h.owned[before] = 0
-        h.m2p[before] = INVALID
+        if h.par[0].keeps_freed == 0:
+            h.m2p[before] = INVALID
     if 0 <= mfn < frames:
         h.owned[mfn] = 1
         h.m2p[mfn] = pfn
@@ -322,7 +323,8 @@ def set_plain(
         words[slot, i + at] = after
         if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn + at:
             h.owned[before] = 0
-            h.m2p[before] = INVALID
+            if h.par[0].keeps_freed == 0:
+                h.m2p[before] = INVALID
         if 0 <= after < frames:
             h.owned[after] = 1
             h.m2p[after] = pfn + at

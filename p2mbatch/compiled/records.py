@@ -195,6 +195,8 @@ class HostParameters:
     """log2 of the m2p's size as a kernel that boots here has it."""
     m2p_entries: int = UNBOUNDED_ENTRIES
     """How many entries of the m2p are mapped for guests. Both only bound what the guest reads."""
+    keeps_freed: int = 0
+    """Whether m2p keeps the PFN of a frame that is freed, as before Xen 4.2."""
     frames_perm: Bijection = NOWHERE
     """The order in which the extents go out."""
     holes_perm: Bijection = NOWHERE

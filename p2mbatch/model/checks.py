@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,6 +53,9 @@ class Checker:
         """Return runs as int64[k, len(names)]; column `null` may hold null, read as INVALID."""
         rows = self.array(value, path)
         width = len(names)
+        plain = self._plain_runs(rows, width)
+        if plain is not None:
+            return plain
         for i, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != width:
                 raise self.fail(f"{path}[{i}]", f"must be [{', '.join(names)}]")
@@ -69,6 +73,20 @@ class Checker:
         if null >= 0:
             rows = [[INVALID if c is None else c for c in row] for row in rows]
         return np.array(rows, np.int64).reshape(-1, width)
+
+    @staticmethod
+    def _plain_runs(rows: list[Any], width: int) -> Int64Array | None:
+        """Return `rows` as int64[k, width] where all are right and none is null, else None.
+
+        Looked at as a whole: a million rows one by one take seconds.
+        """
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
+            return None
+        cells = list(itertools.chain.from_iterable(rows))
+        if set(map(type, cells)) != {int} or min(cells) < 0 or max(cells) >= 1 << 63:
+            return None
+        runs = np.array(cells, np.int64).reshape(-1, width)
+        return runs if runs[:, -1].all() else None
 
     def within(self, runs: Int64Array, column: int, end: int, path: str, what: str) -> None:
         """Refuse runs that go past `end` in `column`, written so that nothing can overflow."""

@@ -15,6 +15,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.records import Bijection, HostParameters, as_array
+from p2mbatch.model.xen import Version, has_small_m2p_order
 
 RESERVED_FRAMES = 512
 """The first 2 MiB of every function host are Xen's own: MFN 0 is never handed out, as in Xen."""
@@ -33,15 +34,21 @@ def table_host(
     *,
     m2p_order: int = tb.UNBOUNDED_ORDER,
     m2p_entries: int = tb.UNBOUNDED_ENTRIES,
+    keeps_freed: bool = False,
 ) -> tb.HostTables:
     """Return a host with an explicit m2p of `frames` entries.
 
     `domain` is int64[k, 3] of [pfn, mfn, count], ascending by PFN; `foreign` int64[k, 3] of
     [mfn, pfn, count]. Both must lie within `frames` and name no frame twice. `m2p_order` and
     `m2p_entries` bound what a guest reads of m2p (machine-v2 section 7); nothing, if left out.
+    With `keeps_freed` a frame that is freed keeps its PFN in m2p.
     """
     par = HostParameters(
-        kind=tb.TABLE_HOST, frames=frames, m2p_order=m2p_order, m2p_entries=m2p_entries
+        kind=tb.TABLE_HOST,
+        frames=frames,
+        m2p_order=m2p_order,
+        m2p_entries=m2p_entries,
+        keeps_freed=keeps_freed,
     )
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
@@ -49,11 +56,13 @@ def table_host(
     return tb.HostTables(as_array(par), m2p, np.zeros(frames, np.uint8), domain)
 
 
-def m2p_order(word_bytes: int) -> int:
-    """Return log2 of the m2p's size as a kernel has it from a hypervisor that says nothing odd.
+def m2p_order(word_bytes: int, frames: int = 0, xen: Version | None = None) -> int:
+    """Return log2 of the m2p's size as a kernel that boots on a host of so many frames has it.
 
-    Source: machine-v2 section 7.
+    `xen` is the hypervisor's version, None one of today. Source: machine-v2 section 7.
     """
+    if word_bytes == 8 and has_small_m2p_order(xen):
+        return (frames - 1).bit_length()
     return 32 if word_bytes == 8 else 26
 
 

@@ -20,9 +20,10 @@ from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import find
-from p2mbatch.model.trace import MACHINES, Trace
+from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, Trace, goes_on
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
+from p2mbatch.model.xen import keeps_freed_frames, parse_xen
 
 _CHUNK_PAGES = 1 << 20
 """PFNs hashed at a time: 8 MiB of words."""
@@ -83,24 +84,27 @@ def new_life(trace: Trace) -> Life:
         table_presence=True,
         num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
     )
-    host, policy = _host(trace, trace.events[0]["host"]), find(trace.policy)
+    host, policy = _host(trace, trace.events[0]), find(trace.policy)
     if isinstance(guest, (EraLayout, LinearLayout)):
         return replay_eras.new_life(tables, host, policy, guest)
     return Life(tables, host, policy)
 
 
-def _host(trace: Trace, index: int) -> tb.HostTables:
-    host = trace.hosts[index]
+def _host(trace: Trace, event: dict[str, Any]) -> tb.HostTables:
+    """Return the host that a boot or a migration names, as it is before the guest is there."""
+    host = trace.hosts[event["host"]]
     if not MACHINES[trace.format].bounded_m2p:
         return table_host(host.frames, host.domain, host.foreign)
     order, entries = host.m2p_order, host.m2p_entries
     width = trace.guest.word_bytes
+    xen = parse_xen(event["xen"]) if "xen" in event else None
     return table_host(
         host.frames,
         host.domain,
         host.foreign,
-        m2p_order=m2p_order(width) if order is None else order,
+        m2p_order=m2p_order(width, host.frames, xen) if order is None else order,
         m2p_entries=m2p_entries(width, host.frames) if entries is None else entries,
+        keeps_freed=keeps_freed_frames(xen),
     )
 
 
@@ -114,12 +118,12 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
     if op == "set":
         return life.set_runs(event["runs"])
     if op == "migrate" and isinstance(life, EraLife):
-        return replay_eras.migrate(life, _host(trace, event["host"]), event)
+        return replay_eras.migrate(life, _host(trace, event), event)
     if op == "tweak" and isinstance(life, LinearLife):
         life.tweak(event)
         return EventResult()
     if op == "migrate":
-        return life.migrate(_host(trace, event["host"]))
+        return life.migrate(_host(trace, event))
     life.fail_alloc(event["at"])
     return EventResult()
 
@@ -139,8 +143,11 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
         if event["op"] == "set":
             observed["entries_set"] = result.entries_set
             observed["ok"] = result.set_returned
+        if trace.format == FORMAT_3:
+            names = LOSS_FIELDS.get(event["op"], ())
+            observed |= {name: getattr(result, name) for name in names}
         yield observed
-        if result.outcome != "ok":
+        if not goes_on(event, result.outcome):
             return
 
 

@@ -13,9 +13,20 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import geometry
+from p2mbatch.base.limits import check_json_values
 from p2mbatch.model import policies, trace_eras, trace_linear
 from p2mbatch.model.checks import Checker, kind
-from p2mbatch.model.trace import FORMAT_2, MACHINES, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace import (
+    FORMAT,
+    FORMAT_2,
+    FORMAT_3,
+    LOSS_FIELDS,
+    MACHINES,
+    GuestLayout,
+    HostRuns,
+    Trace,
+)
+from p2mbatch.model.xen import parse_xen
 
 _MAX_BYTES = 1 << 30
 """Of a trace's JSON, unpacked: as values it takes some ten times that."""
@@ -24,6 +35,11 @@ IMAGE_PAGES = 523_776
 """Pages that the kernel image map of a 64-bit guest reaches (machine-v2 section 3b)."""
 
 _MAX_FRAMES = 1 << 40
+
+MAX_EVENTS = 1 << 16
+
+MAX_EVENT_PFNS = 1 << 34
+"""Events times PFNs of the guest: after each the whole p2m is hashed, 128 GiB of it in all."""
 
 _MAX_FOREIGN_PFN = 1 << 62
 
@@ -34,6 +50,12 @@ _EVENT_KEYS = {
     "fail_alloc": {"op", "at"},
     "tweak": {"op"},
 }
+
+_OPTIONAL_KEYS_3 = {
+    "boot": frozenset({"xen"}),
+    "migrate": frozenset({"xen", "on_refused"}),
+}
+"""What format 3 adds."""
 
 
 def parse_trace(value: Any, source: str = "trace") -> Trace:
@@ -61,7 +83,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     if value["policy"] not in known:
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(known)}")
     policy = policies.find(value["policy"])
-    if policy.is_era and form == FORMAT_2:
+    if policy.is_era and form != FORMAT:
         raise check.fail("format", f"is {form!r}: {policy.name} has no traces of this format")
     if policy.is_linear:
         guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy.name)
@@ -73,8 +95,8 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
         _parse_host(check, host, f"hosts[{i}]", guest, form)
         for i, host in enumerate(check.array(value["hosts"], "hosts"))
     ]
-    events = _parse_events(check, value["events"], guest, len(hosts), policy)
-    if form != FORMAT_2 and not policy.is_linear:
+    events = _parse_events(check, value["events"], guest, len(hosts), policy, form)
+    if form == FORMAT and not policy.is_linear:
         _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
     expected = value.get("expected")
     if expected is not None:
@@ -99,7 +121,7 @@ def _parse_guest(check: Checker, value: Any, form: str) -> GuestLayout:
     )
     # The direct map ends below the last page of the address space, where INVALID would point.
     limit = geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
-    if form == FORMAT_2:
+    if form != FORMAT:
         limit = min(limit, geo.direct_map_limit_pages)
     directmap = check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit)
     layout = GuestLayout(
@@ -123,7 +145,7 @@ def _parse_guest(check: Checker, value: Any, form: str) -> GuestLayout:
                 path, f"{first} + {count} pages goes past {end}, where the guest's mapped pages end"
             )
         parts.append((path, np.array([[first, count]], np.int64), 0))
-    if form == FORMAT_2 and geo.word_bytes == 8:
+    if form != FORMAT and geo.word_bytes == 8:
         for path, first, count in (
             ("guest.brk_pfn", layout.brk_pfn, layout.brk_pages),
             ("guest.mfn_list_pfn", layout.mfn_list_pfn, layout.mfn_list_pages),
@@ -141,7 +163,7 @@ def _parse_guest(check: Checker, value: Any, form: str) -> GuestLayout:
 
 def _parse_host(check: Checker, value: Any, path: str, guest: GuestLayout, form: str) -> HostRuns:
     """Check one host: every frame has one owner, every PFN one frame."""
-    optional = frozenset({"m2p_order", "m2p_entries"} if form == FORMAT_2 else ())
+    optional = frozenset({"m2p_order", "m2p_entries"} if form != FORMAT else ())
     check.keys(value, path, {"frames", "domain", "foreign"}, optional)
     frames = check.integer(value["frames"], f"{path}.frames", 1, _MAX_FRAMES)
     domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
@@ -155,7 +177,7 @@ def _parse_host(check: Checker, value: Any, path: str, guest: GuestLayout, form:
     check.within(foreign, 0, frames, f"{path}.foreign", "MFN")
     check.within(foreign, 1, _MAX_FOREIGN_PFN, f"{path}.foreign", "PFN")
     check.disjoint([(f"{path}.domain", domain, 0)], "PFN")
-    if form == FORMAT_2:
+    if form != FORMAT:
         # A frame in both is the guest's.
         check.disjoint([(f"{path}.domain", domain, 1)], "MFN")
         check.disjoint([(f"{path}.foreign", foreign, 0)], "MFN")
@@ -185,21 +207,37 @@ def _check_boot_host(check: Checker, guest: GuestLayout, host: HostRuns, index: 
 
 
 def _parse_events(
-    check: Checker, value: Any, guest: GuestLayout, num_hosts: int, policy: policies.Policy
+    check: Checker,
+    value: Any,
+    guest: GuestLayout,
+    num_hosts: int,
+    policy: policies.Policy,
+    form: str,
 ) -> list[dict[str, Any]]:
     """Check the events: one boot, first; known operations; hosts that exist; runs that fit."""
     events: list[dict[str, Any]] = []
+    most = min(MAX_EVENTS, MAX_EVENT_PFNS // guest.max_p2m_pfn)
+    if len(check.array(value, "events")) > most:
+        raise check.fail(
+            "events", f"has {len(value)}: at most {most} for a guest of {guest.max_p2m_pfn} PFNs"
+        )
     known = [op for op in _EVENT_KEYS if op != "tweak" or policy.is_linear]
-    for i, event in enumerate(check.array(value, "events")):
+    for i, event in enumerate(value):
         path = f"events[{i}]"
         op = event.get("op") if isinstance(event, dict) else None
         if not isinstance(op, str) or op not in known:
             raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(known)}")
-        check.keys(event, path, _EVENT_KEYS[op], _options(op, policy))
+        check.keys(event, path, _EVENT_KEYS[op], _options(op, policy, form))
         if (op == "boot") != (i == 0):
             raise check.fail(f"{path}.op", "the first event, and no other, must be boot")
         if "host" in event:
             check.integer(event["host"], f"{path}.host", 0, num_hosts - 1)
+        if "xen" in event:
+            parse_xen(event["xen"], f"{check.source}: {path}.xen")
+        if event.get("on_refused", "stay") != "stay":
+            raise check.fail(
+                f"{path}.on_refused", f"is {event['on_refused']!r}: it must be 'stay', or left out"
+            )
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
         events.append(_parse_event(check, event, path, guest, policy))
@@ -208,8 +246,10 @@ def _parse_events(
     return events
 
 
-def _options(op: str, policy: policies.Policy) -> frozenset[str]:
+def _options(op: str, policy: policies.Policy, form: str) -> frozenset[str]:
     """Return the keys that an event may have beside those that it must."""
+    if form == FORMAT_3:
+        return _OPTIONAL_KEYS_3.get(op, frozenset())
     if op == "boot" and policy.marks:
         return frozenset({"identity"})
     if op == "migrate" and policy.is_linear:
@@ -268,6 +308,7 @@ def load_trace(path: str | Path) -> Trace:
             )
 
     data = read_whole(path, _MAX_BYTES, check_start)
+    check_json_values(data, source)
     try:
         value = json.loads(data)
     except json.JSONDecodeError as error:
@@ -279,11 +320,25 @@ def load_trace(path: str | Path) -> Trace:
     return parse_trace(value, source)
 
 
-def trace_to_json(trace: Trace) -> dict[str, Any]:
-    """Return `trace` as the JSON object that `parse_trace` takes."""
+def written_format(trace: Trace) -> str:
+    """Return the format that `trace` is written in: /2 where a life of /3 needs nothing of /3.
 
+    What it expects is part of it: losses are told by /3 only.
+    """
+    if trace.format != FORMAT_3:
+        return trace.format
+    added = frozenset().union(*_OPTIONAL_KEYS_3.values())
+    told = frozenset().union(*LOSS_FIELDS.values())
+    needs = any(added & event.keys() for event in trace.events) or any(
+        told & event.keys() for event in trace.expected or ()
+    )
+    return FORMAT_3 if needs else FORMAT_2
+
+
+def trace_to_json(trace: Trace) -> dict[str, Any]:
+    """Return `trace` as the JSON object that `parse_trace` takes, in its `written_format`."""
     value: dict[str, Any] = {
-        "format": trace.format,
+        "format": written_format(trace),
         "name": trace.name,
         "policy": trace.policy,
         "guest": _guest_to_json(trace.guest),

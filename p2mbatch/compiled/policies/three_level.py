@@ -343,7 +343,8 @@ def store_word(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -> N
         return
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
         h.owned[before] = 0
-        h.m2p[before] = INVALID
+        if h.par[0].keeps_freed == 0:
+            h.m2p[before] = INVALID
     if 0 <= word < frames:
         h.owned[word] = 1
         h.m2p[word] = pfn

@@ -17,7 +17,7 @@ from p2mbatch.dumps.writers.page_tables import LinearTables, saved_leaf_tables, 
 from p2mbatch.model.life import Life
 from p2mbatch.model.policies import refuse_era
 from p2mbatch.model.replay import new_life, run_event
-from p2mbatch.model.trace import Trace
+from p2mbatch.model.trace import Trace, goes_on
 
 _ZEROS = bytes(PAGE_BYTES)
 
@@ -133,7 +133,7 @@ def image_at(trace: Trace, event: int | None = None) -> GuestImage:
         result = run_event(life, trace, step)
         if index == event:
             break
-        if result.outcome != "ok":
+        if not goes_on(step, result.outcome):
             if event is None:
                 break
             raise InputError(
