@@ -93,17 +93,18 @@ class Life:
         self.policy = policy
         self._does = policy.operations
         self._work = np.empty(tables.words.shape[1], np.int64)
+        self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
 
     def scalar(self, name: str) -> int:
         """Return one field of the guest's `State`."""
-        return int(getattr(self.tables.state[0], name))
+        return int(self.tables.state[name][0])
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
-        state = self.tables.state[0]
-        state.event += 1
-        state.stray_writes = state.stray_pages = state.entries_written = 0
+        scalars = self.tables.state
+        scalars["event"] += 1
+        scalars["stray_writes"] = scalars["stray_pages"] = scalars["entries_written"] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
@@ -163,12 +164,12 @@ class Life:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
         own_only = self.scalar("only_own_sent") != 0
-        if own_only and host.par[0].kind == tb.TABLE_HOST:
+        if own_only and host.par["kind"][0] == tb.TABLE_HOST:
             status = settle_sent(self.tables, self.host, host)
             if status != OK:
                 return self._result(status)
         whole = self.scalar("saved_max_pfn") == self.scalar("xen_max") - 1
-        if host.par[0].kind == tb.FUNCTION_HOST and not whole:
+        if host.par["kind"][0] == tb.FUNCTION_HOST and not whole:
             self._run(lambda x: settle_unsaved(self.tables, self.host, x))
         self.host = host
         (restore_parallel if parallel else restore)(self.tables, host, self._work)
@@ -201,9 +202,12 @@ class Life:
 
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
+        if self._ready is host and threads == 1:
+            return
+        self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        own_only = int(t.state[0].only_own_sent)
+        own_only = self.scalar("only_own_sent")
         key = (self._does, threads > 1, own_only, *(array.flags.num for array in host))
         if key in _READY:
             return
