@@ -8,7 +8,7 @@ from p2mbatch.compiled.jit import kernel
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
 from p2mbatch.compiled.policies.flat import MAPS
-from p2mbatch.compiled.policies.three_level import mfn_of
+from p2mbatch.compiled.policies.three_lookup import mfn_of
 from p2mbatch.compiled.tables import P_KIND, TABLE, HostTables, P2MTables
 
 ABSENT, ENTRY, WORD = 0, 1, 2

@@ -10,7 +10,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int32Array, Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
-from p2mbatch.compiled.policies.three_level import mfns_of
+from p2mbatch.compiled.policies.three_lookup import mfns_of
 from p2mbatch.model.era_life import NO_RANGES, EraLife
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.linear_life import LinearLife

@@ -2,7 +2,7 @@
 
 Source: linear-spec L4 to L6. A page table entry is kept as the PFN of what it maps and shown as
 that page's present MFN: a restore translates entries PFN for PFN. Lookups go by which page a leaf
-is, as in a tree of three levels, and are those of `three_level`.
+is, as in a tree of three levels, and are those of `three_lookup`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,9 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import fill_page
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.pages import address, page_code, room_left, take_slot
-from p2mbatch.compiled.policies.three_level import (
-    cache_leaf,
-    mfn_of,
-    refill,
-    set_each_word,
-    store_word,
-    track,
-)
+from p2mbatch.compiled.policies.three_level import cache_leaf, set_each_word, store_word
+from p2mbatch.compiled.policies.three_list import refill, track
+from p2mbatch.compiled.policies.three_lookup import mfn_of
 from p2mbatch.compiled.status import (
     BUG_MID_MFN_P,
     BUG_PANIC,

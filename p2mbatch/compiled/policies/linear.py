@@ -8,7 +8,7 @@ from __future__ import annotations
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.grow import populate_each
 from p2mbatch.compiled.jit import kernel
-from p2mbatch.compiled.policies import flat, three_level
+from p2mbatch.compiled.policies import flat, three_lookup
 from p2mbatch.compiled.policies.flat import grow_slot
 from p2mbatch.compiled.policies.flat_boot import boot_flat
 from p2mbatch.compiled.policies.operations import Operations
@@ -37,7 +37,7 @@ OPERATIONS = Operations(
     grow_leaves=grow_leaves,
     rebuild=flat.rebuild,
     report=flat.report,
-    get=three_level.get,
-    get_parallel=three_level.get,
-    get_row=three_level.get_row,
+    get=three_lookup.get,
+    get_parallel=three_lookup.get,
+    get_row=three_lookup.get_row,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.grow import populate_each
 from p2mbatch.compiled.jit import kernel
-from p2mbatch.compiled.policies import three_level
+from p2mbatch.compiled.policies import three_level, three_list, three_lookup
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.policies.three_boot import (
     end_boot,
@@ -44,9 +44,9 @@ OPERATIONS = Operations(
     boot=boot,
     set_runs=three_level.set_runs,
     grow_leaves=grow_leaves,
-    rebuild=three_level.rebuild,
-    report=three_level.report,
-    get=three_level.get,
-    get_parallel=three_level.get,
-    get_row=three_level.get_row,
+    rebuild=three_list.rebuild,
+    report=three_list.report,
+    get=three_lookup.get,
+    get_parallel=three_lookup.get,
+    get_row=three_lookup.get_row,
 )

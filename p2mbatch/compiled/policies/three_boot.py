@@ -13,19 +13,14 @@ from p2mbatch.compiled.lists import extend_brk, fill_page
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.pages import address, page_at, page_code, set_page_code, take_slot
 from p2mbatch.compiled.policies.three_level import (
-    bootmem,
     cache_leaf,
     hang_leaf,
-    leaf_at,
-    list_page,
-    mfn_of,
     point_identity,
     point_leaf,
-    rebuild,
-    report,
     store_word,
-    track,
 )
+from p2mbatch.compiled.policies.three_list import bootmem, list_page, rebuild, report, track
+from p2mbatch.compiled.policies.three_lookup import leaf_at, mfn_of
 from p2mbatch.compiled.status import BUG_BRK_OVERFLOW, BUG_MID_MFN_P, OK
 from p2mbatch.compiled.tables import (
     LAZY,

@@ -1,4 +1,4 @@
-"""What the eras of three levels share: lookups, the list, growing, one entry set (policies-spec).
+"""What the eras of three levels share: growing, one entry set (policies-spec M5, P4, P5).
 
 From 2.6.38 to 3.18 no MFN is ever turned into an address, so no pointer is wild and no store stray:
 the caches `leaf_slot` and `leaf_page` always hold. What differs between these kernels is data in
@@ -10,29 +10,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int32Array, Int64Array
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page, mid_for, set_plain
-from p2mbatch.compiled.hosts import layout_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lists import extend_brk, fill_page
-from p2mbatch.compiled.lookup import leaf_page_of, store_page
-from p2mbatch.compiled.loops import copy_words
+from p2mbatch.compiled.lists import fill_page
+from p2mbatch.compiled.lookup import store_page
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
     address,
     make_leaf,
     page_at,
     page_code,
-    page_word,
     room_left,
     set_own,
     take_slot,
 )
+from p2mbatch.compiled.policies.three_list import track
+from p2mbatch.compiled.policies.three_lookup import leaf_at, mfn_of
 from p2mbatch.compiled.status import (
-    BUG_BOOTMEM,
-    BUG_MID_MFN_P,
-    BUG_OUT_OF_MEMORY,
     BUG_SET,
     BUG_TOP_MFN,
     FAULT_STORE,
@@ -44,210 +40,14 @@ from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     LAZY,
     LEAF,
-    MID_MFN,
     NO_PAGE,
     P_CLEAN,
     P_KIND,
     P_LEAF,
-    P_PAGE,
     UNREACHABLE,
     HostTables,
     P2MTables,
 )
-
-# --- lookups -----------------------------------------------------------------------------------
-
-
-@inner_kernel
-def leaf_at(t: P2MTables, x: int) -> int:
-    """Return the PFN of the page that leaf `x` is, a placeholder page included."""
-    if x < t.state[0].num_leaves:
-        return as_int(t.leaf_page[x])
-    return leaf_page_of(t, x)
-
-
-@inner_kernel
-def get_entry(t: P2MTables, h: HostTables, pfn: int) -> int:
-    """Return the entry of `pfn`, no bit masked: `get_phys_to_machine` of P4 and P5."""
-    state = t.state[0]
-    if pfn >= state.max_p2m:
-        return pfn | state.identity_bit if state.identity_beyond != 0 else INVALID
-    shift = state.entries_shift
-    x = pfn >> shift
-    page = leaf_at(t, x)
-    if page == state.identity:
-        return pfn | state.identity_bit
-    i = pfn & ((1 << shift) - 1)
-    if x >= state.num_leaves:
-        return page_word(t, h, page, i)
-    slot = as_int(t.leaf_slot[x])
-    return t.words[slot, i] if slot >= 0 else layout_frame(h.par[0], state.saved_max_pfn, pfn)
-
-
-@inner_kernel
-def mfn_of(t: P2MTables, h: HostTables, page: int) -> int:
-    """Return `virt_to_mfn` of a page: its entry without the era's flags; INVALID stays."""
-    entry = get_entry(t, h, page)
-    return entry & ~t.state[0].flag_bits if entry != INVALID else INVALID
-
-
-@kernel
-def mfns_of(t: P2MTables, h: HostTables, pages: Int32Array, out: Int64Array) -> None:
-    """Write `virt_to_mfn` of each of `pages` (int32[k], PFNs) to `out` (int64[k])."""
-    for k in range(len(pages)):
-        out[k] = mfn_of(t, h, as_int(pages[k]))
-
-
-@kernel
-def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
-    """Write `get_phys_to_machine` of each of `pfns` (int64[k]) to `out` (int64[k])."""
-    for k in range(len(pfns)):
-        out[k] = get_entry(t, h, pfns[k]) if pfns[k] >= 0 else INVALID
-
-
-@kernel
-def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
-    """Write the entries of the PFNs from `first` on to `out` (int64[k])."""
-    shift = t.state[0].entries_shift
-    n = 1 << shift
-    k = 0
-    while k < len(out):
-        # All that the leaf holds of these PFNs at once.
-        pfn = first + k
-        count = min(n - (pfn & (n - 1)), len(out) - k)
-        x = pfn >> shift
-        if x >= t.state[0].num_leaves or t.leaf_slot[x] < 0:
-            for j in range(count):
-                out[k + j] = get_entry(t, h, pfn + j)
-        elif t.leaf_page[x] == t.state[0].identity:
-            entry = pfn | t.state[0].identity_bit
-            for j in range(count):
-                out[k + j] = entry + j
-        else:
-            copy_words(t.words[t.leaf_slot[x]][pfn & (n - 1) :][:count], out[k : k + count])
-        k += count
-
-
-# --- pages for the list ------------------------------------------------------------------------
-
-
-@inner_kernel
-def bootmem(t: P2MTables, count: int) -> int:
-    """Return the first of `count` pages of the boot allocator, or minus the BUG's code."""
-    state = t.state[0]
-    if state.bootmem_pages - state.bootmem_used < count:
-        return -BUG_BOOTMEM
-    state.bootmem_used += count
-    return state.bootmem_pfn + state.bootmem_used - count
-
-
-@inner_kernel
-def list_page(t: P2MTables) -> int:
-    """Return the slot of a page for the list, or minus the BUG's code.
-
-    From brk; of a late list (policies-spec P6) from the boot allocator, and from the pool later.
-    """
-    state = t.state[0]
-    if state.late_list == 0:
-        return extend_brk(t)
-    if state.brk_closed == 0:
-        page = bootmem(t, 1)
-        return take_slot(t, page) if page >= 0 else page
-    page = alloc_p2m_page(t)
-    if page < 0:
-        return -BUG_OUT_OF_MEMORY
-    state.late_pages += 1
-    return take_slot(t, page)
-
-
-# --- xen_build_mfn_list_list -------------------------------------------------------------------
-
-
-@inner_kernel
-def refill(t: P2MTables, h: HostTables) -> None:
-    """Fill the list's placeholder pages with the present MFNs of what they stand for."""
-    state = t.state[0]
-    fill_page(t, page_code(t, state.mid_missing_mfn), mfn_of(t, h, state.missing))
-    if state.mid_identity_mfn != NO_PAGE:
-        fill_page(t, page_code(t, state.mid_identity_mfn), mfn_of(t, h, state.identity))
-
-
-@inner_kernel
-def track(t: P2MTables, h: HostTables, top: int, slot: int) -> int:
-    """Make the page in `slot` the list's page of a top index; return its PFN."""
-    state = t.state[0]
-    t.slots[slot, P_KIND] = MID_MFN
-    fill_page(t, slot, mfn_of(t, h, state.missing))
-    page = t.slots[slot, P_PAGE]
-    t.words[page_code(t, state.top_mfn_p), top] = address(t, page)
-    t.true_mid_mfn[top] = page
-    state.num_mid_mfns += 1
-    return page
-
-
-@inner_kernel
-def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
-    """Build the list for leaves `x` to `stop` of one mid. Returns OK, a BUG_ or a FAULT_ code."""
-    never_inline()
-    state = t.state[0]
-    shift = state.entries_shift
-    top = x >> shift
-    mid = page_at(t, t.words[page_code(t, state.top), top])
-    page = as_int(t.true_mid_mfn[top])
-    top_mfn = page_code(t, state.top_mfn)
-    if mid == state.mid_missing:
-        if page != state.mid_missing_mfn:
-            return BUG_MID_MFN_P
-        t.words[top_mfn, top] = mfn_of(t, h, page)
-        state.entries_written += 1
-        return OK
-    if page == state.mid_missing_mfn:
-        slot = list_page(t)
-        if slot < 0:
-            return -slot
-        page = track(t, h, top, slot)
-    t.words[top_mfn, top] = mfn_of(t, h, page)
-    if store_page(t, h, address(t, page)) >= UNREACHABLE:
-        return FAULT_STORE
-    row = t.words[page_code(t, page)]
-    for k in range(x, stop):
-        row[k & ((1 << shift) - 1)] = mfn_of(t, h, as_int(t.leaf_page[k]))
-    state.entries_written += stop - x + 1
-    return OK
-
-
-@kernel
-def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
-    """Build the list from leaf `x` on; a call with `x` 0 after boot refills its placeholders.
-
-    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state.position` the leaf to go on from.
-    Leaves below `xen_max_p2m_pfn` are all in the caches.
-    """
-    never_inline()
-    state = t.state[0]
-    n = 1 << state.entries_shift
-    if x == 0 and state.brk_closed != 0:
-        refill(t, h)
-    end = (state.xen_max + n - 1) >> state.entries_shift
-    while x < end:
-        if not room_left(t):
-            state.position = x
-            return MORE_ROOM
-        stop = min((x | (n - 1)) + 1, end)
-        status = _build_mid(t, h, x, stop)
-        if status != OK:
-            return status
-        x = stop
-    return OK
-
-
-@kernel
-def report(t: P2MTables, h: HostTables) -> int:
-    """Set what the toolstack finds the list by. Returns OK."""
-    t.state[0].shared_fll = mfn_of(t, h, t.state[0].top_mfn)
-    t.state[0].shared_max = t.state[0].xen_max
-    return OK
-
 
 # --- alloc_p2m ---------------------------------------------------------------------------------
 
