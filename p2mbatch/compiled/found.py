@@ -156,7 +156,7 @@ def _is_sent(h: HostTables, word: int, own_only: bool) -> bool:
 
 @inner_kernel
 def _run_of(to: HostTables, run: int, pfn: int) -> int:
-    """Return the first run of `to.domain` from `run` on that does not end before `pfn`."""
+    """Return the first run of the host's domain from `run` on that does not end before `pfn`."""
     while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
         run += 1
     return run

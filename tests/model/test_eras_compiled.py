@@ -19,7 +19,7 @@ from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json
 
 ERAS = Path(__file__).parents[2] / "data" / "traces" / "eras"
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
-NUM_LIVES = int(os.environ.get("P2MBATCH_ERA_LIVES", "10000" if THOROUGH else "20"))
+NUM_LIVES = int(os.environ.get("P2MBATCH_ERA_LIVES", "10000" if THOROUGH else "12"))
 COMPILED = tuple(name for name in policies.trace_names() if policies.find(name).is_era)
 
 
