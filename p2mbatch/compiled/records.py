@@ -146,6 +146,12 @@ class State:
     """What boot's marking of 1:1 ranges returned, and the kernel's warnings."""
     placeholder_writes: int = 0
     """Within an event: stores into pages that many PFNs share."""
+    max_domain_pages: int = 0
+    static_top: int = NO_PAGE
+    static_top_mfn: int = NO_PAGE
+    static_list: int = NO_PAGE
+    """Of a p2m of two levels (policies-spec P1): PFNs that it holds; where its arrays `p2m_top`,
+    `p2m_top_mfn` and `p2m_top_mfn_list` begin."""
     identity_beyond: int = 0
     """1 where PFNs past the last that the p2m holds read as 1:1."""
     pgd: int = NO_PAGE

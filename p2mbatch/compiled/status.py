@@ -10,7 +10,7 @@ BUG_BRK_OVERFLOW, BUG_BRK_CLOSED, BUG_SET, BUG_TOP_MFN, BUG_MIDIDX, BUG_MID_MFN_
 
 BUG_BOOTMEM, BUG_OUT_OF_MEMORY = 7, 8
 
-BUG_PANIC, BUG_PTEP = 12, 13
+BUG_PANIC, BUG_PTEP, BUG_NULL = 12, 13, 14
 
 NO_MEMORY = 10
 """`alloc_p2m` got no page: set_phys_to_machine returns false."""
@@ -36,6 +36,7 @@ BUGS = {
     BUG_MID_MFN_P: "mid_mfn_p != p2m_mid_missing_mfn",
     BUG_BOOTMEM: "bootmem overflow",
     BUG_OUT_OF_MEMORY: "Out of memory",
+    BUG_NULL: "p == NULL",
     BUG_PANIC: "panic",
     BUG_PTEP: "!ptep || level != PG_LEVEL_4K",
 }

@@ -66,6 +66,8 @@ class Policy:
     """Whether its boot takes 1:1 ranges to mark."""
     bootmem: bool = False
     """Whether its boot takes pages from the boot allocator."""
+    is_two_level: bool = False
+    """Whether its p2m is a tree of two levels in static arrays (policies-spec P1)."""
     is_linear: bool = False
     """Whether its p2m is one flat table (linear-spec)."""
 
@@ -132,6 +134,30 @@ _OWN = (
 )
 
 _ERAS = (
+    Policy(
+        name="two-level",
+        meaning="Linux 2.6.27 to 2.6.29 and 2.6.33 to 2.6.36",
+        brief="2.6.33 to 2.6.36",
+        load=_own("two_level"),
+        list_brk_pages=0,
+        color=PURPLE,
+        hatch="..",
+        marker=">",
+        is_era=True,
+        is_two_level=True,
+    ),
+    Policy(
+        name="two-level-none",
+        meaning="Linux 2.6.30 to 2.6.32",
+        brief="2.6.30 to 2.6.32",
+        load=_own("two_level_none"),
+        list_brk_pages=0,
+        color=BLACK,
+        hatch="++",
+        marker="P",
+        is_era=True,
+        is_two_level=True,
+    ),
     Policy(
         name="tail",
         meaning="Linux 2.6.38",

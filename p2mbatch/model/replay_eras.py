@@ -36,9 +36,27 @@ def new_life(
         leaves = (np.zeros(state.num_leaves, np.int32) for _ in range(2))
         tables = tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
         return LinearLife(tables, host, policy, guest)
+    if guest.static is not None:
+        tables = _with_static(tables, guest.static, guest.max_domain_pages)
     if guest.bootmem is not None:
         state.bootmem_pfn, state.bootmem_pages = guest.bootmem
     return EraLife(tables, host, policy)
+
+
+def _with_static(
+    tables: tb.P2MTables, static: dict[str, int], max_domain_pages: int
+) -> tb.P2MTables:
+    """Return the tables of a guest with a p2m of two levels, whose arrays begin at `static`."""
+    state = tables.state[0]
+    state.max_domain_pages = max_domain_pages
+    state.missing, state.static_top = static["p2m_missing"], static["p2m_top"]
+    state.static_top_mfn = static["p2m_top_mfn"]
+    state.static_list = static["p2m_top_mfn_list"]
+    state.num_leaves = max_domain_pages >> state.entries_shift
+    # Pages of mfn_list past what the p2m holds are loaded too, and belong to no leaf.
+    booted = -(-state.nr_pages >> state.entries_shift)
+    leaves = (np.zeros(max(state.num_leaves, booted), np.int32) for _ in range(2))
+    return tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
 
 
 def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
@@ -82,11 +100,30 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
     names = ("frame_list_list", "frame_list", "p2m", "leaf_words")
     if life.scalar("brk_closed") == 0:
         return counters | {f"{name}_sha256": None for name in names}
+    if policy.is_two_level:
+        return counters | _two_level_digests(life)
     return counters | {
         "frame_list_list_sha256": _page_sha256(life, life.scalar("top_mfn")),
         "frame_list_sha256": _frame_list_sha256(life),
         "p2m_sha256": _p2m_sha256(life),
         "leaf_words_sha256": _leaf_words_sha256(life),
+    }
+
+
+def _two_level_digests(life: EraLife) -> dict[str, str]:
+    """Return the digests of a p2m of two levels: its arrays as far as they go."""
+    shift, num_leaves = life.scalar("entries_shift"), life.scalar("num_leaves")
+    num_told = min(num_leaves, -(-life.scalar("max_p2m_pfn") >> shift))
+    lists = [
+        _page_words(life, life.scalar("static_top_mfn") + page)
+        for page in range(num_leaves >> shift)
+    ]
+    tops = _page_words(life, life.scalar("static_list"))[: num_leaves >> shift]
+    return {
+        "frame_list_list_sha256": hashlib.sha256(tops.data).hexdigest(),
+        "frame_list_sha256": hashlib.sha256(np.concatenate(lists)[:num_told].data).hexdigest(),
+        "p2m_sha256": _p2m_sha256(life),
+        "leaf_words_sha256": _leaf_words_sha256(life, num_told),
     }
 
 
@@ -121,9 +158,15 @@ def _leaf_frames_sha256(life: LinearLife) -> str:
     return hashlib.sha256(frames.data).hexdigest()
 
 
-def _page_sha256(life: EraLife, page: int) -> str:
+def _page_words(life: EraLife, page: int) -> Int64Array:
+    """Return the words of a page that has a slot."""
     slot = int(np.flatnonzero(life.tables.slots[:, tb.P_PAGE] == page)[0])
-    return hashlib.sha256(life.tables.words[slot].data).hexdigest()
+    words: Int64Array = life.tables.words[slot]
+    return words
+
+
+def _page_sha256(life: EraLife, page: int) -> str:
+    return hashlib.sha256(_page_words(life, page).data).hexdigest()
 
 
 def _frame_list_sha256(life: EraLife) -> str:
@@ -147,10 +190,10 @@ def _p2m_sha256(life: EraLife) -> str:
     return digest.hexdigest()
 
 
-def _leaf_words_sha256(life: EraLife) -> str:
+def _leaf_words_sha256(life: EraLife, num_leaves: int | None = None) -> str:
     """Return the digest of all words of the page that each leaf is, a placeholder page's too."""
     digest = hashlib.sha256()
-    slots: Int32Array = life.tables.leaf_slot
+    slots: Int32Array = life.tables.leaf_slot[:num_leaves]
     for first in range(0, len(slots), _CHUNK_LEAVES):
         digest.update(life.tables.words[slots[first : first + _CHUNK_LEAVES]].data)
     return digest.hexdigest()

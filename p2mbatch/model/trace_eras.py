@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID, Geometry, geometry
+from p2mbatch.base.geometry import INVALID, PAGE_BYTES, Geometry, geometry
 from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace import GuestLayout
 
 _MAX_WORD = (1 << 64) - 1
+
+_STATIC = ("p2m_missing", "p2m_top", "p2m_top_mfn", "p2m_top_mfn_list")
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,31 @@ class EraLayout(GuestLayout):
 
     bootmem: tuple[int, int] | None = None
     """[first PFN, count] of the boot allocator's pages; None where the kernel takes none."""
+    static: dict[str, int] | None = None
+    """First PFN of each static array of a p2m of two levels, by its name."""
+    max_domain_pages: int = 0
+    """PFNs that a p2m of two levels holds."""
 
     @property
     def boot_pages(self) -> int:
         """Pages that boot may take for structures."""
-        return self.brk_pages + (self.bootmem[1] if self.bootmem else 0)
+        static = sum(self.static_pages.values())
+        return self.brk_pages + (self.bootmem[1] if self.bootmem else 0) + static
+
+    @property
+    def static_pages(self) -> dict[str, int]:
+        """How many pages each static array has, by its name."""
+        if self.static is None:
+            return {}
+        tops = self.max_domain_pages // (PAGE_BYTES // self.word_bytes) ** 2
+        return {"p2m_missing": 1, "p2m_top": tops, "p2m_top_mfn": tops, "p2m_top_mfn_list": 1}
 
 
 def parse_guest(check: Checker, value: Any, policy: Policy) -> EraLayout:
     """Check the guest of a tree era: its numbers, and that its structures lie apart."""
     keys = {f.name for f in fields(GuestLayout)} | ({"bootmem"} if policy.bootmem else set())
+    if policy.is_two_level:
+        keys |= {"static", "max_domain_pages"}
     check.keys(value, "guest", keys, frozenset())
     if value["word_bytes"] not in (4, 8) or type(value["word_bytes"]) is not int:
         raise check.fail("guest.word_bytes", f"is {value['word_bytes']!r}: use 8 or 4")
@@ -48,10 +65,11 @@ def parse_guest(check: Checker, value: Any, policy: Policy) -> EraLayout:
         span,
         check.integer(value["mfn_list_pfn"], "guest.mfn_list_pfn", 0, nr_pages),
         check.integer(value["brk_pfn"], "guest.brk_pfn", 0, nr_pages),
-        check.integer(value["brk_pages"], "guest.brk_pages", 1, nr_pages),
+        check.integer(value["brk_pages"], "guest.brk_pages", not policy.is_two_level, nr_pages),
         check.runs(value["page_pool"], "guest.page_pool", ("pfn", "count")),
         directmap,
         _pair(check, value["bootmem"], "guest.bootmem") if policy.bootmem else None,
+        *(_parse_static(check, value, geo) if policy.is_two_level else ()),
     )
     end = min(nr_pages, directmap)
     parts = [
@@ -60,8 +78,26 @@ def parse_guest(check: Checker, value: Any, policy: Policy) -> EraLayout:
     ]
     if layout.bootmem is not None and layout.bootmem[1]:
         parts.append(("guest.bootmem", *layout.bootmem))
+    for name, count in layout.static_pages.items():
+        assert layout.static is not None
+        parts.append((f"guest.static.{name}", layout.static[name], count))
     check_apart(check, parts, end, layout.page_pool, directmap)
     return layout
+
+
+def _parse_static(check: Checker, value: Any, geo: Geometry) -> tuple[dict[str, int], int]:
+    """Check where the static arrays of a p2m of two levels begin, and how many PFNs it holds."""
+    static = value["static"]
+    check.keys(static, "guest.static", set(_STATIC), frozenset())
+    for name in _STATIC:
+        check.integer(static[name], f"guest.static.{name}", 0, 1 << 52)
+    step = geo.entries**2
+    most = check.integer(
+        value["max_domain_pages"], "guest.max_domain_pages", step, step * geo.entries
+    )
+    if most % step:
+        raise check.fail("guest.max_domain_pages", f"is {most}: it must be a multiple of {step}")
+    return dict(static), most
 
 
 def _limit(geo: Geometry) -> int:
@@ -148,8 +184,11 @@ def guest_to_json(layout: GuestLayout) -> dict[str, Any]:
     """Return a guest's layout as the JSON object that it was parsed from."""
     guest = {f.name: getattr(layout, f.name) for f in fields(layout)}
     guest["page_pool"] = layout.page_pool.tolist()
-    if guest.get("bootmem", ()) is None:
-        del guest["bootmem"]
-    elif "bootmem" in guest:
+    if guest.get("static") is None:
+        guest.pop("static", None)
+        guest.pop("max_domain_pages", None)
+    if guest.get("bootmem") is None:
+        guest.pop("bootmem", None)
+    else:
         guest["bootmem"] = list(guest["bootmem"])
     return guest
