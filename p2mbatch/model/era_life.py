@@ -27,6 +27,8 @@ class EraLife(Life):
         self._found = np.zeros(0, np.int32)
         self.went_on = False
         """Whether the guest went on living in the last migration, behind the save's walk."""
+        self.came_through = False
+        """Whether it did so without a BUG or a fault."""
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
@@ -40,6 +42,12 @@ class EraLife(Life):
         kb.load_domain(self.tables, self.host)
         marked = (ranges,) if self.policy.marks else ()
         return self._result(self._does.boot(self.tables, self.host, *marked))
+
+    def set_runs(self, runs: Int64Array) -> EventResult:
+        """Apply set_phys_to_machine over `runs`, as a `Life` does."""
+        result = super().set_runs(runs)
+        result.placeholder_writes = self.scalar("placeholder_writes")
+        return result
 
     def migrate(
         self,
@@ -55,7 +63,7 @@ class EraLife(Life):
         a `set` that the guest does once the walk is done; what that sets is in the result.
         """
         self.begin_event()
-        self.went_on = False
+        self.went_on = self.came_through = False
         result = self._find(tree)
         if result.ok and during is not None:
             self.went_on = True
@@ -64,8 +72,9 @@ class EraLife(Life):
         if result.ok:
             result = self._look_again()
         if result.ok:
-            result = self._restored(host)
+            result = self._judged(host)
         result.set_returned, result.entries_set = went.set_returned, went.entries_set
+        result.placeholder_writes = went.placeholder_writes
         return result
 
     def _find(self, tree: bool) -> EventResult:
@@ -87,11 +96,42 @@ class EraLife(Life):
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, during, done))
         result = self._result(status)
         result.entries_set = self.scalar("position")
+        self.came_through = result.ok
+        result.placeholder_writes = self.scalar("placeholder_writes")
         return result
 
     def _look_again(self) -> EventResult:
         """Do what is left to check once the guest is paused."""
         return self._result(compare_leaves(self.tables, self._found))
+
+    def _judged(self, host: tb.HostTables) -> EventResult:
+        """Restore on `host` and resume, with what that lost where the machine is as it is now."""
+        if self.scalar("only_own_sent") == 0:
+            return self._restored(host)
+        get = self._does.get
+        self._judge.look(self.tables, self.host, get)
+        identity = self._identity_pfns()
+        result = self._restored(host)
+        if result.ok:
+            result.lost_pages, result.ghost_pages = self._judge.losses(self.tables, self.host, get)
+            now = np.empty(len(identity), np.int64)
+            get(self.tables, self.host, identity, now)
+            lost = now != identity | self.scalar("identity_bit")
+            result.lost_identity_pages = int(np.count_nonzero(lost))
+        return result
+
+    def _identity_pfns(self) -> Int64Array:
+        """Return the PFNs whose word, in a leaf of their own, is their identity value."""
+        bit, t = self.scalar("identity_bit"), self.tables
+        if bit == 0:
+            return np.zeros(0, np.int64)
+        n = t.words.shape[1]
+        shared = (t.leaf_page == self.scalar("missing")) | (t.leaf_page == self.scalar("identity"))
+        own = np.flatnonzero(~shared)
+        pfns = own[:, np.newaxis] * n + np.arange(n)
+        pfns = pfns[t.words[t.leaf_slot[own]] == pfns | bit]
+        below: Int64Array = pfns[pfns < self.scalar("max_p2m_pfn")]
+        return below
 
     def _restored(self, host: tb.HostTables) -> EventResult:
         own_only, all_named = self._sends()

@@ -77,6 +77,9 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
     went = {}
     if op == "migrate" and life.went_on:
         went = {"entries_set": result.entries_set, "ok": result.set_returned}
+        told = life.came_through and not life.policy.is_linear
+        if life.scalar("only_own_sent") and told:
+            went["placeholder_writes"] = result.placeholder_writes
     if isinstance(life, LinearLife):
         return went | _observe_linear(life, op, result)
     policy = life.policy
@@ -86,7 +89,7 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
         "detail": result.detail,
         "brk_pages_used": life.scalar("brk_used"),
         "pool_pages_used": life.scalar("pool_used"),
-        "frame_list_list_mfn": life.scalar("shared_fll") % (1 << 64),
+        "frame_list_list_mfn": _list_list_mfn(life),
         "stray_writes": 0,
         "stray_pages": 0,
     }
@@ -108,6 +111,12 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
         "p2m_sha256": _p2m_sha256(life),
         "leaf_words_sha256": _leaf_words_sha256(life),
     }
+
+
+def _list_list_mfn(life: EraLife) -> int:
+    """Return the shared info's MFN; INVALID is widened by the first machine's recordings alone."""
+    narrow = life.scalar("only_own_sent") != 0
+    return life.scalar("shared_fll") % (1 << (life.scalar("word_bits") if narrow else 64))
 
 
 def _two_level_digests(life: EraLife) -> dict[str, str]:

@@ -83,7 +83,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     if value["policy"] not in known:
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(known)}")
     policy = policies.find(value["policy"])
-    if policy.is_era and form != FORMAT:
+    if policy.is_era and form == FORMAT_2:
         raise check.fail("format", f"is {form!r}: {policy.name} has no traces of this format")
     if policy.is_linear:
         guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy.name)
@@ -248,13 +248,14 @@ def _parse_events(
 
 def _options(op: str, policy: policies.Policy, form: str) -> frozenset[str]:
     """Return the keys that an event may have beside those that it must."""
-    if form == FORMAT_3:
-        return _OPTIONAL_KEYS_3.get(op, frozenset())
+    added = _OPTIONAL_KEYS_3.get(op, frozenset()) if form == FORMAT_3 else frozenset()
     if op == "boot" and policy.marks:
-        return frozenset({"identity"})
+        return added | {"identity"}
     if op == "migrate" and policy.is_linear:
-        return frozenset({"toolstack", "live", "during"})
-    return frozenset({"shared", "ptes"} if op == "tweak" else ())
+        return added | {"toolstack", "live", "during"}
+    if op == "migrate" and policy.is_era and form == FORMAT_3:
+        return added | {"live", "during"}
+    return frozenset({"shared", "ptes"}) if op == "tweak" else added
 
 
 def _parse_event(
@@ -325,7 +326,7 @@ def written_format(trace: Trace) -> str:
 
     What it expects is part of it: losses are told by /3 only.
     """
-    if trace.format != FORMAT_3:
+    if trace.format != FORMAT_3 or policies.find(trace.policy).is_era:
         return trace.format
     added = frozenset().union(*_OPTIONAL_KEYS_3.values())
     told = frozenset().union(*LOSS_FIELDS.values())
