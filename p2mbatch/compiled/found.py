@@ -46,7 +46,7 @@ def map_leaves(
 ) -> int:
     """Do the checks that every walk ends in, on the leaves' MFNs; return OK or a SAVE_ code.
 
-    `found` (int32[leaves]) gets the PFN of each leaf's page, and `state.saved_max_pfn` is the last
+    `found` (int32[leaves]) gets the PFN of each leaf's page, and `State.walked_max_pfn` is the last
     PFN that would be saved.
     """
     state = t.state[0]
@@ -60,7 +60,7 @@ def map_leaves(
         if not names_itself(t, h, found, mfns[x], max_pfn):
             state.detail = x
             return SAVE_BAD_MFN_LIST
-    state.saved_max_pfn = max_pfn
+    state.walked_max_pfn = max_pfn
     return OK
 
 
@@ -111,12 +111,12 @@ def restore_found(
 
     `own_only`: what is sent are frames that the guest owns, not all words but INVALID.
     `all_named`: what is sent and has no frame is refused. `old` (int64[n]) is a workspace. Returns
-    OK, or RESTORE_POPULATE with nothing changed and the PFN in `state.detail`.
+    OK, or RESTORE_POPULATE with nothing changed and the PFN in `State.detail`.
     """
     state = t.state[0]
     shift = state.entries_shift
     n = 1 << shift
-    max_pfn = state.saved_max_pfn
+    max_pfn = state.walked_max_pfn
     end = (max_pfn >> shift) + 1
     run = 0
     for pfn in range(max_pfn + 1 if all_named else as_int(0)):
@@ -127,6 +127,7 @@ def restore_found(
         if run == len(to.domain) or to.domain[run, 0] > pfn:
             state.detail = pfn
             return RESTORE_POPULATE
+    state.saved_max_pfn = max_pfn
     if state.clears_fll != 0:
         state.shared_fll = 0
     t.present[:] = 0

@@ -233,7 +233,7 @@ def _is_plain(t: P2MTables, slot: int, x: int) -> bool:
     """Return whether the leaf in `slot` is wholly populated, as given, and was wholly saved."""
     if t.slots[slot, P_CLEAN] == 0 or t.slots[slot, P_LEAF] != x:
         return False
-    return ((x + 1) << t.state[0].entries_shift) - 1 <= t.state[0].saved_max_pfn and all_own(
+    return ((x + 1) << t.state[0].entries_shift) - 1 <= t.state[0].walked_max_pfn and all_own(
         t.own, slot
     )
 

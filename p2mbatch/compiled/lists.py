@@ -109,7 +109,7 @@ def num_leaves_listed(t: P2MTables) -> int:
 def each_mid(t: P2MTables, h: HostTables, x: int, step: Inner) -> int:
     """Build the list from leaf `x` on by `step(t, h, x, stop)`, a policy's own, mid by mid.
 
-    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state.position` the leaf to go on from.
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `State.position` the leaf to go on from.
     """
     n = 1 << t.state[0].entries_shift
     end = num_leaves_listed(t)

@@ -113,7 +113,9 @@ class State:
     entries_written: int = 0
     """These three count within an event, and are set to zero together."""
     saved_max_pfn: int
-    """The last PFN that was saved last."""
+    """The last PFN for which the present host gave anything."""
+    walked_max_pfn: int
+    """The last PFN that the last save walk would send."""
     position: int = 0
     """Where to go on after MORE_ROOM."""
     detail: int = 0

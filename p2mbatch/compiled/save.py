@@ -44,8 +44,8 @@ def _bad(frames: int, mfn: int) -> bool:
 def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     """Walk the mfn list list as the toolstack does on save; return OK or a SAVE_ code.
 
-    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `state.detail` is
-    the failed check's number; `state.saved_max_pfn` of a walk that succeeds is the last PFN
+    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `State.detail` is
+    the failed check's number; `State.walked_max_pfn` of a walk that succeeds is the last PFN
     that is saved. MISDIRECTED: all checks passed on pages that are not the p2m.
     """
     max_pfn = as_int(map_frame_lists(t, h, found))
@@ -56,7 +56,7 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
         status = _walk_each(t, h, found, end, max_pfn)
         if status != OK:
             return status
-    t.state[0].saved_max_pfn = max_pfn
+    t.state[0].walked_max_pfn = max_pfn
     return OK
 
 
@@ -258,5 +258,5 @@ def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     end = (max_pfn >> int(t.state[0].entries_shift)) + 1
     if t.state[0].wild != 0 or end > len(t.leaf_slot) or walk_mids(t, h, found, end, max_pfn):
         return int(save_walk(t, h, found))
-    t.state[0].saved_max_pfn = max_pfn
+    t.state[0].walked_max_pfn = max_pfn
     return OK

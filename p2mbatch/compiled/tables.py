@@ -108,7 +108,7 @@ class P2MTables(NamedTuple):
     """int64[k, 2]: runs [first PFN, count] of `alloc_p2m_page`."""
     present: UInt8Array
     """uint8[directmap_pages] or empty: 1 where a page is in the direct map. Empty on a machine
-    without presence, and on a function host, where it follows from the layout and `own`."""
+    without presence, and on a function host as long as it is what the layout and `own` say."""
 
 
 TABLE_HOST, FUNCTION_HOST = 0, 1
@@ -148,7 +148,7 @@ def allocate(
     directmap_pages: int,
     num_slots: int,
     num_blocks: int,
-    machine: Machine = MACHINE_1,
+    machine: Machine,
     table_presence: bool = False,
 ) -> P2MTables:
     """Return the tables of a guest that has not booted, with room for `num_slots` pages.
@@ -174,6 +174,7 @@ def allocate(
         directmap=directmap_pages,
         num_leaves=num_leaves,
         saved_max_pfn=max_p2m_pfn - 1,
+        walked_max_pfn=max_p2m_pfn - 1,
         image_map=machine.image_map and geo.word_bytes == 8,
         presence=machine.presence,
         only_own_sent=machine.only_own_sent,

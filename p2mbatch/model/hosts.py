@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.records import Bijection, HostParameters, as_array
@@ -138,6 +139,7 @@ def function_host(
     num_extents = (frames - reserved) >> order
     inside = population.layout == tb.SCATTERED
     populated = population.span - (0 if inside and first else population.num_holes)
+    word_bytes = PAGE_BYTES >> population.entries_shift
     par = HostParameters(
         kind=tb.FUNCTION_HOST,
         frames=frames,
@@ -157,6 +159,8 @@ def function_host(
         guest_frames=population.span if names_all else population.guest_frames,
         num_neighbour=round(neighbours * (frames - populated)),
         neighbour_pages=neighbour_pages,
+        m2p_order=m2p_order(word_bytes),
+        m2p_entries=m2p_entries(word_bytes, frames),
         frames_perm=bijection.parameters(num_extents, "frames", *key),
         holes_perm=population.holes_parameters,
     )

@@ -142,7 +142,7 @@ class LinearLife(EraLife):
     def _look_again(self) -> EventResult:
         """Translate the page tables as a save of their pages does, then compare the leaves."""
         levels = self._table_levels()
-        max_pfn = self.scalar("saved_max_pfn")
+        max_pfn = self.scalar("walked_max_pfn")
         for page in sorted(page for page in levels if page <= max_pfn):
             frames, kinds = self._read(page)
             bad = first_unnamed(self.tables, self.host, self._found, max_pfn, frames, kinds)

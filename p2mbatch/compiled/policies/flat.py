@@ -207,7 +207,7 @@ def _build_block(t: P2MTables, h: HostTables, pages: Int64Array, block: int) -> 
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Build the list from slot `x` on, unless the start flag says that none is kept.
 
-    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state.position` the slot to go on from.
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `State.position` the slot to go on from.
     """
     return build(t, h, t.pool, x)
 

@@ -41,7 +41,7 @@ class Operations(NamedTuple):
     """Populate whole leaves on a function host: as `grow.populate_each`."""
     rebuild: Callable[[P2MTables, HostTables, int], int]
     """What a resume does with the list, from leaf x on. MORE_ROOM asks for a call with grown tables
-    and `state.position`."""
+    and `State.position`."""
     report: Callable[[P2MTables, HostTables], int]
     """Set what the toolstack finds the list by."""
     get: Callable[[P2MTables, HostTables, Int64Array, Int64Array], None]

@@ -124,7 +124,7 @@ def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Build the list from leaf `x` on; a call with `x` 0 after boot refills its placeholders.
 
-    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state.position` the leaf to go on from.
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `State.position` the leaf to go on from.
     Leaves below `xen_max_p2m_pfn` are all in the caches.
     """
     never_inline()
