@@ -28,6 +28,31 @@ MALFORMED: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("moved", ("guest", "brk_pfn"), 1 << 40, "guest.brk_pfn"),
     ("tail", ("guest", "bootmem"), [7, 3], "guest.bootmem: unknown key"),
     ("tail", ("guest", "static"), {}, "guest.static: unknown key"),
+    ("two-level", ("guest", "static"), DELETE, "guest.static: is missing"),
+    ("two-level", ("guest", "static"), [], "guest.static: is an array"),
+    ("two-level", ("guest", "static", "p2m_top"), DELETE, "guest.static.p2m_top: is missing"),
+    ("two-level", ("guest", "static", "p2m_mid"), 3, "guest.static.p2m_mid: unknown key"),
+    ("two-level", ("guest", "static", "p2m_top"), 1 << 40, "guest.static.p2m_top: 1099511627776 +"),
+    ("two-level", ("guest", "max_domain_pages"), 512, "guest.max_domain_pages"),
+    ("two-level", ("guest", "max_domain_pages"), 262145, "guest.max_domain_pages"),
+    ("two-level", ("events", 0, "identity"), [], "events[0].identity: unknown key"),
+    ("linear-sif", ("guest", "brk_pfn"), 7, "guest.brk_pfn: unknown key"),
+    ("linear-sif", ("guest", "boot_pool"), DELETE, "guest.boot_pool: is missing"),
+    ("linear-sif", ("guest", "boot_pool"), [[1 << 40, 2]], "guest.boot_pool[0]"),
+    ("linear-sif", ("guest", "word_bytes"), 4, "guest.word_bytes"),
+    ("linear-sif", ("guest", "area_pfns"), 1 << 18 | 512, "guest.area_pfns"),
+    ("linear-sif", ("guest", "p2m_vaddr"), 4096, "guest.p2m_vaddr"),
+    ("linear-sif", ("guest", "virt_p2m_4tools"), 1, "guest.virt_p2m_4tools"),
+    ("linear-sif", ("guest", "extra"), [[5, 1]], "guest.extra[0]"),
+    ("linear-sif", ("guest", "identity"), [[5, 0]], "guest.identity[0][1]"),
+    ("linear-sif", ("events", 1), {"op": "tweak", "all": 1}, "events[1].all: unknown key"),
+    ("linear-sif", ("events", 1), {"op": "tweak", "shared": {"x": 1}}, "events[1].shared.x"),
+    ("linear-sif", ("events", 1), {"op": "tweak", "ptes": [[1, 512, 3]]}, "events[1].ptes[0][1]"),
+    ("linear-sif", ("events", 1), {"op": "migrate", "host": 0, "live": 1}, "events[1].live"),
+    ("linear-sif", ("events", 1), {"op": "migrate", "host": 0, "during": []}, "events[1].during"),
+    ("linear-sif", ("events", 1), {"op": "migrate", "host": 0, "toolstack": "x"}, "toolstack"),
+    ("tail", ("events", 1), {"op": "tweak"}, "events[1].op"),
+    ("tail", ("events", 1), {"op": "migrate", "host": 0, "live": True}, "events[1].live: unknown"),
     ("tail", ("events", 0, "identity"), [], "events[0].identity: unknown key"),
     ("tail", ("format",), "p2mbatch-trace/2", "format"),
     ("tail", ("guest", "max_p2m_pfn"), 1 << 40, "guest.max_p2m_pfn"),
@@ -48,7 +73,8 @@ MALFORMED: list[tuple[str, tuple[Any, ...], Any, str]] = [
 
 
 def recording(policy: str) -> dict[str, Any]:
-    path = sorted(ERAS.glob(f"{policy}-multi-mid-64-*.json.gz"))[0]
+    kind = "plain" if policy.startswith("linear") else "multi-mid-64"
+    path = sorted(ERAS.glob(f"{policy}-{kind}-*.json.gz"))[0]
     value: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
     return value
 
