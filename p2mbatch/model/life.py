@@ -173,7 +173,7 @@ class Life:
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
-        status = self._restored(host, parallel)
+        status = self._restore_on(host, parallel)
         if status != OK:
             return self._result(status)
         self.host = host
@@ -198,7 +198,7 @@ class Life:
         result.rebuild_ns = done - resumed
         return result
 
-    def _restored(self, host: tb.HostTables, parallel: bool) -> int:
+    def _restore_on(self, host: tb.HostTables, parallel: bool) -> int:
         """Restore the guest on `host`; return OK, or a RESTORE_ code with nothing changed."""
         if host.par[0].kind == tb.TABLE_HOST:
             if self.tables.state[0].only_own_sent:
@@ -210,7 +210,7 @@ class Life:
             # After a restore present is what got a frame, and that a function host knows.
             kept = self.tables
             self.tables = kept._replace(present=np.zeros(0, np.uint8))
-            status = self._restored(host, parallel)
+            status = self._restore_on(host, parallel)
             if status != OK:
                 self.tables = kept
             return status
