@@ -15,7 +15,8 @@ from p2mbatch.guests.file_placement import GuestPlacement
 from p2mbatch.guests.stage import check_scenario, nth_host
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import paired_runs
-from p2mbatch.model.trace import GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace_eras import EraLayout
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -59,7 +60,10 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         hosts.append(
             HostRuns(frames, paired_runs(pfns, mfns[pfns]), paired_runs(owned, others[owned]))
         )
-    guest = GuestLayout(
+    scenario_policy = placement.policy
+    bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
+    era = scenario_policy.is_era
+    guest = (EraLayout if era else GuestLayout)(
         word_bytes=placement.geo.word_bytes,
         nr_pages=placement.nr_pages,
         max_p2m_pfn=placement.span,
@@ -68,8 +72,11 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         brk_pages=placement.brk_pages,
         page_pool=placement.page_pool,
         directmap_pages=placement.directmap_pages,
+        **({"bootmem": bootmem} if scenario_policy.bootmem else {}),
     )
-    return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events)
+    name = f"cell-{scenario.cell_id}"
+    form = FORMAT_3 if era else FORMAT_2
+    return Trace(name, scenario.policy, guest, hosts, events, format=form)
 
 
 def _boot_frames(

@@ -50,7 +50,7 @@ class Policy:
     load: Callable[[], Operations]
     """Returns the compiled functions."""
     list_brk_pages: int
-    """Pages that the first list takes from brk beside one for each mid page."""
+    """Pages that the first list takes beside one for each mid page."""
     color: str
     hatch: str
     marker: str
@@ -62,8 +62,13 @@ class Policy:
     finds: str = TREE
     """By which way the toolstack finds the list."""
     is_era: bool = False
-    """Whether it is one of the eras' (policies-spec), with words and pages that theirs alone have.
-    So far they are known in traces and not in scenarios."""
+    """Whether it is one of the eras' (policies-spec), with words and pages of their own."""
+    placeholders: int = 3
+    """Pages of placeholders that boot takes from brk, `p2m_top` among them."""
+    asks_override: bool = False
+    """Whether boot asks for pages of m2p overrides (policies-spec P3)."""
+    late_list: bool = False
+    """Whether the list's pages come from the boot allocator."""
     marks: bool = False
     """Whether its boot takes 1:1 ranges to mark."""
     bootmem: bool = False
@@ -93,10 +98,26 @@ class Policy:
         """Return the name and what it means."""
         return f"{self.name}: {self.meaning}"
 
+    @property
+    def in_scenarios(self) -> bool:
+        """Return whether a scenario may have it: so far all but those of two levels and linear."""
+        return not (self.is_two_level or self.is_linear)
+
     def brk_pages(self, num_mids: int, word_bytes: int) -> int:
         """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
         own_lists = num_mids if word_bytes == 4 or self.lists_on_64_bit else 0
-        return 3 + num_mids + self.list_brk_pages + own_lists
+        override = word_bytes // 2 if self.asks_override else 0
+        lists = 0 if self.late_list else self.list_brk_pages + own_lists
+        return self.placeholders + num_mids + override + lists
+
+    def moves_leaves(self, word_bytes: int) -> bool:
+        """Return whether boot moves the leaves out of `mfn_list` (policies-spec P4b)."""
+        return self.bootmem and word_bytes == 8
+
+    def bootmem_pages(self, num_mids: int, num_leaves: int, word_bytes: int) -> int:
+        """Return the boot allocator's pages that a boot with so many mids and leaves takes."""
+        lists = self.list_brk_pages + num_mids if self.late_list else 0
+        return lists + (num_leaves if self.moves_leaves(word_bytes) else 0)
 
 
 _OWN = (
@@ -173,6 +194,7 @@ _ERAS = (
         hatch="..",
         marker="v",
         is_era=True,
+        asks_override=True,
     ),
     Policy(
         name="identity",
@@ -184,6 +206,8 @@ _ERAS = (
         hatch="++",
         marker="D",
         is_era=True,
+        placeholders=4,
+        asks_override=True,
         marks=True,
     ),
     Policy(
@@ -196,6 +220,8 @@ _ERAS = (
         hatch="--",
         marker="p",
         is_era=True,
+        placeholders=4,
+        asks_override=True,
         marks=True,
         bootmem=True,
     ),
@@ -209,6 +235,8 @@ _ERAS = (
         hatch="oo",
         marker="h",
         is_era=True,
+        placeholders=5,
+        asks_override=True,
         marks=True,
         bootmem=True,
     ),
@@ -217,11 +245,14 @@ _ERAS = (
         meaning="Linux 3.17 and 3.18",
         brief="3.17 and 3.18",
         load=_own("late_list"),
-        list_brk_pages=0,
+        list_brk_pages=3,
         color=BLUE,
         hatch="**",
         marker="<",
         is_era=True,
+        placeholders=5,
+        asks_override=True,
+        late_list=True,
         marks=True,
         bootmem=True,
     ),
@@ -281,7 +312,7 @@ def register(policy: Policy) -> None:
 
 def names() -> tuple[str, ...]:
     """Return the names of the policies that a scenario may have, in the order of all tables."""
-    return tuple(name for name, policy in _REGISTRY.items() if not policy.is_era)
+    return tuple(name for name, policy in _REGISTRY.items() if policy.in_scenarios)
 
 
 def trace_names() -> tuple[str, ...]:

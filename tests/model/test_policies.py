@@ -144,7 +144,7 @@ def test_what_its_functions_do_is_what_every_part_shows(tmp_path: Path, fresh: N
     # The store stays readable where the policy is not known any more.
     policies._REGISTRY.pop("made-up")
     assert policy_key(entries).endswith(" · made-up: a policy that is not known here")
-    with pytest.raises(InputError, match="policy: should be 'tracked', 'stale' or 'none'"):
+    with pytest.raises(InputError, match="policy: should be 'tracked', 'stale', 'none'"):
         live_through(row, 1)
 
 
