@@ -35,6 +35,7 @@ from p2mbatch.compiled.status import (
     MORE_ROOM,
     NO_MEMORY,
     OK,
+    OWN,
     RESTORE_FAILURES,
     SAVE_FAILURES,
 )
@@ -63,6 +64,9 @@ class EventResult:
     """Stores of this event through a mid_mfn page that is not the true one (model section 6)."""
     stray_pages: int = 0
     """Distinct pages that they hit."""
+    where: str | None = None
+    """Under a policy of the user's own, "FILE:LINE" of what ended the event, else of its first
+    stray write."""
     rebuild_ns: int = 0
     save_walk_ns: int = 0
     restore_ns: int = 0
@@ -222,6 +226,9 @@ class Life:
         result = self._meaning(status)
         result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
         result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        own = self.policy.own
+        if own is not None:
+            result.where = own.where(status, self.tables.statics, result.stray_writes)
         return result
 
     def _meaning(self, status: int) -> EventResult:
@@ -235,6 +242,8 @@ class Life:
             return EventResult("fault", FAULTS[status])
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
+        if status >= OWN and self.policy.own is not None:
+            return EventResult(*self.policy.own.meaning(status, self.tables.statics))
         number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
         if status in RESTORE_FAILURES:
             return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")

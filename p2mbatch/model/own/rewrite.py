@@ -1,0 +1,483 @@
+"""From a function as it is written to one that the compiler takes, with every name checked.
+
+The guest's tables and its host's become the first two parameters; reads and stores through
+pointers, the kernel's words and static variables become calls of `compiled.own`, each with its
+line; each round of a loop is counted. Lines stay what they are in the file, so that the compiler's
+own messages and a debugger show them.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from p2mbatch.base.errors import PolicyError
+from p2mbatch.compiled.own.registers import K_MISSING, K_OWN
+from p2mbatch.model.own import vocabulary as vo
+from p2mbatch.model.own.source import Function, Source, Written, nearest
+
+_TABLES = ("_p2m_t", "_p2m_h")
+
+_VALUE = "_p2m_value"
+
+
+class Site:
+    """A BUG of the policy: where it is, and what is told of it."""
+
+    def __init__(self, source: Source, line: int, text: str) -> None:
+        self.shown, self.line, self.text = source.shown, line, text
+
+
+@dataclass
+class Rewritten:
+    """What came of a policy's functions."""
+
+    nodes: list[tuple[Function, ast.FunctionDef]] = field(default_factory=list)
+    """Callees before those that call them."""
+    sites: list[Site] = field(default_factory=list)
+    files: list[Source] = field(default_factory=list)
+
+
+def rewrite_all(written: Written, wanted: list[str]) -> Rewritten:
+    """Rewrite the functions of a policy that the names `wanted` need, each with what it calls.
+
+    Raises `PolicyError` with the line of what is wrong.
+    """
+    out = Rewritten()
+    done: dict[str, bool] = {}
+
+    def visit(function: Function, caller: ast.AST | None, source: Source) -> None:
+        if done.get(function.compiled):
+            return
+        if function.compiled in done:
+            raise source.error(caller or function.node, f"{function.name} comes to call itself")
+        done[function.compiled] = False
+        rewriter = _Rewriter(written, function, out)
+        node = rewriter.rewritten()
+        for callee, at in rewriter.callees:
+            visit(callee, at, function.source)
+        out.nodes.append((function, node))
+        done[function.compiled] = True
+
+    for name in wanted:
+        visit(written.functions[name], None, written.module.source)
+    return out
+
+
+def is_abstract(function: Function) -> bool:
+    """Return whether a function of `Kernel` only says that there must be one."""
+    last = function.node.body[-1]
+    return function.owner == "Kernel" and isinstance(last, ast.Raise)
+
+
+def callees_of(written: Written, name: str) -> set[str]:
+    """Return the names of the policy's functions that its function `name` comes to call, and it."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        at = todo.pop()
+        if at in found or at not in written.functions:
+            continue
+        found.add(at)
+        for node in ast.walk(written.functions[at].node):
+            if isinstance(node, ast.Attribute):
+                todo.append(node.attr)
+    return found
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Rewrites one function."""
+
+    def __init__(self, written: Written, function: Function, out: Rewritten) -> None:
+        self.written, self.function, self.out = written, function, out
+        self.source = function.source
+        self.callees: list[tuple[Function, ast.AST]] = []
+        body = [n for part in function.node.body for n in ast.walk(part)]
+        self.locals = set(function.parameters) | {
+            n.id for n in body if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        }
+
+    def _line(self, node: ast.AST) -> ast.expr:
+        shipped = self.source is not self.written.module.source
+        return _number(getattr(node, "lineno", 0) + shipped * vo.SHIPPED_LINES)
+
+    def wrong(self, node: ast.AST, problem: str) -> PolicyError:
+        return self.source.error(node, problem)
+
+    def rewritten(self) -> ast.FunctionDef:
+        """Return the function as the compiler takes it."""
+        # What is rewritten is changed in its place.
+        node = copy.deepcopy(self.function.node)
+        for name in sorted(self.locals):
+            if name.startswith("_p2m"):
+                raise self.wrong(node, f"{name}: names that begin with _p2m are p2mbatch's own")
+        self._check_returns(node)
+        names = [*_TABLES, *self.function.parameters]
+        made = ast.FunctionDef(
+            name=self.function.compiled,
+            args=ast.arguments(
+                posonlyargs=[], args=[ast.arg(arg=n) for n in names], kwonlyargs=[],
+                kw_defaults=[], defaults=[],
+            ),
+            body=self._block(node.body) or [ast.Pass()],
+            decorator_list=[ast.Name(id="_p2m_inner_kernel", ctx=ast.Load())],
+        )  # fmt: skip
+        ast.copy_location(made, node)
+        return ast.fix_missing_locations(made)
+
+    # --- statements ---------------------------------------------------------------------------
+
+    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        made: list[ast.stmt] = []
+        for node in body:
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                continue
+            new = self._statement(node)
+            for part in new:
+                ast.copy_location(part, node)
+                ast.fix_missing_locations(part)
+            made += new
+        return made
+
+    def _statement(self, node: ast.stmt) -> list[ast.stmt]:
+        if isinstance(node, ast.Assign):
+            if len(node.targets) != 1:
+                raise self.wrong(node, "one target for each assignment")
+            if isinstance(node.targets[0], ast.Tuple):
+                return self._together(node.targets[0], node.value)
+            return self._assign(node.targets[0], self.visit(node.value), node)
+        if isinstance(node, ast.AnnAssign):
+            if node.value is None:
+                return []
+            return self._assign(node.target, self.visit(node.value), node)
+        if isinstance(node, ast.AugAssign):
+            return self._augmented(node)
+        if isinstance(node, ast.Expr):
+            if not isinstance(node.value, ast.Call):
+                raise self.wrong(node, "this does nothing: is a call or an assignment meant?")
+            return self._call_alone(node.value)
+        if isinstance(node, ast.If):
+            test = self.visit(node.test)
+            return [ast.If(test, self._block(node.body) or [ast.Pass()], self._block(node.orelse))]
+        if isinstance(node, ast.While):
+            return [self._loop(node, ast.While(self.visit(node.test), [], []))]
+        if isinstance(node, ast.For):
+            return [self._for(node)]
+        if isinstance(node, ast.Return):
+            return [ast.Return(None if node.value is None else self.visit(node.value))]
+        if isinstance(node, ast.Pass | ast.Break | ast.Continue):
+            return [type(node)()]
+        what = type(node).__name__.lower()
+        raise self.wrong(node, f"{what} is not among what a policy may use (docs/own-policy.md)")
+
+    def _loop(self, node: ast.While | ast.For, made: ast.While | ast.For) -> ast.stmt:
+        if node.orelse:
+            raise self.wrong(node, "a loop with else is not among what a policy may use")
+        count = ast.Expr(_call("step", ast.Name(_TABLES[0], ast.Load()), self._line(node)))
+        made.body = [count, *self._block(node.body)]
+        return made
+
+    def _for(self, node: ast.For) -> ast.stmt:
+        over = node.iter
+        ranged = isinstance(over, ast.Call) and isinstance(over.func, ast.Name)
+        if not ranged or over.func.id != "range" or not isinstance(node.target, ast.Name):  # type: ignore[attr-defined]
+            raise self.wrong(node, "for goes over a range: for i in range(…)")
+        assert isinstance(over, ast.Call)
+        # The compiler must see which way a range goes.
+        plain = [
+            a if isinstance(a, ast.Constant) and type(a.value) is int else self.visit(a)
+            for a in over.args
+        ]
+        call = ast.Call(ast.Name("range", ast.Load()), plain, [])
+        return self._loop(node, ast.For(node.target, call, [], []))
+
+    def _assign(self, target: ast.expr, value: ast.expr, node: ast.AST) -> list[ast.stmt]:
+        if isinstance(target, ast.Name):
+            return [ast.Assign([ast.Name(target.id, ast.Store())], value)]
+        if isinstance(target, ast.Attribute):
+            return [ast.Expr(self._set_static(target, value))]
+        if isinstance(target, ast.Subscript):
+            # What is stored is worked out before the place that it goes to.
+            return [
+                ast.Assign([ast.Name(_VALUE, ast.Store())], value),
+                ast.Expr(
+                    _call(
+                        "store",
+                        *_tables(),
+                        self.visit(target.value),
+                        self._index(target),
+                        ast.Name(_VALUE, ast.Load()),
+                        self._line(target),
+                    )
+                ),
+            ]
+        raise self.wrong(node, "what is assigned to is a name, self.name or a word p[i]")
+
+    def _together(self, target: ast.Tuple, value: ast.expr) -> list[ast.stmt]:
+        """Return `a, b = x, y`: all values are worked out before the first is assigned."""
+        if not isinstance(value, ast.Tuple) or len(value.elts) != len(target.elts):
+            raise self.wrong(target, "as many values as names, with commas between: a, b = x, y")
+        held = [f"{_VALUE}_{k}" for k in range(len(value.elts))]
+        made: list[ast.stmt] = [
+            ast.Assign([ast.Name(name, ast.Store())], self.visit(one))
+            for name, one in zip(held, value.elts, strict=True)
+        ]
+        for name, one in zip(held, target.elts, strict=True):
+            made += self._assign(one, ast.Name(name, ast.Load()), target)
+        return made
+
+    def _augmented(self, node: ast.AugAssign) -> list[ast.stmt]:
+        self._check_operator(node, node.op)
+        target = node.target
+        if isinstance(target, ast.Name):
+            return [ast.AugAssign(target, node.op, self.visit(node.value))]
+        again = ast.parse(ast.unparse(target), mode="eval").body
+        for part in ast.walk(again):
+            ast.copy_location(part, target)
+        value = ast.BinOp(self.visit(again), node.op, self.visit(node.value))
+        return self._assign(target, value, node)
+
+    def _call_alone(self, node: ast.Call) -> list[ast.stmt]:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in vo.BUGS and name not in self.locals:
+            return [self._bug(node, name)]
+        return [ast.Expr(self.visit(node))]
+
+    def _bug(self, node: ast.Call, name: str) -> ast.stmt:
+        before = vo.BUGS[name]
+        texts = node.args[before:]
+        if len(node.args) < before or len(texts) > 1 or node.keywords:
+            raise self.wrong(
+                node, f"{name} takes " + ("a condition and a text" if before else "a text")
+            )
+        text = self._told(node.args[0]) if before else name
+        if texts:
+            if not isinstance(texts[0], ast.Constant) or not isinstance(texts[0].value, str):
+                raise self.wrong(node, f"{name}'s text is written out, as 'mididx'")
+            text = texts[0].value
+        self.out.sites.append(Site(self.source, node.lineno, text))
+        site = _number(len(self.out.sites) - 1)
+        stop: ast.stmt = ast.Expr(
+            _call("bug", ast.Name(_TABLES[0], ast.Load()), site, self._line(node))
+        )
+        return ast.If(self.visit(node.args[0]), [stop], []) if before else stop
+
+    def _told(self, node: ast.expr) -> str:
+        text = ast.get_source_segment(self.source.text, node) or ast.unparse(node)
+        if self.function.self_name:
+            text = text.replace(f"{self.function.self_name}.", "")
+        return " ".join(text.split())
+
+    # --- expressions --------------------------------------------------------------------------
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        allowed = (ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.operator,
+                   ast.unaryop, ast.boolop, ast.cmpop)  # fmt: skip
+        if not isinstance(node, allowed):
+            what = type(node).__name__.lower()
+            raise self.wrong(
+                node, f"{what} is not among what a policy may use (docs/own-policy.md)"
+            )
+        if isinstance(node, ast.BinOp):
+            self._check_operator(node, node.op)
+        if isinstance(node, ast.Compare) and any(
+            isinstance(op, ast.Is | ast.IsNot | ast.In | ast.NotIn) for op in node.ops
+        ):
+            raise self.wrong(node, "numbers are compared by ==, !=, <, <=, > and >=")
+        return super().generic_visit(node)
+
+    def _check_operator(self, node: ast.AST, op: ast.operator) -> None:
+        if isinstance(op, ast.Div | ast.Pow | ast.MatMult):
+            raise self.wrong(node, "numbers are whole: use + - * // % << >> & | ^")
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if type(node.value) is int:
+            if not -(1 << 63) <= node.value < 1 << 63:
+                raise self.wrong(node, f"{node.value} is no number of 64 bits with a sign")
+            return _number(node.value)
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        name = node.id
+        if name in self.locals:
+            return node
+        if name in self.written.module.constants and self.source is self.written.module.source:
+            return _number(self.written.module.constants[name])
+        if name in vo.CONSTANTS:
+            return _call("as_int", ast.Name(f"_p2m_{vo.CONSTANTS[name]}", ast.Load()))
+        if name in vo.OF_THE_WIDTH:
+            return _call(vo.OF_THE_WIDTH[name], ast.Name(_TABLES[0], ast.Load()))
+        if self.function.self_name and name in self.written.functions:
+            raise self.wrong(node, f"{name} is a function of the class: self.{name}")
+        if name == self.function.self_name or name in vo.ALL or name in vo.PYTHON:
+            raise self.wrong(node, f"{name} can't stand alone here")
+        if self.function.self_name and name in (*self.written.statics, *vo.FIELDS):
+            raise self.wrong(node, f"{name} is not known here: self.{name} is")
+        raise self.wrong(node, f"{name} is not known{nearest(name, self._names())}")
+
+    def _names(self) -> list[str]:
+        return [*self.locals, *self.written.module.functions, *self.written.module.constants,
+                *vo.ALL, *vo.PYTHON]  # fmt: skip
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        name = self._member(node)
+        if name in self.written.statics:
+            if name in vo.KNOWN or name in self._declared():
+                return _call("static", ast.Name(_TABLES[0], ast.Load()), self._register(name))
+        elif name in vo.FIELDS:
+            reader = vo.READERS.get(name, name)
+            return _call(reader, ast.Name(_TABLES[0], ast.Load()))
+        return self._unknown_member(node, name)
+
+    def _declared(self) -> set[str]:
+        return {name for part in self.written.line for name in part.statics}
+
+    def _unknown_member(self, node: ast.AST, name: str) -> NoReturn:
+        if name in self.written.functions:
+            raise self.wrong(node, f"self.{name} is a function: call it")
+        members = [*self._declared(), *vo.FIELDS, *self.written.functions]
+        raise self.wrong(
+            node, f"self.{name} is not known{nearest(name, members)} "
+            f"(a static variable is declared in the class: {name} = NULL)",
+        )  # fmt: skip
+
+    def _member(self, node: ast.Attribute) -> str:
+        own = self.function.self_name
+        if not isinstance(node.value, ast.Name) or not own or node.value.id != own:
+            raise self.wrong(node, f".{node.attr}: only {own or 'self'} has members")
+        return node.attr
+
+    def _register(self, name: str) -> ast.expr:
+        place = self.written.statics.index(name)
+        known = len(vo.KNOWN)
+        return _number(K_MISSING + place if place < known else K_OWN + place - known)
+
+    def _set_static(self, node: ast.Attribute, value: ast.expr) -> ast.expr:
+        name, tables = self._member(node), ast.Name(_TABLES[0], ast.Load())
+        if name in vo.FIELDS:
+            if not vo.FIELDS[name]:
+                raise self.wrong(
+                    node, f"self.{name} is what the guest booted with: it can't be set"
+                )
+            return _call(vo.FIELDS[name], tables, value)
+        if name not in self._declared() and name not in vo.KNOWN:
+            self._unknown_member(node, name)
+        setter = "set_pointer" if name in vo.KNOWN else "set_static"
+        return _call(setter, tables, self._register(name), value)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        return _call(
+            "load", *_tables(), self.visit(node.value), self._index(node), self._line(node)
+        )
+
+    def _index(self, node: ast.Subscript) -> ast.expr:
+        if isinstance(node.slice, ast.Slice | ast.Tuple):
+            raise self.wrong(node, "a page is read and stored word by word: p[i]")
+        made: ast.expr = self.visit(node.slice)
+        return made
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
+            raise self.wrong(node, "arguments are given in their order, without names")
+        func = node.func
+        if isinstance(func, ast.Attribute):
+            return self._method(node, func)
+        if not isinstance(func, ast.Name) or func.id in self.locals:
+            raise self.wrong(node, "what is called is a function's name")
+        name = func.id
+        if name in vo.WORDS:
+            word = vo.WORDS[name]
+            self._check_count(node, name, word.arguments)
+            return _call(word.compiled, *_tables(), *map(self.visit, node.args), self._line(node))
+        if name in vo.BUGS:
+            raise self.wrong(node, f"{name} stands on a line of its own")
+        if name in self.written.module.functions and (self.source is self.written.module.source):
+            return self._to(self.written.module.functions[name], node)
+        if name in vo.PYTHON and name != "range":
+            return ast.Call(ast.Name(name, ast.Load()), list(map(self.visit, node.args)), [])
+        if self.function.self_name and name in self.written.functions:
+            raise self.wrong(node, f"{name} is a function of the class: self.{name}(…)")
+        raise self.wrong(node, f"{name} is not known{nearest(name, self._names())}")
+
+    def _method(self, node: ast.Call, func: ast.Attribute) -> ast.expr:
+        name = func.attr
+        inner = func.value
+        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name):
+            if inner.func.id != "super" or not self.function.self_name:
+                raise self.wrong(node, "what is called is a function's name")
+            function = self.written.after(self.function.owner, name)
+        else:
+            self._member(func)
+            function = self.written.functions.get(name)
+        if function is None:
+            members = list(self.written.functions)
+            raise self.wrong(node, f"{name} is not known{nearest(name, members)}")
+        if is_abstract(function):
+            if name not in vo.BUILT_IN:
+                raise self.wrong(node, f"{name}: there is none above this class")
+            word = vo.BUILT_IN[name]
+            self._check_count(node, name, word.arguments)
+            return _call(word.compiled, *_tables(), *map(self.visit, node.args), self._line(node))
+        return self._to(function, node)
+
+    def _to(self, function: Function, node: ast.Call) -> ast.expr:
+        self._check_count(node, function.name, len(function.parameters))
+        self.callees.append((function, node))
+        return ast.Call(
+            ast.Name(function.compiled, ast.Load()),
+            [*_tables(), *map(self.visit, node.args)],
+            [],
+        )
+
+    def _check_count(self, node: ast.Call, name: str, wanted: int) -> None:
+        if len(node.args) != wanted:
+            one = "argument" if wanted == 1 else "arguments"
+            raise self.wrong(node, f"{name} takes {wanted} {one}, not {len(node.args)}")
+
+    # --- what a function answers --------------------------------------------------------------
+
+    def _check_returns(self, node: ast.FunctionDef) -> None:
+        returns = [n for n in ast.walk(node) if isinstance(n, ast.Return)]
+        wanted = vo.RETURNS.get(self.function.name) if self.function.owner else None
+        answers = [n for n in returns if n.value is not None]
+        if not answers and not wanted:
+            return
+        what = f"it answers {wanted}" if wanted else "it answers something elsewhere"
+        for found in returns:
+            if found.value is None:
+                raise self.wrong(found, f"{self.function.name} returns nothing here: {what}")
+        if not _always_returns(node.body):
+            raise self.wrong(node, f"{self.function.name} comes to an end without return: {what}")
+
+
+def _always_returns(body: list[ast.stmt]) -> bool:
+    """Return whether no way through `body` comes to its end."""
+    for node in body:
+        if isinstance(node, ast.Return):
+            return True
+        if isinstance(node, ast.If) and node.orelse:
+            if _always_returns(node.body) and _always_returns(node.orelse):
+                return True
+        elif isinstance(node, ast.While) and isinstance(node.test, ast.Constant):
+            if node.test.value and not any(isinstance(n, ast.Break) for n in ast.walk(node)):
+                return True
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            func = node.value.func
+            if isinstance(func, ast.Name) and func.id == "BUG":
+                return True
+    return False
+
+
+def _tables() -> tuple[ast.expr, ...]:
+    return tuple(ast.Name(name, ast.Load()) for name in _TABLES)
+
+
+def _number(value: int) -> ast.expr:
+    # A literal would be a type of its own, and what it is handed to be compiled for each.
+    return ast.Call(ast.Name("_p2m_int64", ast.Load()), [ast.Constant(value)], [])
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.expr:
+    return ast.Call(ast.Name(f"_p2m_{name}", ast.Load()), list(arguments), [])
