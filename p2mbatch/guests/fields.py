@@ -84,10 +84,10 @@ def _known_policy(value: str) -> str:
         value = named_policy(value)
     except InputError as error:
         raise ValueError(str(error)) from None
-    if policies.is_reference(value) and value not in policies.names():
+    if policies.is_reference(value) and not policies.is_known(value):
         short = policies.shown(value).short
         raise ValueError(f"{value} was not read here: name its file, as --policy {short}")
-    if value not in policies.names():
+    if not policies.is_known(value):
         known = [repr(name) for name in policies.names()]
         raise ValueError(f"should be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
     return value

@@ -171,8 +171,16 @@ def register(policy: Policy) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all policies, in the order in which tables and legends show them."""
-    return tuple(_REGISTRY)
+    """Return the names of all policies, in the order in which tables and legends show them.
+
+    Those of files of the user's are not among them.
+    """
+    return tuple(name for name in _REGISTRY if not is_reference(name))
+
+
+def is_known(name: object) -> bool:
+    """Return whether there is a policy of that name, one of a file that was read included."""
+    return isinstance(name, str) and name in _REGISTRY
 
 
 def find(name: str) -> Policy:

@@ -156,7 +156,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     )
     if not isinstance(value["name"], str):
         raise check.fail("name", f"is {_kind(value['name'])}: it must be a string")
-    if value["policy"] not in policies.names():
+    if not policies.is_known(value["policy"]):
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(policies.names())}")
     guest = _parse_guest(check, value["guest"], form)
     hosts = [

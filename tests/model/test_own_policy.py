@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def written(folder: Path, text: str, name: str = "mine.py") -> str:
     return str(folder / name)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _fresh() -> Iterator[None]:
+    """Forget afterwards which files were read."""
+    before = dict(policies._REGISTRY)
+    yield
+    policies._REGISTRY.clear()
+    policies._REGISTRY.update(before)
+
+
 @pytest.fixture(scope="module")
 def seed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return named_policy(written(tmp_path_factory.mktemp("own"), SEED))
@@ -58,9 +68,11 @@ def of(policy: str) -> list[Recording]:
 
 
 def some(policy: str) -> list[Recording]:
-    """Some recordings of every family, all where the compiler is on."""
-    wanted = [r for r in of(policy) if not UNCOMPILED or r.path.stat().st_size < 2000]
-    return wanted[:: 1 if not UNCOMPILED else 8]
+    """The shortest recording of each family, width and format (`make own-policies` takes all)."""
+    found: dict[tuple[str, ...], Recording] = {}
+    for recording in sorted(of(policy), key=lambda r: -r.path.stat().st_size):
+        found[recording.family, recording.bits, recording.format] = recording
+    return list(found.values())[:: 1 if not UNCOMPILED else 8]
 
 
 # --- the change, written down -----------------------------------------------------------------
@@ -71,14 +83,14 @@ def test_the_change_takes_less_than_forty_lines() -> None:
 
 
 @pytest.mark.lane
-def test_after_the_change_every_trace_is_as_recorded(seed: str) -> None:
+def test_after_the_change_traces_are_as_recorded(seed: str) -> None:
     assert named_policy(seed) == seed
     for recording in some("tracked"):
         check(recording, seed)
 
 
 @pytest.mark.lane
-def test_before_the_change_every_trace_is_as_recorded() -> None:
+def test_before_the_change_traces_are_as_recorded() -> None:
     """`Stale` and `Kernel` word by word, as a file of one's own: no function of ours is left."""
     policy = named_policy(f"{TREES}:Stale")
     for recording in some("stale"):
@@ -209,8 +221,8 @@ def test_a_type_that_the_compiler_refuses_is_told_with_its_line(tmp_path: Path) 
         pytest.skip("there is no compiler")
     with pytest.raises(PolicyError) as caught:
         Guest.boot("64MiB", policy=path)
-    assert str(caught.value).startswith(f"{path}, line 5: can't be compiled: No implementation")
-    assert "\n" not in str(caught.value)
+    said = "can't be compiled: there is no iadd(int64, Literal[str](x))"
+    assert str(caught.value) == f"{path}, line 5: {said}"
 
 
 STOPS = (

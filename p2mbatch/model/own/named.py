@@ -30,7 +30,7 @@ def named_policy(text: str, directories: Sequence[Path] = ()) -> str:
     relative path is looked for in `directories`, then in the working directory. What is none of
     these is returned as it is. Raises `PolicyError` where the file is not there or is wrong.
     """
-    if text in policies.names() or policies.is_reference(text):
+    if policies.is_known(text) or policies.is_reference(text):
         return text
     found = _FILE.fullmatch(text)
     if found:

@@ -80,12 +80,20 @@ class OwnPolicy:
 
     def _refused(self, text: str) -> PolicyError:
         """Return what the compiler said, with the last line of the file that it named."""
-        lines = [int(n) for file, n in _PLACE.findall(text) if file == str(self.source.path)]
+        # The compiler names files as they are seen from the working directory.
+        named = ((Path(file).absolute(), int(number)) for file, number in _PLACE.findall(text))
+        own = self.source.path.resolve()
+        lines = [number for file, number in named if file.resolve() == own]
         line = lines[-1] if lines else self.written.line[0].node.lineno
         said = [part.strip() for part in text.splitlines()]
-        told = [p for p in said if p.startswith(("No implementation", "Cannot unify", "Invalid"))]
-        told = told or [p for p in said if p and not p.startswith(("Failed in", "- Resol"))]
-        return self.source.error(line, f"can't be compiled: {told[-1] if told else 'no type fits'}")
+        calls = [part.removeprefix(">>> ") for part in said if part.startswith(">>> ")]
+        told = [
+            part for part in said if part.startswith(("Cannot unify", "Invalid", "Unsupported"))
+        ]
+        if calls and not told:
+            told = [f"there is no {calls[-1]}"]
+        told = told or [part for part in said if part and not part.startswith("Failed in")]
+        return self.source.error(line, f"can't be compiled: {(told or ['no type fits'])[-1]}")
 
     def meaning(self, status: int, statics: Int64Array) -> tuple[str, str]:
         """Return (outcome, detail) of a call that stopped with `status`.
@@ -147,7 +155,7 @@ def _compile_all(made: Operations) -> None:
 
 def registered(carried: Carried, path: Path | None = None) -> str:
     """Enter a policy into the registry, if it is not there; return what it is named by."""
-    if carried.reference in policies.names():
+    if policies.is_known(carried.reference):
         return carried.reference
     source = Source(carried.shown, carried.text, path or Path(carried.shown))
     written = choose(read_module(source), carried.name)
