@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.limits import gzip_excess
 
 _CHUNK_BYTES = 1 << 20
 
@@ -86,20 +87,24 @@ def read_whole(
     """Return the bytes of the file at `path`, unpacked if it is gzip by content.
 
     `check_start` sees the first bytes before the rest is read, and may raise. Raises `InputError`
-    where the file can't be read, is no whole gzip file, or is longer than `max_bytes`.
+    where the file can't be read, is no whole gzip file, unpacks to more than `base/limits.py`
+    allows, or is longer than `max_bytes`.
     """
     name = os.fspath(path)
     data = bytearray()
     try:
         with Path(path).open("rb") as raw:
             magic = raw.peek(2)[:2]
-            file = gzip.GzipFile(fileobj=raw) if magic == GZIP_MAGIC else raw
+            packed = magic == GZIP_MAGIC
+            file = gzip.GzipFile(fileobj=raw) if packed else raw
             while piece := file.read(_CHUNK_BYTES):
                 if not data:
                     check_start(piece)
                 data += piece
                 if len(data) > max_bytes:
                     raise InputError(f"{name}: expected at most {max_bytes} bytes, found more")
+                if packed and (excess := gzip_excess(raw.tell(), len(data))):
+                    raise InputError(f"{name}: {excess}")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{name}: is not a whole gzip file: {error}") from None
     except OSError as error:

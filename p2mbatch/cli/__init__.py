@@ -104,6 +104,10 @@ def main(args: list[str] | None = None) -> Any:
         _silence_stdout()
         click.echo(f"p2mbatch: error: the output can't be written: {error.strerror}", err=True)
         code = 2
+    except MemoryError as error:
+        # numpy's says how much was asked for.
+        click.echo(f"p2mbatch: error: out of memory{f': {error}' if str(error) else ''}", err=True)
+        code = 2
     except P2MBatchError as error:
         click.echo(f"p2mbatch: error: {error}", err=True)
         code = error.exit_code

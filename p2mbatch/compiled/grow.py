@@ -37,6 +37,7 @@ from p2mbatch.compiled.status import (
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     H_FRAMES,
+    H_KEEPS_FREED,
     H_KIND,
     LAZY,
     LEAF,
@@ -173,7 +174,8 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
     frames = h.par[H_FRAMES]
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
         h.owned[before] = 0
-        h.m2p[before] = INVALID
+        if h.par[H_KEEPS_FREED] == 0:
+            h.m2p[before] = INVALID
     if 0 <= mfn < frames:
         h.owned[mfn] = 1
         h.m2p[mfn] = pfn
@@ -341,7 +343,8 @@ def set_plain(
         words[slot, i + at] = after
         if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn + at:
             h.owned[before] = 0
-            h.m2p[before] = INVALID
+            if h.par[H_KEEPS_FREED] == 0:
+                h.m2p[before] = INVALID
         if 0 <= after < frames:
             h.owned[after] = 1
             h.m2p[after] = pfn + at

@@ -198,14 +198,16 @@ LAYOUTS = {"tail": TAIL, "scattered": SCATTERED, "extents": EXTENTS}
     H_NEIGHBOUR_PAGES,
     H_M2P_ORDER,
     H_M2P_ENTRIES,
+    H_KEEPS_FREED,
     H_FRAMES_PERM,
-) = range(21)
+) = range(22)
 
 # H_RESERVED: frames at the bottom that Xen keeps. H_NUM_HOLES: pages of the span that the layout
 # leaves out. H_HOLES_TO_OTHERS: their frames belong to whoever comes next (a new host) rather than
 # being free (ballooned out on this one). H_NAMES_ALL: any page of the span may be populated later.
 # H_M2P_ORDER: log2 of the m2p's size as a kernel that boots here has it; H_M2P_ENTRIES: how many
-# entries are mapped for guests. Both only bound what the guest reads.
+# entries are mapped for guests. Both only bound what the guest reads. H_KEEPS_FREED: whether m2p
+# keeps the PFN of a frame that is freed, as before Xen 4.2.
 # H_GUEST_FRAMES: how many of the frames, in the order they are handed out, are kept for the guest.
 H_HOLES_PERM = H_FRAMES_PERM + bijection.NUM_PARAMETERS
 

@@ -35,6 +35,28 @@ def parse_shared_info(page: bytes | memoryview, word_bytes: int) -> SharedInfo:
     return SharedInfo(*(int.from_bytes(page[at : at + size], "little") for at in layout[1:]))
 
 
+FREE_PFNS = 1 << 29
+"""PFNs that any file may claim: 2 TiB, whose holes are hashed in about three seconds."""
+
+MAX_PFNS_PER_PAGE = 256
+"""PFNs beyond those for each page that the file holds: to hash them costs no more than half of what
+reading the pages does."""
+
+
+def excess_span(span: int, word_bytes: int, num_pages: int) -> str | None:
+    """Return what is wrong with a p2m of `span` PFNs in a file of `num_pages` pages, or None.
+
+    A few bytes can claim any span, and every PFN of it is hashed: refused before it is walked.
+    """
+    most = max(geometry(word_bytes).max_p2m_pfn, FREE_PFNS, MAX_PFNS_PER_PAGE * num_pages)
+    if span <= most:
+        return None
+    return (
+        f"expected a p2m of at most {most} PFNs in a file of {num_pages} pages, found PFNs up to "
+        f"{span - 1}"
+    )
+
+
 def p2m_span(shared: SharedInfo, word_bytes: int, num_shown: int) -> int:
     """Return how many PFNs the p2m has, given shared info and that the file shows `num_shown`.
 

@@ -15,6 +15,14 @@ from p2mbatch.dumps.stores import PageStore
 CHUNK_PFNS = 1 << 20
 """PFNs that the analyses look at in one piece; a multiple of every leaf."""
 
+_HASHED_PFNS = 1 << 15
+"""PFNs hashed in one piece: 256 KiB of words, which the processor's cache holds."""
+
+_HOLES = memoryview(b"\xff" * (8 * _HASHED_PFNS))
+
+_LONG_HOLE_PFNS = 1 << 14
+"""Holes from here on are hashed as such; shorter ones are written out among their neighbours."""
+
 
 class P2M(ABC):
     """The guest's PFN -> MFN table below `span` (its `max_p2m_pfn`), in pieces."""
@@ -65,12 +73,25 @@ class P2M(ABC):
     def sha256(self) -> str:
         """Return the digest that traces use: little-endian 64-bit words, INVALID as 2^64 - 1."""
         digest, at = hashlib.sha256(), 0
-        for start, entries in self.chunks():
-            _hash_holes(digest, start - at)
-            digest.update(np.ascontiguousarray(entries.astype("<i8", copy=False)).data)
-            at = start + entries.size
+        for first, stop in self.stretches():
+            _hash_holes(digest, first - at)
+            for start in range(first, stop, _HASHED_PFNS):
+                entries = self.chunk(start, min(start + _HASHED_PFNS, stop))
+                digest.update(np.ascontiguousarray(entries.astype("<i8", copy=False)).data)
+            at = stop
         _hash_holes(digest, self.span - at)
         return digest.hexdigest()
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield (first PFN, stop), ascending, of stretches between which there are holes only."""
+        for start in range(0, self.span, CHUNK_PFNS):
+            stop = min(start + CHUNK_PFNS, self.span)
+            if not self.is_empty(start, stop):
+                yield start, stop
+
+    @abstractmethod
+    def num_shown(self) -> int:
+        """Return of how many PFNs the file itself holds an entry, however large the span is."""
 
     def find(self, mfns: Int64Array) -> Int64Array:
         """Return int64 of the shape of `mfns`: the lowest PFN that names each MFN, or -1.
@@ -102,9 +123,9 @@ def _num_repeated(named: Int64Array) -> int:
 
 def _hash_holes(digest: hashlib._Hash, num_pfns: int) -> None:
     """Feed `num_pfns` INVALID entries to `digest`."""
-    holes = b"\xff" * min(8 * num_pfns, 8 * CHUNK_PFNS)
-    for start in range(0, num_pfns, CHUNK_PFNS):
-        digest.update(memoryview(holes)[: 8 * (num_pfns - start)])
+    for _ in range(num_pfns // _HASHED_PFNS):
+        digest.update(_HOLES)
+    digest.update(_HOLES[: 8 * (num_pfns % _HASHED_PFNS)])
 
 
 class LeafP2M(P2M):
@@ -152,6 +173,26 @@ class LeafP2M(P2M):
             entries[low - start : high - start] = words[low - leaf * n : high - leaf * n]
         return entries
 
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield (first PFN, stop) of what lies between long runs of a leaf without entries."""
+        n, end = self._geometry.entries, min(self.span, self._covered)
+        leaves = self.leaf_pfns[: -(-end // n)]
+        edges = np.flatnonzero(np.diff(leaves)) + 1
+        firsts, stops = np.append(0, edges), np.append(edges, leaves.size)
+        long = (stops - firsts) * n >= _LONG_HOLE_PFNS
+        at = 0
+        for first, stop in zip(firsts[long].tolist(), stops[long].tolist(), strict=True):
+            if np.all(self._leaf(int(leaves[first])) == INVALID):
+                if first > at:
+                    yield at * n, first * n
+                at = stop
+        if at < leaves.size:
+            yield at * n, end
+
+    def num_shown(self) -> int:
+        """Return the entries of all pages that are leaves, each counted once."""
+        return int(np.unique(self.leaf_pfns).size) * self._geometry.entries
+
     def num_repeated(self) -> int:
         """Return how many entries name a frame that a lower PFN names too.
 
@@ -191,6 +232,20 @@ class SparseP2M(P2M):
         found = np.flatnonzero(self.mfns[first:] == mfn)
         return int(self.pfns[first + found[0]]) if found.size else -1
 
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """Yield (first PFN, stop) of what lies between long stretches without a pair."""
+        pfns = self.pfns[: int(np.searchsorted(self.pfns, self.span))]
+        if not pfns.size:
+            return
+        edges = np.flatnonzero(np.diff(pfns) > _LONG_HOLE_PFNS)
+        firsts, lasts = np.append(0, edges + 1), np.append(edges, pfns.size - 1)
+        for first, last in zip(pfns[firsts].tolist(), pfns[lasts].tolist(), strict=True):
+            yield first, last + 1
+
+    def num_shown(self) -> int:
+        """Return the number of pairs."""
+        return int(self.pfns.size)
+
     def is_empty(self, start: int, stop: int) -> bool:
         """Return whether no pair lies in the piece."""
         low, high = np.searchsorted(self.pfns, (start, stop))
@@ -223,6 +278,10 @@ class ShapeP2M(P2M):
         self.span = span
         if unlisted is not None:
             self.unlisted = unlisted
+
+    def num_shown(self) -> int:
+        """Return the number of runs."""
+        return int(self.starts.size)
 
     def is_empty(self, start: int, stop: int) -> bool:
         """Return whether the piece lies within one hole."""

@@ -10,7 +10,8 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import IDENTITY_FLAG, is_foreign, is_identity
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
-from p2mbatch.model.trace import HostRuns, Trace
+from p2mbatch.model.replay import replay
+from p2mbatch.model.trace import REFUSED, HostRuns, Trace
 
 _ALIGN = 512
 """Extents keep their place within 2 MiB when frames are renumbered."""
@@ -57,9 +58,12 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
 def _hosts_at(trace: Trace) -> list[int]:
     """Return the host that the guest is on during each event."""
     hosts, now = [], 0
-    for event in trace.events:
+    # Where a refused guest stays, only its life tells where it is.
+    stays = any("on_refused" in event for event in trace.events)
+    refused = [result.get("outcome") in REFUSED for result in replay(trace)] if stays else []
+    for i, event in enumerate(trace.events):
         hosts.append(now if event["op"] != "boot" else event["host"])
-        now = event.get("host", hosts[-1])
+        now = hosts[-1] if i < len(refused) and refused[i] else event.get("host", hosts[-1])
     return hosts
 
 

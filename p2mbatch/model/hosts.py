@@ -14,6 +14,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
+from p2mbatch.model.xen import Version, has_small_m2p_order
 
 RESERVED_FRAMES = 512
 """The first 2 MiB of every function host are Xen's own: MFN 0 is never handed out, as in Xen."""
@@ -32,29 +33,34 @@ def table_host(
     *,
     m2p_order: int = tb.UNBOUNDED_ORDER,
     m2p_entries: int = tb.UNBOUNDED_ENTRIES,
+    keeps_freed: bool = False,
 ) -> tb.HostTables:
     """Return a host with an explicit m2p of `frames` entries.
 
     `domain` is int64[k, 3] of [pfn, mfn, count], ascending by PFN; `foreign` int64[k, 3] of
     [mfn, pfn, count]. Both must lie within `frames` and name no frame twice. `m2p_order` and
     `m2p_entries` bound what a guest reads of m2p (machine-v2 section 7); nothing, if left out.
+    With `keeps_freed` a frame that is freed keeps its PFN in m2p.
     """
     par = np.zeros(tb.H_WORDS, np.int64)
     par[tb.H_KIND] = tb.TABLE_HOST
     par[tb.H_FRAMES] = frames
     par[tb.H_M2P_ORDER] = m2p_order
     par[tb.H_M2P_ENTRIES] = m2p_entries
+    par[tb.H_KEEPS_FREED] = keeps_freed
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
         m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)
     return tb.HostTables(par, m2p, np.zeros(frames, np.uint8), domain)
 
 
-def m2p_order(word_bytes: int) -> int:
-    """Return log2 of the m2p's size as a kernel has it from a hypervisor that says nothing odd.
+def m2p_order(word_bytes: int, frames: int = 0, xen: Version | None = None) -> int:
+    """Return log2 of the m2p's size as a kernel that boots on a host of so many frames has it.
 
-    Source: machine-v2 section 7.
+    `xen` is the hypervisor's version, None one of today. Source: machine-v2 section 7.
     """
+    if word_bytes == 8 and has_small_m2p_order(xen):
+        return (frames - 1).bit_length()
     return 32 if word_bytes == 8 else 26
 
 
@@ -153,6 +159,7 @@ def function_host(
             neighbour_pages,
             tb.UNBOUNDED_ORDER,
             tb.UNBOUNDED_ENTRIES,
+            0,
             *bijection.parameters(num_extents, "frames", *key),
             *population.holes_parameters,
         ],

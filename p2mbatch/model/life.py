@@ -18,6 +18,7 @@ from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
+from p2mbatch.compiled.judge import Judge, judge_kernels
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
@@ -67,6 +68,16 @@ class EventResult:
     where: str | None = None
     """Under a policy of the user's own, "FILE:LINE" of what ended the event, else of its first
     stray write."""
+    lost_pages: int = 0
+    """Of a migration: pages populated before the restore and not after the resume (`judge`)."""
+    ghost_pages: int = 0
+    """Of a migration: pages that m2p names afterwards and that were not populated before."""
+    lost_identity_pages: int = 0
+    """Of a migration: pages that read as their own number before and not after. A p2m of one tree
+    with an mfn list list holds none: kernels have identity entries since Linux 2.6.39."""
+    placeholder_writes: int = 0
+    """Of a set: stores into pages that many PFNs share. The kernels that made such stores had pages
+    of identity entries."""
     rebuild_ns: int = 0
     save_walk_ns: int = 0
     restore_ns: int = 0
@@ -86,6 +97,7 @@ class Life:
         self.policy = policy
         self._does = policy.operations
         self._work = np.empty(tables.words.shape[1], np.int64)
+        self._judge = Judge(tables.words.shape[1])
 
     def scalar(self, index: int) -> int:
         """Return one word of the state, by its `S_` index."""
@@ -152,6 +164,7 @@ class Life:
             return self._moved(host, saved, threads > 1)
 
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
+        self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
         own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
         if own_only and host.par[tb.H_KIND] == tb.TABLE_HOST:
@@ -175,6 +188,10 @@ class Life:
         if status == OK:
             status = self._does.report(self.tables, self.host)
         result = self._result(status)
+        if status == OK:
+            result.lost_pages, result.ghost_pages = self._judge.losses(
+                self.tables, self.host, self._does.get
+            )
         result.save_walk_ns = saved.save_walk_ns
         result.restore_ns = resumed - start
         result.rebuild_ns = done - resumed
@@ -202,6 +219,8 @@ class Life:
         make_ready(restore, t, host, self._work)
         make_ready(self._does.rebuild, t, host, 0)
         make_ready(self._does.report, t, host)
+        for judging, *arguments in judge_kernels(t, host):
+            make_ready(judging, *arguments)
         if threads > 1:
             left = np.zeros(0, np.uint8)
             make_ready(ks.frame_lists_of, t, host, self._work)

@@ -17,7 +17,8 @@ from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.policies import find
-from p2mbatch.model.trace import MACHINES, Trace
+from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, Trace, goes_on
+from p2mbatch.model.xen import keeps_freed_frames, parse_xen
 
 _CHUNK_PAGES = 1 << 20
 """PFNs hashed at a time: 8 MiB of words."""
@@ -76,21 +77,24 @@ def new_life(trace: Trace) -> Life:
         table_presence=True,
         num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
     )
-    return Life(tables, _host(trace, trace.events[0]["host"]), find(trace.policy))
+    return Life(tables, _host(trace, trace.events[0]), find(trace.policy))
 
 
-def _host(trace: Trace, index: int) -> tb.HostTables:
-    host = trace.hosts[index]
+def _host(trace: Trace, event: dict[str, Any]) -> tb.HostTables:
+    """Return the host that a boot or a migration names, as it is before the guest is there."""
+    host = trace.hosts[event["host"]]
     if not MACHINES[trace.format].bounded_m2p:
         return table_host(host.frames, host.domain, host.foreign)
     order, entries = host.m2p_order, host.m2p_entries
     width = trace.guest.word_bytes
+    xen = parse_xen(event["xen"]) if "xen" in event else None
     return table_host(
         host.frames,
         host.domain,
         host.foreign,
-        m2p_order=m2p_order(width) if order is None else order,
+        m2p_order=m2p_order(width, host.frames, xen) if order is None else order,
         m2p_entries=m2p_entries(width, host.frames) if entries is None else entries,
+        keeps_freed=keeps_freed_frames(xen),
     )
 
 
@@ -102,7 +106,7 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
     if op == "set":
         return life.set_runs(event["runs"])
     if op == "migrate":
-        return life.migrate(_host(trace, event["host"]))
+        return life.migrate(_host(trace, event))
     life.fail_alloc(event["at"])
     return EventResult()
 
@@ -125,8 +129,11 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
             observed["ok"] = result.set_returned
         if life.policy.own is not None:
             observed["where"] = result.where
+        if trace.format == FORMAT_3:
+            names = LOSS_FIELDS.get(event["op"], ())
+            observed |= {name: getattr(result, name) for name in names}
         yield observed
-        if result.outcome != "ok":
+        if not goes_on(event, result.outcome):
             return
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 
+_PIECE = 1 << 18
+"""Pairs looked at at a time."""
+
 
 def merged_runs(runs: Int64Array) -> Int64Array:
     """Return the same entries, in order, in as few runs [pfn, value, count] as there can be."""
@@ -17,17 +20,23 @@ def merged_runs(runs: Int64Array) -> Int64Array:
     return np.stack([pfn[first], mfn[first], np.add.reduceat(count, first)], axis=1)
 
 
-def frame_runs(pfns: Int64Array, mfns: Int64Array) -> Int64Array:
+def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
     """Return int64[k, 3]: runs [pfn, mfn, count] in which both count up; INVALID stays INVALID.
 
-    `pfns` ascend; both are int64[m].
+    `pfns` ascend, a range by one; both are int64[m], read in pieces: nothing as large is made.
     """
-    if not pfns.size:
+    if not mfns.size:
         return np.zeros((0, 3), np.int64)
-    keys = np.where(mfns == INVALID, np.iinfo(np.int64).min, mfns - pfns)
-    breaks = (np.diff(keys) != 0) | (np.diff(pfns) != 1)
-    firsts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
-    return np.stack([pfns[firsts], mfns[firsts], np.diff(firsts, append=pfns.size)], axis=1)
+    parts = [np.zeros(1, np.int64)]
+    for at in range(0, mfns.size, _PIECE):
+        piece = slice(max(at - 1, 0), at + _PIECE)
+        some, named = np.asarray(pfns[piece], np.int64), mfns[piece]
+        keys = np.where(named == INVALID, np.iinfo(np.int64).min, named - some)
+        breaks = (np.diff(keys) != 0) | (np.diff(some) != 1)
+        parts.append(np.flatnonzero(breaks) + piece.start + 1)
+    firsts = np.concatenate(parts)
+    starts = firsts + pfns.start if isinstance(pfns, range) else pfns[firsts]
+    return np.stack([starts, mfns[firsts], np.diff(firsts, append=mfns.size)], axis=1)
 
 
 def paired_runs(a: Int64Array, b: Int64Array) -> Int64Array:

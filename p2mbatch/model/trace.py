@@ -1,4 +1,4 @@
-"""Trace files, formats `p2mbatch-trace/1` and `/2`: read, check, write (model section 11).
+"""Trace files, formats `p2mbatch-trace/1` to `/3`: read, check, write (model section 11).
 
 A trace is a guest, its hosts and its life, with or without what is expected of each event. Nothing
 of a trace is run before all of it has been checked; what is wrong is named by its JSON path.
@@ -16,7 +16,9 @@ FORMAT = "p2mbatch-trace/1"
 
 FORMAT_2 = "p2mbatch-trace/2"
 
-MACHINES = {FORMAT: MACHINE_1, FORMAT_2: MACHINE_2}
+FORMAT_3 = "p2mbatch-trace/3"
+
+MACHINES = {FORMAT: MACHINE_1, FORMAT_2: MACHINE_2, FORMAT_3: MACHINE_2}
 """The machine that each format's traces run on."""
 
 
@@ -54,6 +56,21 @@ class HostRuns:
     """log2 of the m2p's size as a kernel that boots here has it; None: as by default."""
     m2p_entries: int | None = None
     """How many entries of m2p are mapped for guests; None: as the frames have it."""
+
+
+LOSS_FIELDS = {
+    "migrate": ("lost_pages", "ghost_pages", "lost_identity_pages"),
+    "set": ("placeholder_writes",),
+}
+"""What format 3 expects of an event beside the other formats' fields, by its op."""
+
+REFUSED = ("save-failed", "restore-failed")
+"""Outcomes of a migration that the toolstack gave up before the guest had gone."""
+
+
+def goes_on(event: dict[str, Any], outcome: str) -> bool:
+    """Return whether a life goes on after `event`: after ok, and where a refused guest stays."""
+    return outcome == "ok" or (outcome in REFUSED and event.get("on_refused") == "stay")
 
 
 @dataclass(frozen=True)

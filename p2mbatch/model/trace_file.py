@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import fields
@@ -14,8 +15,19 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.base.limits import check_json_values
 from p2mbatch.model import policies
-from p2mbatch.model.trace import FORMAT_2, MACHINES, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace import (
+    FORMAT,
+    FORMAT_2,
+    FORMAT_3,
+    LOSS_FIELDS,
+    MACHINES,
+    GuestLayout,
+    HostRuns,
+    Trace,
+)
+from p2mbatch.model.xen import parse_xen
 
 _MAX_BYTES = 1 << 30
 """Of a trace's JSON, unpacked: as values it takes some ten times that."""
@@ -25,6 +37,11 @@ IMAGE_PAGES = 523_776
 
 _MAX_FRAMES = 1 << 40
 
+MAX_EVENTS = 1 << 16
+
+MAX_EVENT_PFNS = 1 << 34
+"""Events times PFNs of the guest: after each the whole p2m is hashed, 128 GiB of it in all."""
+
 _MAX_FOREIGN_PFN = 1 << 62
 
 _EVENT_KEYS = {
@@ -33,6 +50,12 @@ _EVENT_KEYS = {
     "set": {"op", "runs"},
     "fail_alloc": {"op", "at"},
 }
+
+_OPTIONAL_KEYS_3 = {
+    "boot": frozenset({"xen"}),
+    "migrate": frozenset({"xen", "on_refused"}),
+}
+"""What format 3 adds."""
 
 
 class _Checker:
@@ -71,6 +94,9 @@ class _Checker:
         """Return runs as int64[k, len(names)]; column `null` may hold null, read as INVALID."""
         rows = self.array(value, path)
         width = len(names)
+        plain = self._plain_runs(rows, width)
+        if plain is not None:
+            return plain
         for i, row in enumerate(rows):
             if not isinstance(row, list) or len(row) != width:
                 raise self.fail(f"{path}[{i}]", f"must be [{', '.join(names)}]")
@@ -88,6 +114,20 @@ class _Checker:
         if null >= 0:
             rows = [[INVALID if c is None else c for c in row] for row in rows]
         return np.array(rows, np.int64).reshape(-1, width)
+
+    @staticmethod
+    def _plain_runs(rows: list[Any], width: int) -> Int64Array | None:
+        """Return `rows` as int64[k, width] where all are right and none is null, else None.
+
+        Looked at as a whole: a million rows one by one take seconds.
+        """
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
+            return None
+        cells = list(itertools.chain.from_iterable(rows))
+        if set(map(type, cells)) != {int} or min(cells) < 0 or max(cells) >= 1 << 63:
+            return None
+        runs = np.array(cells, np.int64).reshape(-1, width)
+        return runs if runs[:, -1].all() else None
 
     def within(self, runs: Int64Array, column: int, end: int, path: str, what: str) -> None:
         """Refuse runs that go past `end` in `column`, written so that nothing can overflow."""
@@ -163,8 +203,8 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
         _parse_host(check, host, f"hosts[{i}]", guest, form)
         for i, host in enumerate(check.array(value["hosts"], "hosts"))
     ]
-    events = _parse_events(check, value["events"], guest, len(hosts))
-    if form != FORMAT_2:
+    events = _parse_events(check, value["events"], guest, len(hosts), form)
+    if form == FORMAT:
         _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
     expected = value.get("expected")
     if expected is not None:
@@ -189,7 +229,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
     )
     # The direct map ends below the last page of the address space, where INVALID would point.
     limit = geo.max_p2m_pfn if geo.word_bytes == 8 else ((1 << 32) - geo.va_base >> 12) - 1
-    if form == FORMAT_2:
+    if form != FORMAT:
         limit = min(limit, geo.direct_map_limit_pages)
     directmap = check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit)
     layout = GuestLayout(
@@ -213,7 +253,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
                 path, f"{first} + {count} pages goes past {end}, where the guest's mapped pages end"
             )
         parts.append((path, np.array([[first, count]], np.int64), 0))
-    if form == FORMAT_2 and geo.word_bytes == 8:
+    if form != FORMAT and geo.word_bytes == 8:
         for path, first, count in (
             ("guest.brk_pfn", layout.brk_pfn, layout.brk_pages),
             ("guest.mfn_list_pfn", layout.mfn_list_pfn, layout.mfn_list_pages),
@@ -231,7 +271,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
 
 def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form: str) -> HostRuns:
     """Check one host: every frame has one owner, every PFN one frame."""
-    optional = frozenset({"m2p_order", "m2p_entries"} if form == FORMAT_2 else ())
+    optional = frozenset({"m2p_order", "m2p_entries"} if form != FORMAT else ())
     check.keys(value, path, {"frames", "domain", "foreign"}, optional)
     frames = check.integer(value["frames"], f"{path}.frames", 1, _MAX_FRAMES)
     domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
@@ -242,7 +282,7 @@ def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form
     check.within(foreign, 0, frames, f"{path}.foreign", "MFN")
     check.within(foreign, 1, _MAX_FOREIGN_PFN, f"{path}.foreign", "PFN")
     check.disjoint([(f"{path}.domain", domain, 0)], "PFN")
-    if form == FORMAT_2:
+    if form != FORMAT:
         # A frame in both is the guest's.
         check.disjoint([(f"{path}.domain", domain, 1)], "MFN")
         check.disjoint([(f"{path}.foreign", foreign, 0)], "MFN")
@@ -272,21 +312,33 @@ def _check_boot_host(check: _Checker, guest: GuestLayout, host: HostRuns, index:
 
 
 def _parse_events(
-    check: _Checker, value: Any, guest: GuestLayout, num_hosts: int
+    check: _Checker, value: Any, guest: GuestLayout, num_hosts: int, form: str
 ) -> list[dict[str, Any]]:
     """Check the events: one boot, first; known operations; hosts that exist; runs that fit."""
     events: list[dict[str, Any]] = []
+    most = min(MAX_EVENTS, MAX_EVENT_PFNS // guest.max_p2m_pfn)
+    if len(check.array(value, "events")) > most:
+        raise check.fail(
+            "events", f"has {len(value)}: at most {most} for a guest of {guest.max_p2m_pfn} PFNs"
+        )
     largest = (1 << (8 * guest.word_bytes)) - 2 if guest.word_bytes == 4 else (1 << 63) - 1
-    for i, event in enumerate(check.array(value, "events")):
+    for i, event in enumerate(value):
         path = f"events[{i}]"
         op = event.get("op") if isinstance(event, dict) else None
         if not isinstance(op, str) or op not in _EVENT_KEYS:
             raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(_EVENT_KEYS)}")
-        check.keys(event, path, _EVENT_KEYS[op], frozenset())
+        optional = _OPTIONAL_KEYS_3.get(op, frozenset()) if form == FORMAT_3 else frozenset()
+        check.keys(event, path, _EVENT_KEYS[op], optional)
         if (op == "boot") != (i == 0):
             raise check.fail(f"{path}.op", "the first event, and no other, must be boot")
         if "host" in event:
             check.integer(event["host"], f"{path}.host", 0, num_hosts - 1)
+        if "xen" in event:
+            parse_xen(event["xen"], f"{check.source}: {path}.xen")
+        if event.get("on_refused", "stay") != "stay":
+            raise check.fail(
+                f"{path}.on_refused", f"is {event['on_refused']!r}: it must be 'stay', or left out"
+            )
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
         if op == "set":
@@ -316,6 +368,7 @@ def load_trace(path: str | Path) -> Trace:
             )
 
     data = read_whole(path, _MAX_BYTES, check_start)
+    check_json_values(data, source)
     try:
         value = json.loads(data)
     except json.JSONDecodeError as error:
@@ -327,8 +380,23 @@ def load_trace(path: str | Path) -> Trace:
     return parse_trace(value, source)
 
 
+def written_format(trace: Trace) -> str:
+    """Return the format that `trace` is written in: /2 where a life of /3 needs nothing of /3.
+
+    What it expects is part of it: losses are told by /3 only.
+    """
+    if trace.format != FORMAT_3:
+        return trace.format
+    added = frozenset().union(*_OPTIONAL_KEYS_3.values())
+    told = frozenset().union(*LOSS_FIELDS.values())
+    needs = any(added & event.keys() for event in trace.events) or any(
+        told & event.keys() for event in trace.expected or ()
+    )
+    return FORMAT_3 if needs else FORMAT_2
+
+
 def trace_to_json(trace: Trace) -> dict[str, Any]:
-    """Return `trace` as the JSON object that `parse_trace` takes."""
+    """Return `trace` as the JSON object that `parse_trace` takes, in its `written_format`."""
 
     def rows(runs: Int64Array) -> list[list[int | None]]:
         return [[None if c == INVALID else c for c in row] for row in runs.tolist()]
@@ -336,7 +404,7 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
     guest = {f.name: getattr(trace.guest, f.name) for f in fields(GuestLayout)}
     guest["page_pool"] = trace.guest.page_pool.tolist()
     value: dict[str, Any] = {
-        "format": trace.format,
+        "format": written_format(trace),
         "name": trace.name,
         "policy": trace.policy,
         "guest": guest,

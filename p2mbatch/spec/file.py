@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.limits import check_json_values
 
 KeyPath = tuple[str | int, ...]
+
+MAX_KEY_PARTS = 64
+"""Parts of a dotted key. The standard parser takes a time that grows with their square."""
 
 MAX_SPEC_BYTES = 64 << 20
 """More than any spec that a person or a script writes; a guard against being handed a dump."""
@@ -178,6 +182,7 @@ def _decode(path: Path, raw: bytes) -> str:
 
 
 def _parse_json(path: Path, text: str) -> Any:
+    check_json_values(text, str(path))
     try:
         return json.loads(text, object_pairs_hook=_no_duplicates)
     except json.JSONDecodeError as error:
@@ -194,7 +199,21 @@ def _parse_json(path: Path, text: str) -> Any:
 _TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)")
 
 
+def _check_key_parts(path: Path, text: str) -> None:
+    """Raise `InputError` where a TOML key has more than `MAX_KEY_PARTS` parts."""
+    if text.count(".") < MAX_KEY_PARTS:
+        return
+    num = 0
+    for token in _tokens(text):
+        if token.text in ("\n", "=", ",", "[", "]", "{", "}"):
+            num = 0
+        num += token.text == "."
+        if num >= MAX_KEY_PARTS:
+            raise InputError(f"{path}, line {token.line}: a key of more than {MAX_KEY_PARTS} parts")
+
+
 def _parse_toml(path: Path, text: str) -> Any:
+    _check_key_parts(path, text)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

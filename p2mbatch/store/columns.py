@@ -28,6 +28,8 @@ class Column(NamedTuple):
     meaning: str
     """One sentence."""
     nullable: bool = False
+    earlier: int | str = 0
+    """What a store has in it that was made before there was the column."""
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -122,6 +124,7 @@ COLUMNS: tuple[Column, ...] = (
         "scenario",
         "The trace file that the guest is from, as path#digest, of which the digest counts; empty "
         "where there is none.",
+        earlier="",
     ),
     Column(
         "seed",
@@ -167,6 +170,38 @@ COLUMNS: tuple[Column, ...] = (
         "pages",
         "exact",
         "Distinct guest pages that those stray writes hit.",
+    ),
+    Column(
+        "lost_pages",
+        "int64",
+        "pages",
+        "exact",
+        "Pages populated before the restore and not after the resume; 0 where the guest did not "
+        "get through. Populated: the p2m's entry is a frame of the guest's, and m2p names the page "
+        "for it.",
+    ),
+    Column(
+        "ghost_pages",
+        "int64",
+        "pages",
+        "exact",
+        "Pages that m2p names for a frame of the guest's after the resume and that were not "
+        "populated before; 0 where the guest did not get through.",
+    ),
+    Column(
+        "lost_identity_pages",
+        "int64",
+        "pages",
+        "exact",
+        "Pages that the p2m had by their own number before the migration and not after; 0 where "
+        "the kernel knows no such entries.",
+    ),
+    Column(
+        "placeholder_writes",
+        "int64",
+        "writes",
+        "exact",
+        "Stores of set_phys_to_machine, since the row before, into pages that many PFNs share.",
     ),
     Column(
         "stale_top_entries",

@@ -40,7 +40,7 @@ def _write_csv(result: SweepResult, file: IO[str]) -> None:
 
 def _write_json(result: SweepResult, file: IO[str]) -> None:
     """One object: provenance, the columns, and the rows, one to a line."""
-    columns = [column._asdict() for column in COLUMNS]
+    columns = [{k: v for k, v in c._asdict().items() if k != "earlier"} for c in COLUMNS]
     file.write('{"provenance": ' + json.dumps(result.provenance))
     file.write(',\n"columns": ' + json.dumps(columns) + ',\n"rows": [')
     for index, row in enumerate(result.rows()):

@@ -104,6 +104,7 @@ class SweepResult:
                 # The log's index can't be made here; the file is whole without it.
                 uri += "?mode=ro&immutable=1"
             with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+                _show_later_columns(connection)
                 connection.execute("PRAGMA query_only = ON")
                 yield connection
 
@@ -278,6 +279,24 @@ class SweepResult:
                 if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
                     raise
                 raise InputError(f"{self.path}: not a query of its tables: {error}") from None
+
+
+_TABLES = {"cells": SCENARIO_COLUMNS, "rows": ROW_COLUMNS, "failures": SCENARIO_COLUMNS}
+
+
+def _show_later_columns(connection: sqlite3.Connection) -> None:
+    """Let the tables of a store that is older than some columns be read as if it had these."""
+    for table, columns in _TABLES.items():
+        found = {row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")}
+        later = [column for column in columns if found and column.name not in found]
+        if later:
+            added = ", ".join(f"{_literal(column.earlier)} AS {column.name}" for column in later)
+            # A temporary view is found before a table of its name.
+            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {added} FROM main.{table}")
+
+
+def _literal(value: int | str) -> str:
+    return str(value) if isinstance(value, int) else f"'{value}'"
 
 
 def _plain(text: Any) -> Any:

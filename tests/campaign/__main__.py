@@ -15,7 +15,7 @@ from campaign.compare import BadLife, Compared, Difference, compare
 from campaign.ends import UNREACHABLE
 from campaign.shrink import shrink
 from campaign.tally import Tally
-from oracle import clauses, models
+from oracle import clauses
 from oracle.build import Json
 from oracle.lives import POLICIES, Wanted, lives
 from oracle.machines import FORMATS
@@ -132,9 +132,6 @@ def main() -> int:
     formats = [args.format] if args.format else sorted(FORMATS)
     fine = True
     for format_name in formats:
-        if format_name not in models.COMPILED_FORMATS and not args.naive_only:
-            print(f"{format_name}: the compiled model does not replay it yet: no lives are run")
-            continue
         fine &= campaign(args, format_name)
     for name, reason in UNREACHABLE.items():
         print(f"BUG {name} can't be reached: {reason}")

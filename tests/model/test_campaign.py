@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ONE = "p2mbatch-trace/1"
 
 
-@pytest.mark.parametrize("format_name", sorted(models.COMPILED_FORMATS))
+@pytest.mark.parametrize("format_name", sorted(FORMATS))
 @pytest.mark.parametrize("policy", POLICIES)
 def test_models_agree_on_random_lives(format_name: str, policy: str) -> None:
     wanted = Wanted(format_name, policy)
@@ -35,7 +35,7 @@ def test_models_agree_on_random_lives(format_name: str, policy: str) -> None:
 
 
 @pytest.mark.lane
-@pytest.mark.parametrize("format_name", sorted(models.COMPILED_FORMATS))
+@pytest.mark.parametrize("format_name", sorted(FORMATS))
 def test_models_agree_on_a_few_random_lives(format_name: str) -> None:
     done = run(Work("lane", 0, 12, Wanted(format_name, one_in_wide=0), naive_only=False))
     assert done.difference is None, f"life {done.index}: {done.difference}"

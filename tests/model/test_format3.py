@@ -28,8 +28,6 @@ OK = {"outcome": "ok", "detail": None}
 @pytest.fixture(params=[models.Reference, models.Compiled], ids=["reference", "compiled"])
 def run(request: pytest.FixtureRequest) -> Any:
     """Run a life's JSON object."""
-    if request.param is models.Compiled and FORMAT not in models.COMPILED_FORMATS:
-        pytest.skip(f"{FORMAT} is replayed by the naive model only")
     return models.REPLAYS[request.param]
 
 

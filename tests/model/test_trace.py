@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from oracle import build
 from oracle.recordings import TRACES
 from p2mbatch.base.errors import InputError
+from p2mbatch.model.anonymise import anonymise
+from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json, write_trace
 
 
@@ -143,3 +146,94 @@ def test_written_trace_reads_back_the_same(tmp_path: Path, good: dict[str, Any],
     for host in wanted["hosts"]:
         host["domain"].sort()
     assert again == wanted
+
+
+# --- format 3 ---------------------------------------------------------------------------------
+
+PLAIN = build.host(4000, build.frames_from(100, 1536))
+
+
+def life3(*events: Any, format_number: int = 3) -> dict[str, Any]:
+    """A life of `events` after boot on two hosts alike."""
+    boot = [build.boot() | {"xen": "4.17"}] if format_number == 3 else [build.boot()]
+    return build.trace(
+        "tracked", build.guest(), [PLAIN, PLAIN], [*boot, *events], format_number=format_number
+    )
+
+
+MALFORMED_3: list[tuple[tuple[Any, ...], Any, str]] = [
+    (("events", 0, "xen"), 4.1, "events[0].xen: is 4.1"),
+    (("events", 0, "xen"), "3.4", "events[0].xen: is '3.4': the m2p of Xen before 4.0"),
+    (("events", 0, "xen"), "4", "events[0].xen: is '4'"),
+    (("events", 0, "xen"), "4.1.2.3", "events[0].xen"),
+    (("events", 0, "xen"), "4.2-rc1", "events[0].xen"),
+    (("events", 0, "xen"), None, "events[0].xen"),
+    (("events", 0, "on_refused"), "stay", "events[0].on_refused: unknown key"),
+    (("events", 1, "on_refused"), "end", "events[1].on_refused: is 'end': it must be 'stay'"),
+    (("events", 1, "on_refused"), None, "events[1].on_refused"),
+    (("events", 1, "on_refused"), ["stay"], "events[1].on_refused"),
+    (("events", 2, "xen"), "4.1", "events[2].xen: unknown key"),
+    (("events", 2, "on_refused"), "stay", "events[2].on_refused: unknown key"),
+    (("format",), "p2mbatch-trace/2", "events[0].xen: unknown key"),
+    (("format",), "p2mbatch-trace/1", "events[0].xen: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("path", "new", "names"), MALFORMED_3)
+def test_malformed_trace_of_format_3_is_refused_at_its_place(
+    path: tuple[Any, ...], new: Any, names: str
+) -> None:
+    good = life3(build.migrate(1) | {"on_refused": "stay"}, build.assign((7, None, 1)))
+    parse_trace(good)
+    with pytest.raises(InputError) as caught:
+        parse_trace(put(good, path, new), "guest.json")
+    assert names in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_life_that_needs_nothing_of_format_3_is_written_as_format_2() -> None:
+    plain = life3(build.migrate(1), format_number=2) | {"format": "p2mbatch-trace/3"}
+    assert trace_to_json(parse_trace(plain)) == plain | {"format": "p2mbatch-trace/2"}
+    told = plain | {"expected": replay(parse_trace(plain))}
+    for needs in (
+        told,
+        put(plain, ("events", 0, "xen"), "4.0"),
+        put(plain, ("events", 1, "xen"), "4.17"),
+        put(plain, ("events", 1, "on_refused"), "stay"),
+    ):
+        assert trace_to_json(parse_trace(needs)) == needs
+
+
+def test_format_3_is_read_back_and_replayed_as_it_was_written(tmp_path: Path) -> None:
+    nowhere = build.host(4000, build.frames_from(100, 1535))
+    refused = build.migrate(1) | {"on_refused": "stay", "xen": "4.1"}
+    trace = life3(refused, build.migrate(1)) | {"hosts": [PLAIN, nowhere]}
+    trace["expected"] = replay(parse_trace(trace))
+    assert [result["outcome"] for result in trace["expected"]] == ["ok", *["restore-failed"] * 2]
+    write_trace(parse_trace(trace), tmp_path / "t.json.gz")
+    again = load_trace(tmp_path / "t.json.gz")
+    assert trace_to_json(again) == trace
+    assert replay(again) == again.expected
+
+
+def test_frames_are_renumbered_on_the_host_that_a_refused_guest_stayed_on() -> None:
+    nowhere = build.host(4000, build.frames_from(100, 1535))
+    stay = build.migrate(1) | {"on_refused": "stay"}
+    events = [stay, build.assign((1535, 3000, 1), (2000, 3001, 1)), build.migrate(2)]
+    trace = parse_trace(
+        build.trace(
+            "tracked",
+            build.guest(max_p2m_pfn=4096),
+            [PLAIN, nowhere, build.host(9000, build.frames_from(4000, 2001))],
+            [build.boot(), *events],
+            format_number=3,
+        )
+    )
+    kept = ("outcome", "detail", "lost_pages", "ghost_pages", "entries_set")
+    for key in range(3):
+        told = [
+            [{name: result.get(name) for name in kept} for result in replay(life)]
+            for life in (trace, anonymise(trace, key))
+        ]
+        assert told[0] == told[1]
+        assert [result["outcome"] for result in told[0]] == ["ok", "restore-failed", "ok", "ok"]

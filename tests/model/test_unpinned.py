@@ -42,8 +42,6 @@ def test_naive_model_follows_the_text(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_model_follows_the_text(name: str) -> None:
     case = CASES[name]
-    if case.trace["format"] not in models.COMPILED_FORMATS:
-        pytest.skip(f"{case.trace['format']} is replayed by the naive model only")
     if any(host["frames"] > MOST_FRAMES for host in case.trace["hosts"]) and not THOROUGH:
         pytest.skip("a host of many frames, for a thorough run only")
     results = models.REPLAYS[models.Compiled](case.trace)

@@ -18,9 +18,6 @@ from p2mbatch.model.trace_file import parse_trace
 
 Json = dict[str, Any]
 
-COMPILED_FORMATS = frozenset({"p2mbatch-trace/1", "p2mbatch-trace/2"})
-"""Formats that the package replays: what compares the two models passes over the others."""
-
 
 class Model(ABC):
     """A guest that lives through a trace. Words are unsigned, as the machine has them."""

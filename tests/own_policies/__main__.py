@@ -26,7 +26,12 @@ from p2mbatch.model.trace_file import load_trace, parse_trace
 from p2mbatch.spec.sweep_spec import SweepSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-NONE = "from p2mbatch.linux import *\nclass Never(Tracked):\n    def xen_post_suspend(self):\n        pass\n"
+NONE = """\
+from p2mbatch.linux import *
+class Never(Tracked):
+    def xen_post_suspend(self):
+        pass
+"""
 
 
 def files(folder: Path) -> dict[str, str]:

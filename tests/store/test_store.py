@@ -399,3 +399,20 @@ def test_a_row_of_the_wrong_kind_is_damage_and_not_a_traceback(store: Path, valu
 def test_a_query_that_is_none_is_named(store: Path) -> None:
     with pytest.raises(InputError, match="not a query of its tables: no such column: nosuch"):
         SweepResult.open(store).query("SELECT nosuch FROM cells")
+
+
+def test_a_store_older_than_a_column_is_read_with_what_it_had(store: Path) -> None:
+    with Journal.open(store) as journal:
+        journal.commit([result(50)], 1)
+    before = SweepResult.open(store)
+    expected = before.frame.assign(lost_pages=0, guest="")
+    connection = sqlite3.connect(store / JOURNAL_NAME)
+    with connection:
+        connection.execute("ALTER TABLE rows DROP COLUMN lost_pages")
+        connection.execute("ALTER TABLE cells DROP COLUMN guest")
+    connection.close()
+    older = SweepResult.open(store)
+    pd.testing.assert_frame_equal(older.frame, expected)
+    assert older.query("SELECT SUM(lost_pages), SUM(ghost_pages) FROM rows") == [(0, 22)]
+    assert older.failures.empty
+    assert older.progress.num_finished == before.progress.num_finished

@@ -219,16 +219,16 @@ def _find_pool(
             wanted[i] = -1
     spare = np.flatnonzero(free)
     # The first pages of a real guest are taken by what the builder put there: they come last.
-    spare = np.roll(spare, -int(np.searchsorted(spare, walk.fll_pfn)))
-    missing = wanted.count(-1)
+    at, missing = int(np.searchsorted(spare, walk.fll_pfn)), wanted.count(-1)
+    num_spare = min(spare.size, missing + _SPARE_POOL_PAGES)
     if missing > spare.size:
         raise InputError(
             f"{guest.name}: growing its tree takes {len(wanted)} pages, and only "
             f"{len(wanted) - missing + spare.size} pages are free for that below PFN {nr_pages}"
         )
-    others = iter(spare.tolist())
+    others = iter(spare[(np.arange(num_spare) + at) % max(spare.size, 1)].tolist())
     pages = [pfn if pfn >= 0 else next(others) for pfn in wanted]
-    pages += spare[missing : missing + _SPARE_POOL_PAGES].tolist()
+    pages += others
     return _runs(np.array(pages, np.int64))
 
 

@@ -11,7 +11,7 @@ import psutil
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.errors import InputError, ResourceError
-from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, MAX_DOMAIN_PAGES
 from p2mbatch.base.sizes import format_size
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import find_structures
@@ -29,6 +29,10 @@ _MAX_FRAMES = 1 << 40
 
 _BYTES_PER_PFN = 48
 """What an import holds for each PFN at its peak: entries, masks, runs."""
+
+_PFNS_PER_SHOWN = 16
+"""PFNs of a guest beyond `MAX_DOMAIN_PAGES` for each entry that its file holds: one of a few lines
+or one page can claim any number."""
 
 
 def import_trace(
@@ -59,6 +63,13 @@ def import_trace(
             f"{guest.name}: the listing is a part: it says nothing of PFNs {first} to {stop - 1}; "
             "a trace needs the whole guest"
         )
+    shown = guest.p2m.num_shown()
+    limit = max(MAX_DOMAIN_PAGES, _PFNS_PER_SHOWN * shown)
+    if guest.max_p2m_pfn > limit:
+        raise InputError(
+            f"{guest.name}: the guest has {guest.max_p2m_pfn} PFNs and the file holds {shown} "
+            f"entries of them: at most {limit} PFNs are imported from so few"
+        )
     needed, available = _BYTES_PER_PFN * guest.max_p2m_pfn, psutil.virtual_memory().available
     if needed > available:
         raise ResourceError(
@@ -87,20 +98,30 @@ def import_trace(
             f"say it with --policy ({', '.join(names())})"
         )
     booted, frames = _boot_frames(entries, own, found.layout.nr_pages)
-    n = guest.geometry.entries
-    state = np.full(entries.size, INVALID, np.int64)
-    # The tail of the last mfn_list page reads as MFN 0 until something is set there.
-    state[: -(-booted.size // n) * n] = 0
-    state[: booted.size] = booted
-    change = np.flatnonzero(state != entries)
+    change = _changes(entries, booted, guest.geometry.entries)
     gone = entries[change] == INVALID
-    domain = frame_runs(np.arange(booted.size), booted)
+    domain = frame_runs(range(booted.size), booted)
     events: list[dict[str, Any]] = [{"op": "boot", "host": 0}]
     for pfns in (change[gone], change[~gone]):
         if pfns.size:
             events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
     host = HostRuns(frames, domain, np.zeros((0, 3), np.int64))
     return Trace(name, policy, found.layout, [host], events, None)
+
+
+def _changes(entries: Int64Array, booted: Int64Array, n: int) -> Int64Array:
+    """Return the PFNs, int64[k], at which `entries` are not what a guest has after its boot.
+
+    The tail of the last mfn_list page reads as MFN 0 until something is set there.
+    """
+    nr_pages, end = booted.size, -(-booted.size // n) * n
+    return np.concatenate(
+        [
+            np.flatnonzero(booted != entries[:nr_pages]),
+            np.flatnonzero(entries[nr_pages:end] != 0) + nr_pages,
+            np.flatnonzero(entries[end:] != INVALID) + end,
+        ]
+    )
 
 
 def _damaged(guest: DumpGuest, walk: Walk) -> str:
@@ -144,7 +165,7 @@ def model_entries(guest: DumpGuest) -> Int64Array:
     entries = guest.p2m.to_array()
     if isinstance(guest.p2m, ShapeP2M):
         page = entries == ShapeP2M.PAGE
-        entries[page] = np.arange(np.count_nonzero(page)) + 1
+        entries[page] = np.arange(1, np.count_nonzero(page) + 1)
         identity = entries == ShapeP2M.IDENTITY
         entries[identity] |= np.flatnonzero(identity)
     foreign = entries < INVALID
@@ -161,9 +182,13 @@ def _boot_frames(
     above all others, which a set takes away again.
     """
     booted = entries[:nr_pages].copy()
-    first = np.zeros(nr_pages, np.bool_)
-    candidates = np.flatnonzero(own[:nr_pages])
-    first[candidates[np.unique(booted[candidates], return_index=True)[1]]] = True
+    first = own[:nr_pages].copy()
+    named = booted[first]
+    if np.any(named[1:] <= named[:-1]):
+        candidates = np.flatnonzero(first)
+        first[:] = False
+        first[candidates[np.unique(named, return_index=True)[1]]] = True
+    del named
     others = np.flatnonzero(~first)
     top = int(entries.max(where=own, initial=0)) + 1
     booted[others] = top + np.arange(others.size)

@@ -109,6 +109,7 @@ def _read_libxl(cursor: Cursor, container: str) -> DumpGuest:
         raise cursor.fail("expected a little-endian libxl stream, found a big-endian one", at + 12)
     guest: DumpGuest | None = None
     while True:
+        cursor.step()
         at = cursor.offset
         kind, length = formats.RECORD.unpack(cursor.take(8, "a libxl record header"))
         if kind == formats.LIBXL_END:
@@ -161,6 +162,7 @@ def _read_xenserver(cursor: Cursor) -> DumpGuest:
     cursor.take(len(formats.XENSERVER_MAGIC), "XenServer's signature")
     guest: DumpGuest | None = None
     while True:
+        cursor.step()
         at = cursor.offset
         head = cursor.take(formats.XENSERVER_HEADER.size, "a header of XenServer's suspend image")
         kind, length = formats.XENSERVER_HEADER.unpack(head)

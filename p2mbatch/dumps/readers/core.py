@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.model import DumpGuest, p2m_span, parse_shared_info
+from p2mbatch.dumps.model import DumpGuest, excess_span, p2m_span, parse_shared_info
 from p2mbatch.dumps.p2m import SparseP2M
 from p2mbatch.dumps.readers.others import NO_P2M
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, FileBytes, HeldBytes, SeekableCursor
@@ -113,11 +113,13 @@ def read_core(cursor: Cursor) -> DumpGuest:
     pfns, mfns, places = _read_pairs(cursor, pairs_at, num_pages)
     shared_page = _read_shared_page(cursor, sections)
     word_bytes, notes = _guest_width(machine_bytes, shared_page, mfns)
-    if shared_page is None:
-        shared, span = None, int(pfns[-1]) + 1 if pfns.size else 0
-    else:
+    shared, span = None, int(pfns[-1]) + 1 if pfns.size else 0
+    if shared_page is not None:
         shared = parse_shared_info(shared_page, word_bytes)
-        span = p2m_span(shared, word_bytes, int(pfns[-1]) + 1 if pfns.size else 0)
+        span = p2m_span(shared, word_bytes, span)
+    excess = excess_span(span, word_bytes, int(pfns.size))
+    if excess is not None:
+        raise cursor.fail(excess, pairs_at.offset)
     end = max(section.end for section in sections.values())
     trailing = len(cursor) - end + cursor.num_trailing
     if trailing:
@@ -330,6 +332,19 @@ def _read_core_header(
     return int(num_pages)
 
 
+def _check_once(cursor: SeekableCursor, at: int, pfns: UInt64Array) -> None:
+    """Raise where a PFN is twice among `pfns`, those of the pairs from offset `at` on."""
+    if np.all(pfns[1:] > pfns[:-1]):
+        return
+    order = np.argsort(pfns, kind="stable")
+    again = np.flatnonzero((np.diff(pfns[order]) == 0) & (pfns[order][1:] != np.uint64(_NO_PFN)))
+    if again.size:
+        later = int(order[again + 1].min())
+        raise cursor.fail(
+            f"expected each PFN once in .xen_p2m, found {int(pfns[later])} again", at + 16 * later
+        )
+
+
 def _read_pairs(
     cursor: SeekableCursor, section: _Section, num_pages: int
 ) -> tuple[Int64Array, Int64Array, Int64Array | None]:
@@ -337,12 +352,15 @@ def _read_pairs(
 
     `places` are the pairs' places in the file, None where they are 0, 1, 2, ….
     """
-    pfns, mfns = np.empty(num_pages, np.uint64), np.empty(num_pages, np.uint64)
+    parts = [np.zeros((0, 2), np.uint64)]
     for first in range(0, num_pages, _PAIRS_AT_ONCE):
         count = min(_PAIRS_AT_ONCE, num_pages - first)
         data = cursor.data.read(section.offset + 16 * first, 16 * count)
         pairs = np.frombuffer(data, "<u8").reshape(-1, 2)
-        pfns[first : first + count], mfns[first : first + count] = pairs[:, 0], pairs[:, 1]
+        parts.append(pairs)
+        # A file with holes can hold pairs without end that take no room: all of one PFN.
+        _check_once(cursor, section.offset + 16 * first, pairs[:, 0])
+    pfns, mfns = np.concatenate([p[:, 0] for p in parts]), np.concatenate([p[:, 1] for p in parts])
     places: Int64Array | None = None
     used = pfns != np.uint64(_NO_PFN)
     num_used = int(np.count_nonzero(used))

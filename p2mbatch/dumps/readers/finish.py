@@ -7,7 +7,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import geometry
-from p2mbatch.dumps.model import DumpGuest, SharedInfo, p2m_span
+from p2mbatch.dumps.model import DumpGuest, SharedInfo, excess_span, p2m_span
 from p2mbatch.dumps.p2m import LeafP2M
 from p2mbatch.dumps.readers.pages import StreamPages
 from p2mbatch.dumps.readers.sources import Cursor
@@ -30,6 +30,11 @@ def finish_stream(
     Raises `InputError` where a leaf's page was not sent, or not as a plain one.
     """
     word_bytes = pages.word_bytes
+    num_pfns = last_pfn + 1
+    span = p2m_span(shared, word_bytes, num_pfns)
+    excess = excess_span(span, word_bytes, pages.num_data_pages)
+    if excess is not None:
+        raise cursor.fail(excess)
     unique = np.unique(leaf_pfns)
     pages.prefetch(unique)
     for pfn in unique.tolist():
@@ -40,8 +45,6 @@ def finish_stream(
                 f"leaf {leaf} (PFN {pfn}), which it names as a leaf: expected a plain page"
             )
     mid_pfns = geometry(word_bytes).entries ** 2
-    num_pfns = last_pfn + 1
-    span = p2m_span(shared, word_bytes, num_pfns)
     notes = []
     if span < num_pfns:
         notes.append(

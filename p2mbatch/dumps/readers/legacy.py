@@ -184,6 +184,7 @@ class LegacyReader:
     def _read_chunk(self, pages: StreamPages) -> bool:
         """Read one chunk of the body; return whether another one follows."""
         cursor, at = self.cursor, self.cursor.offset
+        cursor.step()
         kind = int.from_bytes(self._take(4, "a chunk's type"), "little", signed=True)
         self.num_chunks += 1
         if kind > 0:

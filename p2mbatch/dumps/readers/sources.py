@@ -25,6 +25,7 @@ from typing import BinaryIO
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.files import GZIP_MAGIC
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.limits import gzip_excess
 from p2mbatch.base.sizes import MIB, format_size
 
 Progress = Callable[[int], None]
@@ -39,13 +40,10 @@ then read as thoroughly as from a file."""
 _WINDOW_BYTES = 16 << 10
 """Read at a time: a record's header and its PFNs, or a few leaves side by side."""
 
-_FREE_KEPT_BYTES = 64 * MIB
+_FREE_STEPS = 1 << 14
 
-_KEPT_PER_COMPRESSED = 16
-"""A guest's p2m is 1/512 of its memory and gzip shrinks by 1030 at most, so an honest file never
-keeps more than about twice its compressed size; the factor leaves room for list candidates."""
-
-_SPOOLED_PER_COMPRESSED = 256
+_BYTES_PER_STEP = 1024
+"""A record of pages has a page of 4096 bytes or more, one of none names up to 1024 PFNs."""
 
 
 class Cursor(ABC):
@@ -53,6 +51,10 @@ class Cursor(ABC):
 
     name: str
     offset: int = 0
+    num_steps: int = 0
+    """Records that were begun."""
+    packed_bytes: Callable[[], int] | None = None
+    """Returns the compressed bytes gone by, where the file is gzip."""
 
     @abstractmethod
     def peek(self, num_bytes: int) -> bytes:
@@ -69,8 +71,26 @@ class Cursor(ABC):
     def skip(self, num_bytes: int, what: str) -> None:
         """Move on without looking. Raises `InputError` where the file ends before."""
 
-    def check_kept(self, kept_bytes: int) -> None:  # noqa: B027 - only gzip has to check
-        """Raise `InputError` where what is kept of the file outgrows what the file can be."""
+    def check_kept(self, kept_bytes: int) -> None:
+        """Raise `InputError` where what is kept of a gzip file is out of all proportion to it."""
+        if self.packed_bytes is not None:
+            excess = gzip_excess(self.packed_bytes(), kept_bytes)
+            if excess is not None:
+                raise self.fail(excess)
+
+    def step(self) -> None:
+        """Count a record that begins here.
+
+        Raises `InputError` where there are more than that many bytes can be worth: a record takes a
+        program as long as some KiB of pages, and gzip makes nothing of a million empty ones.
+        """
+        self.num_steps += 1
+        most = _FREE_STEPS + self.offset // _BYTES_PER_STEP
+        if self.num_steps > most:
+            raise self.fail(
+                f"expected at most {most} records in {self.offset} bytes, found more: they hold "
+                "next to nothing"
+            )
 
     def fail(self, message: str, offset: int | None = None) -> InputError:
         """Return an `InputError` that names the file and the offset (this cursor's by default)."""
@@ -210,7 +230,7 @@ class SequentialCursor(Cursor):
     ) -> None:
         self.name = name
         self._readinto = readinto
-        self._compressed_offset = compressed_offset
+        self.packed_bytes = compressed_offset
         self._progress = progress
         self._buffer = bytearray(2 * CHUNK_BYTES)
         self._view = memoryview(self._buffer)
@@ -227,7 +247,7 @@ class SequentialCursor(Cursor):
         except OSError as error:
             raise InputError(f"{self.name}: cannot read: {error.strerror or error}") from None
         if self._progress is not None:
-            position = self._compressed_offset
+            position = self.packed_bytes
             self._progress(position() if position else self.offset + self._stop - self._start)
         return count
 
@@ -280,7 +300,9 @@ class SequentialCursor(Cursor):
         self._start, self._stop = 0, ready
         if self._fill(limit_bytes + 1) > limit_bytes:
             return None
-        return SeekableCursor(HeldBytes(bytes(self._view[: self._stop])), self.name)
+        held = SeekableCursor(HeldBytes(bytes(self._view[: self._stop])), self.name)
+        held.packed_bytes = self.packed_bytes
+        return held
 
     def buffered(self) -> bytes:
         """Return all bytes that were read and not yet taken."""
@@ -292,17 +314,6 @@ class SequentialCursor(Cursor):
             step = min(num_bytes, CHUNK_BYTES)
             self.take(step, what)
             num_bytes -= step
-
-    def check_kept(self, kept_bytes: int, factor: int = _KEPT_PER_COMPRESSED) -> None:
-        """Raise `InputError` for a decompression bomb: kept bytes out of all proportion."""
-        if self._compressed_offset is None:
-            return
-        allowed = _FREE_KEPT_BYTES + factor * self._compressed_offset()
-        if kept_bytes > allowed:
-            raise self.fail(
-                f"{self._compressed_offset()} compressed bytes grew to {kept_bytes} bytes that "
-                f"would have to be kept, more than a guest's file can hold: a decompression bomb"
-            )
 
     def spool(self, most_bytes: int | None = None) -> SeekableCursor:
         """Put the rest, up to `most_bytes`, into an unlinked temporary file; return its cursor.
@@ -323,7 +334,7 @@ class SequentialCursor(Cursor):
                         file.write(page)
                         kept += ready
                     size += ready
-                    self.check_kept(kept, _SPOOLED_PER_COMPRESSED)
+                    self.check_kept(kept)
                 file.truncate(size)
                 file.flush()
             except OSError as error:

@@ -27,6 +27,7 @@ _PV_ONLY_REFUSED = {formats.HVM_CONTEXT, formats.HVM_PARAMS}
 def _skip_libxl_checkpoint(cursor: Cursor) -> None:
     """Move over libxl's own records of one checkpoint: they stand between libxc's."""
     while True:
+        cursor.step()
         at = cursor.offset
         kind, length = formats.RECORD.unpack(cursor.take(8, "a libxl record header"))
         if kind not in formats.LIBXL_IN_CHECKPOINT and not kind & formats.RECORD_OPTIONAL:
@@ -121,6 +122,7 @@ class LibxcReader:
     def _read_record(self) -> int:
         """Read one record and return its type."""
         cursor, at = self.cursor, self.cursor.offset
+        cursor.step()
         kind, length = formats.RECORD.unpack(cursor.take(8, "a record header"))
         if kind >= len(formats.RECORD_NAMES):
             if not kind & formats.RECORD_OPTIONAL:

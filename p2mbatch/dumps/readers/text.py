@@ -38,6 +38,11 @@ _BLOCK_BYTES = 1 << 18
 
 _MAX_LINE_BYTES = 1000
 
+_FREE_STRAYS = 1 << 16
+
+_MAX_STRAYS = 4
+"""Lines passed over for each one that is the listing's."""
+
 
 class Line(NamedTuple):
     """One line without its end, quoting and blanks around it."""
@@ -58,10 +63,13 @@ class Capture:
         self._first: Line | None = None
         self._num_quoted = 0
         self._num_stripped = 0
+        self._num_lines = 0
+        self._num_passed = 0
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines of the rest of the file."""
         for at, raw, ended in _raw_lines(self._cursor):
+            self._num_lines += 1
             text = raw.strip()
             quote = _QUOTES.match(text)
             if quote is not None:
@@ -73,7 +81,15 @@ class Capture:
             yield Line(at, text, ended)
 
     def pass_over(self, line: Line, expected: str) -> None:
-        """Count `line` as no part. Raises `InputError` where it begins as one of the listing's."""
+        """Count `line` as no part.
+
+        Raises `InputError` where it begins as one of the listing's, or nearly all are no part.
+        """
+        self._num_passed += 1
+        most = _FREE_STRAYS + _MAX_STRAYS * (self._num_lines - self._num_passed)
+        if self._num_passed > most:
+            text = f"expected a listing, found {self._num_passed} lines that are no part of one"
+            raise self._cursor.fail(text, line.at)
         if not line.text:
             return
         if line.text.startswith(_OURS):
@@ -123,6 +139,8 @@ def _raw_lines(cursor: Cursor) -> Iterator[tuple[int, bytes, bool]]:
         at = cursor.offset - len(rest)
         block = cursor.peek(_BLOCK_BYTES)
         cursor.skip(len(block), "text")
+        # Every line of a listing is kept, one way or another.
+        cursor.check_kept(cursor.offset)
         parts = (rest + block).split(b"\n")
         rest = parts.pop()
         for part in parts:

@@ -16,7 +16,7 @@ from p2mbatch.dumps.stores import narrow
 from p2mbatch.dumps.writers.page_tables import LinearTables, saved_leaf_tables, table_bytes
 from p2mbatch.model.life import Life
 from p2mbatch.model.replay import new_life, run_event
-from p2mbatch.model.trace import Trace
+from p2mbatch.model.trace import Trace, goes_on
 
 _ZEROS = bytes(PAGE_BYTES)
 
@@ -130,7 +130,7 @@ def image_at(trace: Trace, event: int | None = None) -> GuestImage:
         result = run_event(life, trace, step)
         if index == event:
             break
-        if result.outcome != "ok":
+        if not goes_on(step, result.outcome):
             if event is None:
                 break
             raise InputError(
