@@ -7,7 +7,7 @@ LIVES ?= 10000
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test lint lives own-policies races bench clean
+.PHONY: sweep test suite lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -32,8 +32,14 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+# The suite on one core, everything beside it on the other.
 test: lint
+	$(MAKE) --no-print-directory -j2 --output-sync=line suite lanes
+
+suite: $(VENV)/.test
 	$(BIN)/python -m pytest -W error
+
+lanes: $(VENV)/.test
 	$(BIN)/python -m pytest -W error benchmarks --benchmark-disable
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -W error -m lane
 	P2MBATCH_BOUNDSCHECK=1 $(BIN)/python -m pytest -W error -m lane

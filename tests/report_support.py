@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p2mbatch.model.fates import DAMAGE
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.columns import COLUMNS, OUTCOMES
 from p2mbatch.store.journal import JOURNAL_NAME
@@ -68,6 +69,7 @@ def made_up(num_cells: int, migrations: int = 3, num_sizes: int = 9) -> pd.DataF
         "outcome": np.full(len(cell), "ok", object),
         "detail": np.full(len(cell), None, object),
         "stray_writes": np.where(cell // 3 % 3 == 1, rng.integers(0, 70_000, len(cell)), 0),
+        **dict.fromkeys(DAMAGE[1:], np.zeros(len(cell), np.int64)),
         "leaves": memory >> 21,
         "entries_written": memory >> 21,
         "structure_overhead": 0.002 + (cell // num_sizes % 10) / 1000,

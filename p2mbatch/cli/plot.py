@@ -16,7 +16,7 @@ NAMES = ("tree", "survival", "outcomes", "corruption", "overhead", "cost")
 @click.option("--output", "-o", required=True, metavar="FILE", help="Where to: .svg, .png or .pdf.")
 @click.option("--x", metavar="AXIS", help="outcomes: the axis along x [memory_bytes].")
 @click.option("--y", metavar="AXIS", help="outcomes: the axis along y [the next that varies].")
-@click.option("--policy", metavar="POLICY", help="outcomes: whose guests [what lost most].")
+@click.option("--policy", metavar="POLICY", help="outcomes: whose guests [what fared worst].")
 @click.option("--cell", metavar="ID", help="tree: the guest's cell, or the beginning of its id.")
 @click.option("--migration", type=click.IntRange(0), metavar="N", help="outcomes, tree: which one.")
 def plot(run: str, name: str, output: str, **options: Any) -> None:

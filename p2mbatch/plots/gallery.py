@@ -62,8 +62,8 @@ PLOTS: dict[str, Plot] = {
     "survival": Plot(
         plot_survival,
         (8.0, 4.8),
-        "Share of the guests alive after each migration (bands: 95 % over seeds), and below zero "
-        "what ended those that each migration lost.",
+        "Share of the guests that had come through each migration (bands: 95 % over seeds), and "
+        "below zero what became of the others in it.",
     ),
     "outcomes": Plot(
         plot_outcomes,

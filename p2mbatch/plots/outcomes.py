@@ -10,6 +10,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK
 from p2mbatch.base.errors import InputError
+from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
@@ -71,7 +72,7 @@ def plot_outcomes(
     """Draw what became of the guests by `migration` over two axes, as tiles.
 
     Each tile is split by the shares of its guests' fates. `x` and `y` are scenario columns
-    (memory and the first other axis that varies), `policy` the one that lost most, `migration`
+    (memory and the first other axis that varies), `policy` the one that fared worst, `migration`
     the one by which fates differ most, where nothing is said. Raises `InputError` for
     a name that is no axis.
     """
@@ -122,7 +123,7 @@ def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str) -> list[Any]:
     else:
         _paint_tiles(ax, shares, total, order)
     if len(columns) <= 9 and len(rows) <= 14:
-        survived = [i for i, fate in enumerate(order) if fate.startswith("ok")]
+        survived = [i for i, fate in enumerate(order) if fate in (SURVIVED, CORRUPTED)]
         _label_tiles(ax, counts[survived].sum(axis=0), total)
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylim(-0.5, len(rows) - 0.5)
@@ -272,7 +273,9 @@ def _silent_shares(
         0.012, 0.985, "of the migrations reported ok, so many had corrupted the guest:",
         transform=ax.transAxes, va="top", fontsize=8.5, color=GREY,
     )  # fmt: skip
-    shares = (rows["stray_writes"] > 0).groupby([rows["policy"], rows["memory_bytes"]]).mean()
+    shares = (
+        (rows[list(DAMAGE)].sum(axis=1) > 0).groupby([rows["policy"], rows["memory_bytes"]]).mean()
+    )
     logs = np.log2(sizes.astype(np.float64))
     room = (logs[-1] - logs[0]) / 9
     for index, policy in enumerate(policies):

@@ -18,8 +18,8 @@ from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, KIB, MIB, TIB
 from p2mbatch.model import policies
+from p2mbatch.model.fates import ABORTED, CORRUPTED, CRASHED, MOVED_WRONG, STUCK, SURVIVED
 from p2mbatch.store.columns import BY_NAME
-from p2mbatch.store.fates import CORRUPTED, SURVIVED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +51,10 @@ def policy_look(name: str) -> Look:
 FATE_LOOKS = {
     SURVIVED: Look("survived, intact", "#cfe3f1", "", "o"),
     CORRUPTED: Look("survived, silently corrupted", ORANGE, "----", "D"),
-    "save-failed": Look("save failed", VERMILION, "////", "s"),
-    "fault": Look("fault", PURPLE, "\\\\\\\\", "v"),
-    "bug": Look("BUG", BLACK, "xx", "X"),
-    "misdirected": Look("misdirected", GREEN, "++", "P"),
+    STUCK: Look("stuck where it was", VERMILION, "////", "s"),
+    ABORTED: Look("aborted, may try again", GREEN, "++", "P"),
+    CRASHED: Look("crashed", BLACK, "xx", "X"),
+    MOVED_WRONG: Look("moved wrong", PURPLE, "\\\\\\\\", "v"),
 }
 
 LAYOUT_LOOKS = {

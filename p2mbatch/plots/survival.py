@@ -1,4 +1,4 @@
-"""The figure of who is alive after each migration, and what killed the others."""
+"""The figure of who came through each migration, and what became of the others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Float64Array, Int64Array
+from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
@@ -20,8 +21,7 @@ from p2mbatch.plots.style import (
     say_empty,
     style,
 )
-from p2mbatch.store.columns import OUTCOMES
-from p2mbatch.store.fates import last_rows
+from p2mbatch.store.fates import fates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 NUM_RESAMPLES = 2000
 
-_LOST = OUTCOMES[1:]
-
 
 class _Alive(NamedTuple):
     """One policy's survival, index m of each array being migration m (0 is the boot)."""
@@ -39,60 +37,59 @@ class _Alive(NamedTuple):
     share: Float64Array
     low: Float64Array
     high: Float64Array
-    lost: dict[str, Float64Array]
-    """Share of the guests that each outcome took in that very migration."""
+    ends: dict[str, Float64Array]
+    """Share of the guests that came to each fate in that very migration."""
     num_guests: int
     num_seeds: int
 
 
 def _alive(frame: pd.DataFrame, policy: str) -> _Alive:
     """Return the survival of `policy`'s guests with a 95 % band from resampling whole seeds."""
-    ends = last_rows(frame[frame["policy"] == policy])
-    seeds, seed_of = np.unique(ends["seed"].to_numpy(), return_inverse=True)
-    planned = ends["migrations"].to_numpy()
+    own = frame[frame["policy"] == policy]
+    own = own.assign(fate=fates(own))
+    seeds, seed_of = np.unique(own["seed"].to_numpy(), return_inverse=True)
+    at = own["migration"].to_numpy()
+    planned = own["migrations"].to_numpy()
     steps = int(planned.max()) + 1
-    lost = (ends["outcome"] != "ok").to_numpy()
-    at = ends["migration"].to_numpy()
 
     def counted(where: Int64Array, chosen: npt.NDArray[np.bool_]) -> Float64Array:
         table = np.zeros((len(seeds), steps))
         np.add.at(table, (seed_of[chosen], where[chosen]), 1)
         return table
 
-    everyone = np.ones(len(ends), np.bool_)
-    # Guests whose plan reaches migration m, and those of them that are lost by then.
-    due = np.cumsum(counted(planned, everyone)[:, ::-1], axis=1)[:, ::-1]
-    gone = np.cumsum(counted(at, lost), axis=1)
-    for length in np.unique(planned)[:-1]:
-        short = lost & (planned == length)
-        gone[:, length + 1 :] -= counted(at, short).sum(axis=1, keepdims=True)
+    # Guests whose plan reaches migration m, and those of them that have come through it.
+    due = np.cumsum(counted(planned, at == 0)[:, ::-1], axis=1)[:, ::-1]
+    through = counted(at, own["fate"].isin([SURVIVED, CORRUPTED]).to_numpy())
     total = due.sum(axis=0)
-    share = 1 - gone.sum(axis=0) / total
+    share = through.sum(axis=0) / total
     low, high = share, share
     if len(seeds) > 1:
         draws = np.random.default_rng(0).multinomial(
             len(seeds), np.full(len(seeds), 1 / len(seeds)), NUM_RESAMPLES
         )
-        spread = 1 - (draws @ gone) / np.maximum(draws @ due, 1)
+        spread = (draws @ through) / np.maximum(draws @ due, 1)
         low, high = np.percentile(spread, [2.5, 97.5], axis=0)
-    by_outcome = {
-        outcome: counted(at, (ends["outcome"] == outcome).to_numpy()).sum(axis=0) / total
-        for outcome in _LOST
+    # A guest that is refused again and again came to that once.
+    before = own.groupby("cell", sort=False)["fate"].shift()
+    fresh = (own["fate"] != before).to_numpy()
+    ends = {
+        fate: counted(at, fresh & (own["fate"] == fate).to_numpy()).sum(axis=0) / total
+        for fate in ENDS
     }
-    return _Alive(share, low, high, by_outcome, len(ends), len(seeds))
+    return _Alive(share, low, high, ends, int((at == 0).sum()), len(seeds))
 
 
 def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the share of guests alive after each migration, per policy, and what ends them.
+    """Draw the share of guests that came through each migration, per policy, and the others' fates.
 
     `result` is a `SweepResult` or its table. The band is the 95 % percentile interval over
     `NUM_RESAMPLES` draws of whole seeds, left out where there is one seed. Below the line of zero
-    hang the losses of each migration by outcome. Returns the axes.
+    hang those that each migration ended, by fate. Returns the axes.
     """
     with style():
         ax = axes_for(ax)
         frame = frame_of(result)
-        ax.set_title("Guests alive after each migration")
+        ax.set_title("Guests that came through each migration")
         if frame.empty:
             return say_empty(ax, "no cell has finished yet")
         policies = sorted(frame["policy"].unique(), key=sort_key)
@@ -111,18 +108,18 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
                 markevery=every, markeredgecolor=PAPER, clip_on=False, zorder=3,
                 label=f"{look.label}, {found.num_guests:,} guest{'s'[: found.num_guests != 1]}",
             )  # fmt: skip
-        handles += _losses(ax, alive, last)
+        handles += _ends(ax, alive, last)
         _survival_axis(ax, last)
         legend_above(ax, handles, ncols=2)
         return ax
 
 
 _GAP, _DEPTH = 0.06, 0.55
-"""Where the losses hang: this far below zero, and how deep a loss of all guests reaches."""
+"""Where the ends hang: this far below zero, and how deep an end of all guests reaches."""
 
 
-def _losses(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
-    """Hang each migration's losses below zero, stacked by outcome, a bar per policy."""
+def _ends(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
+    """Hang whom each migration ended below zero, stacked by fate, a bar per policy."""
     from matplotlib.patches import Patch
 
     width = 0.8 / max(len(alive), 2)
@@ -130,13 +127,13 @@ def _losses(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
     for index, (policy, found) in enumerate(alive.items()):
         floor = np.full(len(found.share), -_GAP)
         x = np.arange(len(found.share)) + (index - (len(alive) - 1) / 2) * width
-        for outcome in _LOST:
-            depth = found.lost[outcome] * _DEPTH
+        for fate in ENDS:
+            depth = found.ends[fate] * _DEPTH
             hit = np.flatnonzero(depth > 0)
             if not len(hit):
                 continue
-            look = FATE_LOOKS[outcome]
-            used.append(outcome)
+            look = FATE_LOOKS[fate]
+            used.append(fate)
             wide = width * 0.9 if last <= 40 else np.maximum(width, 0.12 * np.maximum(hit, 1))
             ax.bar(
                 x[hit], -depth[hit], wide, bottom=floor[hit], facecolor=look.color,
@@ -149,11 +146,11 @@ def _losses(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
             floor = floor - depth
     return [
         Patch(
-            facecolor=FATE_LOOKS[o].color, edgecolor=PAPER, hatch=FATE_LOOKS[o].hatch,
-            label=f"lost: {FATE_LOOKS[o].label}",
+            facecolor=FATE_LOOKS[fate].color, edgecolor=PAPER, hatch=FATE_LOOKS[fate].hatch,
+            label=FATE_LOOKS[fate].label,
         )
-        for o in _LOST
-        if o in used
+        for fate in ENDS
+        if fate in used
     ]  # fmt: skip
 
 
@@ -161,7 +158,7 @@ def _survival_axis(ax: Axes, last: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlabel("migration (0 is the boot)")
-    ax.set_ylabel("lost in it  ←  share of guests  →  alive")
+    ax.set_ylabel("ended in it  ←  share of guests  →  came through")
     ax.set_ylim(-_GAP - _DEPTH - 0.03, 1.03)
     down = [-_GAP - _DEPTH, -_GAP - _DEPTH / 2]
     ax.set_yticks([*down, 0, 0.25, 0.5, 0.75, 1])
@@ -170,7 +167,7 @@ def _survival_axis(ax: Axes, last: int) -> None:
     ax.axhline(0, color=GREY, lw=0.8, zorder=2.5)
     ax.grid(visible=False, axis="x")
     if last > 40:
-        # Most losses come in the first few of a thousand migrations.
+        # Most ends come in the first few of a thousand migrations.
         ax.set_xscale("symlog", linthresh=4, linscale=1.4)
         ticks = [0, 1, 2, 4, *(10**k for k in range(1, 8) if 10**k < last / 2), last]
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -12,6 +12,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
+from p2mbatch.model.fates import fate_of
 from p2mbatch.plots.style import GREY, PALE, PAPER, size_text
 
 if TYPE_CHECKING:
@@ -317,8 +318,8 @@ class Panel:
 
     def _captions(self) -> None:
         text = self.ax.text
-        lost = self.shot.outcome != "ok"
-        wrong = lost or bool(self.view.stale_list.any())
+        ended = self.shot.outcome != "ok"
+        wrong = ended or bool(self.view.stale_list.any())
         text(self.left, CEILING + 0.25, self.shot.title, fontsize=12, fontweight="bold")
         text(
             self.left, CEILING - 0.22, self._verdict(), fontsize=9.5, va="center",
@@ -360,7 +361,7 @@ class Panel:
         total = self.num_leaves
         good = total - int(self.view.stale_list.sum())
         if self.shot.outcome != "ok":
-            said = f"the guest is lost: {self.shot.outcome}"
+            said = f"{fate_of(self.shot.outcome, self.shot.detail)}: {self.shot.outcome}"
             said += f" ({self.shot.detail})" if self.shot.detail not in (None, "-") else ""
         elif good == total:
             said = f"all {total:,} leaves found" if total > 1 else "its one leaf is found"

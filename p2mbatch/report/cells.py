@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.plots.style import value_text
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.report.text import format_table
-from p2mbatch.report.words import num_lost
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
-from p2mbatch.store.fates import CORRUPTED, SURVIVED, fate_order, fates, varying_axes
-from p2mbatch.store.survival import LOST_OUTCOMES, Survival
+from p2mbatch.store.fates import fate_order, fates, varying_axes
+from p2mbatch.store.survival import Survival
 
 MAX_CELLS_SHOWN = 20_000
 """Cells that a page lists one by one: the first of the table; `p2mbatch export` has all."""
@@ -23,7 +23,7 @@ MAX_CELLS_SHOWN = 20_000
 
 def survival_table(entries: list[Survival]) -> Table:
     """Return what became of the guests per policy and migration."""
-    outcomes = [o for o in LOST_OUTCOMES if any(entry.lost[o] for entry in entries)]
+    ends = [fate for fate in ENDS if any(entry.ends[fate] for entry in entries)]
 
     def column(name: str, title: str, values: list[Any], kind: str = "number") -> TableColumn:
         return TableColumn(name, title, kind, values, name in ("policy", "migration"))
@@ -34,13 +34,13 @@ def survival_table(entries: list[Survival]) -> Table:
             column("policy", "policy", [e.policy for e in entries], "text"),
             column("migration", "migration", [e.migration for e in entries]),
             column("guests", "guests", [e.num_guests for e in entries]),
-            column("survived", "survived", [e.num_survived for e in entries]),
-            column("corrupted", "silently corrupted", [e.num_corrupted for e in entries]),
-            column("lost", "lost", [num_lost(e) for e in entries]),
-            *(column(o, o, [e.lost[o] for e in entries]) for o in outcomes),
+            column("survived", SURVIVED, [e.num_survived for e in entries]),
+            column("corrupted", CORRUPTED, [e.num_corrupted for e in entries]),
+            *(column(fate, fate, [e.ends[fate] for e in entries]) for fate in ends),
         ],
-        "Migration 0 is the boot. Lost counts every guest lost by then; silently corrupted are "
-        "survivors into whose pages stray writes went while all was reported ok.",
+        "Migration 0 is the boot; each guest counts by what had become of it by then. Silently "
+        "corrupted are those survivors whose pages were hit by stray writes, were lost or came out "
+        "of nothing while all was reported ok.",
     )
 
 
@@ -103,6 +103,8 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     cells["survived"] = cells["survived"].clip(lower=0)
     cells["stray_writes"] = grouped["stray_writes"].sum()
     cells["stray_pages"] = grouped["stray_pages"].sum()
+    cells["lost_pages"] = grouped["lost_pages"].sum()
+    cells["ghost_pages"] = grouped["ghost_pages"].sum()
     cells["structure_overhead"] = grouped["structure_overhead"].last()
     moved = frame[frame["migration"] > 0]
     for column in MEASURED_COLUMNS:
@@ -131,7 +133,7 @@ def _scenario_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
     )
     counts = grouped["fate"].value_counts().unstack(fill_value=0).reindex(table.index)
     flat = table.reset_index()
-    titles = {SURVIVED: "intact", CORRUPTED: "silently corrupted"}
+    titles = {SURVIVED: "intact"}
     columns = [
         *_axis_columns(flat, axes),
         TableColumn("guests", "guests", "number", _values(flat["guests"])),
@@ -158,8 +160,9 @@ def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
     flat = shown.reset_index()
     axes = shown_axes(frame)
     num_policies = flat["policy"].nunique()
-    note = f"Stray writes are sums over a guest's life, times medians; {num_policies} " + (
-        "policies." if num_policies != 1 else "policy."
+    note = (
+        f"Stray writes and pages are sums over a guest's life, times medians; {num_policies} "
+        + ("policies." if num_policies != 1 else "policy.")
     )
     if len(cells) > len(shown):
         note += (
@@ -169,6 +172,8 @@ def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
         ("survived", "migrations survived", "number"),
         ("stray_writes", "stray writes", "number"),
         ("stray_pages", "pages hit", "number"),
+        ("lost_pages", "pages lost", "number"),
+        ("ghost_pages", "ghost pages", "number"),
         ("structure_overhead", "overhead", "share"),
         *((c.name, _title(c.name), "time") for c in MEASURED_COLUMNS),
     )

@@ -29,6 +29,23 @@ _MACHINE = ("cpu", "cores", "system")
 
 _MISSING = "no such row"
 
+_MODEL_CHANGES = {
+    2: "model 2 runs guests on the machine as it is (docs/model.md): a 64-bit kernel knows brk and "
+    "mfn_list by kernel-image addresses, a store to a page without a frame faults, m2p has an end, "
+    "and a restore sends own frames only, each of which needs a frame. So, before the change, a "
+    "64-bit guest that reaches beyond 1 GiB is stuck at its first migration, one below it has all "
+    "its stray writes in one page, and 32-bit guests fare as under model 1",
+}
+"""What each model version changed and why, by the version that changed it."""
+
+_COUNTED_SINCE = {
+    "lost_pages": 2,
+    "ghost_pages": 2,
+    "lost_identity_pages": 2,
+    "placeholder_writes": 2,
+}
+"""The model version since which a column is counted: before, a store has 0 in it."""
+
 
 class Ratio(NamedTuple):
     """How one measured column of B relates to A's, over cells of one size."""
@@ -111,6 +128,11 @@ def compare(a: SweepResult, b: SweepResult) -> Comparison:
         keys.remove("policy")
         notes.insert(0, f"policies: A is {policies[0].pop()}, B is {policies[1].pop()}")
     exact = [column.name for column in EXACT_COLUMNS if column.name != "migration"]
+    models = sorted(_model_of(run.provenance) for run in (a, b))
+    uncounted = [name for name, since in _COUNTED_SINCE.items() if models[0] < since <= models[1]]
+    if uncounted:
+        exact = [name for name in exact if name not in uncounted]
+        notes.append(f"model {models[0]} did not count {', '.join(uncounted)}: not compared")
     resident = a.provenance.get("resident"), b.provenance.get("resident")
     if resident[0] != resident[1]:
         exact.remove("resident_leaves")
@@ -157,12 +179,19 @@ def _provenance_notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
         if differing:
             pairs = ", ".join(f"{n} {a.get(n)} in A and {b.get(n)} in B" for n in differing)
             notes.append(f"different {what}: {pairs}")
+    models = sorted((_model_of(a), _model_of(b)))
+    notes += [text for since, text in _MODEL_CHANGES.items() if models[0] < since <= models[1]]
     if a.get("jobs") != b.get("jobs") or a.get("engine") != b.get("engine"):
         notes.append(
             f"A ran on {a.get('engine')} with {a.get('jobs')} jobs, "
             f"B on {b.get('engine')} with {b.get('jobs')}"
         )
     return notes
+
+
+def _model_of(provenance: dict[str, Any]) -> int:
+    """Return the version of the model that a run's rows are of; 0 where it has none."""
+    return int(provenance.get("model_version") or 0)
 
 
 def _different(rows: pd.DataFrame, exact: list[str]) -> npt.NDArray[np.bool_]:

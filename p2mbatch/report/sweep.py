@@ -31,7 +31,7 @@ from p2mbatch.report.compare import Comparison, compare, to_text, verdict
 from p2mbatch.report.compare_tables import difference_table, ratio_table
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.table import show
-from p2mbatch.report.words import answer, corruption_answer, policy_key
+from p2mbatch.report.words import answer, corruption_answer, operator_answer, policy_key
 from p2mbatch.store.fates import telling_cell
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
@@ -140,6 +140,7 @@ def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]
         "question": _question(result),
         "answer": answer(entries),
         "corrupted": corruption_answer(entries),
+        "operators": operator_answer(entries),
         "policies": policy_key(entries),
         "scale": _scale(result),
         "banners": banners,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.model.policies import shown
-from p2mbatch.store.survival import LOST_OUTCOMES, Survival
+from p2mbatch.store.survival import Survival
 
 
 def _runs(entries: list[Survival], max_lines: int) -> list[tuple[Survival, int]]:
@@ -27,11 +28,11 @@ def _runs(entries: list[Survival], max_lines: int) -> list[tuple[Survival, int]]
 def format_table(entries: list[Survival], max_lines: int = 12) -> str:
     """Return `entries` as a text table of at most `max_lines` lines per policy.
 
-    Migrations over which nothing changes share a line; the boot is shown where guests were lost
-    in it or never migrated.
+    Migrations over which nothing changes share a line; the boot is shown where guests ended in it
+    or never migrated.
     """
-    outcomes = [o for o in LOST_OUTCOMES if any(entry.lost[o] for entry in entries)]
-    header = ["policy", "migration", "guests", "survived", "silently corrupted", "lost", *outcomes]
+    ends = [fate for fate in ENDS if any(entry.ends[fate] for entry in entries)]
+    header = ["policy", "migration", "guests", SURVIVED, CORRUPTED, *ends]
     lines: list[list[str]] = []
     for policy in dict.fromkeys(entry.policy for entry in entries):
         own = [entry for entry in entries if entry.policy == policy]
@@ -45,8 +46,7 @@ def format_table(entries: list[Survival], max_lines: int = 12) -> str:
                     f"{entry.num_guests:,}",
                     f"{entry.num_survived:,}",
                     f"{entry.num_corrupted:,}",
-                    f"{sum(entry.lost.values()):,}",
-                    *(f"{entry.lost[outcome]:,}" for outcome in outcomes),
+                    *(f"{entry.ends[fate]:,}" for fate in ends),
                 ]
             )
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]

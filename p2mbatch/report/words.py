@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2mbatch.model import policies
+from p2mbatch.model.fates import CORRUPTED, ENDS, FOR_OPERATORS
 from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -22,11 +23,6 @@ def _nth(migration: int) -> str:
     return f"migration {migration:,}"
 
 
-def num_lost(entry: Survival) -> int:
-    """Return how many guests of `entry` are lost."""
-    return sum(entry.lost.values())
-
-
 def _by_policy(entries: list[Survival]) -> dict[str, list[Survival]]:
     found: dict[str, list[Survival]] = {}
     for entry in entries:
@@ -37,33 +33,51 @@ def _by_policy(entries: list[Survival]) -> dict[str, list[Survival]]:
 def answer(entries: list[Survival]) -> str:
     """Return in one sentence what became of the guests, the worst policy first.
 
-    The migration named is the first by which the worst policy had lost nearly all (95 %) of the
-    guests that it was to lose.
+    The migration named is the first by which nearly all (95 %) of the worst policy's guests had
+    ended that were to end.
     """
     if not entries:
         return "No cell has finished yet."
     own = _by_policy(entries)
-    worst = max(own, key=lambda p: num_lost(own[p][-1]) / max(own[p][-1].num_guests, 1))
+    worst = max(own, key=lambda p: own[p][-1].num_ended / max(own[p][-1].num_guests, 1))
     last = max(entry.migration for entry in entries)
     point = last
-    if num_lost(own[worst][-1]):
-        enough = 0.95 * num_lost(own[worst][-1])
-        point = next(e.migration for e in own[worst] if num_lost(e) >= enough)
+    if own[worst][-1].num_ended:
+        enough = 0.95 * own[worst][-1].num_ended
+        point = next(e.migration for e in own[worst] if e.num_ended >= enough)
     parts: list[str] = []
     for policy in sorted(own, key=lambda p: p != worst):
         entry = min(own[policy], key=lambda e: abs(e.migration - point))
-        number = _count(num_lost(entry), entry.num_guests)
-        guests, when = "", ""
+        when = ""
         if not parts:
-            guests = f" guest{'s'[: entry.num_guests != 1]}"
             when = f" by {_nth(point)}" if point else " in the boot"
-        parts.append(f"{policies.shown(policy).in_words} lost {number}{guests}{when}")
+        parts.append(f"{policies.shown(policy).in_words}{when}: {_ended(entry, spoken=not parts)}")
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
 
+def _ended(entry: Survival, *, spoken: bool) -> str:
+    """Return how many came to which fate; `spoken` says what they are."""
+    guests = f" guest{'s'[: entry.num_guests != 1]}" if spoken else ""
+    total = f"{entry.num_guests:,}{guests}"
+    if not entry.num_ended:
+        return f"all of {total} survived" if entry.num_guests != 1 else f"{total} survived"
+    fates = [(fate, number) for fate, number in entry.ends.items() if number]
+    if entry.num_survived:
+        fates.append(("survived", entry.num_survived))
+    return f"of {total} " + ", ".join(f"{number:,} {fate}" for fate, number in fates)
+
+
+def operator_answer(entries: list[Survival]) -> str:
+    """Return what follows for whoever runs the hosts, for the fates that there are, or ""."""
+    found = [fate for fate in ENDS if any(entry.ends[fate] for entry in entries)]
+    if any(entry.num_corrupted for entry in entries):
+        found.insert(0, CORRUPTED)
+    return " ".join(f"{fate[0].upper()}{fate[1:]}: {FOR_OPERATORS[fate]}." for fate in found)
+
+
 def corruption_answer(entries: list[Survival]) -> str:
-    """Return in one sentence how many guests were corrupted while all was reported ok, or ""."""
+    """Return in one sentence how many guests were damaged while all was reported ok, or ""."""
     parts = []
     for policy, own in _by_policy(entries).items():
         worst = max(own, key=lambda entry: entry.num_corrupted)

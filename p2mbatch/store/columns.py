@@ -66,7 +66,7 @@ COLUMNS: tuple[Column, ...] = (
         "int64",
         "migrations",
         "scenario",
-        "How many migrations the guest is put through, unless it is lost before.",
+        "How many migrations the guest is put through, unless it comes to an end before.",
     ),
     Column(
         "policy",
@@ -145,7 +145,8 @@ COLUMNS: tuple[Column, ...] = (
         "str",
         "",
         "exact",
-        "ok, bug, fault, save-failed or misdirected; after any but ok the guest is lost.",
+        "ok, bug, fault, save-failed, restore-failed or misdirected: what became of the guest "
+        "is its fate (docs/sweeps.md).",
     ),
     Column(
         "detail",
@@ -301,7 +302,7 @@ EXACT_COLUMNS = tuple(column for column in COLUMNS if column.kind == "exact")
 
 MEASURED_COLUMNS = tuple(column for column in COLUMNS if column.kind == "measured")
 
-OUTCOMES = ("ok", "bug", "fault", "save-failed", "misdirected")
+OUTCOMES = ("ok", "bug", "fault", "save-failed", "restore-failed", "misdirected")
 """Every value of `outcome`, in the order in which tables show them (model section 7)."""
 
 LAYOUTS = ("tail", "scattered", "extents", "guest")

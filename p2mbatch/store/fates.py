@@ -9,16 +9,20 @@ import numpy as np
 
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.model import policies
+from p2mbatch.model.fates import (
+    ABORTED,
+    ABORTED_DETAIL,
+    BY_OUTCOME,
+    CORRUPTED,
+    DAMAGE,
+    FATES,
+    STUCK,
+    SURVIVED,
+)
 from p2mbatch.store.columns import SCENARIO_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-SURVIVED, CORRUPTED = "ok", "ok, but corrupted"
-"""Fates that a guest survives; those that it doesn't are the outcomes' own names."""
-FATES = (SURVIVED, CORRUPTED, "save-failed", "fault", "bug", "misdirected")
-"""Every fate, in the order in which figures and tables show them."""
 
 
 def ordered(values: Sequence[Any], known: Sequence[str]) -> list[Any]:
@@ -28,14 +32,16 @@ def ordered(values: Sequence[Any], known: Sequence[str]) -> list[Any]:
 
 
 def fates(frame: pd.DataFrame) -> pd.Series[Any]:
-    """Return each row's fate: the outcome, and whether a guest that lives was corrupted by then.
+    """Return each row's fate: what the outcome is, and whether a survivor was damaged by then.
 
-    `frame` must hold all rows of each cell up to the one in question: stray writes count for as
-    long as the guest lives on with them.
+    `frame` must hold all rows of each cell up to the one in question: damage counts for as long as
+    the guest lives on with it.
     """
-    strays = frame.groupby("cell", sort=False)["stray_writes"].cumsum()
-    fate = frame["outcome"].astype(object)
-    return fate.mask((fate == "ok") & (strays > 0), CORRUPTED)
+    damage = frame[list(DAMAGE)].sum(axis=1).groupby(frame["cell"], sort=False).cumsum()
+    fate = frame["outcome"].map(BY_OUTCOME).astype(object)
+    aborted = frame["detail"].astype(object).str.startswith(ABORTED_DETAIL).fillna(False)
+    fate = fate.mask((fate == STUCK) & aborted.astype(bool), ABORTED)
+    return fate.mask((fate == SURVIVED) & (damage > 0), CORRUPTED)
 
 
 def fate_order(found: Sequence[str]) -> list[str]:

@@ -6,16 +6,32 @@ from collections import Counter
 from typing import NamedTuple
 
 from p2mbatch.model import policies
-from p2mbatch.store.columns import OUTCOMES
+from p2mbatch.model.fates import (
+    ABORTED,
+    ABORTED_DETAIL,
+    BY_OUTCOME,
+    CORRUPTED,
+    DAMAGE,
+    ENDS,
+    FATES,
+    SURVIVED,
+)
 from p2mbatch.store.results import SweepResult
 
-LOST_OUTCOMES = OUTCOMES[1:]
+_FATE = " ".join(
+    f"WHEN outcome = '{outcome}' THEN '{fate}'" for outcome, fate in BY_OUTCOME.items()
+)
 
-_QUERY = """
-SELECT policy, migrations, migration, outcome, strays > 0, COUNT(*)
+_QUERY = f"""
+SELECT policy, migrations, migration,
+       CASE WHEN outcome = 'ok' AND damage > 0 THEN '{CORRUPTED}'
+            WHEN detail LIKE '{ABORTED_DETAIL}%' THEN '{ABORTED}' {_FATE} END AS fate,
+       migration = last, COUNT(*)
 FROM (
-    SELECT c.policy, c.migrations, r.migration, r.outcome,
-           SUM(r.stray_writes) OVER (PARTITION BY r.number ORDER BY r.migration) AS strays
+    SELECT c.policy, c.migrations, r.migration, r.outcome, r.detail,
+           MAX(r.migration) OVER (PARTITION BY r.number) AS last,
+           SUM({" + ".join(f"r.{name}" for name in DAMAGE)})
+               OVER (PARTITION BY r.number ORDER BY r.migration) AS damage
     FROM rows r JOIN cells c ON c.number = r.number
 )
 GROUP BY 1, 2, 3, 4, 5
@@ -31,46 +47,54 @@ class Survival(NamedTuple):
     """Guests whose life was to have that many migrations."""
     num_survived: int
     num_corrupted: int
-    """Of those that survived, the ones with stray writes so far: damaged, and nobody told."""
-    lost: dict[str, int]
-    """How many were lost by then, by outcome (`LOST_OUTCOMES`)."""
+    """Of those that survived, the silently corrupted ones."""
+    ends: dict[str, int]
+    """How many came to each fate of those that did not survive (`fates.ENDS`)."""
+
+    @property
+    def num_ended(self) -> int:
+        """How many did not come through."""
+        return sum(self.ends.values())
 
     @property
     def counts(self) -> tuple[int, ...]:
         """All the numbers, to see where they change."""
-        return (self.num_guests, self.num_survived, self.num_corrupted, *self.lost.values())
+        return (self.num_guests, self.num_survived, self.num_corrupted, *self.ends.values())
 
 
 def survival(result: SweepResult) -> list[Survival]:
-    """Return one entry per policy and migration of `result`, from the store's own tables."""
-    at: Counter[tuple[str, int, int, str, bool]] = Counter()
-    planned: dict[str, dict[int, int]] = {}
-    for policy, migrations, migration, outcome, strayed, count in result.query(_QUERY):
-        at[policy, migrations, migration, outcome, bool(strayed)] += count
+    """Return one entry per policy and migration of `result`, from the store's own tables.
+
+    A guest counts by its row of that migration, or by its last one where its life ended before.
+    """
+    at: Counter[tuple[str, int, int, str]] = Counter()
+    last: Counter[tuple[str, int, int, str]] = Counter()
+    planned: dict[str, Counter[int]] = {}
+    for policy, migrations, migration, fate, is_last, count in result.query(_QUERY):
+        at[policy, migrations, migration, fate] += count
+        if is_last:
+            last[policy, migrations, migration, fate] += count
         if migration == 0:
-            lengths = planned.setdefault(policy, {})
-            lengths[migrations] = lengths.get(migrations, 0) + count
+            planned.setdefault(policy, Counter())[migrations] += count
     entries = []
     for policy in sorted(planned, key=policies.sort_key):
         lengths = planned[policy]
-        lost = {length: dict.fromkeys(LOST_OUTCOMES, 0) for length in lengths}
+        ended = {length: dict.fromkeys(ENDS, 0) for length in lengths}
         for migration in range(max(lengths) + 1):
             alive = [length for length in lengths if length >= migration]
+            now = {fate: sum(at[policy, n, migration, fate] for n in alive) for fate in FATES}
             for length in alive:
-                for outcome in LOST_OUTCOMES:
-                    for strayed in (False, True):
-                        number = at[policy, length, migration, outcome, strayed]
-                        lost[length][outcome] += number
-            corrupted = sum(at[policy, length, migration, "ok", True] for length in alive)
-            intact = sum(at[policy, length, migration, "ok", False] for length in alive)
+                for fate, number in ended[length].items():
+                    now[fate] += number
+                    ended[length][fate] += last[policy, length, migration, fate]
             entries.append(
                 Survival(
                     policy,
                     migration,
                     sum(lengths[length] for length in alive),
-                    corrupted + intact,
-                    corrupted,
-                    {o: sum(lost[length][o] for length in alive) for o in LOST_OUTCOMES},
+                    now[SURVIVED] + now[CORRUPTED],
+                    now[CORRUPTED],
+                    {fate: now[fate] for fate in ENDS},
                 )
             )
     return entries

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dump_guests import build, core, fl_pfn, fll_pfn, images, legacy, stream
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.dumps.audit.findings import audit
+from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.audit.walk import save_check
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor, read_dump
 from p2mbatch.dumps.readers.sources import SequentialCursor
@@ -151,6 +151,8 @@ def test_the_save_check_names_what_is_broken(detail, kind):
     result = audit(guest)
     assert result.walk.result == detail
     assert result.failed
+    assert result.to_json()["fate_if_migrated"] == "stuck"
+    assert "if migrated       stuck: it runs on where it was" in audit_text(result)
     assert result.walk.reason
     assert all(result.meaning)
 
@@ -163,6 +165,7 @@ def test_a_list_that_names_a_copy_of_a_leaf_is_misdirected():
     image.words[copy] = image.words[int(image.leaf_pfns[-1])].copy()
     image.words[fl_pfn(image)][2] = image.p2m[copy]
     assert save_check(read_bytes(stream(image))).result == "misdirected"
+    assert audit(read_bytes(stream(image))).fate[0] == "moved wrong"
     # A dump-core file doesn't name the leaves; a copy that says the same is as good.
     assert save_check(read_bytes(core(image))).result == "ok"
     image.words[copy][5] += 1

@@ -137,7 +137,7 @@ def test_what_its_functions_do_is_what_every_part_shows(tmp_path: Path, fresh: N
     result = sweep(spec, tmp_path / "out", progress="quiet")
     entries = survival(result)
     assert list(dict.fromkeys(entry.policy for entry in entries)) == ["tracked", "stale", "made-up"]
-    assert [sum(e.lost.values()) for e in entries if e.policy == "made-up"] == [0, 1]
+    assert [e.ends["crashed"] for e in entries if e.policy == "made-up"] == [0, 1]
     assert policy_key(entries).endswith(" · made-up: a kernel that is not")
     row = result.frame[result.frame["policy"] == "made-up"].iloc[0]
     assert [shot.outcome for shot in live_through(row, 1)] == ["ok", "bug"]

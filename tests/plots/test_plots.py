@@ -19,11 +19,21 @@ from p2mbatch import Guest, plots
 from p2mbatch.base.errors import InputError
 from p2mbatch.cli.plot import NAMES
 from p2mbatch.model import policies
+from p2mbatch.model.fates import (
+    ABORTED,
+    BY_OUTCOME,
+    CORRUPTED,
+    DAMAGE,
+    FATES,
+    MOVED_WRONG,
+    STUCK,
+    SURVIVED,
+)
 from p2mbatch.plots.costs import copy_ns, list_bytes
 from p2mbatch.plots.style import FATE_LOOKS
 from p2mbatch.plots.survival import _alive
 from p2mbatch.store.columns import OUTCOMES
-from p2mbatch.store.fates import CORRUPTED, fates, telling_migration
+from p2mbatch.store.fates import fates, telling_migration
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
 from report_support import made_up, run
@@ -158,7 +168,7 @@ def test_survival_lines_are_what_the_summary_counts(small: SweepResult) -> None:
         assert np.all(found.low <= found.share + 1e-12) and np.all(
             found.share <= found.high + 1e-12
         )
-        assert sum(s.sum() for s in found.lost.values()) == pytest.approx(1 - found.share[-1])
+        assert sum(s.sum() for s in found.ends.values()) == pytest.approx(1 - found.share[-1])
 
 
 def test_survival_counts_only_guests_whose_plan_reaches_that_far() -> None:
@@ -171,19 +181,22 @@ def test_survival_counts_only_guests_whose_plan_reaches_that_far() -> None:
     assert found.share.tolist() == [1.0, 0.5, 1.0, 1.0]
 
 
-def test_fates_remember_corruption_until_the_guest_is_lost() -> None:
-    frame = pd.DataFrame(
-        {
-            "cell": ["a"] * 4,
-            "stray_writes": [0, 5, 0, 0],
-            "outcome": ["ok", "ok", "ok", "save-failed"],
-        }
-    )
-    assert fates(frame).tolist() == ["ok", CORRUPTED, CORRUPTED, "save-failed"]
+@pytest.mark.parametrize("damaged", DAMAGE)
+def test_fates_remember_corruption_for_as_long_as_the_guest_lives(damaged: str) -> None:
+    frame = pd.DataFrame(dict.fromkeys(DAMAGE, [0] * 8))
+    frame["cell"] = ["a"] * 5 + ["b"] * 3
+    frame[damaged] = [0, 5, 0, 0, 0, 0, 0, 0]
+    frame["outcome"] = ["ok", "ok", "ok", "save-failed", "ok", "ok", "save-failed", "misdirected"]
+    frame["detail"] = pd.array([None] * 6 + ["p2m-generation-changed 3", "-"], dtype="string")
+    assert fates(frame).tolist() == [
+        SURVIVED, CORRUPTED, CORRUPTED, STUCK, CORRUPTED, SURVIVED, ABORTED, MOVED_WRONG,
+    ]  # fmt: skip
 
 
-def test_every_outcome_and_policy_has_a_look_of_its_own() -> None:
-    assert set(OUTCOMES) < set(FATE_LOOKS)
+def test_every_outcome_is_a_fate_and_every_fate_and_policy_has_a_look_of_its_own() -> None:
+    assert set(OUTCOMES) == set(BY_OUTCOME)
+    assert tuple(FATE_LOOKS) == FATES
+    assert set(BY_OUTCOME.values()) | {CORRUPTED, ABORTED} == set(FATES)
     looks = [FATE_LOOKS[fate] for fate in FATE_LOOKS]
     assert len({look.color for look in looks}) == len({look.hatch for look in looks}) == len(looks)
     from p2mbatch.plots.style import LAYOUT_LOOKS, policy_look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.report.compare import Ratio, _ratio, compare, to_text, verdict
+from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.results import SweepResult
 from report_support import run, tamper
 from sweep_support import one_line, p2mbatch
@@ -73,10 +75,6 @@ def test_measured_columns_may_differ(first: SweepResult, second: Path) -> None:
 
 
 def test_a_row_that_one_run_lacks_is_a_difference(first: SweepResult, second: Path) -> None:
-    import sqlite3
-
-    from p2mbatch.store.journal import JOURNAL_NAME
-
     number, migration = tamper(second, "rebuild_ns", 1)
     with sqlite3.connect(second / JOURNAL_NAME) as connection:
         connection.execute(
@@ -137,3 +135,25 @@ def test_the_interval_holds_the_true_ratio() -> None:
     assert _ratio("rebuild_ns", 1, logs[:1]) == Ratio(
         "rebuild_ns", 1, 1, pytest.approx(float(np.exp(logs[0]))), None, None
     )
+
+
+def test_a_run_of_the_old_model_is_compared_and_what_changed_is_said(
+    first: SweepResult, second: Path
+) -> None:
+    """The older run, made before the columns of losses, beside one of the model that has them."""
+    tamper(second, "stray_pages", 12345)
+    with sqlite3.connect(second / JOURNAL_NAME) as connection:
+        connection.execute("ALTER TABLE rows DROP COLUMN lost_pages")
+    connection.close()
+    older = SweepResult.open(second)
+    older.__dict__["provenance"] = {**first.provenance, "model_version": 1}
+    newer = SweepResult(first.path)
+    newer.__dict__["provenance"] = {**first.provenance, "model_version": 2}
+    newer.__dict__["frame"] = first.frame.assign(lost_pages=7)
+    for pair in ((older, newer), (newer, older)):
+        found = compare(*pair)
+        text = to_text(found)
+        assert "stuck at its first migration" in text
+        assert "model 1 did not count lost_pages, ghost_pages" in text
+        assert {difference.column for difference in found.differences} == {"stray_pages"}
+    assert "stuck at its first migration" not in to_text(compare(first, first))

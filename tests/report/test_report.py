@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from p2mbatch import plots
+from p2mbatch.model.fates import CRASHED, ENDS, STUCK
 from p2mbatch.report.cells import MAX_CELLS_SHOWN, cell_tables, failure_table
 from p2mbatch.report.page import write_text
 from p2mbatch.report.sweep import html, to_markdown, write_html
 from p2mbatch.report.table import Table, TableColumn, show
-from p2mbatch.report.words import answer, corruption_answer
+from p2mbatch.report.words import answer, corruption_answer, operator_answer
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import Survival, survival
 from report_support import QUESTION, made_up, run
@@ -66,23 +67,24 @@ class Elements(HTMLParser):
         self._inside = ""
 
 
-def entry(policy: str, migration: int, guests: int, lost: int, corrupted: int = 0) -> Survival:
-    return Survival(
-        policy, migration, guests, guests - lost, corrupted,
-        {"bug": 0, "fault": 0, "save-failed": lost, "misdirected": 0},
-    )  # fmt: skip
+def entry(
+    policy: str, migration: int, guests: int, stuck: int, corrupted: int = 0, crashed: int = 0
+) -> Survival:
+    ends = dict.fromkeys(ENDS, 0) | {STUCK: stuck, CRASHED: crashed}
+    return Survival(policy, migration, guests, guests - stuck - crashed, corrupted, ends)
 
 
 def test_the_answer_names_the_worst_policy_first_and_when() -> None:
     entries = [
         *(entry("tracked", m, 90, 0) for m in range(4)),
         *(
-            entry("stale", m, 90, lost, 40 if m == 1 else 0)
-            for m, lost in enumerate((0, 5, 83, 84))
+            entry("stale", m, 90, stuck, 40 if m == 1 else 0, crashed=2 * (m > 0))
+            for m, stuck in enumerate((0, 3, 81, 82))
         ),
     ]
     assert answer(entries) == (
-        "Stale lost 83 of 90 guests by the second migration; tracked lost none of 90."
+        "Stale by the second migration: of 90 guests 81 stuck, 2 crashed, 7 survived; "
+        "tracked: all of 90 survived."
     )
     assert corruption_answer(entries) == (
         "After the first migration, 40 of 85 stale guests that seemed well had been silently "
@@ -94,12 +96,12 @@ def test_the_answer_names_the_worst_policy_first_and_when() -> None:
     ("entries", "said"),
     [
         ([], "No cell has finished yet."),
-        ([entry("tracked", 0, 1, 0)], "Tracked lost none of 1 guest in the boot."),
+        ([entry("tracked", 0, 1, 0)], "Tracked in the boot: 1 guest survived."),
         (
             [entry("stale", m, 7, 7 * (m > 11)) for m in range(20)],
-            "Stale lost all 7 guests by migration 12.",
+            "Stale by migration 12: of 7 guests 7 stuck.",
         ),
-        ([entry("none", 0, 2, 2)], "Policy none lost all 2 guests in the boot."),
+        ([entry("none", 0, 2, 0, crashed=2)], "Policy none in the boot: of 2 guests 2 crashed."),
     ],
 )
 def test_answers_of_small_and_long_runs(entries: list[Survival], said: str) -> None:
@@ -107,12 +109,21 @@ def test_answers_of_small_and_long_runs(entries: list[Survival], said: str) -> N
     assert corruption_answer(entries) == ""
 
 
+def test_what_follows_for_an_operator_is_said_of_the_fates_that_there_are() -> None:
+    assert operator_answer([entry("tracked", 1, 5, 0)]) == ""
+    said = operator_answer([entry("stale", 1, 5, 1, corrupted=2), entry("stale", 2, 5, 2)])
+    assert said.startswith("Silently corrupted: every migration was reported ok")
+    assert "Stuck: it runs on where it was and can't be moved" in said
+    assert "Crashed" not in said
+
+
 def test_the_page_answers_its_question_from_the_data(small: SweepResult, page: str) -> None:
     found = Elements(page)
     assert found.headings == [answer(survival(small))]
     frame = small.frame
-    lost = frame[(frame["policy"] == "stale") & (frame["outcome"] != "ok")]["cell"].nunique()
-    assert f"{lost} of 6" in found.headings[0] or f"all {lost}" in found.headings[0]
+    ends = frame[(frame["policy"] == "stale") & (frame["outcome"] != "ok")]
+    assert f"of 6 guests {(ends['outcome'] == 'save-failed').sum()} stuck" in found.headings[0]
+    assert "needs a shutdown to leave its host" in page
     assert "What becomes of &lt;small&gt; guests &amp; their lists?" in page
     assert QUESTION not in page
 

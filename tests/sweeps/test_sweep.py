@@ -15,6 +15,7 @@ from p2mbatch.base.sizes import MIB
 from p2mbatch.guests import rows as cell
 from p2mbatch.guests import stage
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model.fates import BY_OUTCOME, DAMAGE
 from p2mbatch.report.text import format_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
@@ -376,13 +377,13 @@ def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> Non
         own = frame[frame["policy"] == entry.policy]
         until = own[own["migration"] <= entry.migration]
         here = own[(own["migration"] == entry.migration) & (own["outcome"] == "ok")]
-        strays = until.groupby("cell")["stray_writes"].sum()
+        damage = until[list(DAMAGE)].sum(axis=1).groupby(until["cell"]).sum()
         assert entry.num_guests == own["cell"].nunique()
         assert entry.num_survived == len(here)
-        assert entry.num_corrupted == int((strays[here["cell"]] > 0).sum())
-        assert sum(entry.lost.values()) == entry.num_guests - entry.num_survived
-        for outcome, number in entry.lost.items():
-            assert number == (until["outcome"] == outcome).sum()
+        assert entry.num_corrupted == int((damage[here["cell"]] > 0).sum())
+        assert entry.num_ended == entry.num_guests - entry.num_survived
+        for fate, number in entry.ends.items():
+            assert number == (until["outcome"].map(BY_OUTCOME) == fate).sum()
     text = format_table(entries)
     assert text.splitlines()[2].startswith("tracked")
 

@@ -15,6 +15,7 @@ from p2mbatch.dumps.audit.shape import Shape, Sizes, measure
 from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.model.fates import FOR_OPERATORS, fate_of
 
 # Save check -> (what it means, what to do), one sentence each.
 _MEANINGS = {
@@ -129,6 +130,16 @@ class Audit:
         return _MEANINGS[self.walk.result.partition(" ")[0]]
 
     @property
+    def fate(self) -> tuple[str, str]:
+        """(What a migration now would make of the guest, what follows from that); "" for a save
+        that nothing speaks against, or that was not checked."""
+        if not self.failed:
+            return "", ""
+        wrong = self.walk.result == "misdirected"
+        fate = fate_of("misdirected" if wrong else "save-failed")
+        return fate, FOR_OPERATORS[fate]
+
+    @property
     def evidence(self) -> str:
         """What this file can and can't prove of the guest, where its check failed."""
         if not self.failed:
@@ -197,6 +208,7 @@ class Audit:
             "save_check": self.walk.result,
             "save_check_message": self.walk.reason or None,
             "save_check_meaning": meaning,
+            "fate_if_migrated": self.fate[0] or None,
             "save_check_advice": advice or None,
             "save_check_evidence": self.evidence or None,
             "failing_entry": self.walk.failing._asdict() if self.walk.failing else None,
@@ -329,6 +341,9 @@ def audit_text(result: Audit) -> str:
         mfn = "a word that was not kept" if failing.mfn is None else f"MFN {failing.mfn:#x}"
         lines.append(f"{'':<18}{failing.where} is {mfn}: {failing.leads_to}")
     lines += [f"{'':<18}{text}" for text in (meaning, advice, result.evidence) if text]
+    if result.failed:
+        fate, follows = result.fate
+        lines.append(f"{'if migrated':<18}{fate}: {follows}")
     lines += [f"{hazard.severity:<18}{hazard.kind}: {hazard.text}" for hazard in result.hazards]
     lines += [f"{'note':<18}{note}" for note in guest.notes]
     facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in guest.details.items())
