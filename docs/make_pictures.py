@@ -7,7 +7,7 @@ from pathlib import Path
 from p2mbatch import Guest, plots
 from p2mbatch.guests.snapshots import Snapshot
 
-GUEST = {"memory": "8GiB", "seed": 7}
+GUEST = {"memory": "1GiB", "seed": 7}
 
 
 def tree(policy: str) -> list[Snapshot]:

@@ -2,5 +2,11 @@
 
 __version__ = "0.1.0"
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 """Raised whenever the same scenario would give other exact rows; part of every cell's id."""
+
+MODEL_CHANGE = (
+    "cells live on machine 2 from there on: two address maps, pages that are absent, a restore by "
+    "ownership, an m2p that ends"
+)
+"""What is different from the model before, for who has a store of that."""

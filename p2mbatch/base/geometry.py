@@ -24,6 +24,9 @@ WILD = -2
 FOREIGN_FRAME_BIT = 1 << 31
 """Masked off by `pfn_to_mfn`, except from INVALID."""
 
+IMAGE_MAP_PAGES = 523_776
+"""Pages that the kernel image map of a 64-bit guest reaches (machine-v2 section 3b)."""
+
 MAX_DOMAIN_PAGES = (128 << 30) >> PAGE_SHIFT
 """Pages of the largest guest that the kernel of the change takes: 128 GiB."""
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.lists import fill_page, mid_mfn_init, store_entry
 from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn, store_page
@@ -18,6 +19,7 @@ from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
     address,
     fill_leaf,
+    is_own,
     make_leaf,
     page_at,
     page_code,
@@ -62,6 +64,7 @@ from p2mbatch.compiled.tables import (
     S_NUM_SLOTS,
     S_POOL_USED,
     S_POSITION,
+    S_SAVED_MAX_PFN,
     S_TOP,
     S_TOP_MFN,
     S_WILD,
@@ -107,7 +110,7 @@ def set_each(t: P2MTables, h: HostTables, runs: Int64Array, done: int, grow: Inn
         skip -= begin
         k = begin
         while k < count:
-            slot = _plain_leaf(t, pfn + k)
+            slot = _plain_leaf(t, h, pfn + k)
             if slot >= 0:
                 # All that the run has of a leaf that is there already, at once.
                 step = min(count - k, n - ((pfn + k) & (n - 1)))
@@ -129,14 +132,17 @@ def set_each(t: P2MTables, h: HostTables, runs: Int64Array, done: int, grow: Inn
 
 
 @inner_kernel
-def _plain_leaf(t: P2MTables, pfn: int) -> int:
+def _plain_leaf(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the slot of the resident leaf of `pfn`; below 0 for any other way to set an entry."""
     x = pfn >> t.state[S_ENTRIES_SHIFT]
     if t.state[S_WILD] != 0 or not 0 <= x < t.state[S_NUM_LEAVES]:
         return NO_PAGE
     if t.leaf_page[x] == t.state[S_MISSING]:
         return NO_PAGE
-    return as_int(t.leaf_slot[x])
+    slot = as_int(t.leaf_slot[x])
+    if slot >= 0 and h.par[H_KIND] == FUNCTION_HOST and t.slots[slot, P_CLEAN] == 0:
+        return NO_PAGE
+    return slot
 
 
 @inline_kernel
@@ -169,7 +175,11 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
     set_present(t, pfn, mfn != INVALID)
     if h.par[H_KIND] == FUNCTION_HOST:
         # What is no frame of this host (foreign, identity) is nobody's; a frame is that of `pfn`.
-        set_own(t, slot, i, 0 <= mfn < h.par[H_FRAMES])
+        # A stray write over the entry took the frame from nobody: nor does overwriting that.
+        if 0 <= mfn < h.par[H_FRAMES]:
+            set_own(t, slot, i, True)
+        elif t.slots[slot, P_CLEAN] != 0 or before == given_frame(h.par, pfn):
+            set_own(t, slot, i, False)
         return OK
     frames = h.par[H_FRAMES]
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
@@ -272,12 +282,33 @@ def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
     t.slots[slot, P_KIND] = LEAF
     fill_page(t, slot, INVALID)
     t.slots[slot, P_LEAF] = x
-    t.slots[slot, P_CLEAN] = 1
+    t.slots[slot, P_CLEAN] = not _takes_over(t, slot, x)
     t.words[page_code(t, mid), x & (n - 1)] = address(t, page)
     state[S_NUM_GROWN] += 1
     if x < state[S_NUM_LEAVES]:
         t.leaf_slot[x] = slot
         t.leaf_page[x] = page
+
+
+@inner_kernel
+def _takes_over(t: P2MTables, slot: int, x: int) -> bool:
+    """Give leaf `x` the frames that it owns as `p2m_missing`; whether there are any.
+
+    A function host has given some where `p2m_missing` had been hit and so looked populated.
+    """
+    n = t.words.shape[1]
+    missing = page_code(t, t.state[S_MISSING])
+    some = np.uint64(0)
+    for i in range(t.own.shape[1]):
+        some |= t.own[missing, i]
+    if some == 0:
+        return False
+    found = False
+    for i in range(min(n, t.state[S_SAVED_MAX_PFN] + 1 - x * n)):
+        if is_own(t, missing, i):
+            set_own(t, slot, i, True)
+            found = True
+    return found
 
 
 @inline_kernel

@@ -36,6 +36,13 @@ def frame_list(t: P2MTables, out: Int64Array) -> None:
 
 
 @kernel
+def leaf_pages(t: P2MTables, out: Int64Array) -> None:
+    """Write to `out` (int64[leaves]) the PFN of each leaf by the tree's pointers; < 0: wild."""
+    for x in range(len(out)):
+        out[x] = leaf_page_of(t, x)
+
+
+@kernel
 def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Write the entries of PFNs from `first` on to `out` (int64[k]), WILD behind a wild pointer."""
     state = t.state

@@ -37,6 +37,7 @@ from p2mbatch.compiled.tables import (
     S_NUM_SLOTS,
     S_SAVED_MAX_PFN,
     S_STRAY_WRITES,
+    S_WALKED_MAX_PFN,
     S_WILD,
     S_XEN_MAX,
     HostTables,
@@ -242,7 +243,7 @@ def _is_plain(t: P2MTables, slot: int, x: int) -> bool:
     """Return whether the leaf in `slot` is wholly populated, as given, and was wholly saved."""
     if t.slots[slot, P_CLEAN] == 0 or t.slots[slot, P_LEAF] != x:
         return False
-    return ((x + 1) << t.state[S_ENTRIES_SHIFT]) - 1 <= t.state[S_SAVED_MAX_PFN] and all_own(
+    return ((x + 1) << t.state[S_ENTRIES_SHIFT]) - 1 <= t.state[S_WALKED_MAX_PFN] and all_own(
         t.own, slot
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from p2mbatch.base.arrays import UInt8Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import host_index, index_pfn, layout_frame, neighbour_pfn
-from p2mbatch.compiled.jit import as_int, inner_kernel
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
+from p2mbatch.compiled.pages import is_own
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     H_FRAMES,
@@ -35,8 +37,7 @@ def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     # A hole whose `p2m_missing` was hit looked populated when it was saved: `restore` notes those.
     if t.slots[slot, P_LEAF] != x and pfn > t.state[S_SAVED_MAX_PFN]:
         return False
-    i = pfn & ((1 << shift) - 1)
-    return (int(t.own[slot, i >> 6]) >> int(i & 63)) & 1 != 0
+    return is_own(t, slot, pfn & ((1 << shift) - 1))
 
 
 @inner_kernel
@@ -86,6 +87,16 @@ def guest_m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     if mfn >= h.par[H_M2P_ENTRIES]:
         return as_int(0)
     return m2p(t, h, mfn)
+
+
+@kernel
+def note_presence(t: P2MTables, h: HostTables, present: UInt8Array) -> None:
+    """Write whether each page of the direct map is in it, as the layout and `own` say.
+
+    `present` is uint8[directmap_pages]; for a guest on a function host that has no such bytes yet.
+    """
+    for pfn in range(len(present)):
+        present[pfn] = _has_frame(t, h, pfn)
 
 
 @inner_kernel

@@ -167,6 +167,12 @@ def set_own(t: P2MTables, slot: int, i: int, owned: bool) -> None:
 
 
 @inner_kernel
+def is_own(t: P2MTables, slot: int, i: int) -> bool:
+    """Return whether the guest owns the frame given to entry `i` of the leaf in `slot`."""
+    return (int(t.own[slot, i >> 6]) >> int(i & 63)) & 1 != 0
+
+
+@inner_kernel
 def make_leaf(t: P2MTables, h: HostTables, x: int) -> int:
     """Make the LAZY leaf `x` resident and return its slot."""
     never_inline()

@@ -13,15 +13,14 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, parallel_kernel
 from p2mbatch.compiled.loops import all_own, code_of
-from p2mbatch.compiled.owners import set_present
-from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
+from p2mbatch.compiled.owners import own_pfn, set_present
+from p2mbatch.compiled.pages import is_own, make_leaf, page_code, room_left, set_own
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     H_FRAMES,
     H_KIND,
-    H_NAMES_ALL,
     LAZY,
     LEAF,
     P_CLEAN,
@@ -36,7 +35,7 @@ from p2mbatch.compiled.tables import (
     S_POSITION,
     S_SAVED_MAX_PFN,
     S_SHARED_FLL,
-    S_XEN_MAX,
+    S_WALKED_MAX_PFN,
     HostTables,
     P2MTables,
 )
@@ -69,24 +68,20 @@ def restore_plain(
 
 @kernel
 def settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
-    """Make resident every LAZY leaf from `x` on that reaches beyond what was saved.
+    """Make resident every LAZY leaf from `x` on that reaches beyond what the walk would send.
 
     Such leaves keep the old host's frames, which the new host's function can't tell. Returns OK or
     MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
     """
     state = t.state
-    saved = state[S_SAVED_MAX_PFN]
-    first = (saved + 1) >> state[S_ENTRIES_SHIFT]
-    # What these leaves hold was given to them when everything in them was saved.
+    first = (state[S_WALKED_MAX_PFN] + 1) >> state[S_ENTRIES_SHIFT]
     for leaf in range(max(x, first), state[S_NUM_LEAVES]):
         if t.leaf_slot[leaf] != LAZY:
             continue
         state[S_POSITION] = leaf
         if not room_left(t):
             return MORE_ROOM
-        state[S_SAVED_MAX_PFN] = state[S_XEN_MAX] - 1
         make_leaf(t, h, leaf)
-        state[S_SAVED_MAX_PFN] = saved
     return OK
 
 
@@ -100,7 +95,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
     """
     shift = t.state[S_ENTRIES_SHIFT]
     n = 1 << shift
-    max_pfn = t.state[S_SAVED_MAX_PFN]
+    max_pfn = t.state[S_WALKED_MAX_PFN]
     run = 0
     for pfn in range(max_pfn + 1):
         if not _is_sent(h, t.words[t.leaf_slot[pfn >> shift], pfn & (n - 1)]):
@@ -124,24 +119,98 @@ def _is_sent(h: HostTables, entry: int) -> bool:
 
 
 @kernel
+def settle_written(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array) -> int:
+    """Do `settle_sent` for a guest on function hosts, and note what `p2m_missing` sends.
+
+    Of a leaf that holds what its host gave, and of one not resident, every own frame is sent and
+    has a frame on any host; so only leaves that something else wrote to are read. `old_missing`
+    (int64[n]) gets the words of `p2m_missing` that are sent, INVALID elsewhere. Returns as
+    `settle_sent`.
+    """
+    state = t.state
+    max_pfn = state[S_WALKED_MAX_PFN]
+    lowest = max_pfn + 1
+    for slot in range(state[S_NUM_SLOTS]):
+        if _is_written(t, slot):
+            lowest = min(lowest, _first_without_frame(t, h, to, slot, max_pfn))
+    lowest = min(lowest, _missing_without_frame(t, h, to, old_missing, max_pfn))
+    if lowest <= max_pfn:
+        state[S_DETAIL] = lowest
+        return RESTORE_POPULATE
+    for slot in range(state[S_NUM_SLOTS]):
+        if _is_written(t, slot):
+            _drop_unsent(t, h, slot, max_pfn)
+    return OK
+
+
+@inner_kernel
+def _is_written(t: P2MTables, slot: int) -> bool:
+    """Return whether a page is a leaf, not `p2m_missing`, that not only its host wrote to."""
+    return t.slots[slot, P_KIND] == LEAF and t.slots[slot, P_LEAF] >= 0 == t.slots[slot, P_CLEAN]
+
+
+@inner_kernel
+def _first_without_frame(
+    t: P2MTables, h: HostTables, to: HostTables, slot: int, max_pfn: int
+) -> int:
+    """Return the lowest PFN up to `max_pfn` of a leaf that is sent and has no frame on `to`."""
+    never_inline()
+    n = t.words.shape[1]
+    base = t.slots[slot, P_LEAF] * n
+    for i in range(max(min(n, max_pfn + 1 - base), 0)):
+        if own_pfn(t, h, t.words[slot, i]) >= 0 and given_frame(to.par, base + i) == INVALID:
+            return base + i
+    return max_pfn + 1
+
+
+@inner_kernel
+def _missing_without_frame(
+    t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array, max_pfn: int
+) -> int:
+    """Do `_first_without_frame` for all leaves that are `p2m_missing`; note what it sends."""
+    never_inline()
+    n = t.words.shape[1]
+    missing = page_code(t, t.state[S_MISSING])
+    none_sent = True
+    for i in range(n):
+        word = t.words[missing, i]
+        sent = word != INVALID and own_pfn(t, h, word) >= 0
+        old_missing[i] = word if sent else INVALID
+        none_sent = none_sent and not sent
+    if none_sent:
+        return max_pfn + 1
+    for x in range(max_pfn // n + 1):
+        if t.leaf_slot[x] != missing:
+            continue
+        for i in range(min(n, max_pfn + 1 - x * n)):
+            if old_missing[i] != INVALID and given_frame(to.par, x * n + i) == INVALID:
+                return x * n + i
+    return max_pfn + 1
+
+
+@inner_kernel
+def _drop_unsent(t: P2MTables, h: HostTables, slot: int, max_pfn: int) -> None:
+    """Make INVALID what is not sent of a leaf up to `max_pfn`."""
+    never_inline()
+    n = t.words.shape[1]
+    for i in range(max(min(n, max_pfn + 1 - t.slots[slot, P_LEAF] * n), 0)):
+        if own_pfn(t, h, t.words[slot, i]) < 0:
+            t.words[slot, i] = INVALID
+
+
+@kernel
 def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     """Give the guest its frames on host `h` and overwrite its leaves (model section 7, step 3).
 
-    `old_missing` (int64[n]) is a workspace for what `p2m_missing` held. Follows a save walk that
-    succeeded, so every saved leaf's pointers are sound. Returns OK.
+    `old_missing` (int64[n]) is what `settle_written` noted of `p2m_missing` on a function host, a
+    workspace on a table host. Follows a save walk that succeeded, so every saved leaf's pointers
+    are sound. Returns OK.
     """
     state = t.state
+    state[S_SAVED_MAX_PFN] = state[S_WALKED_MAX_PFN]
     if state[S_CLEARS_FLL] != 0:
         state[S_SHARED_FLL] = 0
-    shift = state[S_ENTRIES_SHIFT]
-    n = 1 << shift
     max_pfn = state[S_SAVED_MAX_PFN]
-    end = (max_pfn >> shift) + 1
-    missing = page_code(t, state[S_MISSING])
-    blank = True
-    for i in range(n):
-        old_missing[i] = t.words[missing, i]
-        blank = blank and old_missing[i] == INVALID
     if h.par[H_KIND] == FUNCTION_HOST:
         words, own, slots = t.words, t.own, t.slots
         for slot in range(state[S_NUM_SLOTS]):
@@ -150,26 +219,9 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
                 continue
             if not restore_plain(words, own, slots, h.par, max_pfn, slot):
                 restore_leaf(t, h, slot, x, max_pfn)
-        for i in range(t.own.shape[1]):
-            t.own[missing, i] = 0
-        if not blank:
-            # A host that has frames for holes too gives them to those that look populated.
-            for i in range(n):
-                set_own(t, missing, i, h.par[H_NAMES_ALL] != 0 and old_missing[i] != INVALID)
-            for x in range(end):
-                if t.leaf_slot[x] == missing:
-                    _restore_missing(t, h, old_missing, x, max_pfn)
-        return OK
-    t.present[:] = 0
-    run = 0
-    for x in range(end):
-        slot = as_int(t.leaf_slot[x])
-        while run < len(h.domain) and h.domain[run, 0] + h.domain[run, 2] <= x << shift:
-            run += 1
-        if slot != missing:
-            _restore_from_runs(t, h, t.words[slot], slot, x, max_pfn, run)
-        elif not blank:
-            _restore_from_runs(t, h, old_missing, slot, x, max_pfn, run)
+        _restore_missing(t, h, old_missing, max_pfn)
+    else:
+        _restore_runs(t, h, old_missing, max_pfn)
     return OK
 
 
@@ -178,24 +230,69 @@ def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -
     """Overwrite one resident leaf up to `max_pfn` with a function host's frames."""
     n = t.words.shape[1]
     base = x * n
+    clean = t.slots[slot, P_CLEAN] != 0
+    # Numbers of the old host that stay beyond what is saved may be own frames on the new one.
+    kept = 0
     for i in range(n):
         mfn = INVALID
         if base + i <= max_pfn:
-            if t.words[slot, i] != INVALID:
+            # Of a leaf that was written to `settle_written` has left what is sent.
+            if is_own(t, slot, i) if clean else t.words[slot, i] != INVALID:
                 mfn = given_frame(h.par, base + i)
             t.words[slot, i] = mfn
+        else:
+            kept |= t.words[slot, i] ^ INVALID
         set_own(t, slot, i, mfn != INVALID)
-    t.slots[slot, P_CLEAN] = 1
+    t.slots[slot, P_CLEAN] = kept == 0
 
 
 @inner_kernel
-def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, x: int, max_pfn: int) -> None:
-    """Overwrite `p2m_missing` as leaf `x`: its words, once hit, look like populated pages."""
+def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, max_pfn: int) -> None:
+    """Overwrite `p2m_missing`, as each leaf that it is, where something has hit it.
+
+    Its words then look like populated pages: those in `old` that are not INVALID.
+    """
     never_inline()
     n = t.words.shape[1]
-    slot = page_code(t, t.state[S_MISSING])
-    for i in range(min(n, max_pfn + 1 - x * n)):
-        t.words[slot, i] = given_frame(h.par, x * n + i) if old[i] != INVALID else INVALID
+    missing = page_code(t, t.state[S_MISSING])
+    blank = True
+    for i in range(n):
+        blank = blank and t.words[missing, i] == INVALID
+    for i in range(t.own.shape[1]):
+        t.own[missing, i] = 0
+    if blank:
+        return
+    for x in range(max_pfn // n + 1):
+        if t.leaf_slot[x] != missing:
+            continue
+        for i in range(min(n, max_pfn + 1 - x * n)):
+            t.words[missing, i] = INVALID
+            if old[i] != INVALID:
+                # A host that has frames for holes too; on any other the restore was refused.
+                t.words[missing, i] = given_frame(h.par, x * n + i)
+                set_own(t, missing, i, True)
+
+
+@inner_kernel
+def _restore_runs(t: P2MTables, h: HostTables, old_missing: Int64Array, max_pfn: int) -> None:
+    """Overwrite all leaves up to `max_pfn` with a table host's frames."""
+    never_inline()
+    shift = t.state[S_ENTRIES_SHIFT]
+    missing = page_code(t, t.state[S_MISSING])
+    blank = True
+    for i in range(1 << shift):
+        old_missing[i] = t.words[missing, i]
+        blank = blank and old_missing[i] == INVALID
+    t.present[:] = 0
+    run = 0
+    for x in range((max_pfn >> shift) + 1):
+        slot = as_int(t.leaf_slot[x])
+        while run < len(h.domain) and h.domain[run, 0] + h.domain[run, 2] <= x << shift:
+            run += 1
+        if slot != missing:
+            _restore_from_runs(t, h, t.words[slot], slot, x, max_pfn, run)
+        elif not blank:
+            _restore_from_runs(t, h, old_missing, slot, x, max_pfn, run)
 
 
 @inner_kernel
@@ -262,6 +359,7 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
     """
     if h.par[H_KIND] != FUNCTION_HOST or not missing_is_blank(t):
         return int(restore(t, h, old_missing))
+    t.state[S_SAVED_MAX_PFN] = t.state[S_WALKED_MAX_PFN]
     if t.state[S_CLEARS_FLL] != 0:
         t.state[S_SHARED_FLL] = 0
     max_pfn = int(t.state[S_SAVED_MAX_PFN])

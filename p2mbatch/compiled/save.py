@@ -34,9 +34,9 @@ from p2mbatch.compiled.tables import (
     S_DETAIL,
     S_ENTRIES_SHIFT,
     S_NUM_LEAVES,
-    S_SAVED_MAX_PFN,
     S_SHARED_FLL,
     S_SHARED_MAX,
+    S_WALKED_MAX_PFN,
     S_WILD,
     HostTables,
     P2MTables,
@@ -54,7 +54,7 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     """Walk the mfn list list as the toolstack does on save; return OK or a SAVE_ code.
 
     `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `state[S_DETAIL]` is
-    the failed check's number; `state[S_SAVED_MAX_PFN]` of a walk that succeeds is the last PFN
+    the failed check's number; `state[S_WALKED_MAX_PFN]` of a walk that succeeds is the last PFN
     that is saved. MISDIRECTED: all checks passed on pages that are not the p2m.
     """
     max_pfn = as_int(map_frame_lists(t, h, found))
@@ -65,7 +65,7 @@ def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
         status = _walk_each(t, h, found, end, max_pfn)
         if status != OK:
             return status
-    t.state[S_SAVED_MAX_PFN] = max_pfn
+    t.state[S_WALKED_MAX_PFN] = max_pfn
     return OK
 
 
@@ -267,5 +267,5 @@ def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     end = (max_pfn >> int(t.state[S_ENTRIES_SHIFT])) + 1
     if t.state[S_WILD] != 0 or end > len(t.leaf_slot) or walk_mids(t, h, found, end, max_pfn):
         return int(save_walk(t, h, found))
-    t.state[S_SAVED_MAX_PFN] = max_pfn
+    t.state[S_WALKED_MAX_PFN] = max_pfn
     return OK

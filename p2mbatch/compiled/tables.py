@@ -47,6 +47,8 @@ STATIC_WORDS = 64
 _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
 
 # Indices into P2MTables.state. Counts and PFNs; NO_PAGE for a structure that does not exist yet.
+# S_WALKED_MAX_PFN: the last PFN that the last save walk would send. S_SAVED_MAX_PFN: the last one
+# for which the present host gave anything.
 (
     S_ENTRIES_SHIFT,
     S_VA_BASE,
@@ -83,6 +85,7 @@ _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
     S_STRAY_PAGES,
     S_ENTRIES_WRITTEN,
     S_SAVED_MAX_PFN,
+    S_WALKED_MAX_PFN,
     S_POSITION,
     S_DETAIL,
     S_NUM_MIDS,
@@ -95,7 +98,7 @@ _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
     S_CLEARS_FLL,
     S_M2P_ORDER,
     STATE_WORDS,
-) = range(45)
+) = range(46)
 
 
 class Machine(NamedTuple):
@@ -165,7 +168,7 @@ class P2MTables(NamedTuple):
     """int64[k, 2]: runs [first PFN, count] of `alloc_p2m_page`."""
     present: UInt8Array
     """uint8[directmap_pages] or empty: 1 where a page is in the direct map. Empty on a machine
-    without presence, and on a function host, where it follows from the layout and `own`."""
+    without presence, and on a function host as long as it is what the layout and `own` say."""
     statics: Int64Array
     """int64[STATIC_WORDS]: the static variables of a policy of one's own (`compiled/own`)."""
 
@@ -244,7 +247,7 @@ def allocate(
     directmap_pages: int,
     num_slots: int,
     num_blocks: int,
-    machine: Machine = MACHINE_1,
+    machine: Machine,
     table_presence: bool = False,
 ) -> P2MTables:
     """Return the tables of a guest that has not booted, with room for `num_slots` pages.
@@ -277,6 +280,7 @@ def allocate(
     state[S_CLEARS_FLL] = machine.clears_frame_list_list
     state[S_M2P_ORDER] = UNBOUNDED_ORDER
     state[S_SAVED_MAX_PFN] = max_p2m_pfn - 1
+    state[S_WALKED_MAX_PFN] = max_p2m_pfn - 1
     directory = (directmap_pages >> BLOCK_SHIFT) + 1
     return P2MTables(
         state=state,

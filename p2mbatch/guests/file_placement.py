@@ -15,7 +15,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import OWN, GuestFile
 from p2mbatch.model.life import EventResult, Life
-from p2mbatch.model.placement import Placement
+from p2mbatch.model.placement import Placement, check_image_map
 from p2mbatch.model.policies import find
 from p2mbatch.model.runs import merged_runs
 
@@ -74,9 +74,24 @@ class GuestPlacement(Placement):
         """Return the bytes of the guest's tables, and of its sets with frames."""
         return super().table_bytes(resident=True) + _BYTES_PER_OWN_ENTRY * self.guest.num_own
 
+    def check_machine(self) -> None:
+        """Raise `InputError` with the numbers where the file's guest can't be on this machine.
+
+        Files of format 1 may have such guests: structures past the kernel image map, or a direct
+        map longer than there is on 32-bit.
+        """
+        limit = self.geo.direct_map_limit_pages
+        if self.directmap_pages > limit:
+            raise InputError(
+                f"{self.guest.path}: guest.directmap_pages is {self.directmap_pages}: a "
+                f"{8 * self.geo.word_bytes}-bit kernel has {limit} at most"
+            )
+        check_image_map(self, self.guest.path)
+
     def check_policy(self) -> None:
         """Raise `InputError` with the numbers where brk is too small for the policy's boot."""
-        needed = self.policy.brk_pages(-(-self.nr_pages // self.geo.entries**2))
+        num_mids = -(-self.nr_pages // self.geo.entries**2)
+        needed = self.policy.brk_pages(num_mids, self.geo.word_bytes)
         if needed > self.brk_pages:
             raise InputError(
                 f"policy: {self.policy.name} takes {needed} pages of brk to boot this guest, "
@@ -145,6 +160,7 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
         key=(),
         guest=guest,
     )
+    placement.check_machine()
     placement.check_policy()
     return placement
 

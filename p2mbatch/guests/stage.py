@@ -150,5 +150,5 @@ def _with_spare_pool(placement: Placement) -> Placement:
     num_leaves = -(-placement.span // placement.geo.entries)
     missing = num_leaves - placement.num_boot_leaves - placement.num_grown
     spare = missing + 2 * placement.num_tops
-    room = placement.directmap_pages - placement.brk_pfn - placement.struct_pages
+    room = placement.mapped_end - placement.brk_pfn - placement.struct_pages
     return replace(placement, pool_pages=placement.pool_pages + max(min(spare, room), 0))

@@ -40,7 +40,12 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
         for mine, others in zip(used, sets, strict=True)
     ]
     hosts = [
-        HostRuns(renumber.frames, renumber.apply(host.domain), np.zeros((0, 3), np.int64))
+        HostRuns(
+            renumber.frames,
+            renumber.apply(host.domain),
+            np.zeros((0, 3), np.int64),
+            _order(host, renumber.frames),
+        )
         for host, renumber in zip(trace.hosts, maps, strict=True)
     ]
     events = []
@@ -53,6 +58,17 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
             event = {"op": "set", "runs": runs}
         events.append(event)
     return replace(trace, name="anonymous", hosts=hosts, events=events, expected=None)
+
+
+def _order(host: HostRuns, frames: int) -> int | None:
+    """Return the order of the m2p of `host` once it has `frames`; None where it says none.
+
+    One that covered all frames, as a hypervisor's does, covers them still; what was mapped of the
+    m2p follows from the frames.
+    """
+    if host.m2p_order is None or host.frames > 1 << host.m2p_order:
+        return host.m2p_order
+    return max(host.m2p_order, (frames - 1).bit_length())
 
 
 def _hosts_at(trace: Trace) -> list[int]:

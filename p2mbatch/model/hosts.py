@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.model.xen import Version, has_small_m2p_order
@@ -136,6 +137,7 @@ def function_host(
     num_extents = (frames - reserved) >> order
     inside = population.layout == tb.SCATTERED
     populated = population.span - (0 if inside and first else population.num_holes)
+    word_bytes = PAGE_BYTES >> population.entries_shift
     # One list in the order of the H_ indices: a sweep makes a host for every migration.
     par = np.array(
         [
@@ -157,8 +159,8 @@ def function_host(
             population.span if names_all else population.guest_frames,
             round(neighbours * (frames - populated)),
             neighbour_pages,
-            tb.UNBOUNDED_ORDER,
-            tb.UNBOUNDED_ENTRIES,
+            m2p_order(word_bytes),
+            m2p_entries(word_bytes, frames),
             0,
             *bijection.parameters(num_extents, "frames", *key),
             *population.holes_parameters,

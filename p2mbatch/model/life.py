@@ -19,6 +19,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
+from p2mbatch.compiled.owners import note_presence
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
@@ -28,6 +29,7 @@ from p2mbatch.compiled.restore import (
     restore_slots,
     settle_sent,
     settle_unsaved,
+    settle_written,
 )
 from p2mbatch.compiled.status import (
     BUGS,
@@ -129,6 +131,7 @@ class Life:
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
         self.begin_event()
+        self._keep_presence(runs)
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
         result.entries_set = self.scalar(tb.S_POSITION)
@@ -166,14 +169,9 @@ class Life:
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
-        own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
-        if own_only and host.par[tb.H_KIND] == tb.TABLE_HOST:
-            status = settle_sent(self.tables, self.host, host)
-            if status != OK:
-                return self._result(status)
-        whole = self.scalar(tb.S_SAVED_MAX_PFN) == self.scalar(tb.S_XEN_MAX) - 1
-        if host.par[tb.H_KIND] == tb.FUNCTION_HOST and not whole:
-            self._run(lambda x: settle_unsaved(self.tables, self.host, x))
+        status = self._settle(host)
+        if status != OK:
+            return self._result(status)
         self.host = host
         (restore_parallel if parallel else restore)(self.tables, host, self._work)
         resumed = time.perf_counter_ns()
@@ -197,6 +195,45 @@ class Life:
         result.rebuild_ns = done - resumed
         return result
 
+    def _settle(self, host: tb.HostTables) -> int:
+        """Find what is sent, and whether `host` has frames for it; return OK or a RESTORE_ code.
+
+        What needs the host that the guest is leaving is done here.
+        """
+        if host.par[tb.H_KIND] == tb.TABLE_HOST:
+            own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
+            return settle_sent(self.tables, self.host, host) if own_only else OK
+        status = settle_written(self.tables, self.host, host, self._work)
+        if status != OK:
+            return status
+        if self.scalar(tb.S_WALKED_MAX_PFN) != self.scalar(tb.S_XEN_MAX) - 1:
+            self._run(lambda x: settle_unsaved(self.tables, self.host, x))
+        # After a restore present is what got a frame, and that a function host knows.
+        self.tables = self.tables._replace(present=np.zeros(0, np.uint8))
+        return OK
+
+    def _keep_presence(self, runs: Int64Array) -> None:
+        """From a set on after which presence is not what the layout and `own` say, keep it apart.
+
+        That is one of entries that are no frames of the host's, and any after stray writes: what
+        they hit is present, or absent, whoever owns the frame.
+        """
+        t, par = self.tables, self.host.par
+        kept = t.state[tb.S_PRESENCE] == 0 or par[tb.H_KIND] != tb.FUNCTION_HOST or len(t.present)
+        if kept:
+            return
+        slots = t.slots[: self.scalar(tb.S_NUM_SLOTS)]
+        written = (slots[:, tb.P_LEAF] >= 0) & (slots[:, tb.P_CLEAN] == 0)
+        if not (
+            (runs[:, 1] + runs[:, 2] > par[tb.H_FRAMES]).any()
+            or written.any()
+            or not missing_is_blank(t)
+        ):
+            return
+        present = np.zeros(self.scalar(tb.S_DIRECTMAP), np.uint8)
+        note_presence(t, self.host, present)
+        self.tables = t._replace(present=present)
+
     def count_stale(self) -> tuple[int, int]:
         """Return how many entries of the frame list list and of the frame list are not true."""
         counts = np.zeros(2, np.int64)
@@ -208,13 +245,16 @@ class Life:
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
         own_only = int(t.state[tb.S_ONLY_OWN_SENT])
-        key = (self._does, threads > 1, own_only, *(array.flags.num for array in host))
+        kind = int(host.par[tb.H_KIND])
+        key = (self._does, threads > 1, own_only, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
         make_ready(self._does.boot, t, host)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
-        make_ready(settle_unsaved, t, host, 0)
-        if own_only:
+        if host.par[tb.H_KIND] == tb.FUNCTION_HOST:
+            make_ready(settle_written, t, self.host, host, self._work)
+            make_ready(settle_unsaved, t, host, 0)
+        elif own_only:
             make_ready(settle_sent, t, self.host, host)
         make_ready(restore, t, host, self._work)
         make_ready(self._does.rebuild, t, host, 0)

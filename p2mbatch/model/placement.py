@@ -13,7 +13,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import PAGE_BYTES, Geometry, geometry
+from p2mbatch.base.geometry import IMAGE_MAP_PAGES, PAGE_BYTES, Geometry, geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
@@ -74,6 +74,11 @@ class Placement:
     def struct_pages(self) -> int:
         """Return the pages that the structures may take, from `brk_pfn` on."""
         return self.brk_pages + self.num_boot_leaves + self.pool_pages
+
+    @property
+    def mapped_end(self) -> int:
+        """Return where the pages end that structures can lie in: booted, and in the direct map."""
+        return min(self.nr_pages, self.directmap_pages)
 
     @property
     def num_tops(self) -> int:
@@ -146,6 +151,7 @@ class Placement:
             directmap_pages=self.directmap_pages,
             num_slots=self.num_slots(resident=resident),
             num_blocks=self.num_blocks(),
+            machine=tb.MACHINE_2,
         )
         return Life(tables, host, self.policy)
 
@@ -210,25 +216,38 @@ def place(
         num_holes=span - populated,
         num_grown=num_grown,
         brk_pfn=BRK_PFN if nr_pages >= _SMALL_GUEST_PAGES else nr_pages // 8,
-        brk_pages=max(kernel.brk_pages(num_mids), find(MENDED).brk_pages(num_mids)),
+        brk_pages=max(policy.brk_pages(num_mids, word_bytes) for policy in (kernel, find(MENDED))),
         pool_pages=pool_pages,
-        directmap_pages=min(nr_pages, geo.direct_map_limit_pages),
+        directmap_pages=min(span, geo.direct_map_limit_pages),
         key=(seed, "layout"),
     )
     _check_room(placement, memory_bytes)
     return placement
 
 
+def check_image_map(placement: Placement, what: str = "memory_bytes") -> None:
+    """Refuse a 64-bit guest whose brk or `mfn_list` the kernel image map does not reach."""
+    end = max(
+        placement.brk_pfn + placement.brk_pages, placement.mfn_list_pfn + placement.num_boot_leaves
+    )
+    if placement.geo.word_bytes == 8 and end > IMAGE_MAP_PAGES:
+        raise InputError(
+            f"{what}: a guest that boots with {placement.nr_pages} pages has brk and "
+            f"mfn_list up to PFN {end}: the kernel image map ends at {IMAGE_MAP_PAGES}"
+        )
+
+
 def _check_room(placement: Placement, memory_bytes: int) -> None:
     """Refuse a guest whose structures do not fit below what its direct map reaches."""
     end = placement.brk_pfn + placement.struct_pages
-    limit = placement.directmap_pages
+    limit = placement.mapped_end
     if end > limit:
         raise InputError(
             f"memory_bytes: a span of {format_size(memory_bytes)} that boots with "
             f"{placement.nr_pages} pages needs {placement.struct_pages} pages of structures from "
             f"PFN {placement.brk_pfn} on, up to {end}: its direct map ends at {limit}"
         )
+    check_image_map(placement)
     free = placement.span - placement.struct_pages
     if placement.layout == tb.SCATTERED and placement.num_holes > free:
         raise InputError(

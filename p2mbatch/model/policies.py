@@ -80,6 +80,8 @@ class Policy:
     dashes: Any = "-"
     spoken: str = ""
     """The name in a sentence, where it alone would be read as something else."""
+    lists_on_64_bit: bool = True
+    """Whether a 64-bit guest boots with a page of the list for each mid page, as 32-bit ones do."""
     finds: str = TREE
     """By which way the toolstack finds the list."""
     own: Own | None = None
@@ -115,9 +117,10 @@ class Policy:
         """Return the pages that a call may take or hit before it can ask for more room."""
         return SPARE_SLOTS if self.own is not None else 0
 
-    def brk_pages(self, num_mids: int) -> int:
+    def brk_pages(self, num_mids: int, word_bytes: int) -> int:
         """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
-        return 3 + num_mids + self.list_brk_pages + num_mids
+        own_lists = num_mids if word_bytes == 4 or self.lists_on_64_bit else 0
+        return 3 + num_mids + self.list_brk_pages + own_lists
 
 
 _OWN = (
@@ -138,6 +141,8 @@ _OWN = (
         load=_own("stale"),
         # Before the change there was no p2m_top_mfn_p.
         list_brk_pages=2,
+        # It tells p2m_mid_missing_mfn by its address, and mfn_to_virt gives another one there.
+        lists_on_64_bit=False,
         color=VERMILION,
         hatch="////",
         marker="s",

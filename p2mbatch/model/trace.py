@@ -83,4 +83,4 @@ class Trace:
     hosts: list[HostRuns]
     events: list[dict[str, Any]]
     expected: list[dict[str, Any]] | None = None
-    format: str = FORMAT
+    format: str = FORMAT_2

@@ -14,7 +14,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
-from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.base.geometry import IMAGE_MAP_PAGES, INVALID, geometry
 from p2mbatch.base.limits import check_json_values
 from p2mbatch.model import policies
 from p2mbatch.model.trace import (
@@ -31,9 +31,6 @@ from p2mbatch.model.xen import parse_xen
 
 _MAX_BYTES = 1 << 30
 """Of a trace's JSON, unpacked: as values it takes some ten times that."""
-
-IMAGE_PAGES = 523_776
-"""Pages that the kernel image map of a 64-bit guest reaches (machine-v2 section 3b)."""
 
 _MAX_FRAMES = 1 << 40
 
@@ -258,10 +255,10 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
             ("guest.brk_pfn", layout.brk_pfn, layout.brk_pages),
             ("guest.mfn_list_pfn", layout.mfn_list_pfn, layout.mfn_list_pages),
         ):
-            if first + count > IMAGE_PAGES:
+            if first + count > IMAGE_MAP_PAGES:
                 raise check.fail(
                     path,
-                    f"{first} + {count} pages goes past {IMAGE_PAGES}, "
+                    f"{first} + {count} pages goes past {IMAGE_MAP_PAGES}, "
                     "where the kernel image map ends",
                 )
     check.within(layout.page_pool, 0, end, "guest.page_pool", "page")

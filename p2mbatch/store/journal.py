@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from p2mbatch._version import MODEL_VERSION
+from p2mbatch._version import MODEL_CHANGE, MODEL_VERSION
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError
 from p2mbatch.spec.sections import Values
@@ -186,12 +186,18 @@ class Journal:
         with explained(self.path), self._transaction():
             is_new = self._meta("model_version") is None
             for key, value, what in (
-                ("model_version", str(MODEL_VERSION), "model version"),
+                ("model_version", str(MODEL_VERSION), "model"),
                 ("resident", resident, "--resident"),
             ):
                 kept = self._meta(key)
                 if kept is None:
                     self._connection.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
+                elif kept != value and key == "model_version":
+                    raise InputError(
+                        f"{self.directory}: its rows are of model {kept}, not {value} "
+                        f"({MODEL_CHANGE}): it can be read, but no rows can be added; use "
+                        "another --out"
+                    )
                 elif kept != value:
                     raise InputError(
                         f"{self.directory}: was made with {what} {kept}, not {value}: its rows "

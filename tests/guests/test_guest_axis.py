@@ -284,10 +284,9 @@ def test_every_recorded_dump_imports_and_sweeps(name: str, tmp_path: Path) -> No
     tracked = frame[frame["policy"] == "tracked"]
     assert (tracked["outcome"] == "ok").all()
     assert (tracked["migration"].value_counts() == 3).all()
-    assert set(frame[frame["policy"] == "stale"].groupby("cell")["outcome"].last()) <= {
-        "save-failed",
-        "fault",
-    }
+    ends = set(frame[frame["policy"] == "stale"].groupby("cell")["outcome"].last())
+    # A 64-bit guest with a leaf or two beyond its first mid: the list's one page names that first.
+    assert ends <= ({"misdirected"} if "extra-64" in name else {"save-failed", "fault"})
     assert SweepResult.open(tmp_path / "run").spec.num_cells == 6
     # What frames it had at home plays no part.
     anonymous = find_guest(str(tmp_path / "anonymous.trace.json.gz"))

@@ -160,12 +160,13 @@ def test_brk_has_the_pages_that_the_policy_takes(fresh: None) -> None:
         Guest.from_file(str(TRACES / "dense-64-0.json.gz"), policy="made-up")
 
 
+@pytest.mark.parametrize("word_bytes", [8, 4])
 @pytest.mark.parametrize("name", policies.names())
-def test_a_boot_takes_the_pages_that_its_policy_says(name: str) -> None:
-    guest = Guest.boot("5GiB", policy=name)
-    num_mids = -(-guest.placement.nr_pages // 512**2)
+def test_a_boot_takes_the_pages_that_its_policy_says(name: str, word_bytes: int) -> None:
+    guest = Guest.boot("5GiB", policy=name, word_bytes=word_bytes)
+    num_mids = -(-guest.placement.nr_pages // (4096 // word_bytes) ** 2)
     used = guest.life.scalar(tb.S_BRK_USED)
-    assert used == policies.find(name).brk_pages(num_mids)
+    assert used == policies.find(name).brk_pages(num_mids, word_bytes)
 
 
 def test_a_name_is_given_once(fresh: None) -> None:

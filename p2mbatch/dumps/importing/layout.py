@@ -13,7 +13,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import Geometry
+from p2mbatch.base.geometry import IMAGE_MAP_PAGES, Geometry
 from p2mbatch.dumps.audit.structures import Structures, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
@@ -90,9 +90,10 @@ def find_layout(
     taken = np.zeros(span, np.bool_)
     taken[brk_pfn : brk_pfn + brk_pages] = True
     taken[mfn_list_pfn : mfn_list_pfn - (-nr_pages // geo.entries)] = True
-    directmap = min(nr_pages, geo.direct_map_limit_pages)
+    # The direct map spans the extra memory too; pages of structures are among those of the boot.
+    directmap = min(span, geo.direct_map_limit_pages)
     usable = populated & ~taken
-    usable[directmap:] = False
+    usable[min(nr_pages, directmap) :] = False
     pool = _find_pool(guest, walk, structures, leaves, nr_pages, usable)
     layout = GuestLayout(
         word_bytes=guest.word_bytes,
@@ -126,7 +127,7 @@ def _boot_from_leaves(
 
 def _brk_need(geo: Geometry, nr_pages: int) -> int:
     """Return the brk pages that booting takes at most (model sections 4 and 6)."""
-    return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2))
+    return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2), geo.word_bytes)
 
 
 def _fitting(between: int) -> list[str]:
@@ -150,6 +151,12 @@ def _find_brk(
     return brk_pfn, _brk_need(geo, nr_pages)
 
 
+def _mapped_end(geo: Geometry, nr_pages: int) -> int:
+    """Return where the pages end that brk and `mfn_list` can lie in."""
+    reach = IMAGE_MAP_PAGES if geo.word_bytes == 8 else geo.direct_map_limit_pages
+    return min(nr_pages, reach)
+
+
 def _fits(
     geo: Geometry,
     populated: BoolArray,
@@ -159,7 +166,7 @@ def _fits(
     brk_pages: int,
 ) -> bool:
     """Return whether brk and mfn_list lie apart, in mapped pages that the guest has."""
-    end = min(nr_pages, geo.direct_map_limit_pages)
+    end = _mapped_end(geo, nr_pages)
     mfn_list_end = mfn_list_pfn - (-nr_pages // geo.entries)
     brk_end = brk_pfn + brk_pages
     if brk_pfn < 0 or brk_end > end or mfn_list_end > end:
@@ -174,7 +181,7 @@ def _free_stretch(
     guest: DumpGuest, geo: Geometry, populated: BoolArray, nr_pages: int, num_pages: int
 ) -> int:
     """Return the first PFN of `num_pages` populated pages in a row below the direct map's end."""
-    end = min(nr_pages, geo.direct_map_limit_pages)
+    end = _mapped_end(geo, nr_pages)
     have = populated[:end].astype(np.int8)
     edges = np.flatnonzero(np.diff(have, prepend=0, append=0))
     starts, lengths = edges[::2], edges[1::2] - edges[::2]

@@ -10,7 +10,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, Geometry, geometry
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.inspect import p2m_words
+from p2mbatch.compiled.inspect import leaf_pages, p2m_words
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.stores import narrow
 from p2mbatch.dumps.writers.page_tables import LinearTables, saved_leaf_tables, table_bytes
@@ -155,37 +155,19 @@ def image_of(life: Life) -> GuestImage:
     pages = tables.slots[:num_slots, tb.P_PAGE].tolist()
     words = {page: tables.words[slot].copy() for slot, page in enumerate(pages) if page >= 0}
     shape = geometry(life.scalar(tb.S_WORD_BITS) // 8)
-    top, limit = life.scalar(tb.S_TOP), life.scalar(tb.S_DIRECTMAP)
+    leaf_pfns = np.empty(-(-span // shape.entries), np.int64)
+    leaf_pages(tables, leaf_pfns)
     return GuestImage(
         word_bytes=shape.word_bytes,
         frames=int(host.par[tb.H_FRAMES]),
         shared_max_pfn=life.scalar(tb.S_SHARED_MAX),
         frame_list_list_mfn=life.scalar(tb.S_SHARED_FLL),
         p2m=p2m,
-        leaf_pfns=_leaf_pages(words, shape, top, limit, -(-span // shape.entries)),
+        leaf_pfns=leaf_pfns,
         words=words,
         m2p=host.m2p.copy(),
         owned_mfns=np.flatnonzero(host.owned),
     )
-
-
-def _leaf_pages(
-    words: dict[int, Int64Array], shape: Geometry, top: int, limit: int, num_leaves: int
-) -> Int64Array:
-    """Return int64[num_leaves]: the leaves by the tree's pointers, -1 behind a wild one.
-
-    `words` are the pages, `top` is that of `p2m_top`; pages from `limit` on have no address.
-    """
-    n = shape.entries
-    zeros = np.zeros(n, np.int64)
-
-    def pointers(page: int) -> Int64Array:
-        pages = ((words.get(page, zeros) - shape.va_base) >> 12) & shape.va_pages_mask
-        return np.where(pages < limit, pages, -1)
-
-    mids = pointers(top)[: -(-num_leaves // n)].tolist()
-    wild = np.full(n, -1, np.int64)
-    return np.concatenate([pointers(m) if m >= 0 else wild for m in mids])[:num_leaves]
 
 
 def reachable_leaves(image: GuestImage, last_pfn: int) -> Int64Array:
