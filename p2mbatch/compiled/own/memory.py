@@ -45,6 +45,7 @@ from p2mbatch.compiled.pages import (
 from p2mbatch.compiled.status import FAULT_MID, FAULT_STORE, FAULT_TOP
 from p2mbatch.compiled.tables import (
     FREED,
+    IMAGE_BASE,
     LEAF,
     MID_MFN,
     NO_PAGE,
@@ -54,6 +55,7 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     POINTER,
     S_ENTRIES_WRITTEN,
+    S_IMAGE_MAP,
     S_MID_MISSING,
     S_MID_MISSING_MFN,
     S_MISSING,
@@ -136,7 +138,9 @@ def store(t: P2MTables, h: HostTables, where: int, i: int, word: int, line: int)
         plain = kind == MID_MFN and top >= 0 and page == t.true_mid_mfn[top]
         plain = plain and t.state[S_PRESENCE] == 0
     elif kind == MID_MFN:
-        plain = page != t.state[S_MID_MISSING_MFN] and t.state[S_PRESENCE] == 0
+        # Presence is asked through the direct map alone.
+        image = t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0
+        plain = page != t.state[S_MID_MISSING_MFN] and (image or t.state[S_PRESENCE] == 0)
     elif kind == TOP_MFN:
         plain = word == t.statics[R_MFN] and t.true_mid_mfn[i] == t.statics[R_PAGE]
         plain = plain and t.words[code, i] != 0

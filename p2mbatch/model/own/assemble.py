@@ -14,7 +14,7 @@ from p2mbatch.compiled.own import memory, registers, words
 from p2mbatch.compiled.own.build import own_operations
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.model.own import vocabulary as vo
-from p2mbatch.model.own.rewrite import Rewritten, callees_of, is_abstract, rewrite_all
+from p2mbatch.model.own.rewrite import Rewritten, callees_of, rewrite_all
 from p2mbatch.model.own.source import Written
 
 # Operation of the seam -> the functions of a policy that it calls.
@@ -33,7 +33,7 @@ def check(written: Written) -> Rewritten:
     """Check all that a policy says; raises `PolicyError` with the line of what is wrong."""
     source = written.module.source
     for name in _MISSING:
-        if is_abstract(written.functions[name]):
+        if written.functions[name].is_abstract:
             raise source.error(
                 written.line[0].node, f"class {written.name} has no {name}: write one, or inherit "
                 "from Stale or Tracked",
@@ -49,7 +49,7 @@ def check(written: Written) -> Rewritten:
         if wanted is not None and len(function.parameters) != wanted:
             many = f"{wanted} beside self" if wanted else "self alone"
             raise function.source.error(function.node, f"{name} takes {many}")
-    return rewrite_all(written, [n for n, f in written.functions.items() if not is_abstract(f)])
+    return rewrite_all(written, [n for n, f in written.functions.items() if not f.is_abstract])
 
 
 def own_parts(written: Written) -> set[str]:
@@ -97,5 +97,5 @@ def _functions(written: Written, names: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for name in vo.ARGUMENTS:
         function = written.functions[name]
-        found[name] = None if is_abstract(function) else names[function.compiled]
+        found[name] = None if function.is_abstract else names[function.compiled]
     return found

@@ -143,6 +143,7 @@ def _compile_all(made: Operations) -> None:
     t = tb.allocate(
         geometry(8), nr_pages=1, max_p2m_pfn=1, mfn_list_pfn=0, brk_pfn=0, brk_pages=1,
         pool=np.zeros((0, 2), np.int64), directmap_pages=1, num_slots=1, num_blocks=1,
+        machine=tb.MACHINE_2,
     )  # fmt: skip
     runs = np.zeros((1, 3), np.int64)
     h = table_host(1, runs, runs)

@@ -65,6 +65,11 @@ class Function:
         return self.node.args.args[0].arg if self.owner else ""
 
     @property
+    def is_abstract(self) -> bool:
+        """Return whether a function of `Kernel` only says that there must be one."""
+        return self.owner == "Kernel" and isinstance(self.node.body[-1], ast.Raise)
+
+    @property
     def parameters(self) -> list[str]:
         """Return its parameters but for `self`."""
         return [a.arg for a in self.node.args.args][1 if self.owner else 0 :]
