@@ -10,6 +10,7 @@ from p2mbatch.linux.words import (
     BUG_ON,
     FOREIGN_FRAME_BIT,
     INVALID_P2M_ENTRY,
+    MAX_DOMAIN_PAGES,
     MAX_P2M_PFN,
     NULL,
     P2M_MID_PER_PAGE,
@@ -18,6 +19,7 @@ from p2mbatch.linux.words import (
     PAGE_SIZE,
     Pointer,
     alloc_p2m_page,
+    array,
     cmpxchg,
     extend_brk,
     free_p2m_page,
@@ -28,6 +30,7 @@ from p2mbatch.linux.words import (
     p2m_top_index,
     pfn_to_mfn,
     virt_to_mfn,
+    virt_to_pfn,
 )
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "BUG_ON",
     "FOREIGN_FRAME_BIT",
     "INVALID_P2M_ENTRY",
+    "MAX_DOMAIN_PAGES",
     "MAX_P2M_PFN",
     "NULL",
     "P2M_MID_PER_PAGE",
@@ -46,6 +50,7 @@ __all__ = [
     "Stale",
     "Tracked",
     "alloc_p2m_page",
+    "array",
     "cmpxchg",
     "extend_brk",
     "free_p2m_page",
@@ -56,4 +61,5 @@ __all__ = [
     "p2m_top_index",
     "pfn_to_mfn",
     "virt_to_mfn",
+    "virt_to_pfn",
 ]

@@ -60,6 +60,18 @@ class Kernel:
         """Return the entry of `pfn`, no bit masked."""
         raise NotImplementedError
 
+    def set_phys_to_machine(self, pfn: int, mfn: int) -> bool:
+        """Set the entry of `pfn`; return whether there was memory for it."""
+        raise NotImplementedError
+
+    def pfn_to_mfn(self, pfn: int) -> int:
+        """Return the entry of `pfn` as an MFN: the foreign bit off, but not from INVALID."""
+        raise NotImplementedError
+
+    def xen_build_dynamic_phys_to_machine(self) -> None:
+        """Build the p2m over `mfn_list`, first of all at boot."""
+        raise NotImplementedError
+
     def xen_setup_mfn_list_list(self) -> None:
         """Report the list in the shared info, at boot and at each resume."""
         raise NotImplementedError

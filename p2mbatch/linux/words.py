@@ -28,6 +28,9 @@ P2M_PER_PAGE = P2M_MID_PER_PAGE = P2M_TOP_PER_PAGE = 512
 MAX_P2M_PFN = P2M_PER_PAGE**3
 """The first PFN that the tree can't hold."""
 
+MAX_DOMAIN_PAGES = 8_388_608
+"""Pages of the largest guest of a two-level kernel: 32 GiB on 64-bit, 8 GiB on 32-bit."""
+
 _COMPILED = "is a word for policies, compiled by p2mbatch: see docs/own-policy.md"
 
 
@@ -47,6 +50,16 @@ def BUG(text: str = "") -> None:
 def virt_to_mfn(address: Pointer) -> int:
     """Return the MFN of the page at an address: the p2m's entry of its PFN, foreign bit off."""
     raise NotImplementedError(f"virt_to_mfn {_COMPILED}")
+
+
+def virt_to_pfn(address: Pointer) -> int:
+    """Return the PFN of the page at an address."""
+    raise NotImplementedError(f"virt_to_pfn {_COMPILED}")
+
+
+def array(words: int) -> Pointer:
+    """Declare, in a class, a static array of so many words: pages of the kernel's image."""
+    return NULL
 
 
 def mfn_to_virt(mfn: int) -> Pointer:

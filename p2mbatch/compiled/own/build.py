@@ -14,8 +14,6 @@ from p2mbatch.compiled.own import operations as written
 from p2mbatch.compiled.own import words
 from p2mbatch.compiled.policies.operations import Operations
 
-_OPERATIONS = ("boot", "rebuild", "report", "set_runs", "grow_leaves")
-
 _COMMON = {
     "report": set_shared_info,
     "get": lookup,
@@ -36,21 +34,30 @@ def own_operations(
     parts: set[str],
     base: Operations | None,
     functions: dict[str, Any],
+    *,
+    own_tree: bool,
 ) -> Operations:
     """Return a policy's operations: `parts` are its own, the others those of `base`.
 
-    `names` is the module that holds its functions, `functions` those that the seam calls.
+    `names` is the module that holds its functions, `functions` those that the seam calls, None
+    where it has none. `own_tree`: it lays its p2m out and looks PFNs up itself.
     """
-    report = functions["xen_setup_mfn_list_list"] or words.report
     exec(_text(), names)
     # After the text, which says what else is meant by these names.
-    names |= {
-        "XEN_BUILD_MFN_LIST_LIST": functions["xen_build_mfn_list_list"],
-        "XEN_POST_SUSPEND": functions["xen_post_suspend"],
-        "XEN_SETUP_MFN_LIST_LIST": report,
-        "ALLOC_P2M": functions["alloc_p2m"],
+    functions = {
+        **functions,
+        "xen_setup_mfn_list_list": functions["xen_setup_mfn_list_list"] or words.report,
+        "pfn_to_mfn": functions["pfn_to_mfn"] or names["own_pfn_to_mfn"],
     }
-    made = {name: own_kernel(names[name], digest) for name in _OPERATIONS if name in parts}
+    names |= {name.upper(): made for name, made in functions.items() if made is not None}
+    chosen = {name: name for name in parts}
+    if own_tree:
+        chosen |= {name: f"{name}_own_tree" for name in ("boot", "rebuild", "grow_leaves")}
+    if functions["set_phys_to_machine"] is not None:
+        chosen |= {"set_runs": "own_set_runs"}
+    made = {name: own_kernel(names[text], digest) for name, text in chosen.items()}
+    if own_tree:
+        made["get_parallel"] = made["get"]
     if base is None:
         return Operations(**(_COMMON | made))
     whole = {"rebuild_mids": None} if "rebuild" in parts else {}

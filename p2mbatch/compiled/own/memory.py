@@ -8,8 +8,10 @@ never took (model section 6). A store into the tree keeps the caches of leaves t
 
 from __future__ import annotations
 
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.lookup import store_page
+from p2mbatch.compiled.own.layouts import mark, note_set
 from p2mbatch.compiled.own.registers import (
     K_MID_MISSING,
     K_MID_MISSING_MFN,
@@ -21,12 +23,16 @@ from p2mbatch.compiled.own.registers import (
     OWN_OUT_OF_PAGE,
     OWN_ROOM,
     R_COUNTED,
+    R_DIRTY,
     R_FOUND,
     R_FOUND_TOP,
+    R_MARK,
     R_MFN,
     R_MFN_2,
+    R_OWN_TREE,
     R_PAGE,
     R_PAGE_2,
+    R_SET_PFN,
     R_STRAY_LINE,
     R_TOP,
     R_TOP_WORD,
@@ -35,6 +41,7 @@ from p2mbatch.compiled.own.registers import (
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import (
     address,
+    make_leaf,
     page_code,
     page_word,
     reached_page,
@@ -46,6 +53,7 @@ from p2mbatch.compiled.status import FAULT_MID, FAULT_STORE, FAULT_TOP
 from p2mbatch.compiled.tables import (
     FREED,
     IMAGE_BASE,
+    LAZY,
     LEAF,
     MID_MFN,
     NO_PAGE,
@@ -69,6 +77,7 @@ from p2mbatch.compiled.tables import (
     S_TOP_MFN,
     S_TOP_MFN_P,
     S_WILD,
+    S_WORD_BITS,
     TAKEN,
     TOP_MFN,
     UNREACHABLE,
@@ -88,6 +97,8 @@ def load(t: P2MTables, h: HostTables, where: int, i: int, line: int) -> int:
     if where == t.statics[K_TOP_MFN]:
         t.statics[R_TOP] = i
         t.statics[R_TOP_WORD] = word
+    if t.statics[R_MARK] != 0:
+        mark(t, code)
     return as_int(word)
 
 
@@ -100,6 +111,8 @@ def _load_any(t: P2MTables, h: HostTables, where: int, i: int, line: int) -> int
         stop(t, OWN_OUT_OF_PAGE, line)
     if page >= UNREACHABLE:
         fault(t, where, OWN_FAULT, line)
+    if t.statics[R_MARK] != 0:
+        mark(t, page_code(t, page))
     return page_word(t, h, page, i)
 
 
@@ -130,7 +143,7 @@ def store(t: P2MTables, h: HostTables, where: int, i: int, word: int, line: int)
         _store_any(t, h, where, i, word, line)
         return
     kind = t.slots[code, P_KIND]
-    if kind == TAKEN and where != t.statics[R_FOUND]:
+    if kind == TAKEN and where != t.statics[R_FOUND] and t.statics[R_SET_PFN] < 0:
         t.words[code, i] = word
         return
     if where == t.statics[R_FOUND]:
@@ -166,6 +179,10 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     if page >= UNREACHABLE:
         fault(t, where, FAULT_STORE, line)
     code = page_code(t, page)
+    if code <= LAZY:
+        if not room_left(t):
+            stop(t, OWN_ROOM, line)
+        code = make_leaf(t, h, LAZY - code)
     kind = t.slots[code, P_KIND] if code >= 0 else ORDINARY
     found = where == t.statics[R_FOUND]
     listed = found or kind == FREED or (kind == MID_MFN and page != t.state[S_MID_MISSING_MFN])
@@ -184,6 +201,11 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
             t.statics[R_STRAY_LINE] = line
         stray_store(t, h, page, i, word)
         return
+    if word < INVALID and t.state[S_WORD_BITS] == 32:
+        word = word & 0xFFFFFFFF
+        word = word if word != 0xFFFFFFFF else as_int(INVALID)
+    if t.statics[R_SET_PFN] >= 0 and kind in (LEAF, TAKEN):
+        note_set(t, h, code, i, word)
     # While p2m_top_mfn is filled at boot, it is no list yet.
     is_list = kind == TOP_MFN and t.words[code, i] != 0
     t.words[code, i] = word
@@ -194,6 +216,8 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
         t.slots[code, P_CLEAN] = 0
     elif listed:
         t.state[S_ENTRIES_WRITTEN] += 1
+    elif kind == POINTER and t.statics[R_OWN_TREE] != 0:
+        t.statics[R_DIRTY] = 1
     elif kind == POINTER and t.state[S_WILD] == 0:
         _tree_changed(t, page, i, word)
 

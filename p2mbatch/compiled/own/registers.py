@@ -29,6 +29,10 @@ from p2mbatch.compiled.tables import (
 # `p2m_top_mfn` it was asked for. R_TOP, R_TOP_WORD: the entry of `p2m_top_mfn` read last.
 # R_PAGE, R_MFN: the page that `virt_to_mfn` was asked for last, and its answer; R_PAGE_2, R_MFN_2:
 # those of the time before. R_COUNTED: the entry of `p2m_top_mfn` that was counted last.
+# R_OWN_TREE: 1 under a policy that looks PFNs up in its own way; R_DIRTY: 1 where what its lookups
+# go through has changed; R_MARK: 1 while its way is being found out; R_LAST: the page read last.
+# R_SET_PFN, R_SET_MFN: the entry that is being set, or -1. R_MAX_DOMAIN: `MAX_DOMAIN_PAGES` where
+# it is another than by default.
 (
     R_STEPS,
     R_STATUS,
@@ -44,7 +48,14 @@ from p2mbatch.compiled.tables import (
     R_PAGE_2,
     R_MFN_2,
     R_COUNTED,
-) = range(14)
+    R_OWN_TREE,
+    R_DIRTY,
+    R_MARK,
+    R_LAST,
+    R_SET_PFN,
+    R_SET_MFN,
+    R_MAX_DOMAIN,
+) = range(21)
 
 (
     K_MISSING,
@@ -54,7 +65,7 @@ from p2mbatch.compiled.tables import (
     K_TOP_MFN_P,
     K_TOP_MFN,
     K_OWN,
-) = range(16, 23)
+) = range(24, 31)
 
 MAX_OWN = STATIC_WORDS - K_OWN
 """Static variables that a policy of one's own may have."""
@@ -93,18 +104,21 @@ def begin(t: P2MTables) -> None:
     s[R_COUNTED] = -1
     s[R_MFN] = FAULT_TOP
     s[R_MFN_2] = FAULT_TOP
-    s[K_MISSING] = _known(t, state[S_MISSING])
-    s[K_MID_MISSING] = _known(t, state[S_MID_MISSING])
-    s[K_TOP] = _known(t, state[S_TOP])
-    s[K_MID_MISSING_MFN] = _known(t, state[S_MID_MISSING_MFN])
-    s[K_TOP_MFN_P] = _known(t, state[S_TOP_MFN_P])
-    s[K_TOP_MFN] = _known(t, state[S_TOP_MFN])
+    s[R_SET_PFN] = -1
+    s[R_MARK] = 0
+    _known(t, K_MISSING, state[S_MISSING])
+    _known(t, K_MID_MISSING, state[S_MID_MISSING])
+    _known(t, K_TOP, state[S_TOP])
+    _known(t, K_MID_MISSING_MFN, state[S_MID_MISSING_MFN])
+    _known(t, K_TOP_MFN_P, state[S_TOP_MFN_P])
+    _known(t, K_TOP_MFN, state[S_TOP_MFN])
 
 
 @inner_kernel
-def _known(t: P2MTables, page: int) -> int:
-    """Return the address of a structure's page, NULL where there is none yet."""
-    return address(t, page) if page != NO_PAGE else 0
+def _known(t: P2MTables, known: int, page: int) -> None:
+    """Set the pointer to a structure, which stays NULL while there is none."""
+    if page != NO_PAGE:
+        t.statics[known] = address(t, page)
 
 
 @inner_kernel

@@ -10,9 +10,19 @@ from p2mbatch.compiled import grow, lists
 from p2mbatch.compiled import lookup as lu
 from p2mbatch.compiled.boot import set_shared_info
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
-from p2mbatch.compiled.own.memory import given_back, make_known, taken, top_asked_for
+from p2mbatch.compiled.own.layouts import make_array as make_array
+from p2mbatch.compiled.own.layouts import max_domain_pages as max_domain_pages
+from p2mbatch.compiled.own.memory import (
+    given_back,
+    load,
+    make_known,
+    store,
+    taken,
+    top_asked_for,
+)
 from p2mbatch.compiled.own.registers import (
     OWN_BUG,
+    OWN_OUT_OF_PAGE,
     R_FOUND,
     R_FOUND_TOP,
     R_MFN,
@@ -62,7 +72,12 @@ def pfn_to_mfn(t: P2MTables, h: HostTables, pfn: int, line: int) -> int:
 def virt_to_mfn(t: P2MTables, h: HostTables, where: int, line: int) -> int:
     """Return the MFN of the page at an address."""
     page = page_at(t, where)
-    mfn = pfn_to_mfn(t, h, page, line)
+    return noted(t, page, pfn_to_mfn(t, h, page, line))
+
+
+@inline_kernel
+def noted(t: P2MTables, page: int, mfn: int) -> int:
+    """Note whose MFN was asked for, so that it is known where it is stored; return the MFN."""
     s = t.statics
     if page != s[R_PAGE]:
         s[R_PAGE_2] = s[R_PAGE]
@@ -70,6 +85,12 @@ def virt_to_mfn(t: P2MTables, h: HostTables, where: int, line: int) -> int:
         s[R_PAGE] = page
     s[R_MFN] = mfn
     return mfn
+
+
+@inline_kernel
+def virt_to_pfn(t: P2MTables, h: HostTables, where: int, line: int) -> int:
+    """Return the PFN of the page at an address."""
+    return page_at(t, where)
 
 
 @inline_kernel
@@ -126,6 +147,26 @@ def bug(t: P2MTables, site: int, line: int) -> None:
 def entries(t: P2MTables) -> int:
     """Return the words in a page."""
     return as_int(1) << t.state[S_ENTRIES_SHIFT]
+
+
+@inline_kernel
+def load_in(t: P2MTables, h: HostTables, where: int, length: int, i: int, line: int) -> int:
+    """Return word `i` of the static array of `length` words at `where`."""
+    if i < 0 or i >= length:
+        stop(t, OWN_OUT_OF_PAGE, line)
+    shift = t.state[S_ENTRIES_SHIFT]
+    return load(t, h, where + ((i >> shift) << 12), i & (entries(t) - 1), line)
+
+
+@inline_kernel
+def store_in(
+    t: P2MTables, h: HostTables, where: int, length: int, i: int, word: int, line: int
+) -> None:
+    """Store `word` as word `i` of the static array of `length` words at `where`."""
+    if i < 0 or i >= length:
+        stop(t, OWN_OUT_OF_PAGE, line)
+    shift = t.state[S_ENTRIES_SHIFT]
+    store(t, h, where + ((i >> shift) << 12), i & (entries(t) - 1), word, line)
 
 
 @inline_kernel

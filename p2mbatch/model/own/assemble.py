@@ -14,17 +14,20 @@ from p2mbatch.compiled.own import memory, registers, words
 from p2mbatch.compiled.own.build import own_operations
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.model.own import vocabulary as vo
-from p2mbatch.model.own.rewrite import Rewritten, callees_of, rewrite_all
+from p2mbatch.model.own.rewrite import Rewritten, arrays_function, callees_of, rewrite_all
 from p2mbatch.model.own.source import Written
 
 # Operation of the seam -> the functions of a policy that it calls.
 _CALLS = {
     "boot": ("xen_build_mfn_list_list",),
     "rebuild": ("xen_post_suspend",),
-    "set_runs": ("alloc_p2m",),
+    "set_runs": ("alloc_p2m", "set_phys_to_machine"),
     "grow_leaves": ("alloc_p2m",),
     "report": ("xen_setup_mfn_list_list",),
 }
+
+# Where it looks PFNs up itself, all is its own.
+_ALL = {*_CALLS, "get", "get_row"}
 
 _MISSING = "xen_build_mfn_list_list", "alloc_p2m"
 
@@ -38,7 +41,18 @@ def check(written: Written) -> Rewritten:
                 written.line[0].node, f"class {written.name} has no {name}: write one, or inherit "
                 "from Stale or Tracked",
             )  # fmt: skip
-    num_own = len(written.statics) - len(vo.KNOWN)
+    for name in vo.OF_A_LAYOUT if written.own_tree else ():
+        if written.functions[name].is_abstract:
+            raise source.error(
+                written.functions["get_phys_to_machine"].node,
+                f"class {written.name} looks PFNs up itself: write its {name} too",
+            )
+    if written.arrays and not written.own_tree:
+        raise source.error(
+            written.line[0].node, f"class {written.name}: static arrays are for policies with a "
+            "get_phys_to_machine of their own",
+        )  # fmt: skip
+    num_own = len(written.statics) - len(written.known)
     if num_own > registers.MAX_OWN:
         raise source.error(
             written.line[0].node, f"class {written.name} has {num_own} static variables: "
@@ -57,6 +71,8 @@ def own_parts(written: Written) -> set[str]:
 
     All, where it inherits from `Kernel` alone.
     """
+    if written.own_tree:
+        return set(_ALL)
     if not written.base:
         return set(_CALLS) - {"report"} | _changed(written)
     return _changed(written)
@@ -86,10 +102,16 @@ def assemble(written: Written, digest: str, base: Operations | None) -> Operatio
         for name, value in vars(room).items():
             if not name.startswith("_"):
                 names.setdefault(f"_p2m_{name}", value)
-    for function, node in rewritten.nodes:
-        tree = ast.Module(body=[node], type_ignores=[])
-        exec(compile(tree, str(function.source.path), "exec"), names)
-    return own_operations(names, digest, own_parts(written), base, _functions(written, names))
+    arrays = arrays_function(written)
+    for path, node in (
+        *((function.source.path, node) for function, node in rewritten.nodes),
+        (written.module.source.path, arrays),
+    ):
+        exec(compile(ast.Module(body=[node], type_ignores=[]), str(path), "exec"), names)
+    functions = {"make_arrays": names[arrays.name], **_functions(written, names)}
+    return own_operations(
+        names, digest, own_parts(written), base, functions, own_tree=written.own_tree
+    )
 
 
 def _functions(written: Written, names: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Expressions(ast.NodeTransformer):
             n.id for n in body if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
         }
 
-    def _line(self, node: ast.AST) -> ast.expr:
+    def line(self, node: ast.AST) -> ast.expr:
+        """Return the line of a node, as a number that tells the files apart."""
         shipped = self.source is not self.written.module.source
         return number(getattr(node, "lineno", 0) + shipped * vo.SHIPPED_LINES)
 
@@ -92,8 +93,8 @@ class Expressions(ast.NodeTransformer):
         """Take a static variable."""
         name = self._member(node)
         if name in self.written.statics:
-            if name in vo.KNOWN or name in self._declared():
-                return call("static", ast.Name(TABLES[0], ast.Load()), self._register(name))
+            if name in self.written.known or name in self._declared():
+                return call("static", ast.Name(TABLES[0], ast.Load()), self.register(name))
         elif name in vo.FIELDS:
             reader = vo.READERS.get(name, name)
             return call(reader, ast.Name(TABLES[0], ast.Load()))
@@ -117,9 +118,10 @@ class Expressions(ast.NodeTransformer):
             raise self.wrong(node, f".{node.attr}: only {own or 'self'} has members")
         return node.attr
 
-    def _register(self, name: str) -> ast.expr:
+    def register(self, name: str) -> ast.expr:
+        """Return where a static variable is kept."""
         place = self.written.statics.index(name)
-        known = len(vo.KNOWN)
+        known = len(self.written.known)
         return number(K_MISSING + place if place < known else K_OWN + place - known)
 
     def _set_static(self, node: ast.Attribute, value: ast.expr) -> ast.expr:
@@ -130,16 +132,29 @@ class Expressions(ast.NodeTransformer):
                     node, f"self.{name} is what the guest booted with: it can't be set"
                 )
             return call(vo.FIELDS[name], tables, value)
-        if name not in self._declared() and name not in vo.KNOWN:
+        if name not in self._declared() and name not in self.written.known:
             self._unknown_member(node, name)
-        setter = "set_pointer" if name in vo.KNOWN else "set_static"
-        return call(setter, tables, self._register(name), value)
+        setter = "set_pointer" if name in self.written.known else "set_static"
+        return call(setter, tables, self.register(name), value)
+
+    def array_of(self, node: ast.Subscript) -> tuple[ast.expr, ...]:
+        """Return a static array's address and its words, () where the subscript is of a page."""
+        value = node.value
+        if not isinstance(value, ast.Attribute) or value.attr not in self.written.arrays:
+            return ()
+        table = ast.Name(TABLES[0], ast.Load())
+        names = (self._member(value), f"{value.attr}[]")
+        return tuple(call("static", table, self.register(name)) for name in names)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         """Take a read of a word."""
-        return call("load", *tables(), self.visit(node.value), self._index(node), self._line(node))
+        array = self.array_of(node)
+        if array:
+            return call("load_in", *tables(), *array, self.index(node), self.line(node))
+        return call("load", *tables(), self.visit(node.value), self.index(node), self.line(node))
 
-    def _index(self, node: ast.Subscript) -> ast.expr:
+    def index(self, node: ast.Subscript) -> ast.expr:
+        """Return which word is meant."""
         if isinstance(node.slice, ast.Slice | ast.Tuple):
             raise self.wrong(node, "a page is read and stored word by word: p[i]")
         made: ast.expr = self.visit(node.slice)
@@ -158,7 +173,9 @@ class Expressions(ast.NodeTransformer):
         if name in vo.WORDS:
             word = vo.WORDS[name]
             self._check_count(node, name, word.arguments)
-            return call(word.compiled, *tables(), *map(self.visit, node.args), self._line(node))
+            if name in vo.OWN_WAY and self.written.own_tree:
+                return self._own_way(node, name)
+            return call(word.compiled, *tables(), *map(self.visit, node.args), self.line(node))
         if name in vo.BUGS:
             raise self.wrong(node, f"{name} stands on a line of its own")
         if name in self.written.module.functions and (self.source is self.written.module.source):
@@ -168,6 +185,17 @@ class Expressions(ast.NodeTransformer):
         if self.function.self_name and name in self.written.functions:
             raise self.wrong(node, f"{name} is a function of the class: self.{name}(…)")
         raise self.wrong(node, f"{name} is not known{nearest(name, self._names())}")
+
+    def _own_way(self, node: ast.Call, name: str) -> ast.expr:
+        """Return a word that goes by the policy's own lookup."""
+        functions = self.written.functions
+        for needed in ("get_phys_to_machine", "pfn_to_mfn"):
+            if not functions[needed].is_abstract:
+                self.callees.append((functions[needed], node))
+        where = map(self.visit, node.args)
+        if name == "pfn_to_mfn":
+            return ast.Call(ast.Name("PFN_TO_MFN", ast.Load()), [*tables(), *where], [])
+        return call(vo.OWN_WAY[name], *tables(), *where, self.line(node))
 
     def _method(self, node: ast.Call, func: ast.Attribute) -> ast.expr:
         name = func.attr
@@ -187,7 +215,7 @@ class Expressions(ast.NodeTransformer):
                 raise self.wrong(node, f"{name}: there is none above this class")
             word = vo.BUILT_IN[name]
             self._check_count(node, name, word.arguments)
-            return call(word.compiled, *tables(), *map(self.visit, node.args), self._line(node))
+            return call(word.compiled, *tables(), *map(self.visit, node.args), self.line(node))
         return self._to(function, node)
 
     def _to(self, function: Function, node: ast.Call) -> ast.expr:

@@ -25,7 +25,7 @@ from p2mbatch.model.hosts import table_host
 from p2mbatch.model.own import vocabulary as vo
 from p2mbatch.model.own.assemble import assemble, check
 from p2mbatch.model.own.rewrite import Rewritten
-from p2mbatch.model.own.source import Source, Written, choose, digest_of, read_module
+from p2mbatch.model.own.source import Source, Written, choose, digest_of, eval_number, read_module
 from p2mbatch.model.policies import SPARE_SLOTS, Policy
 
 _PLACE = re.compile(r'File "([^"]*)", line (\d+)')
@@ -138,6 +138,26 @@ class OwnPolicy:
         return text[number - 1].strip() if 0 < number <= len(text) else ""
 
 
+def array_pages(written: Written) -> int:
+    """Return the pages that its static arrays take in the wider guest, by their defaults."""
+    width = {"P2M_PER_PAGE", "P2M_MID_PER_PAGE", "P2M_TOP_PER_PAGE"}
+    known = {
+        **written.module.constants,
+        **dict.fromkeys(width, 512),
+        "MAX_DOMAIN_PAGES": 8_388_608,
+        "MAX_P2M_PFN": 512**3,
+    }
+    found = 0
+    for name, words in written.arrays.items():
+        try:
+            found += -(-eval_number(words, known) // 512)
+        except ValueError:
+            raise written.module.source.error(
+                words, f"{name}: how many words it has is told by numbers alone"
+            ) from None
+    return found
+
+
 def _compile_all(made: Operations) -> None:
     """Compile a policy's functions, or load them, before the first guest needs them."""
     t = tb.allocate(
@@ -152,6 +172,8 @@ def _compile_all(made: Operations) -> None:
     make_ready(made.report, t, h)
     make_ready(made.set_runs, t, h, runs, 0)
     make_ready(made.grow_leaves, t, h, runs[0], False, 0)
+    make_ready(made.get, t, h, runs[0], runs[0])
+    make_ready(made.get_row, t, h, 0, runs[0])
 
 
 def registered(carried: Carried, path: Path | None = None) -> str:
@@ -170,7 +192,7 @@ def registered(carried: Carried, path: Path | None = None) -> str:
             meaning=_meaning(written),
             brief=f"from {base.name}" if written.base else "of one's own",
             load=own.load,
-            list_brk_pages=max(base.list_brk_pages, 3),
+            list_brk_pages=max(base.list_brk_pages, 3) + array_pages(written),
             color=look[0],
             hatch=look[1],
             marker=look[2],

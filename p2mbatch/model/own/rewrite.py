@@ -61,6 +61,21 @@ def rewrite_all(written: Written, wanted: list[str]) -> Rewritten:
     return out
 
 
+def arrays_function(written: Written) -> ast.FunctionDef:
+    """Return the function that lays a policy's static arrays out, in their order."""
+    plan = ast.parse("def arrays(self):\n    pass").body[0]
+    assert isinstance(plan, ast.FunctionDef)
+    function = Function("arrays", plan, written.module.source, written.name)
+    rewriter = _Rewriter(written, function, Rewritten())
+    made = rewriter.rewritten()
+    for name, words in written.arrays.items():
+        places = (rewriter.register(name), rewriter.register(f"{name}[]"))
+        line, count = rewriter.line(words), rewriter.visit(copy.deepcopy(words))
+        step: ast.stmt = ast.Expr(call("make_array", *tables(), *places, count, line))
+        made.body.append(ast.copy_location(step, words))
+    return ast.fix_missing_locations(made)
+
+
 def callees_of(written: Written, name: str) -> set[str]:
     """Return the names of the policy's functions that its function `name` comes to call, and it."""
     found: set[str] = set()
@@ -152,7 +167,7 @@ class _Rewriter(Expressions):
     def _loop(self, node: ast.While | ast.For, made: ast.While | ast.For) -> ast.stmt:
         if node.orelse:
             raise self.wrong(node, "a loop with else is not among what a policy may use")
-        count = ast.Expr(call("step", ast.Name(TABLES[0], ast.Load()), self._line(node)))
+        count = ast.Expr(call("step", ast.Name(TABLES[0], ast.Load()), self.line(node)))
         made.body = [count, *self._block(node.body)]
         return made
 
@@ -177,19 +192,13 @@ class _Rewriter(Expressions):
             return [ast.Expr(self._set_static(target, value))]
         if isinstance(target, ast.Subscript):
             # What is stored is worked out before the place that it goes to.
-            return [
-                ast.Assign([ast.Name(_VALUE, ast.Store())], value),
-                ast.Expr(
-                    call(
-                        "store",
-                        *tables(),
-                        self.visit(target.value),
-                        self._index(target),
-                        ast.Name(_VALUE, ast.Load()),
-                        self._line(target),
-                    )
-                ),
-            ]
+            array = self.array_of(target)
+            where = array or (self.visit(target.value),)
+            stored = call(
+                "store_in" if array else "store", *tables(), *where, self.index(target),
+                ast.Name(_VALUE, ast.Load()), self.line(target),
+            )  # fmt: skip
+            return [ast.Assign([ast.Name(_VALUE, ast.Store())], value), ast.Expr(stored)]
         raise self.wrong(node, "what is assigned to is a name, self.name or a word p[i]")
 
     def _together(self, target: ast.Tuple, value: ast.expr) -> list[ast.stmt]:
@@ -237,7 +246,7 @@ class _Rewriter(Expressions):
         self.out.sites.append(Site(self.source, node.lineno, text))
         site = number(len(self.out.sites) - 1)
         stop: ast.stmt = ast.Expr(
-            call("bug", ast.Name(TABLES[0], ast.Load()), site, self._line(node))
+            call("bug", ast.Name(TABLES[0], ast.Load()), site, self.line(node))
         )
         return ast.If(self.visit(node.args[0]), [stop], []) if before else stop
 

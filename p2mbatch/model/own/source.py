@@ -86,6 +86,8 @@ class Class:
     functions: dict[str, Function] = field(default_factory=dict)
     statics: dict[str, int] = field(default_factory=dict)
     """Its static variables and the lines that declare them."""
+    arrays: dict[str, ast.expr] = field(default_factory=dict)
+    """Its static arrays, which are static variables too, and how many words each has."""
     fields: set[str] = field(default_factory=set)
 
 
@@ -185,6 +187,8 @@ def eval_number(node: ast.expr, known: dict[str, int]) -> int:
             return left - right
         if isinstance(node.op, ast.Mult):
             return left * right
+        if isinstance(node.op, ast.FloorDiv) and right > 0:
+            return left // right
         if isinstance(node.op, ast.LShift) and 0 <= right < 64:
             return left << right
     raise ValueError
@@ -221,6 +225,12 @@ def _read_static(source: Source, found: Class, node: ast.AnnAssign | ast.Assign)
         found.fields.add(target.id)
         return
     value = node.value
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+        if value.func.id != "array" or len(value.args) != 1 or value.keywords:
+            raise source.error(node, f"{target.id}: a static array is array(words)")
+        found.arrays[target.id] = value.args[0]
+        found.statics[target.id] = node.lineno
+        return
     is_null = (isinstance(value, ast.Name) and value.id == "NULL") or (
         isinstance(value, ast.Constant) and type(value.value) is int and value.value == 0
     )
@@ -261,11 +271,33 @@ class Written:
             found |= part.functions
         return found
 
+    @property
+    def own_tree(self) -> bool:
+        """Return whether it looks PFNs up itself, in a p2m that it lays out itself."""
+        return not self.functions["get_phys_to_machine"].is_abstract
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Return the static pointers that the model knows too."""
+        return KNOWN[:1] if self.own_tree else KNOWN
+
+    @cached_property
+    def arrays(self) -> dict[str, ast.expr]:
+        """Return its static arrays."""
+        found: dict[str, ast.expr] = {}
+        for part in reversed(self.line):
+            found |= part.arrays
+        return found
+
     @cached_property
     def statics(self) -> list[str]:
-        """Return its static variables, those that the model knows too first and in their order."""
-        own = [name for part in reversed(self.line) for name in part.statics if name not in KNOWN]
-        return [*KNOWN, *dict.fromkeys(own)]
+        """Return its static variables, those that the model knows too first and in their order.
+
+        The words of an array are kept in a variable of their own, "NAME[]".
+        """
+        declared = [name for part in reversed(self.line) for name in part.statics]
+        own = dict.fromkeys(name for name in declared if name not in self.known)
+        return [*self.known, *own, *(f"{name}[]" for name in self.arrays)]
 
     @property
     def shipped(self) -> str:

@@ -17,6 +17,7 @@ class Word(NamedTuple):
 WORDS: Final = {
     "virt_to_mfn": Word("virt_to_mfn", 1),
     "mfn_to_virt": Word("mfn_to_virt", 1),
+    "virt_to_pfn": Word("virt_to_pfn", 1),
     "pfn_to_mfn": Word("pfn_to_mfn", 1),
     "extend_brk": Word("extend_brk", 2),
     "alloc_p2m_page": Word("alloc_p2m_page", 0),
@@ -43,11 +44,12 @@ OF_THE_WIDTH: Final = {
     "P2M_MID_PER_PAGE": "entries",
     "P2M_TOP_PER_PAGE": "entries",
     "MAX_P2M_PFN": "max_p2m_pfn",
+    "MAX_DOMAIN_PAGES": "max_domain_pages",
 }
 """Constants that a guest's width decides: functions of its tables."""
 
-TYPES: Final = ("Pointer",)
-"""Names that only annotations use."""
+TYPES: Final = ("Pointer", "array")
+"""Names that only declarations use."""
 
 FIELDS: Final = {
     "xen_max_p2m_pfn": "set_xen_max_p2m_pfn",
@@ -82,6 +84,8 @@ PYTHON: Final = {"range", "min", "max", "abs", "int", "bool"}
 RETURNS: Final = {
     "alloc_p2m": "whether there was memory for it",
     "get_phys_to_machine": "the entry of the PFN",
+    "pfn_to_mfn": "the MFN of the PFN",
+    "set_phys_to_machine": "whether the entry was set",
 }
 """Functions that p2mbatch itself asks, and what they must answer."""
 
@@ -91,8 +95,21 @@ ARGUMENTS: Final = {
     "xen_post_suspend": 0,
     "alloc_p2m": 1,
     "get_phys_to_machine": 1,
+    "set_phys_to_machine": 2,
+    "pfn_to_mfn": 1,
+    "xen_build_dynamic_phys_to_machine": 0,
 }
 """Functions that p2mbatch itself calls, and with how many arguments beside `self`."""
+
+OWN_WAY: Final = {"virt_to_mfn": "own_virt_to_mfn", "pfn_to_mfn": "own_pfn_to_mfn"}
+"""Words that go by the policy's own lookup, where it has one."""
+
+OF_A_LAYOUT: Final = (
+    "set_phys_to_machine",
+    "xen_build_dynamic_phys_to_machine",
+    "xen_setup_mfn_list_list",
+)
+"""What a policy that looks PFNs up itself must do itself, too."""
 
 SHIPPED: Final = ("Kernel", "Stale", "Tracked")
 """The classes of `p2mbatch.linux` that one of one's own may inherit from."""
