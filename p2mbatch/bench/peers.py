@@ -95,7 +95,7 @@ def numpy_lookup(t: tb.P2MTables, pfns: Int64Array) -> Int64Array:
 def numpy_rebuild(t: tb.P2MTables, slots: Int64Array) -> None:
     """Build the list of a guest with all mids, vectorised; `slots` int64[mids]: its pages."""
     n = t.words.shape[1]
-    top_mfn = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[tb.S_TOP_MFN])[0]
+    top_mfn = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[0].top_mfn)[0]
     entries = numpy_lookup(t, t.leaf_page.astype(np.int64))
     entries = np.where(entries == INVALID, INVALID, entries & ~FOREIGN_FRAME_BIT)
     whole = len(entries) // n
@@ -145,8 +145,8 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
 
     A few leaves at a time, so that what is between stays in the cache.
     """
-    n, order = t.words.shape[1], int(h.par[tb.H_ORDER])
-    frames, reserved = _permutation(h.par), int(h.par[tb.H_RESERVED])
+    n, order = t.words.shape[1], int(h.par[0].order)
+    frames, reserved = _permutation(h.par), int(h.par[0].reserved)
     for first in range(0, len(slots), 64):
         some = slots[first : first + 64]
         pfns = np.arange(first * n, (first + len(some)) * n)
@@ -158,11 +158,11 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
 
 def numpy_m2p(t: tb.P2MTables, h: tb.HostTables, mfns: Int64Array) -> Int64Array:
     """Return what a function host's m2p holds for a guest's own frames, vectorised."""
-    n, order = t.words.shape[1], int(h.par[tb.H_ORDER])
-    at = mfns - int(h.par[tb.H_RESERVED])
+    n, order = t.words.shape[1], int(h.par[0].order)
+    at = mfns - int(h.par[0].reserved)
     extents = numpy_shuffle(_permutation(h.par), at >> order, -1)
     pfns = (extents << order) | (at & ((1 << order) - 1))
-    inside = pfns < int(h.par[tb.H_GUEST_FRAMES])
+    inside = pfns < int(h.par[0].guest_frames)
     safe = np.where(inside, pfns, 0)
     bits = t.own[t.leaf_slot[safe // n], (safe % n) // 64] >> (safe % 64).astype(np.uint64)
     return np.where(inside & ((bits & np.uint64(1)) != 0), pfns, INVALID)
@@ -172,7 +172,7 @@ def numpy_save_walk(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> boo
     """Return whether every frame list entry passes the toolstack's checks, vectorised."""
     n = t.words.shape[1]
     mfns = t.words[slots].ravel()[: len(t.leaf_page)]
-    frames = int(h.par[tb.H_FRAMES])
+    frames = int(h.par[0].frames)
     if not ((mfns > 0) & (mfns < frames)).all():
         return False
     pfns = numpy_m2p(t, h, mfns)

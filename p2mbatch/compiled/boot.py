@@ -11,8 +11,6 @@ from p2mbatch.compiled.pages import address, fill_leaf, set_page_code, take_slot
 from p2mbatch.compiled.status import FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_KIND,
-    H_M2P_ORDER,
     LAZY,
     LEAF,
     MID_MFN,
@@ -20,23 +18,6 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     P_PAGE,
     POINTER,
-    S_BRK_CLOSED,
-    S_ENTRIES_SHIFT,
-    S_M2P_ORDER,
-    S_MAX_P2M_PFN,
-    S_MFN_LIST_PFN,
-    S_MID_MISSING,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NR_PAGES,
-    S_NUM_LEAVES,
-    S_NUM_MIDS,
-    S_SHARED_FLL,
-    S_SHARED_MAX,
-    S_TOP,
-    S_TOP_MFN,
-    S_WILD,
-    S_XEN_MAX,
     TOP_MFN,
     HostTables,
     P2MTables,
@@ -52,12 +33,12 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
     Leaves `first` <= x < `end`, and a partial last one, are made resident; the others stay LAZY,
     which needs a function host. Entries of a table host are written by `load_domain`.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
-    nr_pages = state[S_NR_PAGES]
+    nr_pages = state.nr_pages
     for x in range((nr_pages + n - 1) >> shift):
-        page = state[S_MFN_LIST_PFN] + x
+        page = state.mfn_list_pfn + x
         t.leaf_page[x] = page
         partial = (x + 1) << shift > nr_pages
         if not (first <= x < end or partial):
@@ -66,7 +47,7 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
             continue
         slot = take_slot(t, page)
         t.slots[slot, P_KIND] = LEAF
-        if h.par[H_KIND] == FUNCTION_HOST:
+        if h.par[0].kind == FUNCTION_HOST:
             fill_leaf(t, h, slot, x)
         else:
             t.slots[slot, P_LEAF] = x
@@ -82,8 +63,8 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
 @kernel
 def load_domain(t: P2MTables, h: HostTables) -> None:
     """Write the frames that a table host's `domain` gives to PFNs below nr_pages, and own them."""
-    shift = t.state[S_ENTRIES_SHIFT]
-    nr_pages = t.state[S_NR_PAGES]
+    shift = t.state[0].entries_shift
+    nr_pages = t.state[0].nr_pages
     for run in range(len(h.domain)):
         pfn, mfn = h.domain[run, 0], h.domain[run, 1]
         for k in range(max(min(h.domain[run, 2], nr_pages - pfn), 0)):
@@ -100,43 +81,43 @@ def build_tree(t: P2MTables, h: HostTables) -> int:
     Source: kernel `xen_build_dynamic_phys_to_machine`.
     """
     never_inline()
-    state = t.state
-    state[S_M2P_ORDER] = h.par[H_M2P_ORDER]
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    state.m2p_order = h.par[0].m2p_order
+    shift = state.entries_shift
     n = 1 << shift
     missing = extend_brk(t)
     if missing < 0:
         return -missing
     t.slots[missing, P_KIND] = LEAF
-    state[S_MISSING] = t.slots[missing, P_PAGE]
+    state.missing = t.slots[missing, P_PAGE]
     fill_page(t, missing, INVALID)
-    num_boot = (state[S_NR_PAGES] + n - 1) >> shift
-    for x in range(num_boot, state[S_NUM_LEAVES]):
+    num_boot = (state.nr_pages + n - 1) >> shift
+    for x in range(num_boot, state.num_leaves):
         t.leaf_slot[x] = missing
-        t.leaf_page[x] = state[S_MISSING]
+        t.leaf_page[x] = state.missing
     mid_missing = extend_brk(t)
     if mid_missing < 0:
         return -mid_missing
     t.slots[mid_missing, P_KIND] = POINTER
-    state[S_MID_MISSING] = t.slots[mid_missing, P_PAGE]
-    fill_page(t, mid_missing, address(t, state[S_MISSING]))
+    state.mid_missing = t.slots[mid_missing, P_PAGE]
+    fill_page(t, mid_missing, address(t, state.missing))
     top = extend_brk(t)
     if top < 0:
         return -top
     t.slots[top, P_KIND] = POINTER
-    state[S_TOP] = t.slots[top, P_PAGE]
-    fill_page(t, top, address(t, state[S_MID_MISSING]))
+    state.top = t.slots[top, P_PAGE]
+    fill_page(t, top, address(t, state.mid_missing))
     mid = -1
     for x in range(num_boot):
         if x & (n - 1) == 0:
             mid = extend_brk(t)
             if mid < 0:
                 # The leaves from here on are cached, but do not hang in the tree.
-                state[S_WILD] = 1
+                state.wild = 1
                 return -mid
             t.slots[mid, P_KIND] = POINTER
-            state[S_NUM_MIDS] += 1
-            fill_page(t, mid, address(t, state[S_MISSING]))
+            state.num_mids += 1
+            fill_page(t, mid, address(t, state.missing))
             t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
         t.words[mid, x & (n - 1)] = address(t, as_int(t.leaf_page[x]))
     return OK
@@ -153,10 +134,10 @@ def first_list_page(t: P2MTables, h: HostTables) -> int:
     if slot < 0:
         return -slot
     t.slots[slot, P_KIND] = MID_MFN
-    t.state[S_MID_MISSING_MFN] = t.slots[slot, P_PAGE]
+    t.state[0].mid_missing_mfn = t.slots[slot, P_PAGE]
     status = mid_mfn_init(t, h, slot)
     if status == OK:
-        t.true_mid_mfn[:] = t.state[S_MID_MISSING_MFN]
+        t.true_mid_mfn[:] = t.state[0].mid_missing_mfn
     return status
 
 
@@ -168,8 +149,8 @@ def top_mfn_page(t: P2MTables, h: HostTables) -> int:
     if slot < 0:
         return -slot
     t.slots[slot, P_KIND] = TOP_MFN
-    t.state[S_TOP_MFN] = t.slots[slot, P_PAGE]
-    mfn = pfn_to_mfn(t, h, t.state[S_MID_MISSING_MFN])
+    t.state[0].top_mfn = t.slots[slot, P_PAGE]
+    mfn = pfn_to_mfn(t, h, t.state[0].mid_missing_mfn)
     if mfn <= FAULT_TOP:
         return mfn
     fill_page(t, slot, mfn)
@@ -179,17 +160,17 @@ def top_mfn_page(t: P2MTables, h: HostTables) -> int:
 @inner_kernel
 def booted(t: P2MTables, h: HostTables) -> int:
     """Close brk once the first list is built, and report the list."""
-    t.state[S_BRK_CLOSED] = 1
-    t.state[S_XEN_MAX] = t.state[S_MAX_P2M_PFN]
+    t.state[0].brk_closed = 1
+    t.state[0].xen_max = t.state[0].max_p2m_pfn
     return set_shared_info(t, h)
 
 
 @kernel
 def set_shared_info(t: P2MTables, h: HostTables) -> int:
     """Set what the toolstack finds the list by. Source: `xen_setup_mfn_list_list`."""
-    mfn = pfn_to_mfn(t, h, t.state[S_TOP_MFN])
+    mfn = pfn_to_mfn(t, h, t.state[0].top_mfn)
     if mfn <= FAULT_TOP:
         return mfn
-    t.state[S_SHARED_FLL] = mfn
-    t.state[S_SHARED_MAX] = t.state[S_XEN_MAX]
+    t.state[0].shared_fll = mfn
+    t.state[0].shared_max = t.state[0].xen_max
     return OK

@@ -38,9 +38,6 @@ from p2mbatch.compiled.status import (
 )
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_KEEPS_FREED,
-    H_KIND,
     LAZY,
     LEAF,
     MID_MFN,
@@ -50,24 +47,6 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     P_PAGE,
     POINTER,
-    S_ALLOCS,
-    S_ENTRIES_SHIFT,
-    S_FAIL_AT,
-    S_MAX_P2M,
-    S_MID_MISSING,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NUM_GROWN,
-    S_NUM_LEAVES,
-    S_NUM_MID_MFNS,
-    S_NUM_MIDS,
-    S_NUM_SLOTS,
-    S_POOL_USED,
-    S_POSITION,
-    S_SAVED_MAX_PFN,
-    S_TOP,
-    S_TOP_MFN,
-    S_WILD,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -77,15 +56,15 @@ from p2mbatch.compiled.tables import (
 @inner_kernel
 def alloc_p2m_page(t: P2MTables) -> int:
     """Return the PFN of the next pool page; -1 where none is left or failure is injected."""
-    state = t.state
-    turn = state[S_ALLOCS]
-    state[S_ALLOCS] = turn + 1
-    if turn == state[S_FAIL_AT]:
+    state = t.state[0]
+    turn = state.allocs
+    state.allocs = turn + 1
+    if turn == state.fail_at:
         return -1
-    skip = state[S_POOL_USED]
+    skip = state.pool_used
     for run in range(len(t.pool)):
         if skip < t.pool[run, 1]:
-            state[S_POOL_USED] += 1
+            state.pool_used += 1
             return t.pool[run, 0] + skip
         skip -= t.pool[run, 1]
     return -1
@@ -99,10 +78,10 @@ def set_each(t: P2MTables, h: HostTables, runs: Int64Array, done: int, grow: Inn
     """Apply `runs` (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the first `done` entries.
 
     Source: kernel `set_phys_to_machine`, model section 5. Returns OK, a BUG_ or FAULT_ code,
-    NO_MEMORY, or MORE_ROOM; `state[S_POSITION]` is how many entries succeeded in all.
+    NO_MEMORY, or MORE_ROOM; `State.position` is how many entries succeeded in all.
     """
     skip = done
-    t.state[S_POSITION] = done
+    t.state[0].position = done
     words, own, n = t.words, t.own, t.words.shape[1]
     for run in range(len(runs)):
         pfn, mfn, count = runs[run, 0], runs[run, 1], runs[run, 2]
@@ -127,20 +106,20 @@ def set_each(t: P2MTables, h: HostTables, runs: Int64Array, done: int, grow: Inn
                     return status
                 step = 1
             k += step
-            t.state[S_POSITION] += step
+            t.state[0].position += step
     return OK
 
 
 @inner_kernel
 def _plain_leaf(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the slot of the resident leaf of `pfn`; below 0 for any other way to set an entry."""
-    x = pfn >> t.state[S_ENTRIES_SHIFT]
-    if t.state[S_WILD] != 0 or not 0 <= x < t.state[S_NUM_LEAVES]:
+    x = pfn >> t.state[0].entries_shift
+    if t.state[0].wild != 0 or not 0 <= x < t.state[0].num_leaves:
         return NO_PAGE
-    if t.leaf_page[x] == t.state[S_MISSING]:
+    if t.leaf_page[x] == t.state[0].missing:
         return NO_PAGE
     slot = as_int(t.leaf_slot[x])
-    if slot >= 0 and h.par[H_KIND] == FUNCTION_HOST and t.slots[slot, P_CLEAN] == 0:
+    if slot >= 0 and h.par[0].kind == FUNCTION_HOST and t.slots[slot, P_CLEAN] == 0:
         return NO_PAGE
     return slot
 
@@ -151,14 +130,14 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
 
     Source: kernel `set_phys_to_machine`; ownership: model section 7.
     """
-    state = t.state
-    if pfn >= state[S_MAX_P2M]:
+    state = t.state[0]
+    if pfn >= state.max_p2m:
         return OK if mfn == INVALID else BUG_SET
-    shift = state[S_ENTRIES_SHIFT]
+    shift = state.entries_shift
     x = pfn >> shift
     i = pfn & ((1 << shift) - 1)
     leaf = _leaf_for_set(t, x)
-    if leaf == state[S_MISSING]:
+    if leaf == state.missing:
         if mfn == INVALID:
             return OK
         status = grow(t, h, x)
@@ -173,18 +152,18 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
     before = t.words[slot, i]
     t.words[slot, i] = mfn
     set_present(t, pfn, mfn != INVALID)
-    if h.par[H_KIND] == FUNCTION_HOST:
+    if h.par[0].kind == FUNCTION_HOST:
         # What is no frame of this host (foreign, identity) is nobody's; a frame is that of `pfn`.
         # A stray write over the entry took the frame from nobody: nor does overwriting that.
-        if 0 <= mfn < h.par[H_FRAMES]:
+        if 0 <= mfn < h.par[0].frames:
             set_own(t, slot, i, True)
-        elif t.slots[slot, P_CLEAN] != 0 or before == given_frame(h.par, pfn):
+        elif t.slots[slot, P_CLEAN] != 0 or before == given_frame(h.par[0], pfn):
             set_own(t, slot, i, False)
         return OK
-    frames = h.par[H_FRAMES]
+    frames = h.par[0].frames
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
         h.owned[before] = 0
-        if h.par[H_KEEPS_FREED] == 0:
+        if h.par[0].keeps_freed == 0:
             h.m2p[before] = INVALID
     if 0 <= mfn < frames:
         h.owned[mfn] = 1
@@ -195,7 +174,7 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
 @inner_kernel
 def _leaf_for_set(t: P2MTables, x: int) -> int:
     """Return the page of leaf `x`, by the cache where it may be believed; or a FAULT_ code."""
-    if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
+    if x < t.state[0].num_leaves and t.state[0].wild == 0:
         return as_int(t.leaf_page[x])
     return leaf_page_of(t, x)
 
@@ -203,19 +182,19 @@ def _leaf_for_set(t: P2MTables, x: int) -> int:
 @inline_kernel
 def mid_for(t: P2MTables, top: int) -> int:
     """Return the mid page of a top index, made if there is none yet; below 0 without memory."""
-    state = t.state
-    top_slot = page_code(t, state[S_TOP])
+    state = t.state[0]
+    top_slot = page_code(t, state.top)
     mid = page_at(t, t.words[top_slot, top])
-    if mid != state[S_MID_MISSING]:
+    if mid != state.mid_missing:
         return mid
     mid = alloc_p2m_page(t)
     if mid < 0:
         return mid
     slot = take_slot(t, mid)
     t.slots[slot, P_KIND] = POINTER
-    fill_page(t, slot, address(t, state[S_MISSING]))
+    fill_page(t, slot, address(t, state.missing))
     t.words[top_slot, top] = address(t, mid)
-    state[S_NUM_MIDS] += 1
+    state.num_mids += 1
     return mid
 
 
@@ -225,10 +204,10 @@ def leaf_for(t: P2MTables, h: HostTables, mid: int, x: int, where: int) -> int:
 
     `mid` is its mid page. Returns as `grow`.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     leaf = leaf_page_of(t, x)
-    if leaf != state[S_MISSING]:
+    if leaf != state.missing:
         return leaf if leaf < 0 else OK
     leaf = alloc_p2m_page(t)
     if leaf < 0:
@@ -251,41 +230,41 @@ def install_mid_mfn(t: P2MTables, h: HostTables, top: int, page: int) -> int:
     `true_mid_mfn` says whether it was. Returns OK or a FAULT_ code.
     """
     never_inline()
-    state = t.state
+    state = t.state[0]
     slot = take_slot(t, page)
     t.slots[slot, P_KIND] = MID_MFN
     status = mid_mfn_init(t, h, slot)
     if status != OK:
         return status
-    missing_mfn = pfn_to_mfn(t, h, state[S_MID_MISSING_MFN])
+    missing_mfn = pfn_to_mfn(t, h, state.mid_missing_mfn)
     if missing_mfn <= FAULT_TOP:
         return missing_mfn
     mfn = pfn_to_mfn(t, h, page)
     if mfn <= FAULT_TOP:
         return mfn
-    top_mfn = page_code(t, state[S_TOP_MFN])
+    top_mfn = page_code(t, state.top_mfn)
     if t.words[top_mfn, top] != missing_mfn:
         # The page that lost is freed and yet used: never installed, so what follows is stray.
         return OK
     t.words[top_mfn, top] = mfn
     t.true_mid_mfn[top] = page
-    state[S_NUM_MID_MFNS] += 1
+    state.num_mid_mfns += 1
     return OK
 
 
 @inner_kernel
 def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
     """Hang a fresh leaf, all INVALID, into its mid page."""
-    state = t.state
-    n = 1 << state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    n = 1 << state.entries_shift
     slot = take_slot(t, page)
     t.slots[slot, P_KIND] = LEAF
     fill_page(t, slot, INVALID)
     t.slots[slot, P_LEAF] = x
     t.slots[slot, P_CLEAN] = not _takes_over(t, slot, x)
     t.words[page_code(t, mid), x & (n - 1)] = address(t, page)
-    state[S_NUM_GROWN] += 1
-    if x < state[S_NUM_LEAVES]:
+    state.num_grown += 1
+    if x < state.num_leaves:
         t.leaf_slot[x] = slot
         t.leaf_page[x] = page
 
@@ -297,14 +276,14 @@ def _takes_over(t: P2MTables, slot: int, x: int) -> bool:
     A function host has given some where `p2m_missing` had been hit and so looked populated.
     """
     n = t.words.shape[1]
-    missing = page_code(t, t.state[S_MISSING])
+    missing = page_code(t, t.state[0].missing)
     some = np.uint64(0)
     for i in range(t.own.shape[1]):
         some |= t.own[missing, i]
     if some == 0:
         return False
     found = False
-    for i in range(min(n, t.state[S_SAVED_MAX_PFN] + 1 - x * n)):
+    for i in range(min(n, t.state[0].saved_max_pfn + 1 - x * n)):
         if is_own(t, missing, i):
             set_own(t, slot, i, True)
             found = True
@@ -319,10 +298,10 @@ def populate_each(
 
     The tree grows for a leaf's first page; the entries then follow from the function host. With
     `lazy` the leaf's own slot is given back and it stays LAZY. Returns as `set_each`;
-    `state[S_POSITION]` is the index to go on from.
+    `State.position` is the index to go on from.
     """
     for k in range(first, len(leaves)):
-        t.state[S_POSITION] = k
+        t.state[0].position = k
         if not room_left(t):
             return MORE_ROOM
         x = leaves[k]
@@ -330,8 +309,8 @@ def populate_each(
         if status != OK:
             return status
         slot = as_int(t.leaf_slot[x])
-        if lazy and slot == t.state[S_NUM_SLOTS] - 1:
-            t.state[S_NUM_SLOTS] = slot
+        if lazy and slot == t.state[0].num_slots - 1:
+            t.state[0].num_slots = slot
             t.slots[slot, P_PAGE] = NO_PAGE
             t.slots[slot, P_LEAF] = -1
             t.slots[slot, P_CLEAN] = 0
@@ -351,8 +330,8 @@ def set_plain(
     """Set `count` entries of one resident leaf from `pfn` on, to `mfn` and up or all INVALID."""
     i = pfn & (words.shape[1] - 1)
     step = np.int64(mfn >= 0)
-    frames = h.par[H_FRAMES]
-    if h.par[H_KIND] == FUNCTION_HOST:
+    frames = h.par[0].frames
+    if h.par[0].kind == FUNCTION_HOST:
         entries = words[slot, i : i + count]
         for at in range(count):
             entries[at] = mfn + at * step
@@ -374,7 +353,7 @@ def set_plain(
         words[slot, i + at] = after
         if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn + at:
             h.owned[before] = 0
-            if h.par[H_KEEPS_FREED] == 0:
+            if h.par[0].keeps_freed == 0:
                 h.m2p[before] = INVALID
         if 0 <= after < frames:
             h.owned[after] = 1

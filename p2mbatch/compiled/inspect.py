@@ -11,13 +11,6 @@ from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_at, page_code, page_word
 from p2mbatch.compiled.status import FAULT_TOP
 from p2mbatch.compiled.tables import (
-    S_ENTRIES_SHIFT,
-    S_MID_MISSING,
-    S_NUM_LEAVES,
-    S_SHARED_FLL,
-    S_SHARED_MAX,
-    S_TOP,
-    S_WILD,
     HostTables,
     P2MTables,
 )
@@ -28,7 +21,7 @@ from p2mbatch.compiled.tables import (
 @kernel
 def frame_list(t: P2MTables, out: Int64Array) -> None:
     """Write to `out` (int64[leaves]) each leaf's entry in the true mid_mfn page of its top."""
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     n = 1 << shift
     for x in range(len(out)):
         slot = page_code(t, t.true_mid_mfn[x >> shift])
@@ -45,14 +38,14 @@ def leaf_pages(t: P2MTables, out: Int64Array) -> None:
 @kernel
 def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Write the entries of PFNs from `first` on to `out` (int64[k]), WILD behind a wild pointer."""
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
     k = 0
     while k < len(out):
         pfn = first + k
         x = pfn >> shift
-        if state[S_WILD] == 0 and x < state[S_NUM_LEAVES] and t.leaf_slot[x] >= 0:
+        if state.wild == 0 and x < state.num_leaves and t.leaf_slot[x] >= 0:
             i = pfn & (n - 1)
             count = min(n - i, len(out) - k)
             row = t.words[t.leaf_slot[x]]
@@ -73,13 +66,13 @@ def count_stale(t: P2MTables, h: HostTables, counts: Int64Array, work: Int64Arra
     PFN that the shared info names; `work` (int64[n]) is a workspace. A frame list whose page can't
     be reached counts whole.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
     counts[0] = 0
     counts[1] = 0
-    end = min((state[S_SHARED_MAX] - 1) >> shift, n * n - 1) + 1
-    fll = own_pfn(t, h, state[S_SHARED_FLL])
+    end = min((state.shared_max - 1) >> shift, n * n - 1) + 1
+    fll = own_pfn(t, h, state.shared_fll)
     for top in range((end + n - 1) >> shift):
         stop = min((top + 1) << shift, end)
         word = page_word(t, h, fll, top) if fll >= 0 else INVALID
@@ -97,12 +90,12 @@ def _stale_entries(
     t: P2MTables, h: HostTables, page: int, x: int, stop: int, work: Int64Array
 ) -> int:
     """Count the words of frame list page `page` that are not their leaf's present MFN."""
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
     num_stale = 0
     slot = page_code(t, page)
-    if slot >= 0 and state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
+    if slot >= 0 and state.wild == 0 and stop <= state.num_leaves:
         words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
         done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, work)
         if done < stop:
@@ -128,14 +121,14 @@ def list_entries(
     `tops` is int64[2, num_tops], `lists` int64[2, num_leaves], `mids` bool[num_tops] (whether a
     mid page of its own exists). UNREADABLE entries are -2.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
-    fll = own_pfn(t, h, state[S_SHARED_FLL])
+    fll = own_pfn(t, h, state.shared_fll)
     for top in range(tops.shape[1]):
         tops[0, top] = page_word(t, h, fll, top) if fll >= 0 else -2
         tops[1, top] = pfn_to_mfn(t, h, t.true_mid_mfn[top])
-        mids[top] = page_at(t, t.words[page_code(t, state[S_TOP]), top]) != state[S_MID_MISSING]
+        mids[top] = page_at(t, t.words[page_code(t, state.top), top]) != state.mid_missing
         page = own_pfn(t, h, tops[0, top])
         for x in range(top << shift, min((top + 1) << shift, lists.shape[1])):
             lists[0, x] = page_word(t, h, page, x & (n - 1)) if page >= 0 else -2

@@ -26,20 +26,10 @@ from p2mbatch.compiled.pages import page_code
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_KIND,
     LEAF,
     P_CLEAN,
     P_KIND,
     P_LEAF,
-    S_ENTRIES_SHIFT,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_NUM_SLOTS,
-    S_SAVED_MAX_PFN,
-    S_STRAY_WRITES,
-    S_WALKED_MAX_PFN,
-    S_WILD,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -77,8 +67,8 @@ class Judge:
 
     def look(self, t: P2MTables, h: HostTables, get: Get) -> None:
         """Note which pages are populated on host `h`, the save having succeeded."""
-        if h.par[H_KIND] == FUNCTION_HOST:
-            self._num_slots = int(t.state[S_NUM_SLOTS])
+        if h.par[0].kind == FUNCTION_HOST:
+            self._num_slots = int(t.state[0].num_slots)
             self._odd = int(odd_leaves(t, h, self._leaves, self._rows))
             if self._odd > len(self._leaves):
                 self._leaves = np.empty(self._odd, np.int64)
@@ -92,16 +82,16 @@ class Judge:
     def losses(self, t: P2MTables, h: HostTables, get: Get) -> tuple[int, int]:
         """Return (lost pages, ghost pages) of the guest that has resumed on host `h`."""
         counts = self._counts
-        if h.par[H_KIND] != FUNCTION_HOST:
+        if h.par[0].kind != FUNCTION_HOST:
             self._each_chunk(t, h, get, compare_populated)
             return int(counts[0] - counts[1]), int(counts[2])
-        state = t.state
+        state = t.state[0]
         odd = self._odd
-        hit = state[S_STRAY_WRITES] or state[S_WILD] or state[S_NUM_SLOTS] != self._num_slots
+        hit = state.stray_writes or state.wild or state.num_slots != self._num_slots
         if not odd and not hit:
             return 0, 0
         counts[:] = 0
-        marks = np.zeros(int(state[S_NUM_LEAVES]) if hit else 0, np.uint8)
+        marks = np.zeros(int(state.num_leaves) if hit else 0, np.uint8)
         compare_leaves(
             t, h, self._leaves, self._rows, odd, self._num_slots, marks, self._row, counts
         )
@@ -124,7 +114,7 @@ def judge_kernels(t: P2MTables, h: HostTables) -> list[tuple[object, ...]]:
     """Return the kernels that judging a guest on such a host calls, each with its arguments."""
     none, bits = np.zeros(0, np.int64), np.zeros(0, np.uint64)
     rows, counts = np.zeros((0, t.own.shape[1]), np.uint64), np.zeros(3, np.int64)
-    if h.par[H_KIND] == FUNCTION_HOST:
+    if h.par[0].kind == FUNCTION_HOST:
         return [
             (odd_leaves, t, h, none, rows),
             (compare_leaves, t, h, none, rows, 0, 0, np.zeros(0, np.uint8), none, counts),
@@ -206,17 +196,17 @@ def odd_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, rows: UInt64Arra
     `leaves` (int64[k]) gets the first k of them, `rows` (uint64[k, n / 64]) a bit for each page of
     theirs that is populated.
     """
-    state = t.state
+    state = t.state[0]
     odd = 0
-    if state[S_WILD] == 0 and _missing_is_blank(t):
-        for slot in range(state[S_NUM_SLOTS]):
+    if state.wild == 0 and _missing_is_blank(t):
+        for slot in range(state.num_slots):
             x = t.slots[slot, P_LEAF]
             if t.slots[slot, P_KIND] == LEAF and x >= 0 and not _is_plain(t, slot, x):
                 if odd < len(leaves):
                     _note_leaf(t, h, x, leaves, rows, odd)
                 odd += 1
         return odd
-    for x in range(state[S_NUM_LEAVES]):
+    for x in range(state.num_leaves):
         slot = as_int(t.leaf_slot[x])
         if not _is_reached(t, x) or (slot >= 0 and not _is_plain(t, slot, x)):
             if odd < len(leaves):
@@ -229,7 +219,7 @@ def odd_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, rows: UInt64Arra
 def _missing_is_blank(t: P2MTables) -> bool:
     """Return whether `p2m_missing` is all INVALID and no hole was given a frame."""
     never_inline()
-    slot = page_code(t, t.state[S_MISSING])
+    slot = page_code(t, t.state[0].missing)
     differ = as_int(0)
     for i in range(t.words.shape[1]):
         differ |= t.words[slot, i] ^ INVALID
@@ -243,7 +233,7 @@ def _is_plain(t: P2MTables, slot: int, x: int) -> bool:
     """Return whether the leaf in `slot` is wholly populated, as given, and was wholly saved."""
     if t.slots[slot, P_CLEAN] == 0 or t.slots[slot, P_LEAF] != x:
         return False
-    return ((x + 1) << t.state[S_ENTRIES_SHIFT]) - 1 <= t.state[S_WALKED_MAX_PFN] and all_own(
+    return ((x + 1) << t.state[0].entries_shift) - 1 <= t.state[0].walked_max_pfn and all_own(
         t.own, slot
     )
 
@@ -251,7 +241,7 @@ def _is_plain(t: P2MTables, slot: int, x: int) -> bool:
 @inner_kernel
 def _is_reached(t: P2MTables, x: int) -> bool:
     """Return whether the tree leads to leaf `x`: no wild pointer is in the way."""
-    return t.state[S_WILD] == 0 or leaf_page_of(t, x) == t.leaf_page[x]
+    return t.state[0].wild == 0 or leaf_page_of(t, x) == t.leaf_page[x]
 
 
 @inner_kernel
@@ -289,9 +279,9 @@ def _named(t: P2MTables, h: HostTables, x: int, j: int) -> np.uint64:
     owned = t.own[slot, j]
     if t.slots[slot, P_LEAF] != x:
         # `p2m_missing` stands for every hole: those that were saved got a frame.
-        first = (x << t.state[S_ENTRIES_SHIFT]) + (j << 6)
+        first = (x << t.state[0].entries_shift) + (j << 6)
         for i in range(64):
-            if first + i > t.state[S_SAVED_MAX_PFN]:
+            if first + i > t.state[0].saved_max_pfn:
                 owned &= ~(_ONE << np.uint64(i))
     return owned
 
@@ -300,10 +290,10 @@ def _named(t: P2MTables, h: HostTables, x: int, j: int) -> np.uint64:
 def _laid_out(t: P2MTables, h: HostTables, x: int, j: int) -> np.uint64:
     """Return a bit for each of 64 pages of leaf `x` that the layout populates."""
     never_inline()
-    first = (x << t.state[S_ENTRIES_SHIFT]) + (j << 6)
+    first = (x << t.state[0].entries_shift) + (j << 6)
     found = _NONE
     for i in range(64):
-        if layout_frame(h.par, t.state[S_XEN_MAX] - 1, first + i) != INVALID:
+        if layout_frame(h.par[0], t.state[0].xen_max - 1, first + i) != INVALID:
             found |= _ONE << np.uint64(i)
     return found
 
@@ -315,10 +305,10 @@ def _populated(t: P2MTables, h: HostTables, x: int, j: int, named: np.uint64) ->
     slot = as_int(t.leaf_slot[x])
     if slot < 0 or t.slots[slot, P_CLEAN] != 0:
         return named
-    first = (x << t.state[S_ENTRIES_SHIFT]) + (j << 6)
+    first = (x << t.state[0].entries_shift) + (j << 6)
     for i in range(64):
         bit = _ONE << np.uint64(i)
-        if named & bit != _NONE and t.words[slot, (j << 6) + i] != given_frame(h.par, first + i):
+        if named & bit != _NONE and t.words[slot, (j << 6) + i] != given_frame(h.par[0], first + i):
             named &= ~bit
     return named
 
@@ -405,17 +395,17 @@ def _compare_others(
     A leaf in a slot from `num_slots` on was not resident before the restore.
     """
     never_inline()
-    for slot in range(t.state[S_NUM_SLOTS]):
+    for slot in range(t.state[0].num_slots):
         x = t.slots[slot, P_LEAF]
         if x < 0 or marks[x] != 0 or (slot < num_slots and t.slots[slot, P_CLEAN] != 0):
             continue
         marks[x] = 1
-        if slot < num_slots and _is_reached(t, x) and given_row(h.par, x, row):
+        if slot < num_slots and _is_reached(t, x) and given_row(h.par[0], x, row):
             counts[0] += _num_other(t, slot, row)
             continue
         for j in range(t.own.shape[1]):
             _compare(t, h, x, j, _laid_out(t, h, x, j) if slot >= num_slots else _ALL, counts)
-    if t.state[S_WILD] == 0:
+    if t.state[0].wild == 0:
         return
     for x in range(len(marks)):
         slot = as_int(t.leaf_slot[x])

@@ -15,16 +15,6 @@ from p2mbatch.compiled.pages import page_code, room_left, stray_store, take_slot
 from p2mbatch.compiled.status import BUG_BRK_CLOSED, BUG_BRK_OVERFLOW, FAULT_TOP, MORE_ROOM, OK
 from p2mbatch.compiled.tables import (
     LAZY,
-    S_BRK_CLOSED,
-    S_BRK_PAGES,
-    S_BRK_PFN,
-    S_BRK_USED,
-    S_ENTRIES_SHIFT,
-    S_ENTRIES_WRITTEN,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_POSITION,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -35,13 +25,13 @@ from p2mbatch.compiled.tables import (
 @inner_kernel
 def extend_brk(t: P2MTables) -> int:
     """Return the slot of the next brk page, or minus the BUG's code."""
-    state = t.state
-    if state[S_BRK_CLOSED] != 0:
+    state = t.state[0]
+    if state.brk_closed != 0:
         return -BUG_BRK_CLOSED
-    if state[S_BRK_USED] >= state[S_BRK_PAGES]:
+    if state.brk_used >= state.brk_pages:
         return -BUG_BRK_OVERFLOW
-    page = state[S_BRK_PFN] + state[S_BRK_USED]
-    state[S_BRK_USED] += 1
+    page = state.brk_pfn + state.brk_used
+    state.brk_used += 1
     return take_slot(t, page)
 
 
@@ -57,7 +47,7 @@ def fill_page(t: P2MTables, slot: int, word: int) -> None:
 def mid_mfn_init(t: P2MTables, h: HostTables, slot: int) -> int:
     """Fill a mid_mfn page with the present MFN of `p2m_missing`; return OK or a FAULT_ code."""
     never_inline()
-    mfn = pfn_to_mfn(t, h, t.state[S_MISSING])
+    mfn = pfn_to_mfn(t, h, t.state[0].missing)
     if mfn <= FAULT_TOP:
         return mfn
     fill_page(t, slot, mfn)
@@ -76,10 +66,10 @@ def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mis
     `skip_missing` passes over missing leaves, as kernels before the change did.
     """
     never_inline()
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     n = 1 << shift
     row = t.words[slot]
-    missing = t.state[S_MISSING]
+    missing = t.state[0].missing
     missing_mfn = pfn_to_mfn(t, h, missing)
     # `p2m_missing` may well be the page beside the last of mfn_list.
     first = as_int(t.leaf_page[x])
@@ -95,7 +85,7 @@ def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mis
                 done += 1
         else:
             source = LAZY
-            if pfn >> shift < t.state[S_NUM_LEAVES]:
+            if pfn >> shift < t.state[0].num_leaves:
                 source = as_int(t.leaf_slot[pfn >> shift])
             if source >= 0:
                 entry = t.words[source, pfn & (n - 1)]
@@ -104,28 +94,28 @@ def copy_mid(t: P2MTables, h: HostTables, x: int, stop: int, slot: int, skip_mis
                 row[k & (n - 1)] = pfn_to_mfn(t, h, pfn)
             done += 1
         k += 1
-    t.state[S_ENTRIES_WRITTEN] += done
+    t.state[0].entries_written += done
     return done
 
 
 @inner_kernel
 def num_leaves_listed(t: P2MTables) -> int:
     """Return how many leaves the list is to name: those below `xen_max_p2m_pfn`."""
-    shift = t.state[S_ENTRIES_SHIFT]
-    return (t.state[S_XEN_MAX] + (1 << shift) - 1) >> shift
+    shift = t.state[0].entries_shift
+    return (t.state[0].xen_max + (1 << shift) - 1) >> shift
 
 
 @inline_kernel
 def each_mid(t: P2MTables, h: HostTables, x: int, step: Inner) -> int:
     """Build the list from leaf `x` on by `step(t, h, x, stop)`, a policy's own, mid by mid.
 
-    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
+    Returns OK, a BUG_ or FAULT_ code, or MORE_ROOM with `State.position` the leaf to go on from.
     """
-    n = 1 << t.state[S_ENTRIES_SHIFT]
+    n = 1 << t.state[0].entries_shift
     end = num_leaves_listed(t)
     while x < end:
         if not room_left(t):
-            t.state[S_POSITION] = x
+            t.state[0].position = x
             return MORE_ROOM
         done = step(t, h, x, min((x | (n - 1)) + 1, end))
         if done <= 0:

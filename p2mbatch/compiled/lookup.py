@@ -26,14 +26,6 @@ from p2mbatch.compiled.pages import direct_address, page_code, page_word, reache
 from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP
 from p2mbatch.compiled.tables import (
     IMAGE_BASE,
-    S_ENTRIES_SHIFT,
-    S_IMAGE_MAP,
-    S_MAX_P2M,
-    S_NUM_LEAVES,
-    S_PRESENCE,
-    S_SAVED_MAX_PFN,
-    S_TOP,
-    S_WILD,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -48,10 +40,10 @@ def leaf_page_of(t: P2MTables, x: int) -> int:
 
     By the cache where it may be believed: not every policy keeps its p2m in the tree.
     """
-    if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
+    if x < t.state[0].num_leaves and t.state[0].wild == 0:
         return as_int(t.leaf_page[x])
-    shift = t.state[S_ENTRIES_SHIFT]
-    mid = reached_page(t, t.words[page_code(t, t.state[S_TOP]), x >> shift])
+    shift = t.state[0].entries_shift
+    mid = reached_page(t, t.words[page_code(t, t.state[0].top), x >> shift])
     if mid >= UNREACHABLE:
         return FAULT_TOP
     leaf = reached_page(t, t.words[page_code(t, mid), x & ((1 << shift) - 1)])
@@ -64,15 +56,15 @@ def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
 
     Source: kernel `get_phys_to_machine`, model section 2.
     """
-    if pfn < 0 or pfn >= t.state[S_MAX_P2M]:
+    if pfn < 0 or pfn >= t.state[0].max_p2m:
         return INVALID
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     x = pfn >> shift
-    if x < t.state[S_NUM_LEAVES] and t.state[S_WILD] == 0:
+    if x < t.state[0].num_leaves and t.state[0].wild == 0:
         slot = as_int(t.leaf_slot[x])
         if slot >= 0:
             return t.words[slot, pfn & ((1 << shift) - 1)]
-        return layout_frame(h.par, t.state[S_SAVED_MAX_PFN], pfn)
+        return layout_frame(h.par[0], t.state[0].saved_max_pfn, pfn)
     return _walk_to_entry(t, h, pfn)
 
 
@@ -80,7 +72,7 @@ def get_phys_to_machine(t: P2MTables, h: HostTables, pfn: int) -> int:
 def _walk_to_entry(t: P2MTables, h: HostTables, pfn: int) -> int:
     """Return the entry of `pfn` by way of the pointer pages' own words."""
     never_inline()
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     page = leaf_page_of(t, pfn >> shift)
     return page_word(t, h, page, pfn & ((1 << shift) - 1)) if page >= 0 else page
 
@@ -105,9 +97,9 @@ def store_page(t: P2MTables, h: HostTables, where: int) -> int:
     Through the direct map the page must be present too (machine-v2 section 3b).
     """
     page = reached_page(t, where)
-    if page >= UNREACHABLE or t.state[S_PRESENCE] == 0:
+    if page >= UNREACHABLE or t.state[0].presence == 0:
         return page
-    if t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0:
+    if t.state[0].image_map != 0 and IMAGE_BASE <= where < 0:
         return page
     return page if is_present(t, h, page) else UNREACHABLE
 
@@ -279,8 +271,8 @@ CHUNK = 1 << 14
 @inner_kernel
 def _lookup_rest(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array, k: int) -> None:
     """Look `pfns[k:]` up, block by block, exactly where a block is not plain."""
-    words, leaf_slot, max_p2m_pfn = t.words, t.leaf_slot, t.state[S_MAX_P2M]
-    plain = t.state[S_WILD] == 0
+    words, leaf_slot, max_p2m_pfn = t.words, t.leaf_slot, t.state[0].max_p2m
+    plain = t.state[0].wild == 0
     end = len(pfns)
     in_row = leaves_in_row(leaf_slot, end - k)
     while k < end:
@@ -332,6 +324,6 @@ def _lookup_left(
 def lookup_parallel(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
     """Do `lookup` on all cores."""
     done = np.arange(-(-len(pfns) // CHUNK), dtype=np.int64) * CHUNK
-    if t.state[S_WILD] == 0:
-        lookup_chunks(t.words, t.leaf_slot, int(t.state[S_MAX_P2M]), pfns, out, done)
+    if t.state[0].wild == 0:
+        lookup_chunks(t.words, t.leaf_slot, int(t.state[0].max_p2m), pfns, out, done)
     _lookup_left(t, h, pfns, out, done)

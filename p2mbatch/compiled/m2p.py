@@ -16,21 +16,11 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, parallel_kernel,
 from p2mbatch.compiled.lookup import CHUNK, leaves_in_row
 from p2mbatch.compiled.loops import code_of
 from p2mbatch.compiled.owners import m2p
+from p2mbatch.compiled.records import HostParameters
 from p2mbatch.compiled.rows import inverse_each
 from p2mbatch.compiled.tables import (
     EXTENTS,
     FUNCTION_HOST,
-    H_ENTRIES_SHIFT,
-    H_FRAMES,
-    H_FRAMES_PERM,
-    H_GUEST_FRAMES,
-    H_KIND,
-    H_LAYOUT,
-    H_NR_PAGES,
-    H_NUM_EXTENTS,
-    H_ORDER,
-    H_RESERVED,
-    S_MISSING,
     HostTables,
     P2MTables,
 )
@@ -45,20 +35,20 @@ OWNERS_AHEAD = 24
 
 
 @inner_kernel
-def _m2p_pfns(par: Int64Array, limit: int, mfns: Int64Array, out: Int64Array) -> None:
+def _m2p_pfns(par: HostParameters, limit: int, mfns: Int64Array, out: Int64Array) -> None:
     """Write the PFN below `limit` that each frame is handed out for.
 
     INVALID for what is no frame, INVALID - 1 for frames of others and of leaves drawn by lot.
     """
-    order, reserved, num_extents = par[H_ORDER], par[H_RESERVED], par[H_NUM_EXTENTS]
-    frames = par[H_FRAMES]
+    order, reserved, num_extents = par.order, par.reserved, par.num_extents
+    frames = par.frames
     low = (1 << order) - 1
     # The extents lie in the lower half of what their PFNs will take.
     extents = out.view(np.uint32)
     for j in range(len(mfns)):
         extent = (mfns[j] - reserved) >> order
         extents[j] = np.uint32(extent if 0 <= extent < num_extents else 0)
-    inverse_each(par, H_FRAMES_PERM, extents, len(mfns))
+    inverse_each(par.frames_perm, extents, len(mfns))
     # From the end, so that an extent is read before the PFN of another lands on it.
     for j in range(len(mfns) - 1, -1, -1):
         at = mfns[j] - reserved
@@ -118,15 +108,15 @@ def _m2p_span(
     leaf. `missing` is the slot of `p2m_missing`, which owns nothing; `in_row` is what
     `leaves_in_row` found.
     """
-    par = h.par
-    if par[H_KIND] != FUNCTION_HOST:
+    par = h.par[0]
+    if par.kind != FUNCTION_HOST:
         for k in range(len(mfns)):
-            out[k] = h.m2p[mfns[k]] if 0 <= mfns[k] < par[H_FRAMES] else INVALID
+            out[k] = h.m2p[mfns[k]] if 0 <= mfns[k] < par.frames else INVALID
         return True
-    shift = par[H_ENTRIES_SHIFT]
-    limit = min(par[H_GUEST_FRAMES], len(leaf_slot) << shift)
-    if par[H_LAYOUT] == EXTENTS:
-        limit = min(limit, par[H_NR_PAGES])
+    shift = par.entries_shift
+    limit = min(par.guest_frames, len(leaf_slot) << shift)
+    if par.layout == EXTENTS:
+        limit = min(limit, par.nr_pages)
     every = True
     for k in range(0, len(mfns), M2P_BLOCK):
         stop = min(k + M2P_BLOCK, len(mfns))
@@ -147,7 +137,7 @@ def _m2p_left(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) ->
 @kernel
 def _m2p_all(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> bool:
     """Do `_m2p_span` on one thread."""
-    missing = code_of(t.block_of, t.block_code, t.state[S_MISSING])
+    missing = code_of(t.block_of, t.block_code, t.state[0].missing)
     in_row = leaves_in_row(t.leaf_slot, len(mfns))
     return _m2p_span(t.own, t.leaf_slot, in_row, missing, h, mfns, out)
 
@@ -156,7 +146,7 @@ def _m2p_all(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> 
 def m2p_chunks(t: P2MTables, h: HostTables, mfns: Int64Array, out: Int64Array) -> int:
     """Do `_m2p_span` on all cores; return how many chunks were not plain."""
     own, leaf_slot = t.own, t.leaf_slot
-    missing = code_of(t.block_of, t.block_code, t.state[S_MISSING])
+    missing = code_of(t.block_of, t.block_code, t.state[0].missing)
     in_row = leaves_in_row(leaf_slot, len(mfns))
     left = 0
     for chunk in prange((len(mfns) + CHUNK - 1) // CHUNK):

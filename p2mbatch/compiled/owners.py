@@ -9,16 +9,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
 from p2mbatch.compiled.pages import is_own
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_GUEST_FRAMES,
-    H_KIND,
-    H_M2P_ENTRIES,
     P_LEAF,
-    S_ENTRIES_SHIFT,
-    S_M2P_ORDER,
-    S_NUM_LEAVES,
-    S_SAVED_MAX_PFN,
-    S_WORD_BITS,
     HostTables,
     P2MTables,
 )
@@ -27,15 +18,15 @@ from p2mbatch.compiled.tables import (
 @inner_kernel
 def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     """Return whether the guest owns the frame that a function host has for `pfn`."""
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     x = pfn >> shift
-    if x >= t.state[S_NUM_LEAVES]:
+    if x >= t.state[0].num_leaves:
         return False
     slot = as_int(t.leaf_slot[x])
     if slot < 0:
-        return layout_frame(h.par, t.state[S_SAVED_MAX_PFN], pfn) != INVALID
+        return layout_frame(h.par[0], t.state[0].saved_max_pfn, pfn) != INVALID
     # A hole whose `p2m_missing` was hit looked populated when it was saved: `restore` notes those.
-    if t.slots[slot, P_LEAF] != x and pfn > t.state[S_SAVED_MAX_PFN]:
+    if t.slots[slot, P_LEAF] != x and pfn > t.state[0].saved_max_pfn:
         return False
     return is_own(t, slot, pfn & ((1 << shift) - 1))
 
@@ -43,29 +34,29 @@ def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
 @inner_kernel
 def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return the PFN at which the guest owns frame `mfn`, or -1 where it is not the guest's."""
-    if mfn < 0 or mfn >= h.par[H_FRAMES]:
+    if mfn < 0 or mfn >= h.par[0].frames:
         return -1
-    if h.par[H_KIND] != FUNCTION_HOST:
+    if h.par[0].kind != FUNCTION_HOST:
         return h.m2p[mfn] if h.owned[mfn] != 0 else -1
-    index = host_index(h.par, mfn)
-    if index < 0 or index >= h.par[H_GUEST_FRAMES]:
+    index = host_index(h.par[0], mfn)
+    if index < 0 or index >= h.par[0].guest_frames:
         return -1
-    pfn = index_pfn(h.par, index)
+    pfn = index_pfn(h.par[0], index)
     return pfn if _has_frame(t, h, pfn) else -1
 
 
 @inner_kernel
 def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return what the host's m2p holds for `mfn`: a PFN of whichever domain, or INVALID."""
-    par = h.par
-    if mfn < 0 or mfn >= par[H_FRAMES]:
+    par = h.par[0]
+    if mfn < 0 or mfn >= par.frames:
         return INVALID
-    if par[H_KIND] != FUNCTION_HOST:
+    if par.kind != FUNCTION_HOST:
         return h.m2p[mfn]
     index = host_index(par, mfn)
     if index < 0:
         return INVALID
-    if index < par[H_GUEST_FRAMES]:
+    if index < par.guest_frames:
         pfn = index_pfn(par, index)
         if _has_frame(t, h, pfn):
             return pfn
@@ -79,12 +70,12 @@ def guest_m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     INVALID past the order that the guest booted with, 0 past the entries that are mapped.
     """
     if mfn < 0:
-        if t.state[S_WORD_BITS] != 32:
+        if t.state[0].word_bits != 32:
             return INVALID
         mfn = mfn & 0xFFFFFFFF
-    if mfn >> t.state[S_M2P_ORDER] != 0:
+    if mfn >> t.state[0].m2p_order != 0:
         return INVALID
-    if mfn >= h.par[H_M2P_ENTRIES]:
+    if mfn >= h.par[0].m2p_entries:
         return as_int(0)
     return m2p(t, h, mfn)
 

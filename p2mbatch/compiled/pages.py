@@ -26,23 +26,6 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     P_PAGE,
     POINTER,
-    S_BRK_PAGES,
-    S_BRK_PFN,
-    S_DIRECTMAP,
-    S_ENTRIES_SHIFT,
-    S_EVENT,
-    S_IMAGE_MAP,
-    S_MFN_LIST_PFN,
-    S_NR_PAGES,
-    S_NUM_BLOCKS,
-    S_NUM_SLOTS,
-    S_SAVED_MAX_PFN,
-    S_STRAY_PAGES,
-    S_STRAY_WRITES,
-    S_VA_BASE,
-    S_VA_MASK,
-    S_WILD,
-    S_WORD_BITS,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -57,13 +40,13 @@ def address(t: P2MTables, page: int) -> int:
 
     That of the kernel image map for brk and `mfn_list` of a 64-bit guest, where there is one.
     """
-    state = t.state
-    if state[S_IMAGE_MAP] != 0:
-        n = 1 << state[S_ENTRIES_SHIFT]
-        list_pages = (state[S_NR_PAGES] + n - 1) >> state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    if state.image_map != 0:
+        n = 1 << state.entries_shift
+        list_pages = (state.nr_pages + n - 1) >> state.entries_shift
         if (
-            0 <= page - state[S_BRK_PFN] < state[S_BRK_PAGES]
-            or 0 <= page - state[S_MFN_LIST_PFN] < list_pages
+            0 <= page - state.brk_pfn < state.brk_pages
+            or 0 <= page - state.mfn_list_pfn < list_pages
         ):
             return IMAGE_BASE + (page << 12)
     return direct_address(t, page)
@@ -72,16 +55,16 @@ def address(t: P2MTables, page: int) -> int:
 @inner_kernel
 def direct_address(t: P2MTables, page: int) -> int:
     """Return the direct map's address of `page`, as a word of the guest's width."""
-    where = t.state[S_VA_BASE] + (page << 12)
-    return where & 0xFFFFFFFF if t.state[S_WORD_BITS] == 32 else where
+    where = t.state[0].va_base + (page << 12)
+    return where & 0xFFFFFFFF if t.state[0].word_bits == 32 else where
 
 
 @inner_kernel
 def page_at(t: P2MTables, where: int) -> int:
     """Return the page of an address, in arithmetic of the guest's width; reachable or not."""
-    if t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0:
+    if t.state[0].image_map != 0 and IMAGE_BASE <= where < 0:
         return (where - IMAGE_BASE) >> 12
-    return ((where - t.state[S_VA_BASE]) >> 12) & t.state[S_VA_MASK]
+    return ((where - t.state[0].va_base) >> 12) & t.state[0].va_mask
 
 
 @inner_kernel
@@ -90,10 +73,10 @@ def reached_page(t: P2MTables, where: int) -> int:
 
     Source: machine-v2 section 3b, presence not looked at.
     """
-    if t.state[S_IMAGE_MAP] != 0 and IMAGE_END <= where < 0:
+    if t.state[0].image_map != 0 and IMAGE_END <= where < 0:
         return UNREACHABLE
     page = page_at(t, where)
-    return page if page < t.state[S_DIRECTMAP] else UNREACHABLE
+    return page if page < t.state[0].directmap else UNREACHABLE
 
 
 @inner_kernel
@@ -114,8 +97,8 @@ def set_page_code(t: P2MTables, page: int, code: int) -> None:
     block = page >> BLOCK_SHIFT
     row = as_int(t.block_of[block])
     if row < 0:
-        row = t.state[S_NUM_BLOCKS]
-        t.state[S_NUM_BLOCKS] = row + 1
+        row = t.state[0].num_blocks
+        t.state[0].num_blocks = row + 1
         t.block_of[block] = row
     t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)] = code
 
@@ -123,7 +106,7 @@ def set_page_code(t: P2MTables, page: int, code: int) -> None:
 @inner_kernel
 def room_left(t: P2MTables) -> bool:
     """Return whether one more step of any loop has the slots and blocks it may need."""
-    return t.state[S_NUM_SLOTS] + 6 <= len(t.words) and t.state[S_NUM_BLOCKS] + 6 <= len(
+    return t.state[0].num_slots + 6 <= len(t.words) and t.state[0].num_blocks + 6 <= len(
         t.block_code
     )
 
@@ -133,8 +116,8 @@ def take_slot(t: P2MTables, page: int) -> int:
     """Return the slot of `page`, given one (of zeros) if it had none."""
     slot = page_code(t, page)
     if slot < 0:
-        slot = t.state[S_NUM_SLOTS]
-        t.state[S_NUM_SLOTS] = slot + 1
+        slot = t.state[0].num_slots
+        t.state[0].num_slots = slot + 1
         t.slots[slot, P_PAGE] = page
         set_page_code(t, page, slot)
     return slot
@@ -143,14 +126,14 @@ def take_slot(t: P2MTables, page: int) -> int:
 @inner_kernel
 def fill_leaf(t: P2MTables, h: HostTables, slot: int, x: int) -> None:
     """Write leaf `x` as a function host gave it into `slot`, with who owns its frames."""
-    shift = t.state[S_ENTRIES_SHIFT]
-    saved = ((x + 1) << shift) - 1 <= t.state[S_SAVED_MAX_PFN]
-    if saved and given_row(h.par, x, t.words[slot]):
+    shift = t.state[0].entries_shift
+    saved = ((x + 1) << shift) - 1 <= t.state[0].saved_max_pfn
+    if saved and given_row(h.par[0], x, t.words[slot]):
         for i in range(t.own.shape[1]):
             t.own[slot, i] = ~np.uint64(0)
     else:
         for i in range(1 << shift):
-            mfn = layout_frame(h.par, t.state[S_SAVED_MAX_PFN], (x << shift) | i)
+            mfn = layout_frame(h.par[0], t.state[0].saved_max_pfn, (x << shift) | i)
             t.words[slot, i] = mfn
             set_own(t, slot, i, mfn != INVALID)
     t.slots[slot, P_LEAF] = x
@@ -176,8 +159,8 @@ def is_own(t: P2MTables, slot: int, i: int) -> bool:
 def make_leaf(t: P2MTables, h: HostTables, x: int) -> int:
     """Make the LAZY leaf `x` resident and return its slot."""
     never_inline()
-    slot = t.state[S_NUM_SLOTS]
-    t.state[S_NUM_SLOTS] = slot + 1
+    slot = t.state[0].num_slots
+    t.state[0].num_slots = slot + 1
     page = as_int(t.leaf_page[x])
     t.slots[slot, P_PAGE] = page
     t.slots[slot, P_KIND] = LEAF
@@ -195,7 +178,7 @@ def page_word(t: P2MTables, h: HostTables, page: int, i: int) -> int:
     if code == NO_PAGE:
         return 0
     return layout_frame(
-        h.par, t.state[S_SAVED_MAX_PFN], ((LAZY - code) << t.state[S_ENTRIES_SHIFT]) | i
+        h.par[0], t.state[0].saved_max_pfn, ((LAZY - code) << t.state[0].entries_shift) | i
     )
 
 
@@ -204,7 +187,7 @@ def stray_store(t: P2MTables, h: HostTables, page: int, i: int, word: int) -> No
     """Store `word` into a page of the direct map that is not what the storer took it for."""
     slot = stray_slot(t, h, page)
     t.words[slot, i] = word
-    t.state[S_STRAY_WRITES] += 1
+    t.state[0].stray_writes += 1
 
 
 @inner_kernel
@@ -218,8 +201,8 @@ def stray_slot(t: P2MTables, h: HostTables, page: int) -> int:
         code = take_slot(t, page)
     t.slots[code, P_CLEAN] = 0
     if t.slots[code, P_KIND] == POINTER:
-        t.state[S_WILD] = 1
-    if t.slots[code, P_EVENT] != t.state[S_EVENT]:
-        t.slots[code, P_EVENT] = t.state[S_EVENT]
-        t.state[S_STRAY_PAGES] += 1
+        t.state[0].wild = 1
+    if t.slots[code, P_EVENT] != t.state[0].event:
+        t.slots[code, P_EVENT] = t.state[0].event
+        t.state[0].stray_pages += 1
     return code

@@ -15,27 +15,16 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, pa
 from p2mbatch.compiled.loops import all_own, code_of
 from p2mbatch.compiled.owners import own_pfn, set_present
 from p2mbatch.compiled.pages import is_own, make_leaf, page_code, room_left, set_own
+from p2mbatch.compiled.records import HostParameters
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_KIND,
     LAZY,
     LEAF,
     P_CLEAN,
     P_KIND,
     P_LEAF,
-    S_CLEARS_FLL,
-    S_DETAIL,
-    S_ENTRIES_SHIFT,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_NUM_SLOTS,
-    S_POSITION,
-    S_SAVED_MAX_PFN,
-    S_SHARED_FLL,
-    S_WALKED_MAX_PFN,
     HostTables,
     P2MTables,
 )
@@ -48,7 +37,7 @@ def restore_plain(
     words: Int64Array,
     own: UInt64Array,
     slots: Int64Array,
-    par: Int64Array,
+    par: HostParameters,
     max_pfn: int,
     slot: int,
 ) -> bool:
@@ -71,14 +60,14 @@ def settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
     """Make resident every LAZY leaf from `x` on that reaches beyond what the walk would send.
 
     Such leaves keep the old host's frames, which the new host's function can't tell. Returns OK or
-    MORE_ROOM with `state[S_POSITION]` the leaf to go on from.
+    MORE_ROOM with `State.position` the leaf to go on from.
     """
-    state = t.state
-    first = (state[S_WALKED_MAX_PFN] + 1) >> state[S_ENTRIES_SHIFT]
-    for leaf in range(max(x, first), state[S_NUM_LEAVES]):
+    state = t.state[0]
+    first = (state.walked_max_pfn + 1) >> state.entries_shift
+    for leaf in range(max(x, first), state.num_leaves):
         if t.leaf_slot[leaf] != LAZY:
             continue
-        state[S_POSITION] = leaf
+        state.position = leaf
         if not room_left(t):
             return MORE_ROOM
         make_leaf(t, h, leaf)
@@ -91,11 +80,11 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
 
     Only entries that are the guest's own frames are sent (machine-v2 section 7, step 3); all
     others become INVALID. Returns OK, or RESTORE_POPULATE with nothing changed and the lowest PFN
-    without a frame in `state[S_DETAIL]`. For guests on table hosts: every leaf is resident.
+    without a frame in `State.detail`. For guests on table hosts: every leaf is resident.
     """
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     n = 1 << shift
-    max_pfn = t.state[S_WALKED_MAX_PFN]
+    max_pfn = t.state[0].walked_max_pfn
     run = 0
     for pfn in range(max_pfn + 1):
         if not _is_sent(h, t.words[t.leaf_slot[pfn >> shift], pfn & (n - 1)]):
@@ -103,7 +92,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
         while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
             run += 1
         if run == len(to.domain) or to.domain[run, 0] > pfn:
-            t.state[S_DETAIL] = pfn
+            t.state[0].detail = pfn
             return RESTORE_POPULATE
     for pfn in range(max_pfn + 1):
         slot = t.leaf_slot[pfn >> shift]
@@ -115,7 +104,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
 @inner_kernel
 def _is_sent(h: HostTables, entry: int) -> bool:
     """Return whether a p2m entry is a frame that the guest owns on table host `h`."""
-    return 0 <= entry < h.par[H_FRAMES] and h.owned[entry] != 0
+    return 0 <= entry < h.par[0].frames and h.owned[entry] != 0
 
 
 @kernel
@@ -127,17 +116,17 @@ def settle_written(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int
     (int64[n]) gets the words of `p2m_missing` that are sent, INVALID elsewhere. Returns as
     `settle_sent`.
     """
-    state = t.state
-    max_pfn = state[S_WALKED_MAX_PFN]
+    state = t.state[0]
+    max_pfn = state.walked_max_pfn
     lowest = max_pfn + 1
-    for slot in range(state[S_NUM_SLOTS]):
+    for slot in range(state.num_slots):
         if _is_written(t, slot):
             lowest = min(lowest, _first_without_frame(t, h, to, slot, max_pfn))
     lowest = min(lowest, _missing_without_frame(t, h, to, old_missing, max_pfn))
     if lowest <= max_pfn:
-        state[S_DETAIL] = lowest
+        state.detail = lowest
         return RESTORE_POPULATE
-    for slot in range(state[S_NUM_SLOTS]):
+    for slot in range(state.num_slots):
         if _is_written(t, slot):
             _drop_unsent(t, h, slot, max_pfn)
     return OK
@@ -158,7 +147,7 @@ def _first_without_frame(
     n = t.words.shape[1]
     base = t.slots[slot, P_LEAF] * n
     for i in range(max(min(n, max_pfn + 1 - base), 0)):
-        if own_pfn(t, h, t.words[slot, i]) >= 0 and given_frame(to.par, base + i) == INVALID:
+        if own_pfn(t, h, t.words[slot, i]) >= 0 and given_frame(to.par[0], base + i) == INVALID:
             return base + i
     return max_pfn + 1
 
@@ -170,7 +159,7 @@ def _missing_without_frame(
     """Do `_first_without_frame` for all leaves that are `p2m_missing`; note what it sends."""
     never_inline()
     n = t.words.shape[1]
-    missing = page_code(t, t.state[S_MISSING])
+    missing = page_code(t, t.state[0].missing)
     none_sent = True
     for i in range(n):
         word = t.words[missing, i]
@@ -183,7 +172,7 @@ def _missing_without_frame(
         if t.leaf_slot[x] != missing:
             continue
         for i in range(min(n, max_pfn + 1 - x * n)):
-            if old_missing[i] != INVALID and given_frame(to.par, x * n + i) == INVALID:
+            if old_missing[i] != INVALID and given_frame(to.par[0], x * n + i) == INVALID:
                 return x * n + i
     return max_pfn + 1
 
@@ -206,14 +195,14 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     workspace on a table host. Follows a save walk that succeeded, so every saved leaf's pointers
     are sound. Returns OK.
     """
-    state = t.state
-    state[S_SAVED_MAX_PFN] = state[S_WALKED_MAX_PFN]
-    if state[S_CLEARS_FLL] != 0:
-        state[S_SHARED_FLL] = 0
-    max_pfn = state[S_SAVED_MAX_PFN]
-    if h.par[H_KIND] == FUNCTION_HOST:
+    state = t.state[0]
+    state.saved_max_pfn = state.walked_max_pfn
+    if state.clears_fll != 0:
+        state.shared_fll = 0
+    max_pfn = state.saved_max_pfn
+    if h.par[0].kind == FUNCTION_HOST:
         words, own, slots = t.words, t.own, t.slots
-        for slot in range(state[S_NUM_SLOTS]):
+        for slot in range(state.num_slots):
             x = slots[slot, P_LEAF]
             if slots[slot, P_KIND] != LEAF or x < 0:
                 continue
@@ -238,7 +227,7 @@ def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -
         if base + i <= max_pfn:
             # Of a leaf that was written to `settle_written` has left what is sent.
             if is_own(t, slot, i) if clean else t.words[slot, i] != INVALID:
-                mfn = given_frame(h.par, base + i)
+                mfn = given_frame(h.par[0], base + i)
             t.words[slot, i] = mfn
         else:
             kept |= t.words[slot, i] ^ INVALID
@@ -254,7 +243,7 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, max_pfn: int)
     """
     never_inline()
     n = t.words.shape[1]
-    missing = page_code(t, t.state[S_MISSING])
+    missing = page_code(t, t.state[0].missing)
     blank = True
     for i in range(n):
         blank = blank and t.words[missing, i] == INVALID
@@ -269,7 +258,7 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, max_pfn: int)
             t.words[missing, i] = INVALID
             if old[i] != INVALID:
                 # A host that has frames for holes too; on any other the restore was refused.
-                t.words[missing, i] = given_frame(h.par, x * n + i)
+                t.words[missing, i] = given_frame(h.par[0], x * n + i)
                 set_own(t, missing, i, True)
 
 
@@ -277,8 +266,8 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, max_pfn: int)
 def _restore_runs(t: P2MTables, h: HostTables, old_missing: Int64Array, max_pfn: int) -> None:
     """Overwrite all leaves up to `max_pfn` with a table host's frames."""
     never_inline()
-    shift = t.state[S_ENTRIES_SHIFT]
-    missing = page_code(t, t.state[S_MISSING])
+    shift = t.state[0].entries_shift
+    missing = page_code(t, t.state[0].missing)
     blank = True
     for i in range(1 << shift):
         old_missing[i] = t.words[missing, i]
@@ -357,13 +346,13 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
 
     A table host, and a guest whose `p2m_missing` was hit, are left to one thread.
     """
-    if h.par[H_KIND] != FUNCTION_HOST or not missing_is_blank(t):
+    if h.par[0].kind != FUNCTION_HOST or not missing_is_blank(t):
         return int(restore(t, h, old_missing))
-    t.state[S_SAVED_MAX_PFN] = t.state[S_WALKED_MAX_PFN]
-    if t.state[S_CLEARS_FLL] != 0:
-        t.state[S_SHARED_FLL] = 0
-    max_pfn = int(t.state[S_SAVED_MAX_PFN])
-    left = np.empty(int(t.state[S_NUM_SLOTS]), np.uint8)
+    t.state[0].saved_max_pfn = t.state[0].walked_max_pfn
+    if t.state[0].clears_fll != 0:
+        t.state[0].shared_fll = 0
+    max_pfn = int(t.state[0].saved_max_pfn)
+    left = np.empty(int(t.state[0].num_slots), np.uint8)
     if restore_slots(t, h, max_pfn, left):
         restore_left(t, h, max_pfn, left)
     return OK
@@ -372,7 +361,7 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
 @kernel
 def missing_is_blank(t: P2MTables) -> bool:
     """Return whether `p2m_missing` is all INVALID, and was when the guest was restored last."""
-    slot = code_of(t.block_of, t.block_code, t.state[S_MISSING])
+    slot = code_of(t.block_of, t.block_code, t.state[0].missing)
     differ = as_int(0)
     for i in range(t.words.shape[1]):
         differ |= t.words[slot, i] ^ INVALID

@@ -16,19 +16,9 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.bijection import forward, inverse
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel
+from p2mbatch.compiled.records import HostParameters
 from p2mbatch.compiled.tables import (
     EXTENTS,
-    H_ENTRIES_SHIFT,
-    H_FRAMES_PERM,
-    H_HOLES_PERM,
-    H_LAYOUT,
-    H_NR_PAGES,
-    H_NUM_EXTENTS,
-    H_NUM_GROWN,
-    H_NUM_HOLES,
-    H_ORDER,
-    H_RESERVED,
-    H_SPAN,
     SCATTERED,
 )
 
@@ -93,7 +83,7 @@ def _take_left(a: np.uint32, h: np.uint32, left: np.uint32) -> np.uint32:
 
 @inner_kernel
 def forward_row(
-    par: Int64Array, at: int, first: int, count: int, plus: int, row: Int64Array
+    par: HostParameters, at: int, first: int, count: int, plus: int, row: Int64Array
 ) -> bool:
     """Write `plus` + `bijection.forward` of `first`, `first` + 1, ... to `row[:count]`, if it can.
 
@@ -128,46 +118,46 @@ def forward_row(
 
 
 @inner_kernel
-def given_row(par: Int64Array, x: int, row: Int64Array) -> bool:
+def given_row(par: HostParameters, x: int, row: Int64Array) -> bool:
     """Write the frames of leaf `x` (n entries) on a function host to `row`; whether it could.
 
     It can where every PFN of the leaf is populated and the frames' order allows; where it can't,
     what is in `row` means nothing.
     """
-    shift = par[H_ENTRIES_SHIFT]
+    shift = par.entries_shift
     n = 1 << shift
     index = x << shift
-    if index + n > par[H_SPAN]:
+    if index + n > par.span:
         return False
-    if par[H_NUM_HOLES] > 0 and index + n > par[H_NR_PAGES]:
-        if par[H_LAYOUT] != EXTENTS or par[H_NR_PAGES] & (n - 1) != 0:
+    if par.num_holes > 0 and index + n > par.nr_pages:
+        if par.layout != EXTENTS or par.nr_pages & (n - 1) != 0:
             return False
-        rank = x - (par[H_NR_PAGES] >> shift)
-        if rank >= par[H_HOLES_PERM]:
+        rank = x - (par.nr_pages >> shift)
+        if rank >= par.holes_perm.length:
             return False
-        rank = inverse(par, H_HOLES_PERM, rank)
-        if rank >= par[H_NUM_GROWN]:
+        rank = inverse(par.holes_perm, rank)
+        if rank >= par.num_grown:
             return False
-        index = par[H_NR_PAGES] + (rank << shift)
-    elif par[H_NUM_HOLES] > 0 and par[H_LAYOUT] == SCATTERED:
+        index = par.nr_pages + (rank << shift)
+    elif par.num_holes > 0 and par.layout == SCATTERED:
         return False
-    order = min(par[H_ORDER], shift)
+    order = min(par.order, shift)
     num_extents = n >> order
     first = index >> order
-    if par[H_ORDER] > shift:
-        first = index >> par[H_ORDER]
-    if first + num_extents > par[H_NUM_EXTENTS]:
+    if par.order > shift:
+        first = index >> par.order
+    if first + num_extents > par.num_extents:
         return False
-    reserved = par[H_RESERVED]
+    reserved = par.reserved
     if num_extents == 1:
-        low = index & ((1 << par[H_ORDER]) - 1)
-        frame = reserved + (forward(par, H_FRAMES_PERM, first) << par[H_ORDER]) + low
+        low = index & ((1 << par.order) - 1)
+        frame = reserved + (forward(par.frames_perm, first) << par.order) + low
         for i in range(n):
             row[i] = frame + i
         return True
     if order == 0:
-        return forward_row(par, H_FRAMES_PERM, first, n, reserved, row)
-    if not forward_row(par, H_FRAMES_PERM, first, num_extents, as_int(0), row):
+        return forward_row(par.frames_perm, first, n, reserved, row)
+    if not forward_row(par.frames_perm, first, num_extents, as_int(0), row):
         return False
     # Backwards, so that an extent's frame is read before the entries of another land on it.
     for extent in range(num_extents - 1, -1, -1):
@@ -178,7 +168,7 @@ def given_row(par: Int64Array, x: int, row: Int64Array) -> bool:
 
 
 @inner_kernel
-def inverse_each(par: Int64Array, at: int, images: UInt32Array, count: int) -> None:
+def inverse_each(par: HostParameters, at: int, images: UInt32Array, count: int) -> None:
     """Replace each of `images[:count]` by `bijection.inverse` of it; each must be below N."""
     size, bits = par[at], par[at + 2]
     mask = (1 << bits) - 1

@@ -28,16 +28,7 @@ from p2mbatch.compiled.status import (
 )
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_KIND,
     P_CLEAN,
-    S_DETAIL,
-    S_ENTRIES_SHIFT,
-    S_NUM_LEAVES,
-    S_SHARED_FLL,
-    S_SHARED_MAX,
-    S_WALKED_MAX_PFN,
-    S_WILD,
     HostTables,
     P2MTables,
 )
@@ -53,19 +44,19 @@ def _bad(frames: int, mfn: int) -> bool:
 def save_walk(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     """Walk the mfn list list as the toolstack does on save; return OK or a SAVE_ code.
 
-    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `state[S_DETAIL]` is
-    the failed check's number; `state[S_WALKED_MAX_PFN]` of a walk that succeeds is the last PFN
+    `found` (int64[n]) is a workspace for the PFNs of the frame list pages. `State.detail` is
+    the failed check's number; `State.walked_max_pfn` of a walk that succeeds is the last PFN
     that is saved. MISDIRECTED: all checks passed on pages that are not the p2m.
     """
     max_pfn = as_int(map_frame_lists(t, h, found))
     if max_pfn < 0:
         return -max_pfn
-    end = (max_pfn >> t.state[S_ENTRIES_SHIFT]) + 1
+    end = (max_pfn >> t.state[0].entries_shift) + 1
     if not _walk_is_plain(t, h, found, end, max_pfn):
         status = _walk_each(t, h, found, end, max_pfn)
         if status != OK:
             return status
-    t.state[S_WALKED_MAX_PFN] = max_pfn
+    t.state[0].walked_max_pfn = max_pfn
     return OK
 
 
@@ -75,17 +66,17 @@ def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
 
     `found` (int64[n]) gets the PFNs of the frame list pages.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
-    frames = h.par[H_FRAMES]
-    max_pfn = state[S_SHARED_MAX] - 1
+    frames = h.par[0].frames
+    max_pfn = state.shared_max - 1
     num_fll = (max_pfn >> (2 * shift)) + 1
-    state[S_DETAIL] = max_pfn
+    state.detail = max_pfn
     if num_fll > n:
         return -SAVE_MAX_PFN
-    fll_mfn = state[S_SHARED_FLL]
-    state[S_DETAIL] = fll_mfn
+    fll_mfn = state.shared_fll
+    state.detail = fll_mfn
     if _bad(frames, fll_mfn):
         return -SAVE_BAD_FLL_MFN
     fll = own_pfn(t, h, fll_mfn)
@@ -94,7 +85,7 @@ def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     last = 0
     for x in range(num_fll):
         mfn = page_word(t, h, fll, x)
-        state[S_DETAIL] = x
+        state.detail = x
         if _bad(frames, mfn):
             return -SAVE_BAD_MFN_FLL
         if mfn != page_word(t, h, fll, last):
@@ -106,7 +97,7 @@ def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     for x in range(num_fll):
         found[x] = own_pfn(t, h, page_word(t, h, fll, x))
         if found[x] < 0:
-            state[S_DETAIL] = x
+            state.detail = x
             return -SAVE_MAP_FL
     return as_int(max_pfn)
 
@@ -119,10 +110,10 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
     nothing else has written to, is known to be owned without asking the host.
     """
     never_inline()
-    state = t.state
-    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
+    state = t.state[0]
+    if state.wild != 0 or end > state.num_leaves:
         return False
-    shift = state[S_ENTRIES_SHIFT]
+    shift = state.entries_shift
     words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
     for top in range((end + (1 << shift) - 1) >> shift):
         x = top << shift
@@ -139,17 +130,17 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
 def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
     """Do the checks on each frame list entry in the toolstack's order, then tell whose leaves."""
     never_inline()
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
-    frames = h.par[H_FRAMES]
+    frames = h.par[0].frames
     for x in range(end):
         if _bad(frames, page_word(t, h, found[x >> shift], x & (n - 1))):
-            state[S_DETAIL] = x
+            state.detail = x
             return SAVE_BAD_MFN_FL
     for x in range(end):
         if own_pfn(t, h, page_word(t, h, found[x >> shift], x & (n - 1))) < 0:
-            state[S_DETAIL] = x
+            state.detail = x
             return SAVE_MAP_LEAVES
     for x in range(end):
         mfn = page_word(t, h, found[x >> shift], x & (n - 1))
@@ -160,7 +151,7 @@ def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn
             leaf = own_pfn(t, h, page_word(t, h, found[y >> shift], y & (n - 1)))
             good = page_word(t, h, leaf, pfn & (n - 1)) == mfn
         if not good:
-            state[S_DETAIL] = x
+            state.detail = x
             return SAVE_BAD_MFN_LIST
     for x in range(end):
         if own_pfn(t, h, page_word(t, h, found[x >> shift], x & (n - 1))) != leaf_page_of(t, x):
@@ -190,8 +181,8 @@ def walk_list(
     the guest there; then all of the toolstack's checks on it hold.
     """
     n = words.shape[1]
-    frames = h.par[H_FRAMES]
-    table = h.par[H_KIND] != FUNCTION_HOST
+    frames = h.par[0].frames
+    table = h.par[0].kind != FUNCTION_HOST
     shift = shift_of(n)
     one_run = counts_up(leaf_page[x:stop])
     k = x
@@ -239,7 +230,7 @@ def _same_frames(mfns: Int64Array, others: Int64Array, frames: int) -> bool:
 def walk_mids(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn: int) -> int:
     """Return how many mids' frame lists are not plain, on all cores."""
     words, own, slots, leaf_slot, leaf_page = t.words, t.own, t.slots, t.leaf_slot, t.leaf_page
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     block_of, block_code = t.block_of, t.block_code
     odd = 0
     for top in prange((end + (1 << shift) - 1) >> shift):
@@ -264,8 +255,8 @@ def save_walk_parallel(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     max_pfn = int(frame_lists_of(t, h, found))
     if max_pfn < 0:
         return -max_pfn
-    end = (max_pfn >> int(t.state[S_ENTRIES_SHIFT])) + 1
-    if t.state[S_WILD] != 0 or end > len(t.leaf_slot) or walk_mids(t, h, found, end, max_pfn):
+    end = (max_pfn >> int(t.state[0].entries_shift)) + 1
+    if t.state[0].wild != 0 or end > len(t.leaf_slot) or walk_mids(t, h, found, end, max_pfn):
         return int(save_walk(t, h, found))
-    t.state[S_WALKED_MAX_PFN] = max_pfn
+    t.state[0].walked_max_pfn = max_pfn
     return OK

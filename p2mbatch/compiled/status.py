@@ -12,7 +12,7 @@ NO_MEMORY = 10
 """`alloc_p2m` got no page: set_phys_to_machine returns false."""
 
 MORE_ROOM = 11
-"""Out of slots: `grown` tables and call again from `state[S_POSITION]`."""
+"""Out of slots: `grown` tables and call again from `State.position`."""
 
 FAULT_TOP, FAULT_MID, FAULT_STORE = -2, -3, -4
 
@@ -21,7 +21,7 @@ SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = ra
 SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
 
 RESTORE_POPULATE = 29
-"""A PFN that was sent has no frame on the destination: `state[S_DETAIL]`."""
+"""A PFN that was sent has no frame on the destination: `State.detail`."""
 
 OWN = 40
 """From here on: why a policy of the user's own stopped (`own.registers`)."""

@@ -232,11 +232,11 @@ class Guest:
         mids = np.empty(num_tops, np.bool_)
         list_entries(life.tables, life.host, tops, lists, mids)
         page = life.tables.leaf_page
-        kind = np.where(page == life.scalar(tb.S_MISSING), 0, 2).astype(np.int8)
+        kind = np.where(page == life.scalar("missing"), 0, 2).astype(np.int8)
         first = self.placement.mfn_list_pfn
         kind[(page >= first) & (page < first + self.placement.num_boot_leaves)] = 1
-        slots = life.tables.slots[: life.scalar(tb.S_NUM_SLOTS)]
-        hit = slots[:, tb.P_EVENT] == life.scalar(tb.S_EVENT)
+        slots = life.tables.slots[: life.scalar("num_slots")]
+        hit = slots[:, tb.P_EVENT] == life.scalar("event")
         return TreeView(
             entries=n,
             num_tops=num_tops,
@@ -248,9 +248,9 @@ class Guest:
             list_true=lists[1],
             hit_pages=np.sort(slots[hit, tb.P_PAGE]),
             structures={
-                "brk": [(self.placement.brk_pfn, life.scalar(tb.S_BRK_USED))],
+                "brk": [(self.placement.brk_pfn, life.scalar("brk_used"))],
                 "mfn_list": [(first, self.placement.num_boot_leaves)],
-                "pool": leading(self.placement.page_pool, life.scalar(tb.S_POOL_USED)),
+                "pool": leading(self.placement.page_pool, life.scalar("pool_used")),
             },
         )
 

@@ -42,9 +42,9 @@ def row_of(
     """Return one row: what happened, what it costs, what was measured."""
     stale_top, stale_mid = life.count_stale()
     state = life.tables.state.tolist()
-    leaves = placement.num_boot_leaves + state[tb.S_NUM_GROWN]
-    pages = placement.num_boot_leaves + state[tb.S_BRK_USED] + state[tb.S_POOL_USED]
-    num_resident = np.count_nonzero(life.tables.slots[: state[tb.S_NUM_SLOTS], tb.P_LEAF] >= 0)
+    leaves = placement.num_boot_leaves + state.num_grown
+    pages = placement.num_boot_leaves + state.brk_used + state.pool_used
+    num_resident = np.count_nonzero(life.tables.slots[: state.num_slots, tb.P_LEAF] >= 0)
     return {
         "migration": migration,
         "outcome": result.outcome,
@@ -58,8 +58,8 @@ def row_of(
         "stale_top_entries": stale_top,
         "stale_mid_entries": stale_mid,
         "leaves": leaves,
-        "mids": state[tb.S_NUM_MIDS],
-        "mid_mfn_pages": state[tb.S_NUM_MID_MFNS],
+        "mids": state.num_mids,
+        "mid_mfn_pages": state.num_mid_mfns,
         "structure_bytes": pages * PAGE_BYTES,
         "structure_overhead": pages / placement.populated_pages,
         "entries_written": entries_written,

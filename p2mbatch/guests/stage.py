@@ -102,7 +102,7 @@ class StagedGuest:
         """
         life, placement, everything = self.life, self.placement, self._resident
         result = life.boot() if everything else life.boot(*placement.struct_leaves())
-        self.entries_written = life.scalar(tb.S_ENTRIES_WRITTEN)
+        self.entries_written = life.scalar("entries_written")
         if result.outcome == "ok" and placement.num_grown:
             grown = life.grow_leaves(placement.grown_leaves(), lazy=not everything)
             grown.rebuild_ns = result.rebuild_ns
@@ -115,7 +115,7 @@ class StagedGuest:
         """Save the guest, restore it on its next host and resume it (model section 7)."""
         self.num_migrations += 1
         result = self.life.migrate(self._host(), threads)
-        self.entries_written = self.life.scalar(tb.S_ENTRIES_WRITTEN)
+        self.entries_written = self.life.scalar("entries_written")
         return result
 
     def keep_frames_for_holes(self) -> None:

@@ -44,11 +44,11 @@ def table_host(
     With `keeps_freed` a frame that is freed keeps its PFN in m2p.
     """
     par = np.zeros(tb.H_WORDS, np.int64)
-    par[tb.H_KIND] = tb.TABLE_HOST
-    par[tb.H_FRAMES] = frames
-    par[tb.H_M2P_ORDER] = m2p_order
-    par[tb.H_M2P_ENTRIES] = m2p_entries
-    par[tb.H_KEEPS_FREED] = keeps_freed
+    par.kind = tb.TABLE_HOST
+    par.frames = frames
+    par.m2p_order = m2p_order
+    par.m2p_entries = m2p_entries
+    par.keeps_freed = keeps_freed
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
         m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)

@@ -107,8 +107,8 @@ class Life:
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
-        state = self.tables.state
-        state[tb.S_EVENT] += 1
+        state = self.tables.state[0]
+        state.event += 1
         state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
@@ -116,7 +116,7 @@ class Life:
         self.begin_event()
         self._make_ready(self.host)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
-        if self.host.par[tb.H_KIND] == tb.TABLE_HOST:
+        if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
         result = self._result(self._does.boot(self.tables, self.host))
@@ -125,8 +125,8 @@ class Life:
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""
-        self.tables.state[tb.S_FAIL_AT] = at
-        self.tables.state[tb.S_ALLOCS] = 0
+        self.tables.state[0].fail_at = at
+        self.tables.state[0].allocs = 0
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
@@ -134,7 +134,7 @@ class Life:
         self._keep_presence(runs)
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
-        result.entries_set = self.scalar(tb.S_POSITION)
+        result.entries_set = self.scalar("position")
         return result
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
@@ -200,13 +200,13 @@ class Life:
 
         What needs the host that the guest is leaving is done here.
         """
-        if host.par[tb.H_KIND] == tb.TABLE_HOST:
-            own_only = self.scalar(tb.S_ONLY_OWN_SENT) != 0
+        if host.par[0].kind == tb.TABLE_HOST:
+            own_only = self.scalar("only_own_sent") != 0
             return settle_sent(self.tables, self.host, host) if own_only else OK
         status = settle_written(self.tables, self.host, host, self._work)
         if status != OK:
             return status
-        if self.scalar(tb.S_WALKED_MAX_PFN) != self.scalar(tb.S_XEN_MAX) - 1:
+        if self.scalar("walked_max_pfn") != self.scalar("xen_max") - 1:
             self._run(lambda x: settle_unsaved(self.tables, self.host, x))
         # After a restore present is what got a frame, and that a function host knows.
         self.tables = self.tables._replace(present=np.zeros(0, np.uint8))
@@ -219,18 +219,16 @@ class Life:
         they hit is present, or absent, whoever owns the frame.
         """
         t, par = self.tables, self.host.par
-        kept = t.state[tb.S_PRESENCE] == 0 or par[tb.H_KIND] != tb.FUNCTION_HOST or len(t.present)
+        kept = t.state[0].presence == 0 or par.kind != tb.FUNCTION_HOST or len(t.present)
         if kept:
             return
-        slots = t.slots[: self.scalar(tb.S_NUM_SLOTS)]
+        slots = t.slots[: self.scalar("num_slots")]
         written = (slots[:, tb.P_LEAF] >= 0) & (slots[:, tb.P_CLEAN] == 0)
         if not (
-            (runs[:, 1] + runs[:, 2] > par[tb.H_FRAMES]).any()
-            or written.any()
-            or not missing_is_blank(t)
+            (runs[:, 1] + runs[:, 2] > par.frames).any() or written.any() or not missing_is_blank(t)
         ):
             return
-        present = np.zeros(self.scalar(tb.S_DIRECTMAP), np.uint8)
+        present = np.zeros(self.scalar("directmap"), np.uint8)
         note_presence(t, self.host, present)
         self.tables = t._replace(present=present)
 
@@ -244,14 +242,14 @@ class Life:
         """Load what is about to be timed, or compile it: no time is to hold that."""
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        own_only = int(t.state[tb.S_ONLY_OWN_SENT])
-        kind = int(host.par[tb.H_KIND])
+        own_only = int(t.state[0].only_own_sent)
+        kind = int(host.par[0].kind)
         key = (self._does, threads > 1, own_only, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
         make_ready(self._does.boot, t, host)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
-        if host.par[tb.H_KIND] == tb.FUNCTION_HOST:
+        if host.par[0].kind == tb.FUNCTION_HOST:
             make_ready(settle_written, t, self.host, host, self._work)
             make_ready(settle_unsaved, t, host, 0)
         elif own_only:
@@ -277,14 +275,14 @@ class Life:
         while status == MORE_ROOM:
             extra = max(64, len(self.tables.words) // 8)
             self.tables = tb.grown(self.tables, extra, extra)
-            status = call(self.scalar(tb.S_POSITION))
+            status = call(self.scalar("position"))
         return status
 
     def _result(self, status: int) -> EventResult:
         """Return what a kernel's status code means, with the event's stray writes."""
         result = self._meaning(status)
-        result.stray_writes = self.scalar(tb.S_STRAY_WRITES)
-        result.stray_pages = self.scalar(tb.S_STRAY_PAGES)
+        result.stray_writes = self.scalar("stray_writes")
+        result.stray_pages = self.scalar("stray_pages")
         own = self.policy.own
         if own is not None:
             result.where = own.where(status, self.tables.statics, result.stray_writes)
@@ -303,7 +301,7 @@ class Life:
             return EventResult("misdirected", "-")
         if status >= OWN and self.policy.own is not None:
             return EventResult(*self.policy.own.meaning(status, self.tables.statics))
-        number = self.scalar(tb.S_DETAIL) % (1 << self.scalar(tb.S_WORD_BITS))
+        number = self.scalar("detail") % (1 << self.scalar("word_bits"))
         if status in RESTORE_FAILURES:
             return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
         return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")

@@ -148,9 +148,9 @@ def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
         "op": op,
         "outcome": result.outcome,
         "detail": result.detail,
-        "brk_pages_used": life.scalar(tb.S_BRK_USED),
-        "pool_pages_used": life.scalar(tb.S_POOL_USED),
-        "frame_list_list_mfn": life.scalar(tb.S_SHARED_FLL) % (1 << 64),
+        "brk_pages_used": life.scalar("brk_used"),
+        "pool_pages_used": life.scalar("pool_used"),
+        "frame_list_list_mfn": life.scalar("shared_fll") % (1 << 64),
         "stray_writes": result.stray_writes,
         "stray_pages": result.stray_pages,
         "frame_list_list_sha256": frame_list_list_sha256(life),
@@ -161,7 +161,7 @@ def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
 
 def frame_list_list_sha256(life: Life) -> str:
     """Return the digest of all n words of the `p2m_top_mfn` page (of none before it exists)."""
-    page = life.scalar(tb.S_TOP_MFN)
+    page = life.scalar("top_mfn")
     if page == tb.NO_PAGE:
         return hashlib.sha256().hexdigest()
     slot = int(np.flatnonzero(life.tables.slots[:, tb.P_PAGE] == page)[0])
@@ -174,9 +174,9 @@ def frame_list_sha256(life: Life) -> str:
     It exists from `p2m_mid_missing_mfn` on, the first page of the list: a boot may end right after.
     """
     n = life.tables.words.shape[1]
-    if life.scalar(tb.S_MID_MISSING_MFN) == tb.NO_PAGE:
+    if life.scalar("mid_missing_mfn") == tb.NO_PAGE:
         return hashlib.sha256().hexdigest()
-    entries = np.empty(min(-(-life.scalar(tb.S_XEN_MAX) // n), n * n), np.int64)
+    entries = np.empty(min(-(-life.scalar("xen_max") // n), n * n), np.int64)
     frame_list(life.tables, entries)
     return hashlib.sha256(entries.data).hexdigest()
 
@@ -184,8 +184,8 @@ def frame_list_sha256(life: Life) -> str:
 def p2m_sha256(life: Life) -> str:
     """Return the digest of the entries of every PFN below `xen_max_p2m_pfn`, no bit masked."""
     digest = hashlib.sha256()
-    end = life.scalar(tb.S_XEN_MAX)
-    if life.scalar(tb.S_TOP) == tb.NO_PAGE:
+    end = life.scalar("xen_max")
+    if life.scalar("top") == tb.NO_PAGE:
         return digest.hexdigest()
     chunk = np.empty(min(_CHUNK_PAGES, end), np.int64)
     for first in range(0, end, _CHUNK_PAGES):

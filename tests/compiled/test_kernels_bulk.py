@@ -152,7 +152,7 @@ def test_lookup_of_nothing_and_of_one(booted):
 def test_m2p_is_the_exact_one(booted, order):
     guest = booted
     host = guest.host(0, order)
-    frames = int(host.par[tb.H_FRAMES])
+    frames = int(host.par[0].frames)
     mfns = np.concatenate([np.arange(0, frames, 7), [-1, frames, frames + 1, 1 << 50]])
     exact = np.full(len(mfns), INVALID - 1)
     bulk._m2p_left(guest.t, host, mfns, exact)
@@ -226,7 +226,7 @@ def test_a_broken_list_is_walked_exactly(booted):
 def test_parallel_rebuild_meets_the_bug_that_one_thread_meets(booted):
     """A mid that the list has no page for (model section 9, clause 2): nothing goes on after it."""
     t = copied(booted.t)
-    tracked = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[tb.S_TOP_MFN_P])[0]
+    tracked = np.flatnonzero(t.slots[:, tb.P_PAGE] == t.state[0].top_mfn_p)[0]
     t.words[tracked, 0] = t.words[tracked, t.words.shape[1] - 1]
     other = copied(t)
     status = rebuild(t, booted.h, 0)
@@ -245,7 +245,7 @@ def test_setting_runs_sets_every_entry_and_its_owner(booted):
         [[5, INVALID, 3], [n - 10, INVALID, 700], [3 * n, 123456, n], [9 * n, INVALID, 1]]
     )
     assert set_runs(t, booted.h, runs, 0) == OK
-    assert t.state[tb.S_POSITION] == runs[:, 2].sum()
+    assert t.state[0].position == runs[:, 2].sum()
     expected = before.copy()
     for pfn, mfn, count in runs.tolist():
         expected[pfn : pfn + count] = np.arange(mfn, mfn + count) if mfn >= 0 else INVALID
@@ -269,7 +269,7 @@ def test_resuming_set_runs_in_the_middle(booted):
     set_runs(parts, booted.h, runs[:, :], n + 17)
     first = np.array([[2 * n + 4, 5000, n + 17]])
     set_runs(parts, booted.h, first, 0)
-    parts.state[tb.S_POSITION] = whole.state[tb.S_POSITION]
+    parts.state[0].position = whole.state[0].position
     assert same(whole, parts) == []
 
 

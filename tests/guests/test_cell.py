@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB, MIB
-from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.rows import row_of, run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario, estimate_memory_bytes
@@ -36,7 +35,7 @@ def trace_rows(scenario: Scenario) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for event in trace.events:
         result = run_event(life, trace, event)
-        written = life.scalar(tb.S_ENTRIES_WRITTEN)
+        written = life.scalar("entries_written")
         if event["op"] == "fail_alloc":
             continue
         if event["op"] == "set":

@@ -12,7 +12,6 @@ from oracle import reference
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES
 from p2mbatch.base.sizes import MIB
-from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.scenario import Scenario
@@ -61,7 +60,7 @@ class Written:
         for index in range(scenario.migrations + 1):
             host = nth_host(scenario, staged.placement, index, names_all=True)
             mfns = np.empty(staged.placement.span, np.int64)
-            others = np.empty(int(host.par[tb.H_FRAMES]), np.int64)
+            others = np.empty(int(host.par[0].frames), np.int64)
             write_out_host(host.par, mfns, others)
             pfns, owned = np.arange(len(mfns)), np.flatnonzero(others >= 0)
             self.trace["hosts"].append(

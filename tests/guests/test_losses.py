@@ -11,7 +11,6 @@ from test_cell import trace_rows
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import MIB
-from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
@@ -76,7 +75,7 @@ def test_nothing_is_lost_by_a_guest_whose_list_is_right(layout: str, resident: s
 def test_pages_past_what_is_saved_are_lost() -> None:
     """The toolstack goes by the shared info page: a guest that reports less loses the rest."""
     guest = Guest.boot("64MiB", seed=1)
-    guest.life.tables.state[tb.S_SHARED_MAX] = guest.max_p2m_pfn - 1000
+    guest.life.tables.state[0].shared_max = guest.max_p2m_pfn - 1000
     event = guest.migrate()
     assert (event.outcome, event.lost_pages, event.ghost_pages) == ("ok", 1000, 0)
     assert guest.migrate().lost_pages == 0

@@ -89,9 +89,9 @@ class Recorded:
             result = life.migrate(self.host(event["host"]))
         found = {
             "op": op, "outcome": result.outcome, "detail": result.detail,
-            "brk_pages_used": life.scalar(tb.S_BRK_USED),
-            "pool_pages_used": life.scalar(tb.S_POOL_USED),
-            "frame_list_list_mfn": life.scalar(tb.S_SHARED_FLL) % (1 << 64),
+            "brk_pages_used": life.scalar("brk_used"),
+            "pool_pages_used": life.scalar("pool_used"),
+            "frame_list_list_mfn": life.scalar("shared_fll") % (1 << 64),
             "stray_writes": result.stray_writes, "stray_pages": result.stray_pages,
         }  # fmt: skip
         if op == "set":

@@ -15,7 +15,6 @@ import pytest
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import MIB
-from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.status import BUG_MIDIDX
 from p2mbatch.guests.guest import Guest
@@ -165,7 +164,7 @@ def test_brk_has_the_pages_that_the_policy_takes(fresh: None) -> None:
 def test_a_boot_takes_the_pages_that_its_policy_says(name: str, word_bytes: int) -> None:
     guest = Guest.boot("5GiB", policy=name, word_bytes=word_bytes)
     num_mids = -(-guest.placement.nr_pages // (4096 // word_bytes) ** 2)
-    used = guest.life.scalar(tb.S_BRK_USED)
+    used = guest.life.scalar("brk_used")
     assert used == policies.find(name).brk_pages(num_mids, word_bytes)
 
 

@@ -150,7 +150,7 @@ class Compiled(Model):
 
     def page(self, pfn: int) -> list[int]:
         slots = self.life.tables.slots
-        at = np.flatnonzero(slots[: self.life.scalar(tb.S_NUM_SLOTS), tb.P_PAGE] == pfn)
+        at = np.flatnonzero(slots[: self.life.scalar("num_slots"), tb.P_PAGE] == pfn)
         if not len(at):
             return [0] * self.n
         return [word & self.invalid for word in self.life.tables.words[at[0]].tolist()]
@@ -179,11 +179,11 @@ class Compiled(Model):
 
     @property
     def xen_max_p2m_pfn(self) -> int:
-        return self.life.scalar(tb.S_XEN_MAX)
+        return self.life.scalar("xen_max")
 
     @property
     def shared_info(self) -> tuple[int, int]:
-        return self.life.scalar(tb.S_SHARED_FLL) & self.invalid, self.life.scalar(tb.S_SHARED_MAX)
+        return self.life.scalar("shared_fll") & self.invalid, self.life.scalar("shared_max")
 
 
 REPLAYS: dict[type[Model], Callable[[Json], list[Json]]] = {

@@ -22,8 +22,6 @@ from p2mbatch.compiled.pages import address, page_at, page_code, set_own, take_s
 from p2mbatch.compiled.status import BUG_BRK_OVERFLOW
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
-    H_FRAMES,
-    H_KIND,
     LAZY,
     LEAF,
     NO_PAGE,
@@ -32,16 +30,6 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     P_PAGE,
     POINTER,
-    S_BRK_PAGES,
-    S_BRK_PFN,
-    S_BRK_USED,
-    S_ENTRIES_SHIFT,
-    S_MISSING,
-    S_NUM_GROWN,
-    S_SHARED_FLL,
-    S_TOP,
-    S_TOP_MFN,
-    S_WORD_BITS,
     TAKEN,
     TOP_MFN,
     HostTables,
@@ -54,7 +42,7 @@ def max_domain_pages(t: P2MTables) -> int:
     """Return `MAX_DOMAIN_PAGES`: 32 GiB on 64-bit and 8 GiB on 32-bit, if nothing else was said."""
     if t.statics[R_MAX_DOMAIN] != 0:
         return as_int(t.statics[R_MAX_DOMAIN])
-    return as_int(2_097_152 if t.state[S_WORD_BITS] == 32 else 8_388_608)
+    return as_int(2_097_152 if t.state[0].word_bits == 32 else 8_388_608)
 
 
 @inner_kernel
@@ -64,22 +52,22 @@ def make_array(t: P2MTables, h: HostTables, at: int, length: int, words: int, li
     Its address is the static variable `at`, its words are kept in the variable `length`.
     """
     never_inline()
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     pages = (words + (1 << shift) - 1) >> shift
     where = t.statics[at]
     if where == 0:
-        used = t.state[S_BRK_USED]
-        if used + pages > t.state[S_BRK_PAGES]:
+        used = t.state[0].brk_used
+        if used + pages > t.state[0].brk_pages:
             stop(t, BUG_BRK_OVERFLOW, line)
-        where = address(t, t.state[S_BRK_PFN] + used)
-        t.state[S_BRK_USED] = used + pages
+        where = address(t, t.state[0].brk_pfn + used)
+        t.state[0].brk_used = used + pages
     first = page_at(t, where)
     for page in range(first, first + pages):
         t.slots[take_slot(t, page), P_KIND] = TAKEN
     t.statics[at] = where
     t.statics[length] = words
     if at == K_MISSING:
-        t.state[S_MISSING] = first
+        t.state[0].missing = first
         t.slots[page_code(t, first), P_KIND] = LEAF
 
 
@@ -90,8 +78,8 @@ def mark(t: P2MTables, code: int) -> None:
     last = t.statics[R_LAST]
     if last >= 0:
         t.slots[last, P_KIND] = POINTER
-        if t.state[S_TOP] == NO_PAGE:
-            t.state[S_TOP] = t.slots[last, P_PAGE]
+        if t.state[0].top == NO_PAGE:
+            t.state[0].top = t.slots[last, P_PAGE]
     t.statics[R_LAST] = code
 
 
@@ -103,14 +91,14 @@ def leaf_found(t: P2MTables, x: int) -> None:
     if code <= LAZY:
         return
     if code == NO_PAGE:
-        code = as_int(page_code(t, t.state[S_MISSING]))
+        code = as_int(page_code(t, t.state[0].missing))
     page = t.slots[code, P_PAGE]
     if t.slots[code, P_KIND] == TAKEN:
         t.slots[code, P_KIND] = LEAF
-        if page != t.state[S_MISSING]:
+        if page != t.state[0].missing:
             t.slots[code, P_LEAF] = x
             t.slots[code, P_CLEAN] = 1
-            t.state[S_NUM_GROWN] += 1
+            t.state[0].num_grown += 1
     t.leaf_slot[x] = code
     t.leaf_page[x] = page
 
@@ -119,11 +107,11 @@ def leaf_found(t: P2MTables, x: int) -> None:
 def list_found(t: P2MTables, h: HostTables) -> None:
     """Note the pages of the list that a boot has reported, as the true ones."""
     never_inline()
-    page = own_pfn(t, h, as_int(t.state[S_SHARED_FLL]))
+    page = own_pfn(t, h, as_int(t.state[0].shared_fll))
     code = page_code(t, page)
-    if t.state[S_TOP_MFN] != NO_PAGE or code < 0:
+    if t.state[0].top_mfn != NO_PAGE or code < 0:
         return
-    t.state[S_TOP_MFN] = page
+    t.state[0].top_mfn = page
     t.slots[code, P_KIND] = TOP_MFN
     for i in range(t.words.shape[1]):
         if t.words[code, i] > 0:
@@ -141,8 +129,8 @@ def note_set(t: P2MTables, h: HostTables, code: int, i: int, word: int) -> None:
     if word != t.statics[R_SET_MFN] or i != pfn & (t.words.shape[1] - 1):
         return
     set_present(t, pfn, word != INVALID)
-    frames = h.par[H_FRAMES]
-    if h.par[H_KIND] == FUNCTION_HOST:
+    frames = h.par[0].frames
+    if h.par[0].kind == FUNCTION_HOST:
         set_own(t, code, i, 0 <= word < frames)
         return
     before = t.words[code, i]

@@ -62,22 +62,6 @@ from p2mbatch.compiled.tables import (
     P_KIND,
     P_LEAF,
     POINTER,
-    S_ENTRIES_WRITTEN,
-    S_IMAGE_MAP,
-    S_MID_MISSING,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NUM_GROWN,
-    S_NUM_LEAVES,
-    S_NUM_MID_MFNS,
-    S_NUM_MIDS,
-    S_PRESENCE,
-    S_STRAY_WRITES,
-    S_TOP,
-    S_TOP_MFN,
-    S_TOP_MFN_P,
-    S_WILD,
-    S_WORD_BITS,
     TAKEN,
     TOP_MFN,
     UNREACHABLE,
@@ -120,7 +104,7 @@ def _load_any(t: P2MTables, h: HostTables, where: int, i: int, line: int) -> int
 def fault(t: P2MTables, where: int, otherwise: int, line: int) -> None:
     """End the call with the fault of an address that can't be reached, by where it was read."""
     never_inline()
-    top = page_code(t, t.state[S_TOP])
+    top = page_code(t, t.state[0].top)
     status = otherwise
     if top >= 0:
         for i in range(t.words.shape[1]):
@@ -149,22 +133,22 @@ def store(t: P2MTables, h: HostTables, where: int, i: int, word: int, line: int)
     if where == t.statics[R_FOUND]:
         top = t.statics[R_FOUND_TOP]
         plain = kind == MID_MFN and top >= 0 and page == t.true_mid_mfn[top]
-        plain = plain and t.state[S_PRESENCE] == 0
+        plain = plain and t.state[0].presence == 0
     elif kind == MID_MFN:
         # Presence is asked through the direct map alone.
-        image = t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0
-        plain = page != t.state[S_MID_MISSING_MFN] and (image or t.state[S_PRESENCE] == 0)
+        image = t.state[0].image_map != 0 and IMAGE_BASE <= where < 0
+        plain = page != t.state[0].mid_missing_mfn and (image or t.state[0].presence == 0)
     elif kind == TOP_MFN:
         plain = word == t.statics[R_MFN] and t.true_mid_mfn[i] == t.statics[R_PAGE]
         plain = plain and t.words[code, i] != 0
         if plain and i == t.statics[R_COUNTED]:
-            t.state[S_ENTRIES_WRITTEN] -= 1
+            t.state[0].entries_written -= 1
         t.statics[R_COUNTED] = i
     else:
         plain = False
     if plain:
         t.words[code, i] = word
-        t.state[S_ENTRIES_WRITTEN] += 1
+        t.state[0].entries_written += 1
     else:
         _store_any(t, h, where, i, word, line)
 
@@ -185,7 +169,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
         code = make_leaf(t, h, LAZY - code)
     kind = t.slots[code, P_KIND] if code >= 0 else ORDINARY
     found = where == t.statics[R_FOUND]
-    listed = found or kind == FREED or (kind == MID_MFN and page != t.state[S_MID_MISSING_MFN])
+    listed = found or kind == FREED or (kind == MID_MFN and page != t.state[0].mid_missing_mfn)
     # Only what goes through a page of the list asks whether it is there (machine-v2 section 3b).
     if listed and store_page(t, h, where) >= UNREACHABLE:
         stop(t, FAULT_STORE, line)
@@ -197,11 +181,11 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     if stray:
         if not room_left(t):
             stop(t, OWN_ROOM, line)
-        if t.state[S_STRAY_WRITES] == 0:
+        if t.state[0].stray_writes == 0:
             t.statics[R_STRAY_LINE] = line
         stray_store(t, h, page, i, word)
         return
-    if word < INVALID and t.state[S_WORD_BITS] == 32:
+    if word < INVALID and t.state[0].word_bits == 32:
         word = word & 0xFFFFFFFF
         word = word if word != 0xFFFFFFFF else as_int(INVALID)
     if t.statics[R_SET_PFN] >= 0 and kind in (LEAF, TAKEN):
@@ -210,15 +194,15 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     is_list = kind == TOP_MFN and t.words[code, i] != 0
     t.words[code, i] = word
     if kind == TOP_MFN:
-        t.state[S_ENTRIES_WRITTEN] += is_list
+        t.state[0].entries_written += is_list
         _list_page_hung(t, h, i, word)
     elif kind == LEAF:
         t.slots[code, P_CLEAN] = 0
     elif listed:
-        t.state[S_ENTRIES_WRITTEN] += 1
+        t.state[0].entries_written += 1
     elif kind == POINTER and t.statics[R_OWN_TREE] != 0:
         t.statics[R_DIRTY] = 1
-    elif kind == POINTER and t.state[S_WILD] == 0:
+    elif kind == POINTER and t.state[0].wild == 0:
         _tree_changed(t, page, i, word)
 
 
@@ -239,7 +223,7 @@ def _list_page_hung(t: P2MTables, h: HostTables, top: int, word: int) -> None:
     code = page_code(t, page)
     if code >= 0 and t.slots[code, P_KIND] == TAKEN:
         t.slots[code, P_KIND] = MID_MFN
-        state[S_NUM_MID_MFNS] += 1
+        state.num_mid_mfns += 1
 
 
 @inner_kernel
@@ -247,15 +231,15 @@ def _tree_changed(t: P2MTables, page: int, i: int, word: int) -> None:
     """Keep the caches of leaves true after a store of a pointer into the tree."""
     never_inline()
     n = t.words.shape[1]
-    top_slot = page_code(t, t.state[S_TOP])
-    if page == t.state[S_TOP]:
+    top_slot = page_code(t, t.state[0].top)
+    if page == t.state[0].top:
         mid = page_code(t, reached_page(t, word))
         if mid < 0:
-            t.state[S_WILD] = 1
+            t.state[0].wild = 1
             return
         if t.slots[mid, P_KIND] == TAKEN:
             t.slots[mid, P_KIND] = POINTER
-            t.state[S_NUM_MIDS] += 1
+            t.state[0].num_mids += 1
         for k in range(n):
             _leaf_hung(t, i * n + k, t.words[mid, k])
         return
@@ -270,7 +254,7 @@ def _leaf_hung(t: P2MTables, x: int, word: int) -> None:
     """Note that leaf `x` is the page at `word`."""
     page = reached_page(t, word)
     if page >= UNREACHABLE:
-        t.state[S_WILD] = 1
+        t.state[0].wild = 1
         return
     code = page_code(t, page)
     if code == NO_PAGE:
@@ -279,8 +263,8 @@ def _leaf_hung(t: P2MTables, x: int, word: int) -> None:
         t.slots[code, P_KIND] = LEAF
         t.slots[code, P_LEAF] = x
         t.slots[code, P_CLEAN] = 1
-        t.state[S_NUM_GROWN] += 1
-    if x < t.state[S_NUM_LEAVES]:
+        t.state[0].num_grown += 1
+    if x < t.state[0].num_leaves:
         t.leaf_slot[x] = code
         t.leaf_page[x] = page
 
@@ -323,23 +307,23 @@ def make_known(t: P2MTables, known: int, where: int) -> None:
         page = as_int(NO_PAGE)
     kind = TAKEN
     if known == K_MISSING:
-        t.state[S_MISSING] = page
+        t.state[0].missing = page
         kind = LEAF
     elif known == K_MID_MISSING:
-        t.state[S_MID_MISSING] = page
+        t.state[0].mid_missing = page
         kind = POINTER
     elif known == K_TOP:
-        t.state[S_TOP] = page
+        t.state[0].top = page
         kind = POINTER
     elif known == K_MID_MISSING_MFN:
-        t.state[S_MID_MISSING_MFN] = page
+        t.state[0].mid_missing_mfn = page
         kind = MID_MFN
-        if t.state[S_TOP_MFN] == NO_PAGE:
+        if t.state[0].top_mfn == NO_PAGE:
             t.true_mid_mfn[:] = page
     elif known == K_TOP_MFN_P:
-        t.state[S_TOP_MFN_P] = page
+        t.state[0].top_mfn_p = page
     elif known == K_TOP_MFN:
-        t.state[S_TOP_MFN] = page
+        t.state[0].top_mfn = page
         kind = TOP_MFN
     if code >= 0:
         t.slots[code, P_KIND] = kind
@@ -350,7 +334,7 @@ def fill(t: P2MTables, h: HostTables, where: int, word: int, count: int, line: i
     """Store `word` as each of the first `count` words of the page at `where`."""
     code = page_code(t, reached_page(t, where))
     kind = t.slots[code, P_KIND] if code >= 0 else ORDINARY
-    mine = kind == TAKEN or (kind == MID_MFN and code == page_code(t, t.state[S_MID_MISSING_MFN]))
+    mine = kind == TAKEN or (kind == MID_MFN and code == page_code(t, t.state[0].mid_missing_mfn))
     if mine and where != t.statics[R_FOUND] and 0 <= count <= t.words.shape[1]:
         row = t.words[code]
         for i in range(count):
@@ -368,7 +352,7 @@ def top_asked_for(t: P2MTables, mfn: int) -> int:
     """
     if t.statics[R_TOP] >= 0 and t.statics[R_TOP_WORD] == mfn:
         return as_int(t.statics[R_TOP])
-    slot = page_code(t, t.state[S_TOP_MFN])
+    slot = page_code(t, t.state[0].top_mfn)
     if slot >= 0:
         for top in range(t.words.shape[1]):
             if t.words[slot, top] == mfn:

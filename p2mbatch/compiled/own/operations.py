@@ -28,17 +28,7 @@ from p2mbatch.compiled.own.words import noted
 from p2mbatch.compiled.pages import page_at, room_left
 from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP, MORE_ROOM, NO_MEMORY, OK
 from p2mbatch.compiled.tables import (
-    H_M2P_ORDER,
     NO_PAGE,
-    S_BRK_CLOSED,
-    S_ENTRIES_SHIFT,
-    S_M2P_ORDER,
-    S_MAX_P2M_PFN,
-    S_NUM_LEAVES,
-    S_NUM_SLOTS,
-    S_POSITION,
-    S_WILD,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -101,7 +91,7 @@ def _find_leaf(t: P2MTables, h: HostTables, x: int) -> None:
     entry = _read(t, h, x * t.words.shape[1])
     t.statics[R_MARK] = 0
     if entry == FAULT_MID:
-        t.state[S_WILD] = 1
+        t.state[0].wild = 1
     else:
         leaf_found(t, x)
 
@@ -110,7 +100,7 @@ def _find_leaf(t: P2MTables, h: HostTables, x: int) -> None:
 def _find_leaves(t: P2MTables, h: HostTables) -> None:
     """Do `_find_leaf` for all, where what the lookup goes through has changed."""
     if t.statics[R_DIRTY] != 0:
-        for x in range(t.state[S_NUM_LEAVES]):
+        for x in range(t.state[0].num_leaves):
             _find_leaf(t, h, x)
         t.statics[R_DIRTY] = 0
 
@@ -212,8 +202,8 @@ def _first_list(t: P2MTables, h: HostTables) -> int:
     """Build the first list, close brk and report."""
     status = _call_build(t, h)
     if status == OK:
-        t.state[S_BRK_CLOSED] = 1
-        t.state[S_XEN_MAX] = t.state[S_MAX_P2M_PFN]
+        t.state[0].brk_closed = 1
+        t.state[0].xen_max = t.state[0].max_p2m_pfn
         status = _call_report(t, h)
     return status
 
@@ -226,7 +216,7 @@ def boot(t: P2MTables, h: HostTables) -> int:
 
 def boot_own_tree(t: P2MTables, h: HostTables) -> int:
     """Do `Operations.boot` where the policy lays its p2m out itself."""
-    t.state[S_M2P_ORDER] = h.par[H_M2P_ORDER]
+    t.state[0].m2p_order = h.par[0].m2p_order
     t.statics[R_OWN_TREE] = 1
     status = _call_boot(t, h)
     if status == OK:
@@ -240,9 +230,9 @@ def boot_own_tree(t: P2MTables, h: HostTables) -> int:
 
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Do `Operations.rebuild`."""
-    room = min(ROOM, t.state[S_NUM_LEAVES] + 64)
-    if t.state[S_NUM_SLOTS] + room > len(t.words):
-        t.state[S_POSITION] = 0
+    room = min(ROOM, t.state[0].num_leaves + 64)
+    if t.state[0].num_slots + room > len(t.words):
+        t.state[0].position = 0
         return MORE_ROOM
     return _call_resume(t, h)
 
@@ -268,8 +258,8 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
 def own_set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
     """Do `Operations.set_runs` by the policy's own `set_phys_to_machine`."""
     skip = done
-    t.state[S_POSITION] = done
-    shift = t.state[S_ENTRIES_SHIFT]
+    t.state[0].position = done
+    shift = t.state[0].entries_shift
     for run in range(len(runs)):
         pfn, mfn, count = runs[run, 0], runs[run, 1], runs[run, 2]
         begin_at = min(skip, count)
@@ -279,12 +269,12 @@ def own_set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> in
                 return MORE_ROOM
             value = mfn + k if mfn >= 0 else as_int(INVALID)
             status = _call_set(t, h, pfn + k, value)
-            if t.statics[R_DIRTY] != 0 and (pfn + k) >> shift < t.state[S_NUM_LEAVES]:
+            if t.statics[R_DIRTY] != 0 and (pfn + k) >> shift < t.state[0].num_leaves:
                 _find_leaf(t, h, (pfn + k) >> shift)
                 t.statics[R_DIRTY] = 0
             if status != OK:
                 return status
-            t.state[S_POSITION] += 1
+            t.state[0].position += 1
     return OK
 
 

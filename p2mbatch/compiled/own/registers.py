@@ -12,13 +12,6 @@ from p2mbatch.compiled.pages import address
 from p2mbatch.compiled.status import FAULT_TOP, OK, OWN
 from p2mbatch.compiled.tables import (
     NO_PAGE,
-    S_MID_MISSING,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_TOP,
-    S_TOP_MFN,
-    S_TOP_MFN_P,
     STATIC_WORDS,
     P2MTables,
 )
@@ -96,7 +89,7 @@ def stop(t: P2MTables, status: int, line: int) -> None:
 def begin(t: P2MTables) -> None:
     """Make all ready for one call of the policy."""
     s, state = t.statics, t.state
-    s[R_STEPS] = _STEPS + _STEPS_A_LEAF * state[S_NUM_LEAVES]
+    s[R_STEPS] = _STEPS + _STEPS_A_LEAF * state.num_leaves
     s[R_STATUS] = OK
     s[R_FOUND] = NOWHERE
     s[R_FOUND_TOP] = -1
@@ -106,12 +99,12 @@ def begin(t: P2MTables) -> None:
     s[R_MFN_2] = FAULT_TOP
     s[R_SET_PFN] = -1
     s[R_MARK] = 0
-    _known(t, K_MISSING, state[S_MISSING])
-    _known(t, K_MID_MISSING, state[S_MID_MISSING])
-    _known(t, K_TOP, state[S_TOP])
-    _known(t, K_MID_MISSING_MFN, state[S_MID_MISSING_MFN])
-    _known(t, K_TOP_MFN_P, state[S_TOP_MFN_P])
-    _known(t, K_TOP_MFN, state[S_TOP_MFN])
+    _known(t, K_MISSING, state.missing)
+    _known(t, K_MID_MISSING, state.mid_missing)
+    _known(t, K_TOP, state.top)
+    _known(t, K_MID_MISSING_MFN, state.mid_missing_mfn)
+    _known(t, K_TOP_MFN_P, state.top_mfn_p)
+    _known(t, K_TOP_MFN, state.top_mfn)
 
 
 @inner_kernel

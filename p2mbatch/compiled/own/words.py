@@ -36,13 +36,6 @@ from p2mbatch.compiled.pages import address, page_at
 from p2mbatch.compiled.status import FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
     P_PAGE,
-    S_ENTRIES_SHIFT,
-    S_MAX_P2M,
-    S_MFN_LIST_PFN,
-    S_NR_PAGES,
-    S_SHARED_FLL,
-    S_SHARED_MAX,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -146,7 +139,7 @@ def bug(t: P2MTables, site: int, line: int) -> None:
 @inline_kernel
 def entries(t: P2MTables) -> int:
     """Return the words in a page."""
-    return as_int(1) << t.state[S_ENTRIES_SHIFT]
+    return as_int(1) << t.state[0].entries_shift
 
 
 @inline_kernel
@@ -154,7 +147,7 @@ def load_in(t: P2MTables, h: HostTables, where: int, length: int, i: int, line: 
     """Return word `i` of the static array of `length` words at `where`."""
     if i < 0 or i >= length:
         stop(t, OWN_OUT_OF_PAGE, line)
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     return load(t, h, where + ((i >> shift) << 12), i & (entries(t) - 1), line)
 
 
@@ -165,26 +158,26 @@ def store_in(
     """Store `word` as word `i` of the static array of `length` words at `where`."""
     if i < 0 or i >= length:
         stop(t, OWN_OUT_OF_PAGE, line)
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     store(t, h, where + ((i >> shift) << 12), i & (entries(t) - 1), word, line)
 
 
 @inline_kernel
 def max_p2m_pfn(t: P2MTables) -> int:
     """Return the PFNs that the tree can hold."""
-    return as_int(t.state[S_MAX_P2M])
+    return as_int(t.state[0].max_p2m)
 
 
 @inline_kernel
 def p2m_top_index(t: P2MTables, h: HostTables, pfn: int, line: int) -> int:
     """Return which entry of `p2m_top` leads to `pfn`."""
-    return pfn >> (2 * t.state[S_ENTRIES_SHIFT])
+    return pfn >> (2 * t.state[0].entries_shift)
 
 
 @inline_kernel
 def p2m_mid_index(t: P2MTables, h: HostTables, pfn: int, line: int) -> int:
     """Return which entry of its mid page leads to `pfn`."""
-    return (pfn >> t.state[S_ENTRIES_SHIFT]) & (entries(t) - 1)
+    return (pfn >> t.state[0].entries_shift) & (entries(t) - 1)
 
 
 @inline_kernel
@@ -199,49 +192,49 @@ def p2m_index(t: P2MTables, h: HostTables, pfn: int, line: int) -> int:
 @inline_kernel
 def xen_max_p2m_pfn(t: P2MTables) -> int:
     """Return the end of the PFNs that the list is to name."""
-    return as_int(t.state[S_XEN_MAX])
+    return as_int(t.state[0].xen_max)
 
 
 @inline_kernel
 def nr_pages(t: P2MTables) -> int:
     """Return how many pages the guest boots with."""
-    return as_int(t.state[S_NR_PAGES])
+    return as_int(t.state[0].nr_pages)
 
 
 @inline_kernel
 def mfn_list(t: P2MTables) -> int:
     """Return the address of the first page of `mfn_list`."""
-    return address(t, as_int(t.state[S_MFN_LIST_PFN]))
+    return address(t, as_int(t.state[0].mfn_list_pfn))
 
 
 @inline_kernel
 def frame_list_list_mfn(t: P2MTables) -> int:
     """Return the MFN by which the toolstack finds the list."""
-    return as_int(t.state[S_SHARED_FLL])
+    return as_int(t.state[0].shared_fll)
 
 
 @inline_kernel
 def max_pfn(t: P2MTables) -> int:
     """Return the end of the PFNs as the toolstack is told."""
-    return as_int(t.state[S_SHARED_MAX])
+    return as_int(t.state[0].shared_max)
 
 
 @inline_kernel
 def set_xen_max_p2m_pfn(t: P2MTables, value: int) -> None:
     """Set the end of the PFNs that the list is to name."""
-    t.state[S_XEN_MAX] = value
+    t.state[0].xen_max = value
 
 
 @inline_kernel
 def set_frame_list_list_mfn(t: P2MTables, value: int) -> None:
     """Set the MFN by which the toolstack finds the list."""
-    t.state[S_SHARED_FLL] = value
+    t.state[0].shared_fll = value
 
 
 @inline_kernel
 def set_max_pfn(t: P2MTables, value: int) -> None:
     """Set the end of the PFNs as the toolstack is told."""
-    t.state[S_SHARED_MAX] = value
+    t.state[0].shared_max = value
 
 
 @inline_kernel

@@ -20,9 +20,6 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.status import OK
 from p2mbatch.compiled.tables import (
-    S_ENTRIES_SHIFT,
-    S_ENTRIES_WRITTEN,
-    S_XEN_MAX,
     HostTables,
     P2MTables,
 )
@@ -43,7 +40,7 @@ class Operations(NamedTuple):
     """Populate whole leaves on a function host: as `grow.populate_each`."""
     rebuild: Callable[[P2MTables, HostTables, int], int]
     """What a resume does with the list, from leaf x on. MORE_ROOM asks for a call with grown tables
-    and `state[S_POSITION]`."""
+    and `State.position`."""
     report: Callable[[P2MTables, HostTables], int]
     """Set what the toolstack finds the list by."""
     get: Callable[[P2MTables, HostTables, Int64Array, Int64Array], None]
@@ -64,11 +61,11 @@ def rebuild_parallel(operations: Operations, t: P2MTables, h: HostTables) -> int
     """
     if operations.rebuild_mids is None:
         return int(operations.rebuild(t, h, 0))
-    shift = int(t.state[S_ENTRIES_SHIFT])
-    end = (int(t.state[S_XEN_MAX]) + (1 << shift) - 1) >> shift
+    shift = int(t.state[0].entries_shift)
+    end = (int(t.state[0].xen_max) + (1 << shift) - 1) >> shift
     work = np.empty((2, (end + (1 << shift) - 1) >> shift), np.int64)
     written = operations.rebuild_mids(t, end, work[0], work[1])
     if written < 0:
         return int(operations.rebuild(t, h, 0))
-    t.state[S_ENTRIES_WRITTEN] += written
+    t.state[0].entries_written += written
     return OK

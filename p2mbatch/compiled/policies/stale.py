@@ -44,17 +44,6 @@ from p2mbatch.compiled.tables import (
     ORDINARY,
     P_KIND,
     P_PAGE,
-    S_BRK_CLOSED,
-    S_ENTRIES_SHIFT,
-    S_ENTRIES_WRITTEN,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_NUM_MID_MFNS,
-    S_STRAY_WRITES,
-    S_TOP,
-    S_TOP_MFN,
-    S_WILD,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -65,18 +54,18 @@ from p2mbatch.compiled.tables import (
 def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves from `x` of one mid as the kernel did before the change: all, or one exactly."""
     never_inline()
-    state = t.state
-    top = x >> state[S_ENTRIES_SHIFT]
-    if state[S_WILD] != 0 or stop > state[S_NUM_LEAVES]:
+    state = t.state[0]
+    top = x >> state.entries_shift
+    if state.wild != 0 or stop > state.num_leaves:
         return _stale_step(t, h, x)
     begin = x
-    while x < stop and t.leaf_page[x] == state[S_MISSING]:
+    while x < stop and t.leaf_page[x] == state.missing:
         x += 1
     if x > begin:
         return x - begin
-    where = mfn_to_virt(t, h, t.words[page_code(t, state[S_TOP_MFN]), top])
+    where = mfn_to_virt(t, h, t.words[page_code(t, state.top_mfn), top])
     page = store_page(t, h, where)
-    if where == address(t, state[S_MID_MISSING_MFN]) or page >= UNREACHABLE:
+    if where == address(t, state.mid_missing_mfn) or page >= UNREACHABLE:
         return _stale_step(t, h, x)
     slot = page_code(t, page)
     if slot <= LAZY or (slot >= 0 and t.slots[slot, P_KIND] not in (ORDINARY, MID_MFN)):
@@ -86,7 +75,7 @@ def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
         copy_mid(t, h, x, stop, slot, True)
     else:
         slot = stray_slot(t, h, page)
-        state[S_STRAY_WRITES] += copy_mid(t, h, x, stop, slot, True)
+        state.stray_writes += copy_mid(t, h, x, stop, slot, True)
     return stop - x
 
 
@@ -94,19 +83,19 @@ def _stale_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
 def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     """Do leaf `x` as the kernel did before the change, each read and store in its order."""
     never_inline()
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     top = x >> shift
     i = x & ((1 << shift) - 1)
-    mid = reached_page(t, t.words[page_code(t, state[S_TOP]), top])
+    mid = reached_page(t, t.words[page_code(t, state.top), top])
     if mid >= UNREACHABLE:
         return FAULT_LIMIT + FAULT_TOP
     pointer = t.words[page_code(t, mid), i]
-    if pointer == address(t, state[S_MISSING]):
+    if pointer == address(t, state.missing):
         return 1
-    top_mfn = page_code(t, state[S_TOP_MFN])
+    top_mfn = page_code(t, state.top_mfn)
     where = mfn_to_virt(t, h, t.words[top_mfn, top])
-    if where == address(t, state[S_MID_MISSING_MFN]):
+    if where == address(t, state.mid_missing_mfn):
         slot = extend_brk(t)
         if slot < 0:
             return slot
@@ -121,8 +110,8 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
             return FAULT_LIMIT + mfn
         t.words[top_mfn, top] = mfn
         t.true_mid_mfn[top] = page
-        state[S_NUM_MID_MFNS] += 1
-        state[S_ENTRIES_WRITTEN] += 1
+        state.num_mid_mfns += 1
+        state.entries_written += 1
     mfn = pfn_to_mfn(t, h, page_at(t, pointer))
     if mfn <= FAULT_TOP:
         return FAULT_LIMIT + mfn
@@ -130,7 +119,7 @@ def _stale_step(t: P2MTables, h: HostTables, x: int) -> int:
     if page >= UNREACHABLE:
         return FAULT_LIMIT + FAULT_STORE
     store_entry(t, h, top, page, i, mfn)
-    state[S_ENTRIES_WRITTEN] += 1
+    state.entries_written += 1
     return 1
 
 
@@ -157,7 +146,7 @@ def boot(t: P2MTables, h: HostTables) -> int:
         status = top_mfn_page(t, h)
     if status == OK:
         # A literal 0 would be a type of its own, and everything below be compiled twice.
-        status = rebuild(t, h, t.state[S_BRK_CLOSED])
+        status = rebuild(t, h, t.state[0].brk_closed)
     return booted(t, h) if status == OK else status
 
 
@@ -165,13 +154,13 @@ def boot(t: P2MTables, h: HostTables) -> int:
 def _grow(t: P2MTables, h: HostTables, x: int) -> int:
     """Grow the tree for leaf `x`: `alloc_p2m` before the change, the list's page by its old MFN."""
     never_inline()
-    state = t.state
-    top = x >> state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    top = x >> state.entries_shift
     mid = mid_for(t, top)
     if mid < 0:
         return NO_MEMORY
-    where = mfn_to_virt(t, h, t.words[page_code(t, state[S_TOP_MFN]), top])
-    if where == address(t, state[S_MID_MISSING_MFN]):
+    where = mfn_to_virt(t, h, t.words[page_code(t, state.top_mfn), top])
+    if where == address(t, state.mid_missing_mfn):
         page = alloc_p2m_page(t)
         if page < 0:
             return NO_MEMORY

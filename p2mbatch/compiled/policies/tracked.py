@@ -48,6 +48,7 @@ from p2mbatch.compiled.lookup import (
 from p2mbatch.compiled.loops import code_of, copy_each, copy_run, without_foreign_bit
 from p2mbatch.compiled.pages import address, page_at, page_code
 from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.compiled.records import State
 from p2mbatch.compiled.status import (
     BUG_MID_MFN_P,
     BUG_MIDIDX,
@@ -64,22 +65,6 @@ from p2mbatch.compiled.tables import (
     P_KIND,
     P_PAGE,
     POINTER,
-    S_BRK_CLOSED,
-    S_ENTRIES_SHIFT,
-    S_ENTRIES_WRITTEN,
-    S_IMAGE_MAP,
-    S_MID_MISSING,
-    S_MID_MISSING_MFN,
-    S_MISSING,
-    S_NUM_LEAVES,
-    S_NUM_MID_MFNS,
-    S_PRESENCE,
-    S_TOP,
-    S_TOP_MFN,
-    S_TOP_MFN_P,
-    S_VA_BASE,
-    S_VA_MASK,
-    S_WILD,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -90,44 +75,44 @@ from p2mbatch.compiled.tables import (
 def _list_slots(t: P2MTables) -> tuple[int, int, int]:
     """Return the slots of `p2m_top`, `p2m_top_mfn_p` and `p2m_top_mfn`."""
     return (
-        code_of(t.block_of, t.block_code, t.state[S_TOP]),
-        code_of(t.block_of, t.block_code, t.state[S_TOP_MFN_P]),
-        code_of(t.block_of, t.block_code, t.state[S_TOP_MFN]),
+        code_of(t.block_of, t.block_code, t.state[0].top),
+        code_of(t.block_of, t.block_code, t.state[0].top_mfn_p),
+        code_of(t.block_of, t.block_code, t.state[0].top_mfn),
     )
 
 
 @inline_kernel
-def _plain_page(state: Int64Array, where: int) -> int:
+def _plain_page(state: State, where: int) -> int:
     """Return `pages.page_at` from the bare array."""
-    if state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= where < 0:
+    if state.image_map != 0 and IMAGE_BASE <= where < 0:
         return (where - IMAGE_BASE) >> 12
-    return ((where - state[S_VA_BASE]) >> 12) & state[S_VA_MASK]
+    return ((where - state.va_base) >> 12) & state.va_mask
 
 
 @inner_kernel
 def _plain_present(t: P2MTables, page: int, tracked: int) -> bool:
     """Return whether a store through a list page whose leaf is resident gets there."""
-    if t.state[S_PRESENCE] == 0 or (t.state[S_IMAGE_MAP] != 0 and IMAGE_BASE <= tracked < 0):
+    if t.state[0].presence == 0 or (t.state[0].image_map != 0 and IMAGE_BASE <= tracked < 0):
         return True
     if len(t.present) > 0:
         return page < len(t.present) and t.present[page] != 0
-    shift = t.state[S_ENTRIES_SHIFT]
+    shift = t.state[0].entries_shift
     i = page & ((1 << shift) - 1)
     return (int(t.own[t.leaf_slot[page >> shift], i >> 6]) >> int(i & 63)) & 1 != 0
 
 
 @inner_kernel
-def _plain_mid_mfn(state: Int64Array, leaf_slot: Int32Array, mid: int, tracked: int) -> int:
+def _plain_mid_mfn(state: State, leaf_slot: Int32Array, mid: int, tracked: int) -> int:
     """Return the page that the list has for a mid, or NO_PAGE where that is not plain.
 
     `mid` and `tracked` are the words of `p2m_top` and `p2m_top_mfn_p`. Both or neither must be the
     missing page, and the entry of the list's page must be in a resident leaf.
     """
     page = _plain_page(state, tracked)
-    no_mid = _plain_page(state, mid) == state[S_MID_MISSING]
-    if no_mid != (page == state[S_MID_MISSING_MFN]):
+    no_mid = _plain_page(state, mid) == state.mid_missing
+    if no_mid != (page == state.mid_missing_mfn):
         return NO_PAGE
-    x = page >> state[S_ENTRIES_SHIFT]
+    x = page >> state.entries_shift
     if x >= len(leaf_slot) or leaf_slot[x] < 0:
         return NO_PAGE
     return as_int(page)
@@ -135,7 +120,7 @@ def _plain_mid_mfn(state: Int64Array, leaf_slot: Int32Array, mid: int, tracked: 
 
 @inner_kernel
 def rebuild_mid(
-    state: Int64Array,
+    state: State,
     words: Int64Array,
     leaf_slot: Int32Array,
     leaf_page: Int32Array,
@@ -150,12 +135,12 @@ def rebuild_mid(
     `page` is the list's page for this mid, in `slot`; `top_mfn` the slot of `p2m_top_mfn`. What is
     stored before -1 is what the exact step stores too.
     """
-    shift = state[S_ENTRIES_SHIFT]
+    shift = state.entries_shift
     n = 1 << shift
     words[top_mfn, x >> shift] = without_foreign_bit(
         words[leaf_slot[page >> shift], page & (n - 1)]
     )
-    if page == state[S_MID_MISSING_MFN]:
+    if page == state.mid_missing_mfn:
         return 1
     row = words[slot]
     done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, row)
@@ -170,9 +155,9 @@ def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
 
     `x` begins a mid. The exact `rebuild` goes on from there.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
-    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
+    state = t.state[0]
+    shift = state.entries_shift
+    if state.wild != 0 or end > state.num_leaves:
         return x
     words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
     top_slot, tracked, top_mfn = _list_slots(t)
@@ -180,7 +165,7 @@ def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
         top = x >> shift
         page = _plain_mid_mfn(state, leaf_slot, words[top_slot, top], words[tracked, top])
         if page == NO_PAGE or not (
-            page == state[S_MID_MISSING_MFN] or _plain_present(t, page, words[tracked, top])
+            page == state.mid_missing_mfn or _plain_present(t, page, words[tracked, top])
         ):
             return x
         stop = min((top + 1) << shift, end)
@@ -188,7 +173,7 @@ def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
         written = rebuild_mid(state, words, leaf_slot, leaf_page, top_mfn, page, slot, x, stop)
         if written < 0:
             return x
-        state[S_ENTRIES_WRITTEN] += written
+        state.entries_written += written
         x = stop
     return x
 
@@ -200,9 +185,9 @@ def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> 
     `pages` and `slots` are int64[mids]. Where this is true, a rebuild can meet no BUG, so that
     the order in which the mids are done does not show.
     """
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
-    if state[S_WILD] != 0 or end > state[S_NUM_LEAVES]:
+    state = t.state[0]
+    shift = state.entries_shift
+    if state.wild != 0 or end > state.num_leaves:
         return False
     top_slot, tracked, _ = _list_slots(t)
     for top in range((end + (1 << shift) - 1) >> shift):
@@ -210,7 +195,7 @@ def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> 
             state, t.leaf_slot, t.words[top_slot, top], t.words[tracked, top]
         )
         if pages[top] == NO_PAGE or not (
-            pages[top] == state[S_MID_MISSING_MFN]
+            pages[top] == state.mid_missing_mfn
             or _plain_present(t, pages[top], t.words[tracked, top])
         ):
             return False
@@ -221,10 +206,10 @@ def list_pages(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -> 
 @inner_kernel
 def refill_plain(t: P2MTables) -> bool:
     """Fill `p2m_mid_missing_mfn` with the present MFN of `p2m_missing`; whether it could."""
-    missing = t.state[S_MISSING]
-    shift = t.state[S_ENTRIES_SHIFT]
+    missing = t.state[0].missing
+    shift = t.state[0].entries_shift
     x = missing >> shift
-    slot = code_of(t.block_of, t.block_code, t.state[S_MID_MISSING_MFN])
+    slot = code_of(t.block_of, t.block_code, t.state[0].mid_missing_mfn)
     if x >= len(t.leaf_slot) or t.leaf_slot[x] < 0 or slot < 0:
         return False
     mfn = without_foreign_bit(t.words[t.leaf_slot[x], missing & ((1 << shift) - 1)])
@@ -237,26 +222,26 @@ def refill_plain(t: P2MTables) -> bool:
 def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     """Do leaves `x` to `stop` of one mid as the kernel does after the change."""
     never_inline()
-    state = t.state
-    shift = state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    shift = state.entries_shift
     n = 1 << shift
     top = x >> shift
-    mid = page_at(t, t.words[page_code(t, state[S_TOP]), top])
-    tracked = page_code(t, state[S_TOP_MFN_P])
+    mid = page_at(t, t.words[page_code(t, state.top), top])
+    tracked = page_code(t, state.top_mfn_p)
     mid_mfn = page_at(t, t.words[tracked, top])
-    top_mfn = page_code(t, state[S_TOP_MFN])
-    if mid == state[S_MID_MISSING]:
+    top_mfn = page_code(t, state.top_mfn)
+    if mid == state.mid_missing:
         if x & (n - 1) != 0:
             return -BUG_MIDIDX
-        if mid_mfn != state[S_MID_MISSING_MFN]:
+        if mid_mfn != state.mid_missing_mfn:
             return -BUG_MID_MFN_P
         mfn = pfn_to_mfn(t, h, mid_mfn)
         if mfn <= FAULT_TOP:
             return FAULT_LIMIT + mfn
         t.words[top_mfn, top] = mfn
-        state[S_ENTRIES_WRITTEN] += 1
+        state.entries_written += 1
         return n
-    if mid_mfn == state[S_MID_MISSING_MFN]:
+    if mid_mfn == state.mid_missing_mfn:
         slot = extend_brk(t)
         if slot < 0:
             return slot
@@ -267,14 +252,14 @@ def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
         mid_mfn = t.slots[slot, P_PAGE]
         t.words[tracked, top] = address(t, mid_mfn)
         t.true_mid_mfn[top] = mid_mfn
-        state[S_NUM_MID_MFNS] += 1
+        state.num_mid_mfns += 1
     mfn = pfn_to_mfn(t, h, mid_mfn)
     if mfn <= FAULT_TOP:
         return FAULT_LIMIT + mfn
     t.words[top_mfn, top] = mfn
-    state[S_ENTRIES_WRITTEN] += 1
+    state.entries_written += 1
     reached = store_page(t, h, t.words[tracked, top]) < UNREACHABLE
-    if state[S_WILD] == 0 and stop <= state[S_NUM_LEAVES]:
+    if state.wild == 0 and stop <= state.num_leaves:
         if not reached:
             return FAULT_LIMIT + FAULT_STORE
         copy_mid(t, h, x, stop, page_code(t, mid_mfn), False)
@@ -288,7 +273,7 @@ def _tracked_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     if not reached:
         return FAULT_LIMIT + FAULT_STORE
     t.words[page_code(t, mid_mfn), x & (n - 1)] = mfn
-    state[S_ENTRIES_WRITTEN] += 1
+    state.entries_written += 1
     return 1
 
 
@@ -300,13 +285,13 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     `p2m_mid_missing_mfn`.
     """
     never_inline()
-    state = t.state
-    if state[S_BRK_CLOSED] != 0:
+    state = t.state[0]
+    if state.brk_closed != 0:
         if x == 0:
-            status = mid_mfn_init(t, h, page_code(t, state[S_MID_MISSING_MFN]))
+            status = mid_mfn_init(t, h, page_code(t, state.mid_missing_mfn))
             if status != OK:
                 return status
-        if x & ((1 << state[S_ENTRIES_SHIFT]) - 1) == 0:
+        if x & ((1 << state.entries_shift) - 1) == 0:
             x = rebuild_plain(t, x, num_leaves_listed(t))
     return each_mid(t, h, x, _tracked_mid)
 
@@ -320,8 +305,8 @@ def rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -
     if not list_pages(t, end, pages, slots):
         return -1
     state, words, leaf_slot, leaf_page = t.state, t.words, t.leaf_slot, t.leaf_page
-    shift = state[S_ENTRIES_SHIFT]
-    top_mfn = code_of(t.block_of, t.block_code, state[S_TOP_MFN])
+    shift = state.entries_shift
+    top_mfn = code_of(t.block_of, t.block_code, state.top_mfn)
     written = 0
     odd = 0
     for top in prange(len(pages)):
@@ -352,7 +337,7 @@ def boot(t: P2MTables, h: HostTables) -> int:
         status = top_mfn_page(t, h)
     if status == OK:
         # A literal 0 would be a type of its own, and everything below be compiled twice.
-        status = rebuild(t, h, t.state[S_BRK_CLOSED])
+        status = rebuild(t, h, t.state[0].brk_closed)
     return booted(t, h) if status == OK else status
 
 
@@ -363,8 +348,8 @@ def _tracking_page(t: P2MTables) -> int:
     if slot < 0:
         return -slot
     t.slots[slot, P_KIND] = POINTER
-    t.state[S_TOP_MFN_P] = t.slots[slot, P_PAGE]
-    fill_page(t, slot, address(t, t.state[S_MID_MISSING_MFN]))
+    t.state[0].top_mfn_p = t.slots[slot, P_PAGE]
+    fill_page(t, slot, address(t, t.state[0].mid_missing_mfn))
     return OK
 
 
@@ -372,19 +357,19 @@ def _tracking_page(t: P2MTables) -> int:
 def _grow(t: P2MTables, h: HostTables, x: int) -> int:
     """Grow the tree for leaf `x` (model section 5). Source: kernel `alloc_p2m`."""
     never_inline()
-    state = t.state
-    top = x >> state[S_ENTRIES_SHIFT]
+    state = t.state[0]
+    top = x >> state.entries_shift
     mid = mid_for(t, top)
     if mid < 0:
         return NO_MEMORY
-    tracked = page_code(t, state[S_TOP_MFN_P])
+    tracked = page_code(t, state.top_mfn_p)
     mfn = pfn_to_mfn(t, h, page_at(t, t.words[tracked, top]))
     if mfn <= FAULT_TOP:
         return mfn
-    if mfn != t.words[page_code(t, state[S_TOP_MFN]), top]:
+    if mfn != t.words[page_code(t, state.top_mfn), top]:
         return BUG_TOP_MFN
     where = t.words[tracked, top]
-    if where == address(t, state[S_MID_MISSING_MFN]):
+    if where == address(t, state.mid_missing_mfn):
         page = alloc_p2m_page(t)
         if page < 0:
             return NO_MEMORY

@@ -146,22 +146,22 @@ def image_of(life: Life) -> GuestImage:
     Raises `InputError` where the guest has no tree.
     """
     tables, host = life.tables, life.host
-    if life.scalar(tb.S_TOP) == tb.NO_PAGE:
+    if life.scalar("top") == tb.NO_PAGE:
         raise InputError("the guest did not boot as far as its tree: there is nothing to write")
-    span = min(life.scalar(tb.S_XEN_MAX), 1 << 3 * life.scalar(tb.S_ENTRIES_SHIFT))
+    span = min(life.scalar("xen_max"), 1 << 3 * life.scalar("entries_shift"))
     p2m = np.empty(span, np.int64)
     p2m_words(tables, host, 0, p2m)
-    num_slots = life.scalar(tb.S_NUM_SLOTS)
+    num_slots = life.scalar("num_slots")
     pages = tables.slots[:num_slots, tb.P_PAGE].tolist()
     words = {page: tables.words[slot].copy() for slot, page in enumerate(pages) if page >= 0}
-    shape = geometry(life.scalar(tb.S_WORD_BITS) // 8)
+    shape = geometry(life.scalar("word_bits") // 8)
     leaf_pfns = np.empty(-(-span // shape.entries), np.int64)
     leaf_pages(tables, leaf_pfns)
     return GuestImage(
         word_bytes=shape.word_bytes,
-        frames=int(host.par[tb.H_FRAMES]),
-        shared_max_pfn=life.scalar(tb.S_SHARED_MAX),
-        frame_list_list_mfn=life.scalar(tb.S_SHARED_FLL),
+        frames=int(host.par[0].frames),
+        shared_max_pfn=life.scalar("shared_max"),
+        frame_list_list_mfn=life.scalar("shared_fll"),
         p2m=p2m,
         leaf_pfns=leaf_pfns,
         words=words,
