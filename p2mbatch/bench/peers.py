@@ -20,8 +20,8 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.bench.measure import Call
-from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.records import Bijection
 
 SOURCE = Path(__file__).with_name("peer.c")
 
@@ -54,11 +54,12 @@ class Peer:
         brk = range(int(others[others >= 0].min()), int(others.max()) + 1)
         if not np.array_equal(leaves, t.leaf_slot) or (np.diff(pfns[leaves]) != 1).any():
             raise ValueError("the guest's leaves don't lie one beside the other")
-        structures = [tb.S_MISSING, tb.S_MID_MISSING_MFN, tb.S_TOP_MFN]
+        state = t.state[0]
+        structures = [state.missing, state.mid_missing_mfn, state.top_mfn]
         guest = self._struct(
             t.words, pfns, len(leaves) * t.words.shape[1], len(leaves), first, int(pfns[first]),
             brk.start, len(brk), np.array([slot_of.get(pfn, -1) for pfn in brk]),
-            *(slot_of[int(t.state[s])] for s in structures), lists,
+            *(slot_of[int(pfn)] for pfn in structures), lists,
         )  # fmt: skip
         self.call("open_guest", guest)()
 
@@ -69,8 +70,11 @@ class Peer:
 
     def host(self, h: tb.HostTables) -> Int64Array:
         """Return the C program's view of host `h`."""
-        numbers = (int(h.par[i]) for i in (tb.H_FRAMES, tb.H_RESERVED, tb.H_ORDER))
-        return self._struct(_permutation(h.par), *numbers)
+        par = h.par[0]
+        perm = par.frames_perm
+        keys = (perm.key0, perm.key1, perm.key2, perm.key3)
+        shuffle = np.array([perm.length, perm.left, perm.right_bits, *keys], np.int64)
+        return self._struct(shuffle, int(par.frames), int(par.reserved), int(par.order))
 
     def call(self, name: str, *args: Int64Array | int) -> Call:
         """Return a call of the C function `name`; it raises RuntimeError on an unsound guest."""
@@ -110,34 +114,27 @@ def _mix(value: Any, key: int) -> Any:
     return ((h ^ (h >> np.uint64(15))) * np.uint64(0x5BD1E995)) & np.uint64(0xFFFFFFFF)
 
 
-def numpy_shuffle(par: Int64Array, values: Int64Array, way: int = 1) -> Int64Array:
-    """Return `bijection.forward` of each of `values`, vectorised; `bijection.inverse` for `way` -1.
-
-    `par` is int64[7].
-    """
-    out = _once(par, values.astype(np.uint64), way)
-    while (outside := out >= np.uint64(par[0])).any():
-        out[outside] = _once(par, out[outside], way)
+def numpy_shuffle(perm: Bijection, values: Int64Array, way: int = 1) -> Int64Array:
+    """Return `bijection.forward` of `values`, vectorised; `bijection.inverse` for `way` -1."""
+    out = _once(perm, values.astype(np.uint64), way)
+    while (outside := out >= np.uint64(perm.length)).any():
+        out[outside] = _once(perm, out[outside], way)
     return np.asarray(out.astype(np.int64))
 
 
-def _once(par: Int64Array, x: Any, way: int) -> Any:
+def _once(perm: Bijection, x: Any, way: int) -> Any:
     """Go through the four rounds once, forwards (`way` 1) or backwards (-1)."""
-    left, bits = np.uint64(par[1]), np.uint64(par[2])
+    left, bits = np.uint64(perm.left), np.uint64(perm.right_bits)
     mask, down, half = (np.uint64(1) << bits) - np.uint64(1), np.uint64(32) - bits, np.uint64(16)
     a, b = x >> bits, x & mask
-    for key in (3, 4, 5, 6)[::way]:
-        if key % 2:
-            step = _mix(a, par[key]) >> down
+    for turn, key in list(enumerate((perm.key0, perm.key1, perm.key2, perm.key3)))[::way]:
+        if turn % 2 == 0:
+            step = _mix(a, key) >> down
             b = (b + step if way > 0 else b - step) & mask
         else:
-            step = ((_mix(b, par[key]) >> half) * left) >> half
+            step = ((_mix(b, key) >> half) * left) >> half
             a = (a + step if way > 0 else a + left - step) % left
     return (a << bits) | b
-
-
-def _permutation(par: Int64Array) -> Int64Array:
-    return par[tb.H_FRAMES_PERM : tb.H_FRAMES_PERM + bijection.NUM_PARAMETERS]
 
 
 def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
@@ -146,7 +143,7 @@ def numpy_restore(t: tb.P2MTables, h: tb.HostTables, slots: Int64Array) -> None:
     A few leaves at a time, so that what is between stays in the cache.
     """
     n, order = t.words.shape[1], int(h.par[0].order)
-    frames, reserved = _permutation(h.par), int(h.par[0].reserved)
+    frames, reserved = h.par[0].frames_perm, int(h.par[0].reserved)
     for first in range(0, len(slots), 64):
         some = slots[first : first + 64]
         pfns = np.arange(first * n, (first + len(some)) * n)
@@ -160,7 +157,7 @@ def numpy_m2p(t: tb.P2MTables, h: tb.HostTables, mfns: Int64Array) -> Int64Array
     """Return what a function host's m2p holds for a guest's own frames, vectorised."""
     n, order = t.words.shape[1], int(h.par[0].order)
     at = mfns - int(h.par[0].reserved)
-    extents = numpy_shuffle(_permutation(h.par), at >> order, -1)
+    extents = numpy_shuffle(h.par[0].frames_perm, at >> order, -1)
     pfns = (extents << order) | (at & ((1 << order) - 1))
     inside = pfns < int(h.par[0].guest_frames)
     safe = np.where(inside, pfns, 0)

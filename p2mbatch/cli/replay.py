@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def replay(
     ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bool, policy: str | None
 ) -> None:
-    """Replay TRACEs (p2mbatch-trace/1 or /2, .json or .json.gz) on the exact model.
+    """Replay TRACEs (p2mbatch-trace/1, /2 or /3, .json or .json.gz) on the exact model.
 
     Prints a line for each event. Every trace is read and checked before the first is run.
     """
@@ -135,6 +135,8 @@ def _describe(trace: Trace) -> str:
 
 def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     """Return one event as a person reads it."""
+    from p2mbatch.model.trace import REFUSED, goes_on
+
     op = event["op"]
     if op == "fail_alloc":
         return f"fail_alloc   allocation {asked['at']} from here on will fail"
@@ -151,6 +153,11 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
             parts.append("then out of pages")
     if event["stray_writes"]:
         parts.append(f"{event['stray_writes']} stray writes on {event['stray_pages']} pages")
+    for name in ("lost_pages", "ghost_pages", "lost_identity_pages", "placeholder_writes"):
+        if event.get(name):
+            parts.append(f"{event[name]} {name.replace('_', ' ')}")
+    if event["outcome"] in REFUSED and goes_on(asked, event["outcome"]):
+        parts.append("stays where it was")
     parts.append(
         f"list at MFN {event['frame_list_list_mfn']}, "
         f"{event['brk_pages_used']} brk and {event['pool_pages_used']} pool pages"

@@ -14,20 +14,11 @@ import hashlib
 import struct
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from p2mbatch.compiled.jit import inner_kernel
-
-Int64Array = npt.NDArray[np.int64]
-
-NUM_PARAMETERS = 7
-"""int64 words that describe one bijection: N, left, right_bits and four round keys."""
+from p2mbatch.compiled.records import Bijection
 
 MAX_SIZE = 1 << 32
 """The largest N: 16 TiB of frames, more than the 12 TiB that Xen supports."""
-
-_N, _LEFT, _RIGHT_BITS, _KEY = 0, 1, 2, 3
 
 _MASK32 = 0xFFFFFFFF
 
@@ -35,8 +26,8 @@ _MASK32 = 0xFFFFFFFF
 _M1, _M2 = 0x7FEB352D, 0x5BD1E995
 
 
-def parameters(size: int, *purpose: Any) -> list[int]:
-    """Return the `NUM_PARAMETERS` words of the bijection on [0, `size`) that `purpose` names.
+def parameters(size: int, *purpose: Any) -> Bijection:
+    """Return the bijection on [0, `size`) that `purpose` names.
 
     The keys are a digest of `purpose` (seed, use, index), never state: the same names give the
     same bijection on any machine. `size` is 0 (never called) to MAX_SIZE.
@@ -44,7 +35,10 @@ def parameters(size: int, *purpose: Any) -> list[int]:
     right_bits = max(max(size - 1, 0).bit_length() // 2, 1)
     left = max(-(-size >> right_bits), 1)
     digest = hashlib.blake2b(repr(purpose).encode(), digest_size=16).digest()
-    return [size, left, right_bits, *struct.unpack("<4I", digest)]
+    key0, key1, key2, key3 = struct.unpack("<4I", digest)
+    return Bijection(
+        length=size, left=left, right_bits=right_bits, key0=key0, key1=key1, key2=key2, key3=key3
+    )
 
 
 @inner_kernel
@@ -55,19 +49,19 @@ def _mix(value: int, key: int) -> int:
 
 
 @inner_kernel
-def forward(par: Int64Array, at: int, index: int) -> int:
-    """Return where the bijection described at `par[at:]` sends `index`, 0 <= index < N."""
-    size, left, bits = par[at + _N], par[at + _LEFT], par[at + _RIGHT_BITS]
+def forward(perm: Bijection, index: int) -> int:
+    """Return where `perm` sends `index`, 0 <= index < N."""
+    size, left, bits = perm.length, perm.left, perm.right_bits
     mask = (1 << bits) - 1
     x = index
     while True:
         a = x >> bits
         b = x & mask
-        b = (b + (_mix(a, par[at + _KEY]) >> (32 - bits))) & mask
-        a += ((_mix(b, par[at + _KEY + 1]) >> 16) * left) >> 16
+        b = (b + (_mix(a, perm.key0) >> (32 - bits))) & mask
+        a += ((_mix(b, perm.key1) >> 16) * left) >> 16
         a = a - left if a >= left else a
-        b = (b + (_mix(a, par[at + _KEY + 2]) >> (32 - bits))) & mask
-        a += ((_mix(b, par[at + _KEY + 3]) >> 16) * left) >> 16
+        b = (b + (_mix(a, perm.key2) >> (32 - bits))) & mask
+        a += ((_mix(b, perm.key3) >> 16) * left) >> 16
         a = a - left if a >= left else a
         x = (a << bits) | b
         if x < size:
@@ -75,20 +69,20 @@ def forward(par: Int64Array, at: int, index: int) -> int:
 
 
 @inner_kernel
-def inverse(par: Int64Array, at: int, image: int) -> int:
+def inverse(perm: Bijection, image: int) -> int:
     """Return the index that `forward` sends to `image`, 0 <= image < N."""
-    size, left, bits = par[at + _N], par[at + _LEFT], par[at + _RIGHT_BITS]
+    size, left, bits = perm.length, perm.left, perm.right_bits
     mask = (1 << bits) - 1
     x = image
     while True:
         a = x >> bits
         b = x & mask
-        a -= ((_mix(b, par[at + _KEY + 3]) >> 16) * left) >> 16
+        a -= ((_mix(b, perm.key3) >> 16) * left) >> 16
         a = a + left if a < 0 else a
-        b = (b - (_mix(a, par[at + _KEY + 2]) >> (32 - bits))) & mask
-        a -= ((_mix(b, par[at + _KEY + 1]) >> 16) * left) >> 16
+        b = (b - (_mix(a, perm.key2) >> (32 - bits))) & mask
+        a -= ((_mix(b, perm.key1) >> 16) * left) >> 16
         a = a + left if a < 0 else a
-        b = (b - (_mix(a, par[at + _KEY]) >> (32 - bits))) & mask
+        b = (b - (_mix(a, perm.key0) >> (32 - bits))) & mask
         x = (a << bits) | b
         if x < size:
             return x

@@ -6,7 +6,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.bijection import forward, inverse
 from p2mbatch.compiled.jit import inner_kernel, kernel, never_inline
-from p2mbatch.compiled.records import HostParameters
+from p2mbatch.compiled.records import Bijection, HostParameters, OneRecord
 from p2mbatch.compiled.tables import (
     EXTENTS,
     TAIL,
@@ -96,7 +96,7 @@ def layout_frame(par: HostParameters, saved_max_pfn: int, pfn: int) -> int:
 
 @inner_kernel
 def index_pfn(par: HostParameters, index: int) -> int:
-    """Return the PFN that gets the `index`-th frame, index < H_GUEST_FRAMES."""
+    """Return the PFN that gets the `index`-th frame, index < `guest_frames`."""
     never_inline()
     if par.layout != EXTENTS or index < par.nr_pages:
         return index
@@ -120,31 +120,31 @@ def neighbour_pfn(par: HostParameters, index: int) -> int:
 
 
 @kernel
-def write_out_host(par: HostParameters, mfns: Int64Array, others: Int64Array) -> None:
+def write_out_host(par: OneRecord[HostParameters], mfns: Int64Array, others: Int64Array) -> None:
     """Write a function host out in full.
 
     `mfns` (int64[span]) gets the frame named for each PFN; `others` (int64[frames]) what m2p holds
     for each frame that is nobody's or another domain's; INVALID where there is none.
     """
     for pfn in range(len(mfns)):
-        mfns[pfn] = given_frame(par, pfn)
+        mfns[pfn] = given_frame(par[0], pfn)
     for mfn in range(len(others)):
-        index = host_index(par, mfn)
-        others[mfn] = neighbour_pfn(par, index) if index >= 0 else INVALID
+        index = host_index(par[0], mfn)
+        others[mfn] = neighbour_pfn(par[0], index) if index >= 0 else INVALID
     for pfn in range(len(mfns)):
         if mfns[pfn] != INVALID:
             others[mfns[pfn]] = INVALID
 
 
 @kernel
-def holes_of(par: HostParameters, out: Int64Array) -> None:
-    """Write to `out` (int64[k]) where the bijection at `par[0:]` sends 0 ... k - 1."""
+def holes_of(perm: OneRecord[Bijection], out: Int64Array) -> None:
+    """Write to `out` (int64[k]) where the bijection sends 0 ... k - 1."""
     for k in range(len(out)):
-        out[k] = forward(par, 0, k)
+        out[k] = forward(perm[0], k)
 
 
 @kernel
-def given_frames(par: HostParameters, pfns: Int64Array, out: Int64Array) -> None:
+def given_frames(par: OneRecord[HostParameters], pfns: Int64Array, out: Int64Array) -> None:
     """Write to `out` (int64[k]) the frame that a function host keeps for each of `pfns`."""
     for k in range(len(pfns)):
-        out[k] = given_frame(par, pfns[k])
+        out[k] = given_frame(par[0], pfns[k])

@@ -233,7 +233,14 @@ def set_num_threads(count: int) -> int:
 
 @contextlib.contextmanager
 def threads_at_most(count: int) -> Iterator[None]:
-    """Let the parallel kernels use `count` threads inside, or all there are; then as before."""
+    """Let the parallel kernels use `count` threads inside, or all there are; then as before.
+
+    For one thread nothing is done: nobody calls a parallel kernel then, and asking numba costs more
+    than most events of a small guest.
+    """
+    if count == 1:
+        yield
+        return
     before = set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS)))
     try:
         yield

@@ -15,7 +15,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, pa
 from p2mbatch.compiled.loops import all_own, code_of
 from p2mbatch.compiled.owners import own_pfn, set_present
 from p2mbatch.compiled.pages import is_own, make_leaf, page_code, room_left, set_own
-from p2mbatch.compiled.records import HostParameters
+from p2mbatch.compiled.records import HostParameters, OneRecord
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
 from p2mbatch.compiled.tables import (
@@ -37,7 +37,7 @@ def restore_plain(
     words: Int64Array,
     own: UInt64Array,
     slots: Int64Array,
-    par: HostParameters,
+    par: OneRecord[HostParameters],
     max_pfn: int,
     slot: int,
 ) -> bool:
@@ -49,7 +49,7 @@ def restore_plain(
     x = slots[slot, P_LEAF]
     if slots[slot, P_CLEAN] == 0 or (x + 1) * words.shape[1] - 1 > max_pfn:
         return False
-    return bool(all_own(own, slot) and given_row(par, x, words[slot]))
+    return bool(all_own(own, slot) and given_row(par[0], x, words[slot]))
 
 
 # --- restore -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.bijection import forward, inverse
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel
-from p2mbatch.compiled.records import HostParameters
+from p2mbatch.compiled.records import Bijection, HostParameters
 from p2mbatch.compiled.tables import (
     EXTENTS,
     SCATTERED,
@@ -82,25 +82,23 @@ def _take_left(a: np.uint32, h: np.uint32, left: np.uint32) -> np.uint32:
 
 
 @inner_kernel
-def forward_row(
-    par: HostParameters, at: int, first: int, count: int, plus: int, row: Int64Array
-) -> bool:
+def forward_row(perm: Bijection, first: int, count: int, plus: int, row: Int64Array) -> bool:
     """Write `plus` + `bijection.forward` of `first`, `first` + 1, ... to `row[:count]`, if it can.
 
     It can where these `count` indices share the upper half of the bijection's grid; returns
     whether it could.
     """
-    size, bits = par[at], par[at + 2]
+    size, bits = perm.length, perm.right_bits
     mask = (1 << bits) - 1
     if (first & mask) + count > 1 << bits:
         return False
-    left = np.uint32(par[at + 1])
-    k1, k2, k3 = np.uint32(par[at + 4]), np.uint32(par[at + 5]), np.uint32(par[at + 6])
+    left = np.uint32(perm.left)
+    k1, k2, k3 = np.uint32(perm.key1), np.uint32(perm.key2), np.uint32(perm.key3)
     up = np.uint32(bits) & _U31
     down = np.uint32(32 - bits) & _U31
     low = np.uint32(mask)
     a0 = np.uint32(first >> bits)
-    b0 = _plus(np.uint32(first & mask), np.uint32(_mix32(a0, np.uint32(par[at + 3])) >> down))
+    b0 = _plus(np.uint32(first & mask), np.uint32(_mix32(a0, np.uint32(perm.key0)) >> down))
     largest = np.uint32(0)
     for i in range(count):
         b = np.uint32(_plus(b0, np.uint32(i)) & low)
@@ -113,7 +111,7 @@ def forward_row(
     if np.int64(largest) >= size:
         for i in range(count):
             if row[i] - plus >= size:
-                row[i] = plus + forward(par, at, row[i] - plus)
+                row[i] = plus + forward(perm, row[i] - plus)
     return True
 
 
@@ -168,13 +166,13 @@ def given_row(par: HostParameters, x: int, row: Int64Array) -> bool:
 
 
 @inner_kernel
-def inverse_each(par: HostParameters, at: int, images: UInt32Array, count: int) -> None:
+def inverse_each(perm: Bijection, images: UInt32Array, count: int) -> None:
     """Replace each of `images[:count]` by `bijection.inverse` of it; each must be below N."""
-    size, bits = par[at], par[at + 2]
+    size, bits = perm.length, perm.right_bits
     mask = (1 << bits) - 1
-    left = np.uint32(par[at + 1])
-    k0, k1 = np.uint32(par[at + 3]), np.uint32(par[at + 4])
-    k2, k3 = np.uint32(par[at + 5]), np.uint32(par[at + 6])
+    left = np.uint32(perm.left)
+    k0, k1 = np.uint32(perm.key0), np.uint32(perm.key1)
+    k2, k3 = np.uint32(perm.key2), np.uint32(perm.key3)
     up = np.uint32(bits) & _U31
     down = np.uint32(32 - bits) & _U31
     low = np.uint32(mask)
@@ -191,4 +189,4 @@ def inverse_each(par: HostParameters, at: int, images: UInt32Array, count: int) 
     if np.int64(largest) >= size:
         for i in range(count):
             if np.int64(images[i]) >= size:
-                images[i] = np.uint32(inverse(par, at, np.int64(images[i])))
+                images[i] = np.uint32(inverse(perm, np.int64(images[i])))

@@ -19,13 +19,18 @@ import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array, UInt64Array
 from p2mbatch.base.geometry import Geometry
-from p2mbatch.compiled import bijection
+from p2mbatch.compiled.records import NO_PAGE as NO_PAGE
+from p2mbatch.compiled.records import UNBOUNDED_ENTRIES as UNBOUNDED_ENTRIES
+from p2mbatch.compiled.records import UNBOUNDED_ORDER as UNBOUNDED_ORDER
+from p2mbatch.compiled.records import (
+    HostParameters,
+    OneRecord,
+    State,
+    as_array,
+)
 
 BLOCK_SHIFT = 9
 """log2 of the pages that one block of the page directory covers."""
-
-NO_PAGE = -1
-"""Directory code of a page that nobody has written: it reads as zeros."""
 
 LAZY = -2
 """Directory code of leaf x not yet made is `LAZY - x`; its entry in `leaf_slot` is `LAZY`."""
@@ -45,60 +50,6 @@ STATIC_WORDS = 64
 """Words of `P2MTables.statics`."""
 
 _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
-
-# Indices into P2MTables.state. Counts and PFNs; NO_PAGE for a structure that does not exist yet.
-# S_WALKED_MAX_PFN: the last PFN that the last save walk would send. S_SAVED_MAX_PFN: the last one
-# for which the present host gave anything.
-(
-    S_ENTRIES_SHIFT,
-    S_VA_BASE,
-    S_VA_MASK,
-    S_WORD_BITS,
-    S_MAX_P2M,
-    S_NR_PAGES,
-    S_MAX_P2M_PFN,
-    S_XEN_MAX,
-    S_MFN_LIST_PFN,
-    S_BRK_PFN,
-    S_BRK_PAGES,
-    S_BRK_USED,
-    S_BRK_CLOSED,
-    S_POOL_USED,
-    S_FAIL_AT,
-    S_ALLOCS,
-    S_DIRECTMAP,
-    S_SHARED_FLL,
-    S_SHARED_MAX,
-    S_MISSING,
-    S_MID_MISSING,
-    S_TOP,
-    S_MID_MISSING_MFN,
-    S_TOP_MFN_P,
-    S_TOP_MFN,
-    S_NUM_SLOTS,
-    S_NUM_BLOCKS,
-    S_NUM_LEAVES,
-    S_WILD,
-    S_EVENT,
-    # These three count within an event, and are set to zero together.
-    S_STRAY_WRITES,
-    S_STRAY_PAGES,
-    S_ENTRIES_WRITTEN,
-    S_SAVED_MAX_PFN,
-    S_WALKED_MAX_PFN,
-    S_POSITION,
-    S_DETAIL,
-    S_NUM_MIDS,
-    S_NUM_MID_MFNS,
-    S_NUM_GROWN,
-    # The machine (machine-v2 sections 3 and 7): see `Machine`.
-    S_IMAGE_MAP,
-    S_PRESENCE,
-    S_ONLY_OWN_SENT,
-    S_CLEARS_FLL,
-    S_M2P_ORDER,
-    STATE_WORDS,
-) = range(46)
 
 
 class Machine(NamedTuple):
@@ -129,12 +80,6 @@ IMAGE_BASE = -(1 << 31)
 IMAGE_END = -(1 << 21)
 """The first address past what the kernel image map holds, 0xffffffffffe00000, as an int64."""
 
-UNBOUNDED_ORDER = 63
-"""`S_M2P_ORDER` that bounds nothing."""
-
-UNBOUNDED_ENTRIES = (1 << 63) - 1
-"""`H_M2P_ENTRIES` that bounds nothing."""
-
 UNREACHABLE = 1 << 52
 """The page of an address that can't be reached: past every direct map."""
 
@@ -145,8 +90,8 @@ class P2MTables(NamedTuple):
     Kernels modify every array in place except `pool`. `n` is entries per page.
     """
 
-    state: Int64Array
-    """int64[STATE_WORDS]: the scalars, by the `S_` indices."""
+    state: OneRecord[State]
+    """record[1]: the scalars."""
     words: Int64Array
     """int64[slots, n]: the words of each page that has a slot. INVALID is -1 in either width;
     pointers are virtual addresses as the guest's words (64-bit ones as int64 bit patterns)."""
@@ -173,48 +118,11 @@ class P2MTables(NamedTuple):
     """int64[STATIC_WORDS]: the static variables of a policy of one's own (`compiled/own`)."""
 
 
-# Indices into HostTables.par.
 TABLE_HOST, FUNCTION_HOST = 0, 1
 
 TAIL, SCATTERED, EXTENTS = 0, 1, 2
 
 LAYOUTS = {"tail": TAIL, "scattered": SCATTERED, "extents": EXTENTS}
-
-(
-    H_KIND,
-    H_FRAMES,
-    H_RESERVED,
-    H_ORDER,
-    H_NUM_EXTENTS,
-    H_LAYOUT,
-    H_ENTRIES_SHIFT,
-    H_NR_PAGES,
-    H_SPAN,
-    H_NUM_HOLES,
-    H_HOLES_TO_OTHERS,
-    H_NAMES_ALL,
-    H_STRUCT_FIRST,
-    H_STRUCT_PAGES,
-    H_NUM_GROWN,
-    H_GUEST_FRAMES,
-    H_NUM_NEIGHBOUR,
-    H_NEIGHBOUR_PAGES,
-    H_M2P_ORDER,
-    H_M2P_ENTRIES,
-    H_KEEPS_FREED,
-    H_FRAMES_PERM,
-) = range(22)
-
-# H_RESERVED: frames at the bottom that Xen keeps. H_NUM_HOLES: pages of the span that the layout
-# leaves out. H_HOLES_TO_OTHERS: their frames belong to whoever comes next (a new host) rather than
-# being free (ballooned out on this one). H_NAMES_ALL: any page of the span may be populated later.
-# H_M2P_ORDER: log2 of the m2p's size as a kernel that boots here has it; H_M2P_ENTRIES: how many
-# entries are mapped for guests. Both only bound what the guest reads. H_KEEPS_FREED: whether m2p
-# keeps the PFN of a frame that is freed, as before Xen 4.2.
-# H_GUEST_FRAMES: how many of the frames, in the order they are handed out, are kept for the guest.
-H_HOLES_PERM = H_FRAMES_PERM + bijection.NUM_PARAMETERS
-
-H_WORDS = H_HOLES_PERM + bijection.NUM_PARAMETERS
 
 
 class HostTables(NamedTuple):
@@ -225,8 +133,8 @@ class HostTables(NamedTuple):
     (`P2MTables.own`), since only the guest's own frames can change hands.
     """
 
-    par: Int64Array
-    """int64[H_WORDS]: the parameters, by the `H_` indices."""
+    par: OneRecord[HostParameters]
+    """record[1]: the parameters."""
     m2p: Int64Array
     """int64[frames] or empty: PFN that m2p holds for each frame, INVALID elsewhere."""
     owned: UInt8Array
@@ -258,32 +166,30 @@ def allocate(
     """
     n = geo.entries
     num_leaves = min(-(-max_p2m_pfn // n), n * n)
-    state = np.zeros(STATE_WORDS, np.int64)
-    state[S_ENTRIES_SHIFT] = geo.entries_shift
-    state[S_VA_BASE] = geo.va_base
-    state[S_VA_MASK] = geo.va_pages_mask
-    state[S_WORD_BITS] = 8 * geo.word_bytes
-    state[S_MAX_P2M] = geo.max_p2m_pfn
-    state[S_NR_PAGES] = nr_pages
-    state[S_MAX_P2M_PFN] = max_p2m_pfn
-    state[S_XEN_MAX] = nr_pages
-    state[S_MFN_LIST_PFN] = mfn_list_pfn
-    state[S_BRK_PFN] = brk_pfn
-    state[S_BRK_PAGES] = brk_pages
-    state[S_FAIL_AT] = -1
-    state[S_DIRECTMAP] = directmap_pages
-    state[S_MISSING : S_TOP_MFN + 1] = NO_PAGE
-    state[S_NUM_LEAVES] = num_leaves
-    state[S_IMAGE_MAP] = machine.image_map and geo.word_bytes == 8
-    state[S_PRESENCE] = machine.presence
-    state[S_ONLY_OWN_SENT] = machine.only_own_sent
-    state[S_CLEARS_FLL] = machine.clears_frame_list_list
-    state[S_M2P_ORDER] = UNBOUNDED_ORDER
-    state[S_SAVED_MAX_PFN] = max_p2m_pfn - 1
-    state[S_WALKED_MAX_PFN] = max_p2m_pfn - 1
+    state = State(
+        entries_shift=geo.entries_shift,
+        va_base=geo.va_base,
+        va_mask=geo.va_pages_mask,
+        word_bits=8 * geo.word_bytes,
+        max_p2m=geo.max_p2m_pfn,
+        nr_pages=nr_pages,
+        max_p2m_pfn=max_p2m_pfn,
+        xen_max=nr_pages,
+        mfn_list_pfn=mfn_list_pfn,
+        brk_pfn=brk_pfn,
+        brk_pages=brk_pages,
+        directmap=directmap_pages,
+        num_leaves=num_leaves,
+        saved_max_pfn=max_p2m_pfn - 1,
+        walked_max_pfn=max_p2m_pfn - 1,
+        image_map=machine.image_map and geo.word_bytes == 8,
+        presence=machine.presence,
+        only_own_sent=machine.only_own_sent,
+        clears_fll=machine.clears_frame_list_list,
+    )
     directory = (directmap_pages >> BLOCK_SHIFT) + 1
     return P2MTables(
-        state=state,
+        state=as_array(state),
         words=np.zeros((num_slots, n), np.int64),
         slots=np.full((num_slots, P_WORDS), _NEW_SLOT, np.int64),
         own=np.zeros((num_slots, n // 64), np.uint64),
@@ -311,7 +217,7 @@ def grown(t: P2MTables, extra_slots: int, extra_blocks: int) -> P2MTables:
 
     def zeros_after(array: npt.NDArray) -> npt.NDArray:  # type: ignore[type-arg]
         out = np.zeros((len(array) + extra_slots, *array.shape[1:]), array.dtype)
-        used = int(t.state[S_NUM_SLOTS])
+        used = int(t.state[0].num_slots)
         out[:used] = array[:used]
         return out
 

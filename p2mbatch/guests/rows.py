@@ -41,10 +41,9 @@ def row_of(
 ) -> dict[str, Any]:
     """Return one row: what happened, what it costs, what was measured."""
     stale_top, stale_mid = life.count_stale()
-    state = life.tables.state.tolist()
-    leaves = placement.num_boot_leaves + state.num_grown
-    pages = placement.num_boot_leaves + state.brk_used + state.pool_used
-    num_resident = np.count_nonzero(life.tables.slots[: state.num_slots, tb.P_LEAF] >= 0)
+    leaves = placement.num_boot_leaves + life.scalar("num_grown")
+    pages = placement.num_boot_leaves + life.scalar("brk_used") + life.scalar("pool_used")
+    num_resident = np.count_nonzero(life.tables.slots[: life.scalar("num_slots"), tb.P_LEAF] >= 0)
     return {
         "migration": migration,
         "outcome": result.outcome,
@@ -58,8 +57,8 @@ def row_of(
         "stale_top_entries": stale_top,
         "stale_mid_entries": stale_mid,
         "leaves": leaves,
-        "mids": state.num_mids,
-        "mid_mfn_pages": state.num_mid_mfns,
+        "mids": life.scalar("num_mids"),
+        "mid_mfn_pages": life.scalar("num_mid_mfns"),
         "structure_bytes": pages * PAGE_BYTES,
         "structure_overhead": pages / placement.populated_pages,
         "entries_written": entries_written,

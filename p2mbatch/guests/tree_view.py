@@ -41,6 +41,16 @@ class TreeView:
     """Where the structures are: name to runs (first PFN, pages)."""
 
     @property
+    def shares_list_page(self) -> npt.NDArray[np.bool_]:
+        """Return which mids' true page of the list is another mid's too: bool[num_tops].
+
+        Those of a 64-bit guest are of before the change, which has one page for all its mids.
+        """
+        own = self.top_true[self.mid_exists]
+        pages, count = np.unique(own, return_counts=True)
+        return self.mid_exists & np.isin(self.top_true, pages[count > 1])
+
+    @property
     def stale_top(self) -> npt.NDArray[np.bool_]:
         """Return which frame list list entries are not true: bool[num_tops]."""
         return np.not_equal(self.top_entries, self.top_true)

@@ -15,6 +15,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.records import Bijection, HostParameters, as_array
 from p2mbatch.model.xen import Version, has_small_m2p_order
 
 RESERVED_FRAMES = 512
@@ -43,16 +44,17 @@ def table_host(
     `m2p_entries` bound what a guest reads of m2p (machine-v2 section 7); nothing, if left out.
     With `keeps_freed` a frame that is freed keeps its PFN in m2p.
     """
-    par = np.zeros(tb.H_WORDS, np.int64)
-    par.kind = tb.TABLE_HOST
-    par.frames = frames
-    par.m2p_order = m2p_order
-    par.m2p_entries = m2p_entries
-    par.keeps_freed = keeps_freed
+    par = HostParameters(
+        kind=tb.TABLE_HOST,
+        frames=frames,
+        m2p_order=m2p_order,
+        m2p_entries=m2p_entries,
+        keeps_freed=keeps_freed,
+    )
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
         m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)
-    return tb.HostTables(par, m2p, np.zeros(frames, np.uint8), domain)
+    return tb.HostTables(as_array(par), m2p, np.zeros(frames, np.uint8), domain)
 
 
 def m2p_order(word_bytes: int, frames: int = 0, xen: Version | None = None) -> int:
@@ -104,7 +106,7 @@ class Population:
         return 0
 
     @cached_property
-    def holes_parameters(self) -> list[int]:
+    def holes_parameters(self) -> Bijection:
         """Return the bijection that places the holes or the grown leaves."""
         return bijection.parameters(self.choices, "holes", *self.key)
 
@@ -138,36 +140,31 @@ def function_host(
     inside = population.layout == tb.SCATTERED
     populated = population.span - (0 if inside and first else population.num_holes)
     word_bytes = PAGE_BYTES >> population.entries_shift
-    # One list in the order of the H_ indices: a sweep makes a host for every migration.
-    par = np.array(
-        [
-            tb.FUNCTION_HOST,
-            frames,
-            reserved,
-            order,
-            num_extents,
-            population.layout,
-            population.entries_shift,
-            population.nr_pages,
-            population.span,
-            population.num_holes,
-            inside and not first and not names_all,
-            names_all,
-            population.struct_first,
-            population.struct_pages,
-            population.num_grown,
-            population.span if names_all else population.guest_frames,
-            round(neighbours * (frames - populated)),
-            neighbour_pages,
-            m2p_order(word_bytes),
-            m2p_entries(word_bytes, frames),
-            0,
-            *bijection.parameters(num_extents, "frames", *key),
-            *population.holes_parameters,
-        ],
-        np.int64,
+    par = HostParameters(
+        kind=tb.FUNCTION_HOST,
+        frames=frames,
+        reserved=reserved,
+        order=order,
+        num_extents=num_extents,
+        layout=population.layout,
+        entries_shift=population.entries_shift,
+        nr_pages=population.nr_pages,
+        span=population.span,
+        num_holes=population.num_holes,
+        holes_to_others=inside and not first and not names_all,
+        names_all=names_all,
+        struct_first=population.struct_first,
+        struct_pages=population.struct_pages,
+        num_grown=population.num_grown,
+        guest_frames=population.span if names_all else population.guest_frames,
+        num_neighbour=round(neighbours * (frames - populated)),
+        neighbour_pages=neighbour_pages,
+        m2p_order=m2p_order(word_bytes),
+        m2p_entries=m2p_entries(word_bytes, frames),
+        frames_perm=bijection.parameters(num_extents, "frames", *key),
+        holes_perm=population.holes_parameters,
     )
-    return tb.HostTables(par, _EMPTY, _NONE_OWNED, _NO_RUNS)
+    return tb.HostTables(as_array(par), _EMPTY, _NONE_OWNED, _NO_RUNS)
 
 
 def reserved_frames(order: int) -> int:

@@ -99,17 +99,18 @@ class Life:
         self.policy = policy
         self._does = policy.operations
         self._work = np.empty(tables.words.shape[1], np.int64)
+        self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
 
-    def scalar(self, index: int) -> int:
-        """Return one word of the state, by its `S_` index."""
-        return int(self.tables.state[index])
+    def scalar(self, name: str) -> int:
+        """Return one field of the guest's `State`."""
+        return int(self.tables.state[name][0])
 
     def begin_event(self) -> None:
         """Start counting what a new event writes."""
-        state = self.tables.state[0]
-        state.event += 1
-        state[tb.S_STRAY_WRITES : tb.S_ENTRIES_WRITTEN + 1] = 0
+        scalars = self.tables.state
+        scalars["event"] += 1
+        scalars["stray_writes"] = scalars["stray_pages"] = scalars["entries_written"] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
@@ -218,7 +219,7 @@ class Life:
         That is one of entries that are no frames of the host's, and any after stray writes: what
         they hit is present, or absent, whoever owns the frame.
         """
-        t, par = self.tables, self.host.par
+        t, par = self.tables, self.host.par[0]
         kept = t.state[0].presence == 0 or par.kind != tb.FUNCTION_HOST or len(t.present)
         if kept:
             return
@@ -240,10 +241,12 @@ class Life:
 
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
+        if self._ready is host and threads == 1:
+            return
+        self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        own_only = int(t.state[0].only_own_sent)
-        kind = int(host.par[0].kind)
+        own_only, kind = self.scalar("only_own_sent"), int(host.par["kind"][0])
         key = (self._does, threads > 1, own_only, kind, *(array.flags.num for array in host))
         if key in _READY:
             return

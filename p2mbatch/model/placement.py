@@ -18,6 +18,7 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import holes_of
+from p2mbatch.compiled.records import as_array
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
 from p2mbatch.model.policies import MENDED, Policy, find
@@ -108,8 +109,7 @@ class Placement:
     def grown_leaves(self) -> Int64Array:
         """Return the leaves that arrive after boot, in their order: int64[num_grown]."""
         leaves = np.empty(self.num_grown, np.int64)
-        par = np.array(self.population.holes_parameters, np.int64)
-        holes_of(par, leaves)
+        holes_of(as_array(self.population.holes_parameters), leaves)
         return leaves + self.nr_pages // self.geo.entries
 
     def struct_leaves(self) -> tuple[int, int]:

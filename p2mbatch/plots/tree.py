@@ -11,12 +11,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from p2mbatch.base.colors import BLUE, GREEN, ORANGE, SKY, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.snapshots import live_through
-from p2mbatch.guests.tree_view import Snapshot
-from p2mbatch.plots.style import axes_for, frame_of, say_empty, size_text, style, value_text
-from p2mbatch.plots.tree_panel import CEILING, Panel, legend
+from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
+from p2mbatch.plots.style import (
+    GREY,
+    PAPER,
+    axes_for,
+    frame_of,
+    say_empty,
+    size_text,
+    style,
+    value_text,
+)
+from p2mbatch.plots.tree_panel import CEILING, UNREAD_COLOR, Panel
 from p2mbatch.store.fates import telling_cell
 
 if TYPE_CHECKING:
@@ -47,7 +59,7 @@ def plot_tree(
             ax.set_title(name)
         for index, shot in enumerate(snapshots):
             Panel(ax, shot, 1.1 * index, labelled=index == 0).draw()
-        legend(ax, snapshots)
+        _legend(ax, snapshots)
         ax.set_xlim(-0.24, 1.1 * len(snapshots) - 0.08)
         ax.set_ylim(-1.6, CEILING + 0.6)
         return ax
@@ -81,3 +93,53 @@ def tree_title(row: Any) -> str:
     if row["sparsity"]:
         about += f", {row['sparsity'] * 100:.3g} % holes ({row['layout']})"
     return f"{about}, seed {row['seed']}"
+
+
+def _legend(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
+    """Explain the colours that the panels use, in one row below them."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    kinds = {int(kind) for shot in snapshots for kind in np.unique(shot.view.leaf_kind)}
+    stale = any(shot.view.stale_list.any() or shot.view.stale_top.any() for shot in snapshots)
+    accident = any(
+        (~shot.view.stale_list & np.repeat(shot.view.stale_top, shot.view.entries)[:n]).any()
+        for shot in snapshots
+        for n in [len(shot.view.stale_list)]
+    )
+    unread = any((shot.view.list_entries == UNREADABLE).any() for shot in snapshots)
+    hit = any(len(shot.view.hit_pages) for shot in snapshots)
+    entries = [
+        (True, Patch(facecolor=BLUE, label="entry true; structure")),
+        (stale, Patch(facecolor=VERMILION, edgecolor=PAPER, hatch="//////", label="entry stale")),
+        (
+            accident,
+            Patch(
+                facecolor=ORANGE, edgecolor=PAPER, hatch="----",
+                label="right by accident, in an innocent page",
+            ),
+        ),
+        (
+            unread,
+            Patch(
+                facecolor=UNREAD_COLOR, edgecolor=PAPER, hatch="xxxx",
+                label="out of the toolstack's reach",
+            ),
+        ),
+        (True, Patch(facecolor=SKY, label="leaf")),
+        (2 in kinds, Patch(facecolor=GREEN, label="leaf grown later")),
+        (0 in kinds, Patch(facecolor=PAPER, edgecolor=GREY, label="no leaf")),
+        (
+            hit,
+            Line2D(
+                [], [], ls="", marker="*", ms=12, color=VERMILION, mec=PAPER,
+                label="page overwritten",
+            ),
+        ),
+    ]  # fmt: skip
+    handles = [handle for wanted, handle in entries if wanted]
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(-0.012, -1.55),
+        bbox_transform=ax.transData, ncols=len(handles) if len(snapshots) > 1 else 2,
+        columnspacing=1.4, handlelength=1.5, borderaxespad=0,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ _MAX_ARROWS = 48
 # not the list's, an innocent one into which the rebuild wrote.
 _TRUE, _ACCIDENT, _STALE, _UNREAD = range(4)
 
-_STATE_COLORS = (BLUE, ORANGE, VERMILION, "#3d434b")
+UNREAD_COLOR = "#3d434b"
+
+_STATE_COLORS = (BLUE, ORANGE, VERMILION, UNREAD_COLOR)
 
 # Not dots: one pattern of dots is a quarter of a megabyte of SVG.
 _STATE_HATCHES = ("", "----", "//////", "xxxx")
@@ -59,6 +62,8 @@ class Panel:
         num_groups = min(view.num_tops, _MAX_BOXES)
         # Group g of top entries is tops[g] to tops[g + 1]; its boxes are as wide as its share.
         self.tops = np.linspace(0, view.num_tops, num_groups + 1).round().astype(np.int64)
+        shares = view.shares_list_page
+        self.shared = [bool(shares[a:b].any()) for a, b in itertools.pairwise(self.tops)]
         self.num_leaves = len(view.leaf_kind)
         self.top_state = np.where(view.stale_top, _STALE, _TRUE)
         through = self.top_state[np.arange(self.num_leaves) // view.entries]
@@ -87,6 +92,13 @@ class Panel:
         gap = min(0.012, 0.25 / count)
         a = self.left + group / count
         return a + gap / 2, a + 1 / count - gap / 2
+
+    def _list_box(self, group: int) -> tuple[float, float]:
+        """Return the box of a group's page of the list: one for all mids that share one."""
+        if not self.shared[group]:
+            return self._box(group)
+        sharing = np.flatnonzero(self.shared)
+        return self._box(int(sharing[0]))[0], self._box(int(sharing[-1]))[1]
 
     def _top_cell(self, group: int) -> tuple[float, float]:
         """Return left and right of the cell of group `group` in a top page."""
@@ -134,6 +146,8 @@ class Panel:
             if self.view.mid_exists[tops].any():
                 self._line(top, _TOP - _HIGH / 2, middle, _MID + _HIGH / 2)
                 self._fan(a, b, _MID - _HIGH / 2, x0, x1, _LEAVES + _HIGH / 2, BLUE)
+            a, b = self._list_box(group)
+            middle = (a + b) / 2
             if (self.top_state[tops] == _TRUE).all():
                 self._line(top, _TOP_MFN + _HIGH / 2, middle, _MID_MFN - _HIGH / 2)
             else:
@@ -212,13 +226,29 @@ class Panel:
     def _mid_mfns(self) -> None:
         """Paint each mid_mfn page's entries as the toolstack reads them."""
         for group in range(len(self.tops) - 1):
-            a, b = self._box(group)
             first, end = self._group_leaves(group)
-            if end > first:
-                states = _sampled(self.list_state[first:end], worst=True)
-                self._strip(states, _STATE_COLORS, a, b, _MID_MFN)
-                most = int(np.bincount(states).argmax())
-                self._cell_hatch(a, b, _MID_MFN, _STATE_HATCHES[most])
+            if end > first and not self.shared[group]:
+                self._list_page(group, self.list_state[first:end])
+        if any(self.shared):
+            n = self.view.entries
+            words = np.full(n, _UNREAD)
+            for top in np.flatnonzero(self.view.shares_list_page).tolist():
+                # A word that is true for one of the mids is of the one that wrote it last.
+                own = self.list_state[top * n : (top + 1) * n]
+                words[: len(own)] = np.minimum(words[: len(own)], own)
+            group = self.shared.index(True)
+            self._list_page(group, words)
+            self.ax.text(
+                sum(self._list_box(group)) / 2, _MID_MFN, "one page for all mids", ha="center",
+                va="center", fontsize=8, zorder=7,
+                bbox={"boxstyle": "round,pad=0.2", "facecolor": PAPER, "edgecolor": GREY},
+            )  # fmt: skip
+
+    def _list_page(self, group: int, words: npt.NDArray[Any]) -> None:
+        a, b = self._list_box(group)
+        states = _sampled(words, worst=True)
+        self._strip(states, _STATE_COLORS, a, b, _MID_MFN)
+        self._cell_hatch(a, b, _MID_MFN, _STATE_HATCHES[int(np.bincount(states).argmax())])
 
     def _cell_hatch(self, a: float, b: float, y: float, hatch: str) -> None:
         from matplotlib.patches import Rectangle
@@ -372,56 +402,6 @@ class Panel:
             pages = "1 page" if hits == 1 else f"{hits:,} pages"
             said += f" · {self.shot.stray_writes:,} stray writes into {pages}"
         return said
-
-
-def legend(ax: Axes, snapshots: Sequence[Snapshot]) -> None:
-    """Explain the colours that the panels use, in one row below them."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    kinds = {int(kind) for shot in snapshots for kind in np.unique(shot.view.leaf_kind)}
-    stale = any(shot.view.stale_list.any() or shot.view.stale_top.any() for shot in snapshots)
-    accident = any(
-        (~shot.view.stale_list & np.repeat(shot.view.stale_top, shot.view.entries)[:n]).any()
-        for shot in snapshots
-        for n in [len(shot.view.stale_list)]
-    )
-    unread = any((shot.view.list_entries == UNREADABLE).any() for shot in snapshots)
-    hit = any(len(shot.view.hit_pages) for shot in snapshots)
-    entries = [
-        (True, Patch(facecolor=BLUE, label="entry true; structure")),
-        (stale, Patch(facecolor=VERMILION, edgecolor=PAPER, hatch="//////", label="entry stale")),
-        (
-            accident,
-            Patch(
-                facecolor=ORANGE, edgecolor=PAPER, hatch="----",
-                label="right by accident, in an innocent page",
-            ),
-        ),
-        (
-            unread,
-            Patch(
-                facecolor=_STATE_COLORS[_UNREAD], edgecolor=PAPER, hatch="xxxx",
-                label="out of the toolstack's reach",
-            ),
-        ),
-        (True, Patch(facecolor=SKY, label="leaf")),
-        (2 in kinds, Patch(facecolor=GREEN, label="leaf grown later")),
-        (0 in kinds, Patch(facecolor=PAPER, edgecolor=GREY, label="no leaf")),
-        (
-            hit,
-            Line2D(
-                [], [], ls="", marker="*", ms=12, color=VERMILION, mec=PAPER,
-                label="page overwritten",
-            ),
-        ),
-    ]  # fmt: skip
-    handles = [handle for wanted, handle in entries if wanted]
-    ax.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(-0.012, -1.55),
-        bbox_transform=ax.transData, ncols=len(handles) if len(snapshots) > 1 else 2,
-        columnspacing=1.4, handlelength=1.5, borderaxespad=0,
-    )  # fmt: skip
 
 
 def _sampled(states: npt.NDArray[Any], *, worst: bool, width: int = 512) -> npt.NDArray[Any]:

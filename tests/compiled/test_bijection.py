@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import bijection
-from p2mbatch.compiled.bijection import Int64Array
 from p2mbatch.compiled.jit import kernel
+from p2mbatch.compiled.records import Bijection, OneRecord, as_array
 
 
 @kernel
-def _both(par: Int64Array, first: int, out: Int64Array, back: Int64Array) -> None:
+def _both(perm: OneRecord[Bijection], first: int, out: Int64Array, back: Int64Array) -> None:
     for i in range(len(out)):
-        out[i] = bijection.forward(par, 0, first + i)
-        back[i] = bijection.inverse(par, 0, out[i])
+        out[i] = bijection.forward(perm[0], first + i)
+        back[i] = bijection.inverse(perm[0], out[i])
 
 
 def images(size: int, key: object, first: int = 0, count: int | None = None) -> Int64Array:
     """Return where `count` indices from `first` go, having checked that they come back."""
-    par = np.array(bijection.parameters(size, key), np.int64)
     out = np.empty(size if count is None else count, np.int64)
     back = np.empty_like(out)
-    _both(par, first, out, back)
+    _both(as_array(bijection.parameters(size, key)), first, out, back)
     assert np.array_equal(back, np.arange(first, first + len(out)))
     return out
 

@@ -23,6 +23,7 @@ from p2mbatch.compiled.lookup import (
 )
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.policies.tracked import OPERATIONS, rebuild, set_runs
+from p2mbatch.compiled.records import as_array
 from p2mbatch.compiled.restore import restore, restore_parallel
 from p2mbatch.compiled.rows import forward_row, inverse_each
 from p2mbatch.compiled.save import save_walk_parallel
@@ -278,31 +279,32 @@ def test_page_bytes_is_what_the_tables_hold():
 
 
 @kernel
-def _row(par, first, count, row):
-    return forward_row(par, 0, first, count, 7, row)
+def _row(perm, first, count, row):
+    return forward_row(perm[0], first, count, 7, row)
 
 
 @kernel
-def _back(par, images, count):
-    inverse_each(par, 0, images, count)
+def _back(perm, images, count):
+    inverse_each(perm[0], images, count)
 
 
 @pytest.mark.lane
 @pytest.mark.parametrize("size", [12345, 1 << 18, (1 << 18) + 999, 5_000_000, 1 << 32])
 def test_rows_of_a_bijection_are_its_images(size):
-    par = np.array(bijection.parameters(size, 5), np.int64)
+    perm = bijection.parameters(size, 5)
+    par = as_array(perm)
     count = 64
     for first in (0, size // 3 // count * count, (size - 1) // count * count - count):
         row = np.empty(count, np.int64)
         if not _row(par, first, count, row):
             # Refused where the row does not lie in one line of the grid.
-            assert (first & ((1 << int(par[2])) - 1)) + count > 1 << int(par[2])
+            assert (first & ((1 << perm.right_bits) - 1)) + count > 1 << perm.right_bits
             continue
         images, expected = row - 7, np.arange(first, first + count)
         assert len(set(images.tolist())) == count
         assert images.min() >= 0 and images.max() < size
-        assert np.array_equal(numpy_shuffle(par, expected), images)
-        assert np.array_equal(numpy_shuffle(par, images, -1), expected)
+        assert np.array_equal(numpy_shuffle(perm, expected), images)
+        assert np.array_equal(numpy_shuffle(perm, images, -1), expected)
         words = images.astype(np.uint32)
         _back(par, words, count)
         assert np.array_equal(words, expected)

@@ -16,6 +16,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.model.anonymise import anonymise
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json, write_trace
+from sweep_support import p2mbatch
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +238,25 @@ def test_frames_are_renumbered_on_the_host_that_a_refused_guest_stayed_on() -> N
         ]
         assert told[0] == told[1]
         assert [result["outcome"] for result in told[0]] == ["ok", "restore-failed", "ok", "ok"]
+
+
+def test_the_command_tells_losses_and_who_stays(tmp_path: Path) -> None:
+    nowhere = build.host(4000, build.frames_from(100, 1535))
+    stay = build.migrate(1) | {"on_refused": "stay"}
+    away = build.host(9000, build.frames_from(4000, 3000))
+    trace = build.trace(
+        "tracked",
+        build.guest(),
+        [PLAIN, nowhere, away],
+        [build.boot(), stay, build.assign((2000, 3000, 2)), build.migrate(2)],
+        format_number=3,
+    )
+    write_trace(parse_trace(trace), tmp_path / "t.json")
+    done = p2mbatch("replay", str(tmp_path / "t.json"))
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert "restore-failed  (populate-failed 1535)  stays where it was" in lines[2]
+    assert "2 lost pages" in lines[4]
+    again = trace | {"expected": replay(parse_trace(trace))}
+    (tmp_path / "e.json").write_text(json.dumps(again))
+    assert "1 of 1 exact" in p2mbatch("replay", "--check", str(tmp_path / "e.json")).stdout

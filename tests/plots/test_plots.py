@@ -139,6 +139,8 @@ def test_trees_of_all_sizes_are_readable(memory: str, policy: str, kind: dict[st
         assert_readable(figure)
     said = " ".join(text for text, _ in texts(figure))
     view = after.view
+    shared = policy == "stale" and int(view.mid_exists.sum()) > 1
+    assert ("one page for all mids" in said) == shared == bool(view.shares_list_page.any())
     if event.outcome == "ok":
         assert f"{len(view.list_true) - int(view.stale_list.sum()):,}" in said
         assert (f"{event.stray_writes:,} stray writes" in said) == (event.stray_writes > 0)

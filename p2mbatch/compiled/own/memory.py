@@ -210,7 +210,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
 def _list_page_hung(t: P2MTables, h: HostTables, top: int, word: int) -> None:
     """Note whose MFN was stored in an entry of `p2m_top_mfn`: the true page of that top index."""
     never_inline()
-    s, state = t.statics, t.state
+    s, state = t.statics, t.state[0]
     if word == s[R_MFN]:
         page = s[R_PAGE]
     elif word == s[R_MFN_2]:

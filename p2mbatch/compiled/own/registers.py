@@ -88,7 +88,7 @@ def stop(t: P2MTables, status: int, line: int) -> None:
 @inner_kernel
 def begin(t: P2MTables) -> None:
     """Make all ready for one call of the policy."""
-    s, state = t.statics, t.state
+    s, state = t.statics, t.state[0]
     s[R_STEPS] = _STEPS + _STEPS_A_LEAF * state.num_leaves
     s[R_STATUS] = OK
     s[R_FOUND] = NOWHERE

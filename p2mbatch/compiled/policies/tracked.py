@@ -48,7 +48,7 @@ from p2mbatch.compiled.lookup import (
 from p2mbatch.compiled.loops import code_of, copy_each, copy_run, without_foreign_bit
 from p2mbatch.compiled.pages import address, page_at, page_code
 from p2mbatch.compiled.policies.operations import Operations
-from p2mbatch.compiled.records import State
+from p2mbatch.compiled.records import OneRecord, State
 from p2mbatch.compiled.status import (
     BUG_MID_MFN_P,
     BUG_MIDIDX,
@@ -120,7 +120,7 @@ def _plain_mid_mfn(state: State, leaf_slot: Int32Array, mid: int, tracked: int) 
 
 @inner_kernel
 def rebuild_mid(
-    state: State,
+    state: OneRecord[State],
     words: Int64Array,
     leaf_slot: Int32Array,
     leaf_page: Int32Array,
@@ -135,12 +135,12 @@ def rebuild_mid(
     `page` is the list's page for this mid, in `slot`; `top_mfn` the slot of `p2m_top_mfn`. What is
     stored before -1 is what the exact step stores too.
     """
-    shift = state.entries_shift
+    shift = state[0].entries_shift
     n = 1 << shift
     words[top_mfn, x >> shift] = without_foreign_bit(
         words[leaf_slot[page >> shift], page & (n - 1)]
     )
-    if page == state.mid_missing_mfn:
+    if page == state[0].mid_missing_mfn:
         return 1
     row = words[slot]
     done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, row)
@@ -170,7 +170,7 @@ def rebuild_plain(t: P2MTables, x: int, end: int) -> int:
             return x
         stop = min((top + 1) << shift, end)
         slot = code_of(t.block_of, t.block_code, page)
-        written = rebuild_mid(state, words, leaf_slot, leaf_page, top_mfn, page, slot, x, stop)
+        written = rebuild_mid(t.state, words, leaf_slot, leaf_page, top_mfn, page, slot, x, stop)
         if written < 0:
             return x
         state.entries_written += written
@@ -305,8 +305,8 @@ def rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -
     if not list_pages(t, end, pages, slots):
         return -1
     state, words, leaf_slot, leaf_page = t.state, t.words, t.leaf_slot, t.leaf_page
-    shift = state.entries_shift
-    top_mfn = code_of(t.block_of, t.block_code, state.top_mfn)
+    shift = state[0].entries_shift
+    top_mfn = code_of(t.block_of, t.block_code, state[0].top_mfn)
     written = 0
     odd = 0
     for top in prange(len(pages)):

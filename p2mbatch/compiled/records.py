@@ -1,0 +1,222 @@
+"""The scalars of one guest (`State`) and of one host (`HostParameters`), and how they are kept.
+
+Each class names its record's fields, all int64. `as_array` makes an array of one such record, which
+is what crosses into compiled code: `t.state[0]` is the record, `t.state[0].wild` a field of it, to
+be read and assigned there and in Python alike (where `t.state["wild"]`, an int64[1], is twice as
+fast). An array of one and not the record itself: handing a record costs 1.3 us a call, and a
+parallel kernel takes none at all. Nothing may rely on the order of the fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+from operator import attrgetter, itemgetter
+from typing import Any, Protocol, TypeVar, overload
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+
+NO_PAGE = -1
+"""PFN of a structure that does not exist yet; directory code of a page that reads as zeros."""
+
+UNBOUNDED_ORDER = 63
+"""`m2p_order` that bounds nothing."""
+
+UNBOUNDED_ENTRIES = (1 << 63) - 1
+"""`m2p_entries` that bounds nothing."""
+
+R = TypeVar("R")
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class OneRecord(Protocol[R_co]):
+    """An array of one record as a type checker sees it: the record, and a field as an int64[1]."""
+
+    @overload
+    def __getitem__(self, index: int, /) -> R_co: ...
+    @overload
+    def __getitem__(self, index: str, /) -> Int64Array: ...
+    def __setitem__(self, index: str, value: int | Int64Array, /) -> None: ...
+
+    @property
+    def flags(self) -> Any:
+        """Return how the array lies in memory."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True, unsafe_hash=True)
+class Bijection:
+    """A keyed bijection on [0, `length`): see `bijection`."""
+
+    length: int
+    left: int
+    """How many rows the grid has, just larger than `length`."""
+    right_bits: int
+    """log2 of its columns."""
+    key0: int
+    key1: int
+    key2: int
+    key3: int
+
+
+NOWHERE = Bijection(length=0, left=1, right_bits=1, key0=0, key1=0, key2=0, key3=0)
+"""The bijection on nothing."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class State:
+    """A guest's scalars: counts and PFNs. NO_PAGE for a structure that does not exist yet."""
+
+    entries_shift: int
+    """log2 of the entries of a page."""
+    va_base: int
+    va_mask: int
+    """Where the direct map begins, and which bits of a page number its addresses have."""
+    word_bits: int
+    max_p2m: int
+    """PFNs that the tree's three levels hold at most."""
+    nr_pages: int
+    max_p2m_pfn: int
+    xen_max: int
+    """The kernel's `xen_max_p2m_pfn`."""
+    mfn_list_pfn: int
+    brk_pfn: int
+    brk_pages: int
+    brk_used: int = 0
+    brk_closed: int = 0
+    pool_used: int = 0
+    fail_at: int = -1
+    """Which page allocation from the last `fail_alloc` on returns NULL, counted by `allocs`."""
+    allocs: int = 0
+    directmap: int
+    """Pages of the direct map."""
+    shared_fll: int = 0
+    shared_max: int = 0
+    """The shared info's frame list list MFN and `max_pfn`."""
+    missing: int = NO_PAGE
+    mid_missing: int = NO_PAGE
+    top: int = NO_PAGE
+    mid_missing_mfn: int = NO_PAGE
+    top_mfn_p: int = NO_PAGE
+    top_mfn: int = NO_PAGE
+    num_slots: int = 0
+    num_blocks: int = 0
+    num_leaves: int
+    wild: int = 0
+    """1 once a pointer page has been hit: what is cached of the tree is not believed any more."""
+    event: int = 0
+    stray_writes: int = 0
+    stray_pages: int = 0
+    entries_written: int = 0
+    """These three count within an event, and are set to zero together."""
+    saved_max_pfn: int
+    """The last PFN for which the present host gave anything."""
+    walked_max_pfn: int
+    """The last PFN that the last save walk would send."""
+    position: int = 0
+    """Where to go on after MORE_ROOM."""
+    detail: int = 0
+    """The number of a save's or a restore's failed check."""
+    num_mids: int = 0
+    num_mid_mfns: int = 0
+    num_grown: int = 0
+    image_map: int
+    presence: int
+    only_own_sent: int
+    clears_fll: int
+    """The machine (machine-v2 sections 3 and 7): see `tables.Machine`."""
+    m2p_order: int = UNBOUNDED_ORDER
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class HostParameters:
+    """A host's parameters; all but the first two and the m2p's bounds are a function host's."""
+
+    kind: int
+    """TABLE_HOST or FUNCTION_HOST."""
+    frames: int
+    reserved: int = 0
+    """Frames at the bottom that Xen keeps."""
+    order: int = 0
+    num_extents: int = 0
+    """Frames go out in this many extents of 2^order pages, then one by one."""
+    layout: int = 0
+    entries_shift: int = 0
+    nr_pages: int = 0
+    span: int = 0
+    num_holes: int = 0
+    """Pages of the span that the layout leaves out."""
+    holes_to_others: int = 0
+    """Their frames belong to whoever comes next (a new host) rather than being free (ballooned out
+    on this one)."""
+    names_all: int = 0
+    """Any page of the span may be populated later."""
+    struct_first: int = 0
+    struct_pages: int = 0
+    num_grown: int = 0
+    guest_frames: int = 0
+    """How many of the frames, in the order they are handed out, are kept for the guest."""
+    num_neighbour: int = 0
+    neighbour_pages: int = 0
+    m2p_order: int = UNBOUNDED_ORDER
+    """log2 of the m2p's size as a kernel that boots here has it."""
+    m2p_entries: int = UNBOUNDED_ENTRIES
+    """How many entries of the m2p are mapped for guests. Both only bound what the guest reads."""
+    keeps_freed: int = 0
+    """Whether m2p keeps the PFN of a frame that is freed, as before Xen 4.2."""
+    frames_perm: Bijection = NOWHERE
+    """The order in which the extents go out."""
+    holes_perm: Bijection = NOWHERE
+    """Where the layout's holes, or the leaves that grow, lie."""
+
+
+def _record(kind: type[Any], **nested: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a class's record; `nested` are those of the records that it names."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    # Attributes are fields where nothing is compiled too. NumPy's own record does as much, but
+    # asks for everything else first: 2 us a field instead of 0.1.
+    fields: dict[str, Any] = {name: _attribute(name) for name in names}
+    scalar = type(f"{kind.__name__}Record", (np.void,), {"__module__": __name__, **fields})
+    globals()[scalar.__name__] = scalar
+    named = [(f.name, nested.get(str(f.type), np.int64)) for f in dataclasses.fields(kind)]
+    return np.dtype((scalar, np.dtype(named, align=True)))
+
+
+def _attribute(name: str) -> property:
+    def assign(record: np.void, value: int) -> None:
+        record[name] = value
+
+    return property(itemgetter(name), assign)
+
+
+def _paths(kind: type[Any], before: str = "") -> Iterator[str]:
+    """Yield where each number of a record is, from its attributes, in the order of its dtype."""
+    for field in dataclasses.fields(kind):
+        if field.type == Bijection.__name__:
+            yield from _paths(Bijection, f"{before}{field.name}.")
+        else:
+            yield before + field.name
+
+
+BIJECTION = _record(Bijection)
+
+_DTYPES = {
+    Bijection: BIJECTION,
+    State: _record(State),
+    HostParameters: _record(HostParameters, Bijection=BIJECTION),
+}
+
+_NUMBERS = {kind: attrgetter(*_paths(kind)) for kind in _DTYPES}
+
+_PACK = {kind: struct.Struct(f"{dtype.itemsize // 8}q").pack for kind, dtype in _DTYPES.items()}
+
+
+def as_array(record: R) -> OneRecord[R]:
+    """Return `record` as an array of one, what compiled code takes."""
+    kind = type(record)
+    # A sweep makes a host for every migration, and NumPy takes three times as long for a tuple.
+    made: Any = np.ndarray(1, _DTYPES[kind], bytearray(_PACK[kind](*_NUMBERS[kind](record))))
+    return made
