@@ -39,10 +39,15 @@ def replay(
     """
     from p2mbatch.model.trace_file import load_trace as load
 
+    from p2mbatch.model.policies import refuse_era
+
     policies = _policies(policy)
 
     def load_trace(path: str) -> list[Trace]:
         trace = load(path)
+        if policy is not None:
+            # Their guests have pages and words that no other kernel knows.
+            refuse_era(trace.policy, "--policy")
         return [dataclasses.replace(trace, policy=name or trace.policy) for name in policies]
 
     if as_json and check:
@@ -67,14 +72,14 @@ def replay(
 def _policies(given: str | None) -> list[str]:
     """Return the policies that a list names, files of one's own read; [""] where none is given."""
     from p2mbatch.model.own.named import named_policy
-    from p2mbatch.model.policies import find
+    from p2mbatch.model.policies import find_simulated
 
     if given is None:
         return [""]
     found = [named_policy(part.strip()) for part in given.split(",") if part.strip()]
     if not found:
         raise InputError("--policy: names none: use tracked, stale, none, or a file as mine.py")
-    return [find(name).name for name in found]
+    return [find_simulated(name).name for name in found]
 
 
 def _check(work: Any, num_traces: int) -> int:

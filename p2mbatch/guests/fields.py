@@ -87,7 +87,7 @@ def _known_policy(value: str) -> str:
     if policies.is_reference(value) and not policies.is_known(value):
         short = policies.shown(value).short
         raise ValueError(f"{value} was not read here: name its file, as --policy {short}")
-    if not policies.is_known(value):
+    if not policies.is_simulated(value):
         known = [repr(name) for name in policies.names()]
         raise ValueError(f"should be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
     return value
