@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.say import one_line, say, say_above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +38,8 @@ def replay(
 
     Prints a line for each event. Every trace is read and checked before the first is run.
     """
-    from p2mbatch.model.trace_file import load_trace as load
-
     from p2mbatch.model.policies import refuse_era
+    from p2mbatch.model.trace_file import load_trace as load
 
     policies = _policies(policy)
 
@@ -62,11 +62,11 @@ def replay(
 
     for path, trace in work:
         if as_json:
-            click.echo(json.dumps({"trace": trace.name, "events": run(trace)}))
+            say(json.dumps({"trace": trace.name, "events": run(trace)}))
             continue
-        click.echo(f"{path}: {trace.name}, {_describe(trace)}")
+        say(f"{one_line(path)}: {one_line(trace.name)}, {_describe(trace)}")
         for i, event in enumerate(replay_events(trace)):
-            click.echo(f"  {i:3d}  {_line(event, trace.events[i])}")
+            say(f"  {i:3d}  {_line(event, trace.events[i])}")
 
 
 def _policies(given: str | None) -> list[str]:
@@ -93,8 +93,8 @@ def _check(work: Any, num_traces: int) -> int:
         differences = list(_differences(trace))
         num_exact += not differences
         for line in differences:
-            tqdm.write(f"{path}: {line}")
-    click.echo(f"{num_exact} of {num_traces} exact")
+            say_above(tqdm, f"{one_line(path)}: {one_line(line)}")
+    say(f"{num_exact} of {num_traces} exact")
     return 0 if num_exact == num_traces else 1
 
 

@@ -6,6 +6,8 @@ ballooned out at will: once a hole of its layout is populated, its hosts keep a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,7 +40,7 @@ class Guest:
     def __init__(self, staged: StagedGuest) -> None:
         self._staged = staged
         self.lost: EventResult | None = None
-        """The event that lost the guest, or None."""
+        """The event that ended its life, or None. A refusal does not where `stuck` is "stay"."""
         self.booted = self._happened(staged.boot())
         """The boot, with all that comes before the first migration, as one event."""
 
@@ -68,6 +70,9 @@ class Guest:
         neighbour_memory: str | int | None = None,
         build_order: int = 9,
         restore_order: int = 0,
+        hosts: str | Sequence[str | int] = "",
+        xen: str = "",
+        stuck: str = "end",
         resident: str = "auto",
     ) -> Guest:
         """Boot a guest that spans `memory`, with the hosts of `seed`.
@@ -90,6 +95,9 @@ class Guest:
             neighbour_memory_bytes=_bytes_of(neighbour_memory, "neighbour_memory"),
             build_order=build_order,
             restore_order=restore_order,
+            hosts=hosts,
+            xen=xen,
+            stuck=stuck,
             word_bytes=word_bytes,
             seed=seed,
         )
@@ -271,7 +279,7 @@ class Guest:
         )
 
     def _happened(self, result: EventResult) -> EventResult:
-        if result.outcome != "ok":
+        if not self._staged.goes_on(result):
             self.lost = result
         return result
 

@@ -155,18 +155,20 @@ class Placement:
         )
         return Life(tables, host, self.policy)
 
-    def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
+    def check_host(
+        self, frames: int, order: int, *, guest_frames: int, field: str = "host_memory_bytes"
+    ) -> None:
         """Raise `InputError` with the numbers where a host can't hold the guest."""
         needed = reserved_frames(order) + guest_frames
         if needed > frames:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
+                f"{field}: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
                 f"{format_size(guest_frames * PAGE_BYTES)} beside Xen's "
                 f"{format_size(reserved_frames(order) * PAGE_BYTES)}"
             )
         if frames > bijection.MAX_SIZE:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} is over "
+                f"{field}: {format_size(frames * PAGE_BYTES)} is over "
                 f"{format_size(bijection.MAX_SIZE * PAGE_BYTES)}, the largest that is simulated"
             )
 
