@@ -29,8 +29,8 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the share of guests that came through each migration, per policy, and the others' fates.
 
     `result` is a `SweepResult` or its table. The band is the 95 % percentile interval over
-    `alive.NUM_RESAMPLES` draws of whole seeds, left out where there is one seed. Below the line of zero
-    hang those that each migration ended, by fate. Returns the axes.
+    `alive.NUM_RESAMPLES` draws of whole seeds, left out where there is one seed. Below the line of
+    zero hang those that each migration ended, by fate. Returns the axes.
     """
     with style():
         ax = axes_for(ax)

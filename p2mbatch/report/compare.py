@@ -13,6 +13,7 @@ import pandas as pd
 
 from p2mbatch.base.arrays import BoolArray, Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.say import one_line
 from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.results import SweepResult
 
@@ -293,7 +294,7 @@ def to_text(found: Comparison, max_listed: int = 20) -> str:
     """Return the comparison as a person reads it in a terminal."""
     from p2mbatch.base.sizes import format_size
 
-    lines = [f"A  {found.a}", f"B  {found.b}", *found.notes, verdict(found)]
+    lines = [f"A  {one_line(found.a)}", f"B  {one_line(found.b)}", *found.notes, verdict(found)]
     if found.num_only_a or found.num_only_b:
         lines.append(f"Only in A: {found.num_only_a:,} cells; only in B: {found.num_only_b:,}.")
     for difference in found.differences[:max_listed]:
