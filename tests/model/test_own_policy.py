@@ -197,6 +197,15 @@ WRONG = {
     "a read-only field": (
         HEAD + "    def f(self):\n        self.nr_pages = 1\n", 4, "it can't be set",
     ),
+    "half a tree": (
+        HEAD + "    def get_phys_to_machine(self, pfn):\n        return pfn\n",
+        3, "looks PFNs up itself: write its set_phys_to_machine too",
+    ),
+    "a tree that nobody looks up": (
+        HEAD + "    def xen_build_dynamic_phys_to_machine(self):\n        pass\n",
+        3, "is for policies with a get_phys_to_machine of their own",
+    ),
+    "an array in the tree": (HEAD + "    x = array(4)\n", 2, "static arrays are for policies with"),
     "a static that is none": (HEAD + "    x = 7\n", 3, "begins as NULL or 0"),
     "too many statics": (
         HEAD + "".join(f"    x{i} = NULL\n" for i in range(60)), 2, "60 static variables",

@@ -1,4 +1,4 @@
-"""The kernel's own words, as a policy of one's own calls them (`p2mbatch.linux`).
+"""The kernel's own words, as a policy of one's own calls them (`p2mbatch/linux`).
 
 Each takes the guest's tables and its host's first and the line of the user's file last.
 """

@@ -19,7 +19,7 @@ from p2mbatch.model.own.source import Written
 
 # Operation of the seam -> the functions of a policy that it calls.
 _CALLS = {
-    "boot": ("xen_build_mfn_list_list",),
+    "boot": ("xen_build_mfn_list_list", "xen_setup_mfn_list_list"),
     "rebuild": ("xen_post_suspend",),
     "set_runs": ("alloc_p2m", "set_phys_to_machine"),
     "grow_leaves": ("alloc_p2m",),
@@ -47,6 +47,11 @@ def check(written: Written) -> Rewritten:
                 written.functions["get_phys_to_machine"].node,
                 f"class {written.name} looks PFNs up itself: write its {name} too",
             )
+    built = written.functions["xen_build_dynamic_phys_to_machine"]
+    if not built.is_abstract and not written.own_tree:
+        raise built.source.error(
+            built.node, f"{built.name} is for policies with a get_phys_to_machine of their own"
+        )
     if written.arrays and not written.own_tree:
         raise source.error(
             written.line[0].node, f"class {written.name}: static arrays are for policies with a "

@@ -245,5 +245,5 @@ def number(value: int) -> ast.expr:
 
 
 def call(name: str, *arguments: ast.expr) -> ast.expr:
-    """Return the call of something in `compiled.own`."""
+    """Return the call of something in `compiled/own`."""
     return ast.Call(ast.Name(f"_p2m_{name}", ast.Load()), list(arguments), [])

@@ -1,7 +1,7 @@
 """From a function as it is written to one that the compiler takes, with every name checked.
 
 The guest's tables and its host's become the first two parameters; reads and stores through
-pointers, the kernel's words and static variables become calls of `compiled.own`, each with its
+pointers, the kernel's words and static variables become calls of `compiled/own`, each with its
 line; each round of a loop is counted. Lines stay what they are in the file, so that the compiler's
 own messages and a debugger show them.
 """

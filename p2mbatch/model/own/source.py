@@ -130,7 +130,7 @@ def read_module(source: Source) -> Module:
 
 
 def shipped_module() -> Module:
-    """Return the classes of `p2mbatch.linux`."""
+    """Return the classes of `p2mbatch/linux`."""
     text = _TREES.read_text(encoding="utf-8")
     return read_module(Source("p2mbatch.linux", text, _TREES))
 
@@ -301,7 +301,7 @@ class Written:
 
     @property
     def shipped(self) -> str:
-        """Return the class of `p2mbatch.linux` that it inherits from; "" where it does not."""
+        """Return the class of `p2mbatch/linux` that it inherits from; "" where it does not."""
         theirs = (part.name for part in self.line if part.source is not self.module.source)
         return next(theirs, "")
 

@@ -1,4 +1,4 @@
-"""What a policy of one's own may name: the words of `p2mbatch.linux`, and what becomes of each."""
+"""What a policy of one's own may name: the words of `p2mbatch/linux`, and what becomes of each."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ OF_A_LAYOUT: Final = (
 """What a policy that looks PFNs up itself must do itself, too."""
 
 SHIPPED: Final = ("Kernel", "Stale", "Tracked")
-"""The classes of `p2mbatch.linux` that one of one's own may inherit from."""
+"""The classes of `p2mbatch/linux` that one of one's own may inherit from."""
 
 ALL: Final = (*WORDS, *BUGS, *CONSTANTS, *OF_THE_WIDTH, *TYPES, *SHIPPED)
-"""Every name that `p2mbatch.linux` has."""
+"""Every name that `p2mbatch/linux` has."""
 
 SHIPPED_LINES: Final = 1 << 32
-"""Added to the lines of `p2mbatch.linux`, to tell them from those of the user's file."""
+"""Added to the lines of `p2mbatch/linux`, to tell them from those of the user's file."""
