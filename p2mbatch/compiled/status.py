@@ -28,7 +28,7 @@ RESTORE_POPULATE = 29
 """A PFN that was sent has no frame on the destination: `State.detail`."""
 
 OWN = 40
-"""From here on: why a policy of the user's own stopped (`own.registers`)."""
+"""From here on: why a policy of the user's own stopped (`own/registers`)."""
 
 BUGS = {
     BUG_BRK_OVERFLOW: "brk overflow",
