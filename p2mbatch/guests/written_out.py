@@ -14,7 +14,7 @@ from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
 from p2mbatch.guests.stage import check_scenario, nth_host, nth_host_frames
 from p2mbatch.model.placement import Placement
-from p2mbatch.model.runs import paired_runs
+from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
 from p2mbatch.model.trace_eras import EraLayout
 
@@ -65,7 +65,7 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         pfns = np.flatnonzero(mfns >= 0)
         owned = np.flatnonzero(others >= 0)
         hosts.append(
-            HostRuns(frames, paired_runs(pfns, mfns[pfns]), paired_runs(owned, others[owned]))
+            HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
     scenario_policy = placement.policy
     bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
@@ -99,11 +99,11 @@ def _layout_events(placement: Placement, mfns: Int64Array) -> list[dict[str, Any
     """Return the set events that bring the layout about, from the frames on the first host."""
     if placement.layout == tb.SCATTERED and placement.num_holes:
         pfns = np.flatnonzero(mfns < 0)
-        runs = paired_runs(pfns, pfns)
+        runs = frame_runs(pfns, pfns)
         runs[:, 1] = -1
         return [{"op": "set", "runs": runs}]
     if placement.num_grown:
         n = placement.geo.entries
         pfns = (placement.grown_leaves()[:, None] * n + np.arange(n)).ravel()
-        return [{"op": "set", "runs": paired_runs(pfns, mfns[pfns])}]
+        return [{"op": "set", "runs": frame_runs(pfns, mfns[pfns])}]
     return []

@@ -136,12 +136,14 @@ class Placement:
         # A resident leaf that is moved leaves its old page behind.
         moved = leaves if self.policy.moves_leaves(self.geo.word_bytes) else 0
         lists = self.num_tops + 3 if self.policy.late_list else 0
-        return leaves + moved + lists + self.brk_pages + mids + self.num_tops + 16
+        own = self.brk_pages + mids + self.num_tops + 16 + self.policy.spare_slots
+        return leaves + moved + lists + own
 
     def num_blocks(self) -> int:
         """Return how many blocks of the page directory the structures and some strays take."""
         whole = (self.directmap_pages >> tb.BLOCK_SHIFT) + 1
-        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops, whole) + 8
+        spare = self.policy.spare_slots
+        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops + spare, whole) + 8
 
     def table_bytes(self, *, resident: bool) -> int:
         """Return the bytes of the guest's tables."""
