@@ -365,7 +365,7 @@ def is_known(name: object) -> bool:
 
 def is_simulated(name: str) -> bool:
     """Return whether a scenario may have the policy of that name."""
-    return name in _REGISTRY and not _REGISTRY[name].is_era
+    return name in _REGISTRY and _REGISTRY[name].in_scenarios
 
 
 def find(name: str) -> Policy:
