@@ -102,6 +102,8 @@ class Policy:
     """Whether its p2m is a tree of two levels in static arrays (policies-spec P1)."""
     is_linear: bool = False
     """Whether its p2m is one flat table (linear-spec)."""
+    whole_area: bool = False
+    """Whether it reports the flat table whole and knows no start flag."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -305,6 +307,7 @@ _LINEAR = (
         marker="X",
         is_era=True,
         is_linear=True,
+        whole_area=True,
     ),
     Policy(
         name="linear-4.4",
