@@ -41,7 +41,8 @@ LAZY = -2
 P_PAGE, P_KIND, P_LEAF, P_EVENT, P_CLEAN, P_WORDS = range(6)
 
 # What a slot's page is: decides whether a store into it can change what the rebuild reads next.
-ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN = 0, 1, 2, 3, 4
+# A TABLE is a page table page of a linear p2m.
+ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN, TABLE = 0, 1, 2, 3, 4, 5
 
 _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
 

@@ -16,7 +16,7 @@ from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import OWN, GuestFile
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement, check_image_map
-from p2mbatch.model.policies import find
+from p2mbatch.model.policies import find_simulated
 from p2mbatch.model.runs import merged_runs
 
 _BYTES_PER_OWN_ENTRY = 120
@@ -147,7 +147,7 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
     layout = guest.layout
     placement = GuestPlacement(
         geo=geometry(layout.word_bytes),
-        policy=find(policy),
+        policy=find_simulated(policy),
         layout=tb.TAIL,
         span=layout.max_p2m_pfn,
         nr_pages=layout.nr_pages,

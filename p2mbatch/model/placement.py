@@ -21,7 +21,7 @@ from p2mbatch.compiled.hosts import holes_of
 from p2mbatch.compiled.records import as_array
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
-from p2mbatch.model.policies import MENDED, Policy, find
+from p2mbatch.model.policies import MENDED, Policy, find, find_simulated
 
 BRK_PFN = 4096
 """16 MiB, where brk begins in guests that boot with 64 MiB or more."""
@@ -204,7 +204,7 @@ def place(
         num_grown = (populated - nr_pages) // n
         populated = nr_pages + num_grown * n
     num_mids = -(-nr_pages // n**2)
-    kernel = find(policy)
+    kernel = find_simulated(policy)
     pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown) + spare_pool_pages
     placement = Placement(
         geo=geo,
