@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test suite lanes lint lives races bench clean
+.PHONY: torture test-lowest sweep test suite lanes lint lives races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -53,8 +54,21 @@ lives: $(VENV)/.test
 races: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m race.thorough --seed $(SEED)
 
+# Kills, flipped bits, mutated files, signals, for MINUTES; docs/reliability.md has the figures.
+torture: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES)
+
+# The lowest versions that pyproject.toml allows, and a representative set of tests over them.
+test-lowest:
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(PYTHON) tests/lowest.py test > $(VENV)-lowest/pins.txt
+	$(VENV)-lowest/bin/python -m pip -q install -r $(VENV)-lowest/pins.txt
+	$(VENV)-lowest/bin/python -m pip -q install --no-deps -e .
+	$(VENV)-lowest/bin/python -m pytest -m lane
+	$(VENV)-lowest/bin/python -m pytest tests/spec tests/store tests/dumps/test_dumps_readers.py
+
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf
 
 clean:
-	rm -rf $(VENV) runs perf build dist
+	rm -rf $(VENV) $(VENV)-lowest runs perf build dist
