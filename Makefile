@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest sweep test suite lanes lint lives races bench clean
+.PHONY: torture sweep test suite lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -50,6 +50,10 @@ lanes: $(VENV)/.test
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
 
+# The two sides of the change as users' files: every trace, the headline's columns, random lives.
+own-policies: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m own_policies --lives $(LIVES) --seed $(SEED)
+
 # Races too large for the tests, reduced against whole and against SPIN; a few minutes, about 6 GB.
 races: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m race.thorough --seed $(SEED)
@@ -58,17 +62,8 @@ races: $(VENV)/.test
 torture: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES)
 
-# The lowest versions that pyproject.toml allows, and a representative set of tests over them.
-test-lowest:
-	$(PYTHON) -m venv $(VENV)-lowest
-	$(PYTHON) tests/lowest.py test > $(VENV)-lowest/pins.txt
-	$(VENV)-lowest/bin/python -m pip -q install -r $(VENV)-lowest/pins.txt
-	$(VENV)-lowest/bin/python -m pip -q install --no-deps -e .
-	$(VENV)-lowest/bin/python -m pytest -m lane
-	$(VENV)-lowest/bin/python -m pytest tests/spec tests/store tests/dumps/test_dumps_readers.py
-
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest runs perf build dist
+	rm -rf $(VENV) runs perf build dist

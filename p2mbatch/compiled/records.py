@@ -211,7 +211,7 @@ class HostParameters:
     m2p_entries: int = UNBOUNDED_ENTRIES
     """How many entries of the m2p are mapped for guests. Both only bound what the guest reads."""
     keeps_freed: int = 0
-    """Whether m2p keeps the PFN of a frame that is freed, as before Xen 4.2."""
+    """Whether m2p keeps the PFN of a freed frame, as before Xen 4.2: see `tables.KEEPS_FREED`."""
     frames_perm: Bijection = NOWHERE
     """The order in which the extents go out."""
     holes_perm: Bijection = NOWHERE

@@ -98,16 +98,18 @@ class GuestPlacement(Placement):
                 f"and {self.guest.path} has {self.brk_pages}"
             )
 
-    def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
+    def check_host(
+        self, frames: int, order: int, *, guest_frames: int, field: str = "host_memory_bytes"
+    ) -> None:
         """Raise `InputError` with the numbers where a host can't hold the guest or hides it.
 
         An entry that is no frame of the guest's (foreign, identity) must be no frame of the host.
         """
-        super().check_host(frames, order, guest_frames=guest_frames)
+        super().check_host(frames, order, guest_frames=guest_frames, field=field)
         lowest = self.guest.lowest_kept
         if lowest is not None and lowest < frames:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} has a frame {lowest:#x}, "
+                f"{field}: {format_size(frames * PAGE_BYTES)} has a frame {lowest:#x}, "
                 f"which {self.guest.path} holds as no frame of its host's: use at most "
                 f"{format_size(lowest * PAGE_BYTES)}"
             )

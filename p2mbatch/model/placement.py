@@ -122,12 +122,13 @@ class Placement:
         first, end = self.struct_leaves()
         leaves = self.num_boot_leaves + self.num_grown if resident else end - first + 1
         mids = 2 * self.num_tops if self.pool_pages else 0
-        return leaves + self.brk_pages + mids + self.num_tops + 16
+        return leaves + self.brk_pages + mids + self.num_tops + 16 + self.policy.spare_slots
 
     def num_blocks(self) -> int:
         """Return how many blocks of the page directory the structures and some strays take."""
         whole = (self.directmap_pages >> tb.BLOCK_SHIFT) + 1
-        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops, whole) + 8
+        spare = self.policy.spare_slots
+        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops + spare, whole) + 8
 
     def table_bytes(self, *, resident: bool) -> int:
         """Return the bytes of the guest's tables."""
@@ -154,18 +155,20 @@ class Placement:
         )
         return Life(tables, host, self.policy)
 
-    def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
+    def check_host(
+        self, frames: int, order: int, *, guest_frames: int, field: str = "host_memory_bytes"
+    ) -> None:
         """Raise `InputError` with the numbers where a host can't hold the guest."""
         needed = reserved_frames(order) + guest_frames
         if needed > frames:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
+                f"{field}: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
                 f"{format_size(guest_frames * PAGE_BYTES)} beside Xen's "
                 f"{format_size(reserved_frames(order) * PAGE_BYTES)}"
             )
         if frames > bijection.MAX_SIZE:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} is over "
+                f"{field}: {format_size(frames * PAGE_BYTES)} is over "
                 f"{format_size(bijection.MAX_SIZE * PAGE_BYTES)}, the largest that is simulated"
             )
 

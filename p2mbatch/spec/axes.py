@@ -23,12 +23,16 @@ from p2mbatch.base.sizes import MIB, format_size, parse_size
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
+from p2mbatch.model.policies import is_reference
 
 SIZE_FIELDS = frozenset({"memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"})
 
 FRACTION_FIELDS = frozenset({"sparsity", "neighbours"})
 
-CHOICE_FIELDS = frozenset({"layout", "policy"})
+CHOICE_FIELDS = frozenset({"layout", "policy", "xen", "stuck"})
+
+HOSTS = "hosts"
+"""The field whose every value is a list: a range in it belongs to one host, and is no axis."""
 
 MAX_AXIS_VALUES = 1_000_000
 """Of a list or a stepped range; seeds are counted, not listed, and may be more."""
@@ -85,6 +89,9 @@ def _check(name: str, value: Any) -> Any:
         raise ValueError(f"{str(value).lower()} is not a value of {name}")
     if name in SIZE_FIELDS and not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is not a size: use a number and a unit, such as 128GiB")
+    if name == "policy" and isinstance(value, str) and is_reference(value):
+        # A store's spec can be read where the file is not; its cells can't be run there.
+        return value
     try:
         checked = _ADAPTERS[name].validate_python(value)
     except ValidationError as error:
@@ -143,6 +150,8 @@ def parse_axis(name: str, raw: Any) -> Axis:
     Equal values are kept once, in the order in which they came first. Raises ValueError with one
     line that says what is wrong.
     """
+    if name == HOSTS:
+        return _parse_hosts(raw)
     if isinstance(raw, str) and ".." in raw:
         match = None if name in CHOICE_FIELDS else _RANGE.fullmatch(raw)
         if match is None:
@@ -174,6 +183,14 @@ def parse_axis(name: str, raw: Any) -> Axis:
     return list(values)
 
 
+def _parse_hosts(raw: Any) -> Axis:
+    """Return the values of `hosts`: one list of sizes, or several, which as text ";" separates."""
+    several = raw.split(";") if isinstance(raw, str) else [raw]
+    if isinstance(raw, list | tuple) and any(isinstance(item, list | tuple) for item in raw):
+        several = list(raw)
+    return list(dict.fromkeys(_check(HOSTS, value) for value in several))
+
+
 def parse_seeds(raw: Any) -> Axis:
     """Return the seeds that `raw` names: a count n for seeds 0 to n - 1, or a list, or a range."""
     if isinstance(raw, str) and ".." not in raw:
@@ -203,8 +220,10 @@ def canonical(axis: Axis) -> Any:
     return values
 
 
-def spelled(axis: Axis) -> list[Any] | str:
+def spelled(axis: Axis, name: str) -> list[Any] | str:
     """Return `axis` as `parse_axis` reads it: text for a range or a span, otherwise a list."""
+    if name == HOSTS:
+        return [text.split(",") if text else [] for text in cast(Sequence[str], axis)]
     if isinstance(axis, Span):
         return f"{axis.low}..{axis.high}"
     if isinstance(axis, range):

@@ -20,8 +20,9 @@ from p2mbatch.guests.fields import (
     digest_of,
     guest_fields,
 )
+from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.policies import names
+from p2mbatch.model.policies import identity, names
 from p2mbatch.spec.axes import (
     SIZE_FIELDS,
     Axis,
@@ -40,6 +41,7 @@ SHORT_NAMES: Final = {
     "memory": "memory_bytes",
     "host_memory": "host_memory_bytes",
     "neighbour_memory": "neighbour_memory_bytes",
+    "policies": "policy",
     "seeds": "seed",
 }
 """What a spec may call a field instead of its own name."""
@@ -48,7 +50,9 @@ _MEMORY, _HOST, _NEIGHBOUR = (
     FIELDS.index(name) for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
 )
 
-_SEED = FIELDS.index("seed")
+_SEED, _POLICY = FIELDS.index("seed"), FIELDS.index("policy")
+
+_HOSTS = FIELDS.index("hosts")
 
 GUEST_KEY = FIELDS.index("guest")
 
@@ -68,7 +72,27 @@ def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
     if name == "guest":
         directory = (info.context or {}).get("directory")
         return _parse_guests(raw, [] if directory is None else [directory])
+    if name in ("policy", "policies"):
+        raw = _find_policies(raw, (info.context or {}).get("directory"))
     return parse_axis(SHORT_NAMES.get(name, name), raw)
+
+
+def _find_policies(raw: Any, directory: Path | None) -> Any:
+    """Return the policies that `raw` (a name or a list of them) names, their files read.
+
+    A file is looked for in `directory` first, then in the working directory. What is named with
+    its digest is left for the cells to check.
+    """
+    from p2mbatch.model.own.named import named_policy
+
+    def find(text: Any) -> Any:
+        try:
+            return named_policy(text.strip(), folders) if isinstance(text, str) else text
+        except InputError as error:
+            raise ValueError(str(error)) from None
+
+    folders = [] if directory is None else [directory]
+    return list(map(find, raw)) if isinstance(raw, list | tuple) else find(raw)
 
 
 def _parse_guests(raw: Any, directories: Sequence[Path]) -> Axis:
@@ -114,7 +138,10 @@ class Axes(BaseModel):
     sparsity: AxisField = Field(None, description="Part of the span that is not populated.")
     layout: AxisField = Field(None, description="tail, scattered or extents.")
     migrations: AxisField = Field(None, description="How many migrations.")
-    policy: AxisField = Field(None, description=f"One of {', '.join(names())}.")
+    policy: AxisField = Field(
+        None, description=f"One of {', '.join(names())}, or a file of your own: mine.py."
+    )
+    policies: AxisField = Field(None, description="Short for policy.")
     host_memory_bytes: AxisField = Field(None, description="Each host's machine memory.")
     host_memory: AxisField = Field(None, description="Short for host_memory_bytes.")
     neighbours: AxisField = Field(None, description="Part of the other frames that is owned.")
@@ -129,6 +156,16 @@ class Axes(BaseModel):
         None,
         description="Trace files of guests, in place of memory, sparsity, layout and word_bytes.",
     )
+    hosts: Annotated[
+        Any,
+        PlainValidator(_parse_field, json_schema_input_type=str | list[_Text | list[_Text]] | None),
+    ] = Field(
+        None,
+        description="One size or range for each host of a life, the last for all that follow; a "
+        "list of such lists is an axis.",
+    )
+    xen: AxisField = Field(None, description='The hypervisor\'s version, such as "4.0".')
+    stuck: AxisField = Field(None, description="end, or stay: a refused guest is tried again.")
     seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
     seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
 
@@ -144,6 +181,9 @@ class Axes(BaseModel):
                     raise ValueError(f"{name}: the guest's file says it: leave {name} out")
         elif not given & {"memory", "memory_bytes"}:
             raise ValueError('memory is required, such as memory = "128GiB"')
+        if any(self.hosts or ()) and self.axis("host_memory_bytes") is not None:
+            name = self.key_of("host_memory_bytes")
+            raise ValueError(f"{name}: hosts says how large each host is: leave {name} out")
         if GUEST in (self.layout or ()):
             raise ValueError("layout: guest is what a guest's file has: name the file in guest")
         return self
@@ -181,6 +221,7 @@ class Axes(BaseModel):
             for name, axis in zip(FIELDS, self.axes, strict=True)
         }
         del plain["guest"]
+        plain["policy"] = sorted(map(identity, self.axes[_POLICY]))
         if self.guest is not None:
             # Where the file lies does not matter.
             plain["guest"] = sorted(map(digest_of, self.guest))
@@ -189,7 +230,7 @@ class Axes(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the axes that were given, as plain values that read back to the same."""
         given = ((name, self.axis(name)) for name in FIELDS)
-        return {name: spelled(axis) for name, axis in given if axis is not None}
+        return {name: spelled(axis, name) for name, axis in given if axis is not None}
 
     def _no_spans(self, what: str) -> None:
         for name in FIELDS:
@@ -241,7 +282,7 @@ class Grid(Axes):
 
 def _key(index: int) -> Callable[[Any], Any]:
     """Return what makes two values of the field `index` the same."""
-    return digest_of if index == GUEST_KEY else _itself
+    return {GUEST_KEY: digest_of, _POLICY: identity}.get(index, _itself)
 
 
 def _itself(value: Any) -> Any:
@@ -249,8 +290,9 @@ def _itself(value: Any) -> Any:
 
 
 def _bare(values: Values) -> Values:
-    """Return a cell's memory and guest, from which the rest may follow, and nothing else."""
-    return tuple(v if i in (_MEMORY, GUEST_KEY) else None for i, v in enumerate(values))
+    """Return a cell's memory, guest and hosts, from which the rest may follow, and no more."""
+    kept = (_MEMORY, GUEST_KEY, _HOSTS)
+    return tuple(v if i in kept else None for i, v in enumerate(values))
 
 
 class Cell(Axes):
@@ -310,11 +352,13 @@ def resolve(values: Values) -> Values:
         found = guest_fields(values[GUEST_KEY])
         values = tuple(found.get(name, value) for name, value in zip(FIELDS, values, strict=True))
     memory_bytes = values[_MEMORY]
-    host = values[_HOST]
+    host, hosts = values[_HOST], values[_HOSTS]
+    if host is None:
+        host = largest_host(hosts) if hosts else default_host_memory_bytes(memory_bytes)
     neighbour = values[_NEIGHBOUR]
     return (
         *values[:_HOST],
-        default_host_memory_bytes(memory_bytes) if host is None else host,
+        host,
         *values[_HOST + 1 : _NEIGHBOUR],
         memory_bytes if neighbour is None else neighbour,
         *values[_NEIGHBOUR + 1 :],

@@ -30,8 +30,9 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of, digest_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
+from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
-from p2mbatch.spec.axes import Axis, Span
+from p2mbatch.spec.axes import HOSTS, Axis, Span
 from p2mbatch.spec.file import KeyPath
 from p2mbatch.spec.messages import OPTIONS, complaint, option_of, placed
 from p2mbatch.spec.sections import GUEST_KEY, SHORT_NAMES, Cell, Grid, Sample, Values, resolve
@@ -114,7 +115,7 @@ class SweepSpec(BaseModel):
         for name, value in options.items():
             if value is None:
                 continue
-            if isinstance(value, str) and "," in value:
+            if isinstance(value, str) and "," in value and name != HOSTS:
                 value = [part.strip() for part in value.split(",") if part.strip()]
             grid[name] = value
         return cls.from_dict({"grid": grid}, OPTIONS)
@@ -248,7 +249,9 @@ def _check_one(values: Values) -> None:
 
 
 def _plain_values(values: Values) -> list[Any]:
-    """Return a cell's values for a digest: of a guest that it has its digest, not its path."""
+    """Return a cell's values for a digest: of a file that it names its digest, not its path."""
+    at = FIELDS.index("policy")
+    values = (*values[:at], identity(values[at]), *values[at + 1 :])
     guest = [digest_of(values[GUEST_KEY])] if values[GUEST_KEY] else []
     return [*values[:GUEST_KEY], *values[GUEST_KEY + 1 :], *guest]
 

@@ -18,7 +18,7 @@ memory = ["1GiB", "4GiB"]
 sparsity = [0, 0.5]
 policy = ["tracked", "stale"]
 migrations = 4
-seeds = 300
+seeds = 100
 """
 
 
@@ -33,10 +33,11 @@ class Try(NamedTuple):
 
 def run(folder: Path, seed: int, seconds: float) -> list[Try]:
     """Kill sweeps for `seconds`, then finish the last and compare; return what came of each."""
-    dice, tries, end = random.Random(seed), list[Try](), time.monotonic() + seconds
+    dice, tries = random.Random(seed), list[Try]()
     spec, number = folder / "kill.toml", 0
     spec.write_text(SPEC)
     reference = exact(sweep(SweepSpec.from_file(spec), folder / "reference"))
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         number += 1
         out, before = folder / f"s{number}", 0
