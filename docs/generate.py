@@ -68,7 +68,7 @@ def command_reference() -> str:
         "# Command reference\n\n"
         "What each command says of itself with `--help`. Exit codes are the same everywhere: 0\n"
         "done, 1 the work found failures (failed cells, runs that differ, a guest that can't be\n"
-        "saved), 2 usage or input, 130 interrupted.\n\n"
+        "saved), 2 usage or input, 128 + n ended by signal n (130, 143, 129).\n\n"
         "This page is generated from the commands by `python docs/generate.py`.\n\n"
         + "\n".join(_help(_fresh(cli), "p2mbatch"))
     )

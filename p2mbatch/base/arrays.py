@@ -13,6 +13,8 @@ Int32Array = npt.NDArray[np.int32]
 
 UInt8Array = npt.NDArray[np.uint8]
 
+UInt32Array = npt.NDArray[np.uint32]
+
 UInt64Array = npt.NDArray[np.uint64]
 
 Float64Array = npt.NDArray[np.float64]

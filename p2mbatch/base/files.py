@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.limits import gzip_excess
+from p2mbatch.base.signals import removed_at_end
 
 _CHUNK_BYTES = 1 << 20
 
@@ -35,9 +36,10 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
             return
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            with part.open("wb") as raw:
-                _fill(raw, target.suffix == ".gz", write)
-            part.replace(target)
+            with removed_at_end(os.fspath(part)):
+                with part.open("wb") as raw:
+                    _fill(raw, target.suffix == ".gz", write)
+                part.replace(target)
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The `p2mbatch` command: each subcommand lives in a module of its own, loaded when it is called.
 
 Commands parse, call and echo. Exit codes: 0 done, 1 the work found failures, 2 usage or input,
-130 interrupted.
+128 + n ended by signal n (130 interrupted, 143 terminated, 129 hung up).
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
 import click
 
 from p2mbatch._version import __version__
+from p2mbatch.base import signals
 from p2mbatch.base.errors import P2MBatchError
+from p2mbatch.base.say import one_line, printable, say
 
 # name -> (module below p2mbatch.cli, attribute, the help line): `--help` loads none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -43,8 +46,20 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+class _Ended(BaseException):
+    """An interruption, or what click would take for one, on its way past click."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises `_Ended` from what click would take for Ctrl-C at a prompt."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt) as error:
+            # click would write an empty line, and take a cut file for an interruption.
+            raise _Ended from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the command names in the order of the table."""
@@ -82,33 +97,74 @@ def _silence_stdout() -> None:
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line; every deliberate error becomes one line on stderr and its exit code."""
+    """Run the command line; every deliberate error becomes one line on stderr and its exit code.
+
+    Signals are those of `base/signals.py` where the process is a command of its own.
+    """
+    try:
+        sys.exit(_run(args))
+    except BaseException:
+        number = signals.received()
+        if not number:
+            raise
+    # Whatever became of the interruption on its way up here.
+    signals.say(number)
+    sys.exit(128 + number)
+
+
+def _run(args: list[str] | None) -> int:
+    """Run the command line and return its exit code, what is wrong said in one line."""
+    signals.unwind(True)
     try:
         code = cli.main(args=args, prog_name="p2mbatch", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("p2mbatch: interrupted", err=True)
-        code = 130
-    except BrokenPipeError:
+    except BaseException as error:
+        if signals.received():
+            raise
+        code = _explain((error.__cause__ or error) if isinstance(error, _Ended) else error)
+    return code if isinstance(code, int) else 0
+
+
+def _say_usage(error: click.ClickException) -> None:
+    """Say what is wrong with the command line as click does, the message in one line."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is not None:
+        say(ctx.get_usage(), err=True)
+        if ctx.command.get_help_option(ctx) is not None:
+            say(f"Try '{ctx.command_path} {ctx.help_option_names[-1]}' for help.\n", err=True)
+    text = error.format_message()
+    # The one message of several lines lists the choices of a parameter, and holds nothing given.
+    is_list = isinstance(error, click.MissingParameter)
+    say(f"Error: {printable(text) if is_list else one_line(text)}", err=True)
+
+
+def _explain(error: BaseException) -> int:
+    """Say in one line what ended a command and return its exit code. Raises what is a bug."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        number = getattr(error, "number", int(signal.SIGINT))
+        signals.say(number)
+        return 128 + number
+    if isinstance(error, click.ClickException):
+        _say_usage(error)
+        return 2
+    if isinstance(error, BrokenPipeError):
         # The reader has gone.
         _silence_stdout()
-        code = 0
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
+        return 0
+    if isinstance(error, OSError) and error.errno in _FULL:
         _silence_stdout()
-        click.echo(f"p2mbatch: error: the output can't be written: {error.strerror}", err=True)
-        code = 2
-    except MemoryError as error:
+        say(f"p2mbatch: error: the output can't be written: {error.strerror}", err=True)
+        return 2
+    if isinstance(error, MemoryError):
         # numpy's says how much was asked for.
-        click.echo(f"p2mbatch: error: out of memory{f': {error}' if str(error) else ''}", err=True)
-        code = 2
-    except P2MBatchError as error:
-        click.echo(f"p2mbatch: error: {error}", err=True)
-        code = error.exit_code
-    sys.exit(code if isinstance(code, int) else 0)
+        say(
+            f"p2mbatch: error: out of memory{f': {one_line(error)}' if str(error) else ''}",
+            err=True,
+        )
+        return 2
+    if isinstance(error, P2MBatchError):
+        say(f"p2mbatch: error: {one_line(error)}", err=True)
+        return error.exit_code
+    raise error

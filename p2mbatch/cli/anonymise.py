@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from p2mbatch.base.say import one_line, say
 from p2mbatch.cli.audit import width_option
 from p2mbatch.cli.import_ import heal_option, policy_option
 
@@ -40,5 +41,5 @@ def anonymise(file: str, out: str, policy: str | None, heal: bool, width: str | 
     else:
         trace = import_trace(read_with_progress(file, width), "anonymous", policy, heal=heal)
     write_trace(anonymise_trace(trace), out)
-    click.echo(f"{out}: every frame renumbered", err=is_special(out))
+    say(f"{one_line(out)}: every frame renumbered", err=is_special(out))
     return 0

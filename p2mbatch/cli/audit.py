@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 if TYPE_CHECKING:
     from p2mbatch.dumps.model import DumpGuest
 
@@ -36,7 +38,7 @@ def read_with_progress(file: str, width: str | None = None) -> DumpGuest:
         unit="B",
         unit_scale=True,
         unit_divisor=1024,
-        desc=Path(file).name,
+        desc=one_line(Path(file).name),
         leave=False,
         disable=not sys.stderr.isatty(),
     ) as bar:
@@ -87,5 +89,5 @@ def audit(
         from p2mbatch.report.audit import write_page
 
         write_page(result, html)
-    click.echo(json.dumps(result.to_json()) if as_json else audit_text(result))
+    say(json.dumps(result.to_json()) if as_json else audit_text(result))
     return 1 if result.failed else 0

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 
 @click.command()
 @click.option("--out", metavar="DIR", help="Write bench.json, bench.html and the figures here.")
@@ -28,8 +30,8 @@ def bench(
     from p2mbatch.bench.ready import fresh_cache
     from p2mbatch.bench.report_file import changes, load
 
-    def say(line: str) -> None:
-        click.echo(f"bench: {line}", err=True)
+    def tell(line: str) -> None:
+        say(f"bench: {line}", err=True)
 
     wanted = [parse_size(text, "--sizes") for text in sizes.split(",")]
     old = load(against) if against else None
@@ -39,12 +41,12 @@ def bench(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out: {out}: can't be made: {error.strerror}") from None
-    say("compiling every kernel into an empty cache, then loading them")
+    tell("compiling every kernel into an empty cache, then loading them")
     with fresh_cache() as times:
         from p2mbatch.bench import session as measuring
 
         effort = measuring.SMOKE if smoke else measuring.FULL if full else measuring.QUICK
-        report = measuring.run(wanted, effort=effort, compile_times=times, say=say)
+        report = measuring.run(wanted, effort=effort, compile_times=times, say=tell)
     from p2mbatch.report import bench as bench_report
     from p2mbatch.report.page import write_text
 
@@ -54,6 +56,6 @@ def bench(
         write_text(folder / "bench.json", text + "\n")
         bench_report.write_html(report, folder / "bench.html", moved)
         bench_report.write_figures(report, folder)
-    click.echo(text if as_json else bench_report.to_text(report, moved), nl=as_json)
+    say(text if as_json else bench_report.to_text(report, moved), end="\n" if as_json else "")
     if folder is not None:
-        say(f"written: {folder / 'bench.html'} and bench.json beside it")
+        tell(f"written: {one_line(folder / 'bench.html')} and bench.json beside it")

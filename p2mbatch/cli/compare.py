@@ -6,6 +6,8 @@ import json
 
 import click
 
+from p2mbatch.base.say import say
+
 
 @click.command()
 @click.argument("a", metavar="A")
@@ -22,5 +24,5 @@ def compare(a: str, b: str, as_json: bool) -> int:
     from p2mbatch.store.results import SweepResult
 
     found = run_compare(SweepResult.open(a), SweepResult.open(b))
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else to_text(found))
+    say(json.dumps(found.to_dict(), indent=2) if as_json else to_text(found))
     return 0 if found.equal else 1

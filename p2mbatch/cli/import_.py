@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from p2mbatch.base.say import one_line, say
 from p2mbatch.cli.audit import width_option
 
 policy_option = click.option(
@@ -63,8 +64,8 @@ def import_(
         check_import(guest, trace)
     write_trace(trace, out)
     layout = trace.guest
-    click.echo(
-        f"{out}: {8 * layout.word_bytes}-bit guest, boots with {layout.nr_pages} of "
+    say(
+        f"{one_line(out)}: {8 * layout.word_bytes}-bit guest, boots with {layout.nr_pages} of "
         f"{layout.max_p2m_pfn} pages, {len(trace.events)} events, policy {trace.policy}",
         err=is_special(out),
     )

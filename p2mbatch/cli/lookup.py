@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2mbatch.base.say import say
 from p2mbatch.cli.audit import width_option
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def lookup(
         answer = answers.mfn_answer(subject, mfn)
         told.append((answer, answers.mfn_text(answer)))
     for answer, text in told:
-        click.echo(json.dumps(answer) if as_json else text)
+        say(json.dumps(answer) if as_json else text)
     return 0
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -41,7 +43,7 @@ def _write(
     image = image_at(load_trace(trace), event)
     write_whole(out, lambda file: write(image, file))
     text = f"{out}: {8 * image.word_bytes}-bit guest of {image.p2m.size} PFNs"
-    click.echo(text, err=is_special(out))
+    say(one_line(text), err=is_special(out))
     return 0
 
 

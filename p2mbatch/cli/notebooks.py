@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 
 @click.command()
 @click.argument("copy_to", metavar="COPY_TO")
@@ -12,5 +14,5 @@ def notebooks(copy_to: str) -> None:
     from p2mbatch.base.shipped import copy_notebooks
 
     for path, copied in copy_notebooks(copy_to):
-        click.echo(f"{path}" if copied else f"{path} is there already: kept")
-    click.echo("Run them with Jupyter; `pip install 'p2mbatch[notebook]'` brings what they need.")
+        say(f"{one_line(path)}" if copied else f"{one_line(path)} is there already: kept")
+    say("Run them with Jupyter; `pip install 'p2mbatch[notebook]'` brings what they need.")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2mbatch.base.say import say
+
 if TYPE_CHECKING:
     from p2mbatch.race.explorer import Exploration
 
@@ -96,7 +98,7 @@ def race(
         else:
             _tell(name, found, class_name, len(asked) == 1)
     if as_json:
-        click.echo(json.dumps(results))
+        say(json.dumps(results))
 
 
 def _explore(name: str, config: Any, reduced: bool, max_bytes: int) -> Exploration:
@@ -122,13 +124,13 @@ def _tell(name: str, found: Exploration, class_name: str | None, alone: bool) ->
 
     only = [class_asked_for(found, class_name)] if class_name is not None else None
     for line in (*describe(name, found.config), *table(found)):
-        click.echo(line)
+        say(line)
     for one in only or (found.classes.values() if alone else ()):
-        click.echo()
+        say()
         for line in story(found, one):
-            click.echo(line)
+            say(line)
     if not alone:
-        click.echo()
+        say()
 
 
 def _draw(
@@ -148,7 +150,7 @@ def _draw(
     one = class_asked_for(found, class_name)
     svg = draw_svg(name, config, one.name, tell(config, one))
     write_whole(path, lambda file: file.write(svg.encode()))
-    click.echo(f"{path}: {name}, {one.name}, {len(one.witness)} steps", err=is_special(path))
+    say(f"{path}: {name}, {one.name}, {len(one.witness)} steps", err=is_special(path))
 
 
 def _check(
@@ -169,8 +171,8 @@ def _check(
         lines = differences(found.to_json(), expected[name][1])
         num_same += not lines
         for line in lines:
-            click.echo(f"{name}: {line}")
-    click.echo(f"{num_same} of {len(asked)} as expected")
+            say(f"{name}: {line}")
+    say(f"{num_same} of {len(asked)} as expected")
     return 0 if num_same == len(asked) else 1
 
 
@@ -182,4 +184,4 @@ def _list() -> None:
         config = parse_config(name, {"kernel": "old", "cpus": programs})
         before = f"(after PFN {', '.join(map(str, populated))}) " if populated else ""
         calls = " | ".join(", ".join(map(str, program)) for program in config.cpus)
-        click.echo(f"{name:18s} {before}{calls}")
+        say(f"{name:18s} {before}{calls}")

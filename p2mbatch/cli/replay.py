@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2mbatch.base.say import one_line, say, say_above
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,11 +43,11 @@ def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bo
 
     for path, trace in work:
         if as_json:
-            click.echo(json.dumps({"trace": trace.name, "events": run(trace)}))
+            say(json.dumps({"trace": trace.name, "events": run(trace)}))
             continue
-        click.echo(f"{path}: {trace.name}, {_describe(trace)}")
+        say(f"{one_line(path)}: {one_line(trace.name)}, {_describe(trace)}")
         for i, event in enumerate(replay_events(trace)):
-            click.echo(f"  {i:3d}  {_line(event, trace.events[i])}")
+            say(f"  {i:3d}  {_line(event, trace.events[i])}")
 
 
 def _check(work: Any, num_traces: int) -> int:
@@ -59,8 +61,8 @@ def _check(work: Any, num_traces: int) -> int:
         differences = list(_differences(trace))
         num_exact += not differences
         for line in differences:
-            tqdm.write(f"{path}: {line}")
-    click.echo(f"{num_exact} of {num_traces} exact")
+            say_above(tqdm, f"{one_line(path)}: {one_line(line)}")
+    say(f"{num_exact} of {num_traces} exact")
     return 0 if num_exact == num_traces else 1
 
 

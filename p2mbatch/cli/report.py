@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 
 @click.command()
 @click.argument("run", metavar="RUN")
@@ -22,8 +24,8 @@ def report(run: str, output: str | None, against: str | None, markdown: bool) ->
     other = None if against is None else SweepResult.open(against)
     text = to_markdown(result, other) if markdown else html(result, other)
     if output == "-" or (output is None and markdown):
-        click.echo(text, nl=False)
+        say(text, end="")
         return
     path = Path(run) / "report.html" if output is None else Path(output)
     write_text(path, text)
-    click.echo(f"report: {path}")
+    say(f"report: {one_line(path)}")

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 
 @click.group()
 def spec() -> None:
@@ -23,7 +25,7 @@ def check(files: tuple[str, ...]) -> None:
         path = find_spec(name)
         parsed = SweepSpec.from_file(path)
         parsed.check()
-        click.echo(f"{path}: ok, {parsed.num_cells:,} cells, digest {parsed.digest[:12]}")
+        say(f"{one_line(path)}: ok, {parsed.num_cells:,} cells, digest {parsed.digest[:12]}")
 
 
 @spec.command()
@@ -31,7 +33,7 @@ def schema() -> None:
     """Print the JSON Schema of a spec file."""
     from p2mbatch.spec.sweep_spec import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))
 
 
 @spec.command()
@@ -42,4 +44,4 @@ def presets() -> None:
 
     for name in preset_names():
         parsed = SweepSpec.from_file(find_spec(name))
-        click.echo(f"{name}  ({parsed.num_cells:,} cells)  {parsed.question}")
+        say(f"{name}  ({parsed.num_cells:,} cells)  {one_line(parsed.question)}")

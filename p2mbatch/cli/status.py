@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from p2mbatch.base.say import one_line, say
+
 _MAX_FAILURES = 20
 """Different messages that are shown to a person."""
 
@@ -32,7 +34,7 @@ def status(run: str, as_json: bool) -> int:
             ],
             "provenance": result.provenance,
         }
-        click.echo(json.dumps(found))
+        say(json.dumps(found))
     else:
         _print(result, failures)
     return 1 if progress.num_failed else 0
@@ -42,28 +44,28 @@ def _print(result: Any, failures: list[tuple[Any, ...]]) -> None:
     progress = result.progress
     details = result.provenance
     at = f" by process {progress.pid}" if progress.pid else ""
-    click.echo(f"state     {progress.state}{at}")
-    click.echo(
+    say(f"state     {progress.state}{at}")
+    say(
         f"cells     {progress.num_finished:,} finished, {progress.num_failed:,} failed, "
         f"{max(progress.num_cells - progress.num_settled, 0):,} to go"
     )
-    click.echo(f"rows      {progress.num_rows:,}")
+    say(f"rows      {progress.num_rows:,}")
     for spec in details["specs"]:
-        click.echo(f"spec      {spec['source']} ({spec['num_cells']:,} cells)")
+        say(f"spec      {one_line(spec['source'])} ({spec['num_cells']:,} cells)")
     if details["runs"]:
         last = details["runs"][-1]
-        click.echo(f"started   {details['started_at']}, {len(details['runs'])} run(s)")
+        say(f"started   {details['started_at']}, {len(details['runs'])} run(s)")
         if last["ended_at"]:
-            click.echo(f"ended     {last['ended_at']} ({last['state']})")
-        click.echo(f"command   {' '.join(last['command'])}")
-        click.echo(
+            say(f"ended     {last['ended_at']} ({last['state']})")
+        say(f"command   {one_line(' '.join(last['command']))}")
+        say(
             f"made by   p2mbatch {last['p2mbatch']} (model {last['model_version']}), "
-            f"numba {last['numba']}, on {last['cpu']}, {last['cores']} cores"
+            f"numba {last['numba']}, on {one_line(last['cpu'])}, {last['cores']} cores"
         )
     for error, message, count in failures[:_MAX_FAILURES]:
-        click.echo(f"failed    {count:,} × {error}: {message}")
+        say(f"failed    {count:,} × {one_line(error)}: {one_line(message)}")
     if len(failures) > _MAX_FAILURES:
         more = sum(count for _, _, count in failures[_MAX_FAILURES:])
-        click.echo(f"failed    {more:,} more, with other messages: --json has them all")
+        say(f"failed    {more:,} more, with other messages: --json has them all")
     if progress.state == "interrupted":
-        click.echo("The same sweep command continues it.")
+        say("The same sweep command continues it.")

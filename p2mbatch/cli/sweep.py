@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from p2mbatch.base.errors import InputError, P2MBatchError
+from p2mbatch.base.say import one_line, say
 from p2mbatch.model.policies import names
 
 AXES = (
@@ -19,6 +20,9 @@ AXES = (
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
     ("neighbour-memory", "How large each other domain is."),
     ("host-memory", "Each host's machine memory."),
+    ("hosts", "Each host's memory in turn, such as 8GiB,16GiB..32GiB; ';' separates lives."),
+    ("xen", "The hypervisors' versions, such as 4.0."),
+    ("stuck", "What becomes of a guest that is refused: end, stay."),
     ("build-order", "Extents that the domain builder gets, log2 pages."),
     ("restore-order", "Extents that a restore gets, log2 pages."),
     ("seeds", "How many seeds (5 is 0 to 4), or a list or range of them."),
@@ -105,9 +109,9 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
         resident=options["resident"],
         memory_budget=options["memory_budget"],
     )
-    click.echo(f"cells         {found.num_cells:,}")
-    click.echo(f"peak memory   {found.peak_memory_bytes / 2**20:,.0f} MiB for the cells in flight")
-    click.echo(f"time          about {format_duration(found.seconds)}")
+    say(f"cells         {found.num_cells:,}")
+    say(f"peak memory   {found.peak_memory_bytes / 2**20:,.0f} MiB for the cells in flight")
+    say(f"time          about {format_duration(found.seconds)}")
     return 0
 
 
@@ -122,16 +126,17 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
     progress = result.progress
     if not quiet:
         if spec.question:
-            click.echo(spec.question)
+            say(one_line(spec.question))
         if progress.num_finished:
-            click.echo(format_table(survival(result)))
-        click.echo(f"{progress.num_finished:,} cells, {progress.num_rows:,} rows in {out}")
+            say(format_table(survival(result)))
+        say(f"{progress.num_finished:,} cells, {progress.num_rows:,} rows in {one_line(out)}")
     if wants_report if wants_report is not None else progress.num_finished > 1:
         _report(result, out, quiet)
     if progress.num_failed:
-        click.echo(
-            f"p2mbatch: {progress.num_failed:,} cells failed, the first with: {_first(result)}; "
-            f"see `p2mbatch status {out}`, try them again with --retry-failed",
+        say(
+            f"p2mbatch: {progress.num_failed:,} cells failed, the first with: "
+            f"{one_line(_first(result))}; see `p2mbatch status {one_line(out)}`, "
+            "try them again with --retry-failed",
             err=True,
         )
         return 1
@@ -151,7 +156,7 @@ def _report(result: Any, out: Path, quiet: bool) -> None:
         write_html(result, path)
     except (OSError, P2MBatchError) as error:
         # The results are safe; the page can be made again by `p2mbatch report`.
-        click.echo(f"p2mbatch: the report could not be written: {error}", err=True)
+        say(f"p2mbatch: the report could not be written: {one_line(error)}", err=True)
         return
     if not quiet:
-        click.echo(f"report: {path}")
+        say(f"report: {one_line(path)}")

@@ -12,13 +12,14 @@ import hashlib
 import os
 import pickle
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba.core import caching
 from numba.core.serialize import dumps
+
+from p2mbatch.base.say import one_line, say
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -35,7 +36,7 @@ def say_once(line: str) -> None:
     """Write `line` to stderr, once in a process."""
     if line not in _said:
         _said.add(line)
-        print(f"p2mbatch: {line}", file=sys.stderr)
+        say(f"p2mbatch: {one_line(line)}", err=True)
 
 
 def _check(fd: int, path: str, own: bool) -> None:

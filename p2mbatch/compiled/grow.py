@@ -158,6 +158,8 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
         if 0 <= mfn < h.par[0].frames:
             set_own(t, slot, i, True)
         elif t.slots[slot, P_CLEAN] != 0 or before == given_frame(h.par[0], pfn):
+            if len(h.owned) > 0 and is_own(t, slot, i):
+                h.owned[pfn] = 1
             set_own(t, slot, i, False)
         return OK
     frames = h.par[0].frames
@@ -338,6 +340,10 @@ def set_plain(
         # Frames are those of their PFNs; what is no frame of this host is nobody's.
         owned = 0 <= mfn < frames
         bits = own[slot]
+        if len(h.owned) > 0 and not owned:
+            for at in range(count):
+                if (np.int64(bits[(i + at) >> 6]) >> ((i + at) & 63)) & 1 != 0:
+                    h.owned[pfn + at] = 1
         at = i
         while at < i + count:
             # As many bits as one word has of this run.

@@ -9,6 +9,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
 from p2mbatch.compiled.pages import is_own
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
+    KEEPS_BOOTED,
     P_LEAF,
     HostTables,
     P2MTables,
@@ -46,6 +47,14 @@ def own_pfn(t: P2MTables, h: HostTables, mfn: int) -> int:
 
 
 @inner_kernel
+def _was_freed(h: HostTables, pfn: int) -> bool:
+    """Return whether the guest has freed the frame of `pfn`, on a function host that keeps that."""
+    if h.par[0].keeps_freed == KEEPS_BOOTED and pfn < h.par[0].nr_pages:
+        return True
+    return h.owned[pfn] != 0
+
+
+@inner_kernel
 def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     """Return what the host's m2p holds for `mfn`: a PFN of whichever domain, or INVALID."""
     par = h.par[0]
@@ -58,7 +67,7 @@ def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
         return INVALID
     if index < par.guest_frames:
         pfn = index_pfn(par, index)
-        if _has_frame(t, h, pfn):
+        if _has_frame(t, h, pfn) or (par.keeps_freed != 0 and _was_freed(h, pfn)):
             return pfn
     return neighbour_pfn(par, index)
 

@@ -129,6 +129,51 @@ class State:
     clears_fll: int
     """The machine (machine-v2 sections 3 and 7): see `tables.Machine`."""
     m2p_order: int = UNBOUNDED_ORDER
+    identity: int = NO_PAGE
+    mid_identity: int = NO_PAGE
+    mid_identity_mfn: int = NO_PAGE
+    """The pages that many 1:1 PFNs share (policies-spec P4 and P5)."""
+    flag_bits: int = 0
+    identity_bit: int = 0
+    """Which bits flag a word of an era's p2m, and which of them says 1:1; 0 where none does."""
+    bootmem_pfn: int = 0
+    bootmem_pages: int = 0
+    bootmem_used: int = 0
+    """The boot allocator's pages."""
+    late_list: int = 0
+    late_pages: int = 0
+    """1 where the list's pages come from the boot allocator; how many it took after boot."""
+    identity_pages: int = 0
+    warnings: int = 0
+    """What boot's marking of 1:1 ranges returned, and the kernel's warnings."""
+    placeholder_writes: int = 0
+    """Within an event: stores into pages that many PFNs share."""
+    max_domain_pages: int = 0
+    static_top: int = NO_PAGE
+    static_top_mfn: int = NO_PAGE
+    static_list: int = NO_PAGE
+    """Of a p2m of two levels (policies-spec P1): PFNs that it holds; where its arrays `p2m_top`,
+    `p2m_top_mfn` and `p2m_top_mfn_list` begin."""
+    identity_beyond: int = 0
+    """1 where PFNs past the last that the p2m holds read as 1:1."""
+    pgd: int = NO_PAGE
+    missing_pte: int = NO_PAGE
+    identity_pte: int = NO_PAGE
+    """Of a linear p2m (linear-spec): its level-4 page, and the shared level-1 pages."""
+    p2m_vaddr: int = 0
+    hint: int = 0
+    """Where the table begins; the kernel's `xen_p2m_last_pfn`."""
+    hint_rounds: int = 0
+    reports_table: int = 0
+    """1 from 5.14 on: the hint is rounded up; 1 from 4.3 on: the table is reported."""
+    no_list: int = 0
+    """1 while the start flag `virt_p2m_4tools` is in force."""
+    boot_used: int = 0
+    """Pages taken while booting."""
+    shared_cr3: int = 0
+    shared_vaddr: int = 0
+    generation: int = 0
+    """The shared info's `p2m_cr3` (as an MFN), `p2m_vaddr` and `p2m_generation`."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -166,7 +211,7 @@ class HostParameters:
     m2p_entries: int = UNBOUNDED_ENTRIES
     """How many entries of the m2p are mapped for guests. Both only bound what the guest reads."""
     keeps_freed: int = 0
-    """Whether m2p keeps the PFN of a frame that is freed, as before Xen 4.2."""
+    """Whether m2p keeps the PFN of a freed frame, as before Xen 4.2: see `tables.KEEPS_FREED`."""
     frames_perm: Bijection = NOWHERE
     """The order in which the extents go out."""
     holes_perm: Bijection = NOWHERE

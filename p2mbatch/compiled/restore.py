@@ -55,14 +55,16 @@ def restore_plain(
 # --- restore -----------------------------------------------------------------------------------
 
 
-@kernel
-def settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
+@inner_kernel
+def _settle_unsaved(t: P2MTables, h: HostTables, x: int) -> int:
     """Make resident every LAZY leaf from `x` on that reaches beyond what the walk would send.
 
     Such leaves keep the old host's frames, which the new host's function can't tell. Returns OK or
     MORE_ROOM with `State.position` the leaf to go on from.
     """
     state = t.state[0]
+    if state.walked_max_pfn == state.xen_max - 1:
+        return OK
     first = (state.walked_max_pfn + 1) >> state.entries_shift
     for leaf in range(max(x, first), state.num_leaves):
         if t.leaf_slot[leaf] != LAZY:
@@ -107,8 +109,8 @@ def _is_sent(h: HostTables, entry: int) -> bool:
     return 0 <= entry < h.par[0].frames and h.owned[entry] != 0
 
 
-@kernel
-def settle_written(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array) -> int:
+@inner_kernel
+def _settle_written(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array) -> int:
     """Do `settle_sent` for a guest on function hosts, and note what `p2m_missing` sends.
 
     Of a leaf that holds what its host gave, and of one not resident, every own frame is sent and
@@ -130,6 +132,17 @@ def settle_written(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int
         if _is_written(t, slot):
             _drop_unsent(t, h, slot, max_pfn)
     return OK
+
+
+@kernel
+def settle(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array, x: int) -> int:
+    """Do what needs the function host `h` that the guest is leaving for `to`, from leaf `x` on.
+
+    `old_missing` (int64[n]) gets what `restore` is to know of `p2m_missing`. Returns OK, a RESTORE_
+    code with nothing changed, or MORE_ROOM with `State.position` the leaf to go on from.
+    """
+    status = _settle_written(t, h, to, old_missing) if x == 0 else OK
+    return _settle_unsaved(t, h, x) if status == OK else status
 
 
 @inner_kernel
@@ -191,7 +204,7 @@ def _drop_unsent(t: P2MTables, h: HostTables, slot: int, max_pfn: int) -> None:
 def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     """Give the guest its frames on host `h` and overwrite its leaves (model section 7, step 3).
 
-    `old_missing` (int64[n]) is what `settle_written` noted of `p2m_missing` on a function host, a
+    `old_missing` (int64[n]) is what `settle` noted of `p2m_missing` on a function host, a
     workspace on a table host. Follows a save walk that succeeded, so every saved leaf's pointers
     are sound. Returns OK.
     """
@@ -214,6 +227,13 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     return OK
 
 
+@kernel
+def move(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array, x: int) -> int:
+    """Do `settle` and, where that says OK, `restore` on `to`; returns as `settle`."""
+    status = settle(t, h, to, old_missing, x)
+    return restore(t, to, old_missing) if status == OK else status
+
+
 @inner_kernel
 def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -> None:
     """Overwrite one resident leaf up to `max_pfn` with a function host's frames."""
@@ -225,7 +245,7 @@ def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -
     for i in range(n):
         mfn = INVALID
         if base + i <= max_pfn:
-            # Of a leaf that was written to `settle_written` has left what is sent.
+            # Of a leaf that was written to `settle` has left what is sent.
             if is_own(t, slot, i) if clean else t.words[slot, i] != INVALID:
                 mfn = given_frame(h.par[0], base + i)
             t.words[slot, i] = mfn

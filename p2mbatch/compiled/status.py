@@ -8,13 +8,17 @@ OK = 0
 
 BUG_BRK_OVERFLOW, BUG_BRK_CLOSED, BUG_SET, BUG_TOP_MFN, BUG_MIDIDX, BUG_MID_MFN_P = range(1, 7)
 
+BUG_BOOTMEM, BUG_OUT_OF_MEMORY = 7, 8
+
+BUG_PANIC, BUG_PTEP, BUG_NULL = 12, 13, 14
+
 NO_MEMORY = 10
 """`alloc_p2m` got no page: set_phys_to_machine returns false."""
 
 MORE_ROOM = 11
 """Out of slots: `grown` tables and call again from `State.position`."""
 
-FAULT_TOP, FAULT_MID, FAULT_STORE = -2, -3, -4
+FAULT_TOP, FAULT_MID, FAULT_STORE, FAULT_LIST = -2, -3, -4, -5
 
 SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = range(20, 25)
 
@@ -30,12 +34,18 @@ BUGS = {
     BUG_TOP_MFN: "virt_to_mfn(mid_mfn) != *top_mfn_p",
     BUG_MIDIDX: "mididx",
     BUG_MID_MFN_P: "mid_mfn_p != p2m_mid_missing_mfn",
+    BUG_BOOTMEM: "bootmem overflow",
+    BUG_OUT_OF_MEMORY: "Out of memory",
+    BUG_NULL: "p == NULL",
+    BUG_PANIC: "panic",
+    BUG_PTEP: "!ptep || level != PG_LEVEL_4K",
 }
 
 FAULTS = {
     FAULT_TOP: "p2m_top entry",
     FAULT_MID: "p2m_mid entry",
     FAULT_STORE: "mid_mfn store",
+    FAULT_LIST: "null list page",
 }
 
 SAVE_FAILURES = {

@@ -41,7 +41,8 @@ LAZY = -2
 P_PAGE, P_KIND, P_LEAF, P_EVENT, P_CLEAN, P_WORDS = range(6)
 
 # What a slot's page is: decides whether a store into it can change what the rebuild reads next.
-ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN = 0, 1, 2, 3, 4
+# A TABLE is a page table page of a linear p2m.
+ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN, TABLE = 0, 1, 2, 3, 4, 5
 
 _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
 
@@ -116,6 +117,10 @@ TAIL, SCATTERED, EXTENTS = 0, 1, 2
 
 LAYOUTS = {"tail": TAIL, "scattered": SCATTERED, "extents": EXTENTS}
 
+KEEPS_FREED, KEEPS_BOOTED = 1, 2
+"""`HostParameters.keeps_freed` of a host that does, and of a function host that the guest booted
+on, where what it booted with and has not any more was freed; `HostTables.owned` tells of others."""
+
 
 class HostTables(NamedTuple):
     """One host: which MFN a PFN gets there, and who owns each frame (model section 7).
@@ -130,7 +135,8 @@ class HostTables(NamedTuple):
     m2p: Int64Array
     """int64[frames] or empty: PFN that m2p holds for each frame, INVALID elsewhere."""
     owned: UInt8Array
-    """uint8[frames] or empty: 1 where the frame is this guest's own."""
+    """uint8[frames] or empty: 1 where the frame is this guest's own. On a function host that keeps
+    freed frames' words uint8[span]: 1 where the guest freed the frame of a PFN."""
     domain: Int64Array
     """int64[k, 3] or empty: runs [pfn, mfn, count], ascending by PFN."""
 

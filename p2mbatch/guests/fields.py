@@ -7,6 +7,7 @@ same wherever it is written down.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -24,8 +25,10 @@ from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import GIB, format_size, parse_size
+from p2mbatch.guests.host_sizes import canonical_hosts, largest_host
 from p2mbatch.guests.wording import describe
 from p2mbatch.model import policies
+from p2mbatch.model.xen import parse_xen
 
 MAX_ORDER: Final = 18
 """The largest extent order that Xen's allocator has (1 GiB pages): `MAX_ORDER` is 18 or above."""
@@ -81,7 +84,26 @@ def _known_policy(value: str) -> str:
     return value
 
 
+def _canonical_xen(value: str) -> str:
+    """Return a version as 4.1 or 4.1.2; pydantic makes the ValueError ours."""
+    if not value:
+        return value
+    try:
+        version = parse_xen(value, "")
+    except InputError as error:
+        raise ValueError(str(error).removeprefix(": ")) from None
+    return ".".join(map(str, version if version[2] else version[:2]))
+
+
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
+
+Hosts = Annotated[
+    str, BeforeValidator(canonical_hosts, json_schema_input_type=str | list[int | str])
+]
+
+XenVersion = Annotated[str, AfterValidator(_canonical_xen)]
+
+Stuck = Literal["end", "stay"]
 
 Layout = Literal["tail", "scattered", "extents", "guest"]
 
@@ -101,9 +123,10 @@ class ScenarioFields(BaseModel):
     """One cell: a guest, its hosts and how often it migrates (the fields of docs/sweeps.md).
 
     Sizes are bytes, given as integers or as text such as "128GiB". Left out, `host_memory_bytes`
-    is 4 x memory (at least 1 GiB) and `neighbour_memory_bytes` is the guest's memory; both are
-    resolved when the scenario is made, and so is what the file of `guest` says: the fields
-    `FROM_GUEST`, which must not say otherwise, and the digest where it was left out. Raises
+    is 4 x memory (at least 1 GiB), or the largest of `hosts` where those are given, and
+    `neighbour_memory_bytes` is the guest's memory; both are resolved when the scenario is made, and
+    so is what the file of `guest` says: the fields `FROM_GUEST`, which must not say otherwise, and
+    the digest where it was left out. Raises
     pydantic's `ValidationError`; `make` raises `InputError` with one line instead.
     """
 
@@ -122,6 +145,14 @@ class ScenarioFields(BaseModel):
     word_bytes: Literal[8, 4] = 8
     guest: str = ""
     """"PATH#DIGEST" of a guest's trace file (`p2mbatch.guests.file`), or empty."""
+    hosts: Hosts = ""
+    """One size or range for each host (`p2mbatch.guests.host_sizes`); empty: all are
+    `host_memory_bytes`."""
+    xen: XenVersion = ""
+    """The hypervisor's version, which decides m2p's order and what freed frames leave in m2p; empty
+    for one of today."""
+    stuck: Stuck = "end"
+    """Whether a life ends with a refused save or restore, or stays and is tried again."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="before")
@@ -139,6 +170,9 @@ class ScenarioFields(BaseModel):
         filled = dict(data)
         if filled.get("host_memory_bytes") is None:
             filled["host_memory_bytes"] = default_host_memory_bytes(memory_bytes)
+            with contextlib.suppress(ValueError):  # the field's own check says what is wrong
+                if hosts := canonical_hosts(filled.get("hosts") or ""):
+                    filled["host_memory_bytes"] = largest_host(hosts)
         if filled.get("neighbour_memory_bytes") is None:
             filled["neighbour_memory_bytes"] = memory_bytes
         return filled
@@ -152,6 +186,8 @@ class ScenarioFields(BaseModel):
                 _whole_pages(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        if self.hosts and self.host_memory_bytes != largest_host(self.hosts):
+            raise ValueError("host_memory_bytes: hosts says how large each host is: leave it out")
         limit = geometry(self.word_bytes).max_p2m_pfn * PAGE_BYTES
         if self.memory_bytes > limit:
             raise ValueError(

@@ -20,6 +20,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
+from p2mbatch.model.policies import refuse_era
 from p2mbatch.model.runs import merged_runs
 from p2mbatch.model.trace import GuestLayout, Trace
 from p2mbatch.model.trace_file import load_trace
@@ -123,6 +124,7 @@ def guest_of(reference: str) -> GuestFile:
 def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
     """Read the trace at `path`; `stamp` says when it was written and how long it is."""
     trace = load_trace(path)
+    refuse_era(trace.policy, path)
     frames = trace.hosts[trace.events[0]["host"]].frames
     events: list[dict[str, Any]] = []
     for number, event in enumerate(trace.events[1:], 1):

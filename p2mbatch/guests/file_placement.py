@@ -16,7 +16,7 @@ from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import OWN, GuestFile
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement, check_image_map
-from p2mbatch.model.policies import find
+from p2mbatch.model.policies import find_simulated
 from p2mbatch.model.runs import merged_runs
 
 _BYTES_PER_OWN_ENTRY = 120
@@ -98,16 +98,18 @@ class GuestPlacement(Placement):
                 f"and {self.guest.path} has {self.brk_pages}"
             )
 
-    def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
+    def check_host(
+        self, frames: int, order: int, *, guest_frames: int, field: str = "host_memory_bytes"
+    ) -> None:
         """Raise `InputError` with the numbers where a host can't hold the guest or hides it.
 
         An entry that is no frame of the guest's (foreign, identity) must be no frame of the host.
         """
-        super().check_host(frames, order, guest_frames=guest_frames)
+        super().check_host(frames, order, guest_frames=guest_frames, field=field)
         lowest = self.guest.lowest_kept
         if lowest is not None and lowest < frames:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} has a frame {lowest:#x}, "
+                f"{field}: {format_size(frames * PAGE_BYTES)} has a frame {lowest:#x}, "
                 f"which {self.guest.path} holds as no frame of its host's: use at most "
                 f"{format_size(lowest * PAGE_BYTES)}"
             )
@@ -147,7 +149,7 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
     layout = guest.layout
     placement = GuestPlacement(
         geo=geometry(layout.word_bytes),
-        policy=find(policy),
+        policy=find_simulated(policy),
         layout=tb.TAIL,
         span=layout.max_p2m_pfn,
         nr_pages=layout.nr_pages,

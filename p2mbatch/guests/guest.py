@@ -6,6 +6,8 @@ ballooned out at will: once a hole of its layout is populated, its hosts keep a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +26,7 @@ from p2mbatch.guests.stage import RESIDENT, StagedGuest
 from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement
-from p2mbatch.model.policies import MENDED, find
+from p2mbatch.model.policies import MENDED, find_simulated
 from p2mbatch.model.runs import leading, single_runs
 
 
@@ -37,7 +39,7 @@ class Guest:
     def __init__(self, staged: StagedGuest) -> None:
         self._staged = staged
         self.lost: EventResult | None = None
-        """The event that lost the guest, or None."""
+        """The event that ended its life, or None. A refusal does not where `stuck` is "stay"."""
         self.booted = self._happened(staged.boot())
         """The boot, with all that comes before the first migration, as one event."""
 
@@ -67,6 +69,9 @@ class Guest:
         neighbour_memory: str | int | None = None,
         build_order: int = 9,
         restore_order: int = 0,
+        hosts: str | Sequence[str | int] = "",
+        xen: str = "",
+        stuck: str = "end",
         resident: str = "auto",
     ) -> Guest:
         """Boot a guest that spans `memory`, with the hosts of `seed`.
@@ -76,7 +81,7 @@ class Guest:
         leaves that hold structure pages. Raises `InputError` for what does not fit.
         Source: model section 4.
         """
-        find(policy)
+        find_simulated(policy)
         if layout not in tb.LAYOUTS:
             raise InputError(f"layout: {layout!r} is unknown: use {', '.join(tb.LAYOUTS)}")
         scenario = ScenarioFields.make(
@@ -89,6 +94,9 @@ class Guest:
             neighbour_memory_bytes=_bytes_of(neighbour_memory, "neighbour_memory"),
             build_order=build_order,
             restore_order=restore_order,
+            hosts=hosts,
+            xen=xen,
+            stuck=stuck,
             word_bytes=word_bytes,
             seed=seed,
         )
@@ -112,7 +120,7 @@ class Guest:
         `file` is a path, or what a sweep's table has in `guest`. Raises `InputError` where the file
         is not there, is no trace or does not fit.
         """
-        find(policy)
+        find_simulated(policy)
         scenario = ScenarioFields.make(
             guest=file,
             policy=policy,
@@ -270,7 +278,7 @@ class Guest:
         )
 
     def _happened(self, result: EventResult) -> EventResult:
-        if result.outcome != "ok":
+        if not self._staged.goes_on(result):
             self.lost = result
         return result
 

@@ -20,13 +20,14 @@ def run_scenario(scenario: ScenarioFields, resident: str = "auto") -> list[dict[
     """Live the scenario through and return one row for the boot and each migration that ran.
 
     The rows' exact columns do not depend on `resident` (docs/data-dictionary.md names them all).
-    The life ends at the first outcome that is not `ok`, whose row is the last. Raises `InputError`
-    where the guest can't be placed.
+    The life ends at the first outcome that is not `ok`, whose row is the last; where the scenario
+    lets a refused guest stay, each further try has its row. Raises `InputError` where the guest
+    can't be placed.
     """
     guest = StagedGuest(scenario, resident)
     result = guest.boot()
     rows = [_row(guest, result)]
-    while result.outcome == "ok" and guest.num_migrations < scenario.migrations:
+    while guest.goes_on(result) and guest.num_migrations < scenario.migrations:
         result = guest.migrate()
         rows.append(_row(guest, result))
     return rows

@@ -15,9 +15,12 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.file import guest_of
 from p2mbatch.guests.file_placement import GuestPlacement, place_guest
+from p2mbatch.guests.host_sizes import host_bytes, host_ranges
 from p2mbatch.model.hosts import function_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement, place
+from p2mbatch.model.trace import REFUSED
+from p2mbatch.model.xen import parse_xen
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -30,11 +33,25 @@ RESIDENT = ("auto", "all")
 def check_scenario(scenario: ScenarioFields) -> Placement:
     """Return where the guest's pages go, or raise `InputError` with the numbers that do not fit."""
     placement = _place(scenario)
-    frames = scenario.host_memory_bytes // PAGE_BYTES
     kept = placement.span if scenario.guest else placement.population.guest_frames
-    for order in (scenario.build_order, scenario.restore_order):
-        placement.check_host(frames, order, guest_frames=kept)
+    _check_hosts(scenario, placement, kept)
     return placement
+
+
+def _check_hosts(scenario: ScenarioFields, placement: Placement, guest_frames: int) -> None:
+    """Raise `InputError` with the numbers where one of the hosts can't hold `guest_frames`."""
+    sizes = [(scenario.host_memory_bytes, scenario.host_memory_bytes)]
+    if scenario.hosts:
+        sizes = host_ranges(scenario.hosts)[: scenario.migrations + 1]
+    orders = [scenario.build_order] + [scenario.restore_order] * max(len(sizes) - 1, 1)
+    for order, ends in zip(orders, sizes + sizes[-1:], strict=False):
+        for size in ends:
+            placement.check_host(
+                size // PAGE_BYTES,
+                order,
+                guest_frames=guest_frames,
+                field="hosts" if scenario.hosts else "host_memory_bytes",
+            )
 
 
 def estimate_memory_bytes(scenario: ScenarioFields, resident: str = "auto") -> int:
@@ -64,14 +81,22 @@ def nth_host(
     """
     return function_host(
         placement.population,
-        frames=scenario.host_memory_bytes // PAGE_BYTES,
+        frames=nth_host_frames(scenario, index),
         order=scenario.restore_order if index else scenario.build_order,
         neighbours=scenario.neighbours,
         neighbour_pages=scenario.neighbour_memory_bytes // PAGE_BYTES,
         key=(scenario.seed, "host", index),
         first=index == 0,
         names_all=names_all or bool(scenario.guest),
+        xen=parse_xen(scenario.xen) if scenario.xen else None,
     )
+
+
+def nth_host_frames(scenario: ScenarioFields, index: int) -> int:
+    """Return the machine frames of the `index`-th host of the guest's life."""
+    if not scenario.hosts:
+        return scenario.host_memory_bytes // PAGE_BYTES
+    return host_bytes(scenario.hosts, scenario.seed, index) // PAGE_BYTES
 
 
 class StagedGuest:
@@ -89,11 +114,13 @@ class StagedGuest:
         if spare_pool:
             self.placement = _with_spare_pool(self.placement)
         self.num_migrations = 0
+        """Migrations that were tried, refused ones too: each goes to the next host."""
+        self._at = 0
         self.entries_written = 0
         """Entries that the last boot or rebuild wrote to the list."""
         self._resident = resident == "all" or bool(scenario.guest)
         self._names_all = False
-        self.life: Life = self.placement.new_life(self._host(), resident=self._resident)
+        self.life: Life = self.placement.new_life(self._host(0), resident=self._resident)
 
     def boot(self) -> EventResult:
         """Boot, bring the layout about and, with a file's guest, live up to its first migration.
@@ -111,10 +138,16 @@ class StagedGuest:
             result = placement.live_until_migration(life, result)
         return result
 
+    def goes_on(self, result: EventResult) -> bool:
+        """Return whether the guest lives on after `result`: through it, or refused and to stay."""
+        return result.ok or (self.scenario.stuck == "stay" and result.outcome in REFUSED)
+
     def migrate(self, threads: int = 1) -> EventResult:
         """Save the guest, restore it on its next host and resume it (model section 7)."""
         self.num_migrations += 1
-        result = self.life.migrate(self._host(), threads)
+        result = self.life.migrate(self._host(self.num_migrations), threads)
+        if result.outcome not in REFUSED:
+            self._at = self.num_migrations
         self.entries_written = self.life.scalar("entries_written")
         return result
 
@@ -126,18 +159,13 @@ class StagedGuest:
         """
         if self._names_all or self.scenario.guest:
             return
-        scenario = self.scenario
-        for order in (scenario.build_order, scenario.restore_order):
-            self.placement.check_host(
-                scenario.host_memory_bytes // PAGE_BYTES, order, guest_frames=self.placement.span
-            )
+        _check_hosts(self.scenario, self.placement, self.placement.span)
         self._names_all = True
-        self.life.host = self._host()
+        # What was freed here keeps its words in m2p, if this host lets it.
+        self.life.host = self._host(self._at)._replace(owned=self.life.host.owned)
 
-    def _host(self) -> tb.HostTables:
-        return nth_host(
-            self.scenario, self.placement, self.num_migrations, names_all=self._names_all
-        )
+    def _host(self, index: int) -> tb.HostTables:
+        return nth_host(self.scenario, self.placement, index, names_all=self._names_all)
 
 
 def _with_spare_pool(placement: Placement) -> Placement:

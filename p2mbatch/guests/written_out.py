@@ -12,10 +12,10 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
-from p2mbatch.guests.stage import check_scenario, nth_host
+from p2mbatch.guests.stage import check_scenario, nth_host, nth_host_frames
 from p2mbatch.model.placement import Placement
-from p2mbatch.model.runs import paired_runs
-from p2mbatch.model.trace import GuestLayout, HostRuns, Trace
+from p2mbatch.model.runs import frame_runs
+from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -30,18 +30,24 @@ MAX_WRITTEN_FRAMES = 1 << 26
 def scenario_trace(scenario: ScenarioFields) -> Trace:
     """Return the scenario written out: replaying the trace is living the scenario.
 
+    It is of format 2, or of 3 where the scenario says the hypervisor's version or lets it stay.
+
     The boot's row is the state after the events before the first migration. Raises `InputError`
     where a host is too large to write out.
     """
     placement = check_scenario(scenario)
-    frames = scenario.host_memory_bytes // PAGE_BYTES
-    if frames > MAX_WRITTEN_FRAMES:
+    largest = scenario.host_memory_bytes // PAGE_BYTES
+    if largest > MAX_WRITTEN_FRAMES:
         raise InputError(
-            f"host_memory_bytes: a host of {frames} frames is too large to write out: "
+            f"host_memory_bytes: a host of {largest} frames is too large to write out: "
             f"{MAX_WRITTEN_FRAMES} is the limit"
         )
-    hosts, events = [], [{"op": "boot", "host": 0}]
+    xen = {"xen": scenario.xen} if scenario.xen else {}
+    stays = {"on_refused": scenario.stuck} if scenario.stuck != "end" else {}
+    hosts: list[HostRuns] = []
+    events: list[dict[str, Any]] = [{"op": "boot", "host": 0, **xen}]
     for index in range(scenario.migrations + 1):
+        frames = nth_host_frames(scenario, index)
         mfns = np.empty(placement.span, np.int64)
         others = np.empty(frames, np.int64)
         write_out_host(nth_host(scenario, placement, index).par, mfns, others)
@@ -53,11 +59,11 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             )
             _boot_frames(scenario, placement, mfns, others)
         else:
-            events.append({"op": "migrate", "host": index})
+            events.append({"op": "migrate", "host": index, **xen, **stays})
         pfns = np.flatnonzero(mfns >= 0)
         owned = np.flatnonzero(others >= 0)
         hosts.append(
-            HostRuns(frames, paired_runs(pfns, mfns[pfns]), paired_runs(owned, others[owned]))
+            HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
     guest = GuestLayout(
         word_bytes=placement.geo.word_bytes,
@@ -69,7 +75,8 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         page_pool=placement.page_pool,
         directmap_pages=placement.directmap_pages,
     )
-    return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events)
+    form = FORMAT_3 if xen or stays else FORMAT_2
+    return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
 
 
 def _boot_frames(
@@ -86,11 +93,11 @@ def _layout_events(placement: Placement, mfns: Int64Array) -> list[dict[str, Any
     """Return the set events that bring the layout about, from the frames on the first host."""
     if placement.layout == tb.SCATTERED and placement.num_holes:
         pfns = np.flatnonzero(mfns < 0)
-        runs = paired_runs(pfns, pfns)
+        runs = frame_runs(pfns, pfns)
         runs[:, 1] = -1
         return [{"op": "set", "runs": runs}]
     if placement.num_grown:
         n = placement.geo.entries
         pfns = (placement.grown_leaves()[:, None] * n + np.arange(n)).ravel()
-        return [{"op": "set", "runs": paired_runs(pfns, mfns[pfns])}]
+        return [{"op": "set", "runs": frame_runs(pfns, mfns[pfns])}]
     return []

@@ -10,6 +10,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import IDENTITY_FLAG, is_foreign, is_identity
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.model.policies import refuse_era
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace import REFUSED, HostRuns, Trace
 
@@ -23,7 +24,10 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
     On each host, every stretch of frames in a row that the trace uses moves to a random place
     (`key` seeds it; from the system's randomness by default). Extents and their place within 2 MiB
     stay; neighbours, gaps between extents, names and expected results go.
+
+    Raises `InputError` for an era's trace.
     """
+    refuse_era(trace.policy, "anonymise")
     random = np.random.default_rng(secrets.randbits(128) if key is None else key)
     width = trace.guest.word_bytes
     used: list[list[Int64Array]] = [[host.domain] for host in trace.hosts]

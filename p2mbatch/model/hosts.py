@@ -16,7 +16,7 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.records import Bijection, HostParameters, as_array
-from p2mbatch.model.xen import Version, has_small_m2p_order
+from p2mbatch.model.xen import Version, has_small_m2p_order, keeps_freed_frames
 
 RESERVED_FRAMES = 512
 """The first 2 MiB of every function host are Xen's own: MFN 0 is never handed out, as in Xen."""
@@ -49,7 +49,7 @@ def table_host(
         frames=frames,
         m2p_order=m2p_order,
         m2p_entries=m2p_entries,
-        keeps_freed=keeps_freed,
+        keeps_freed=tb.KEEPS_FREED if keeps_freed else 0,
     )
     m2p = np.full(frames, -1, np.int64)
     for mfn, pfn, count in foreign.tolist():
@@ -128,18 +128,22 @@ def function_host(
     key: tuple[object, ...],
     first: bool,
     names_all: bool = False,
+    xen: Version | None = None,
 ) -> tb.HostTables:
     """Return a host whose frames go out in aligned extents of 2^`order` pages, shuffled by `key`.
 
     `neighbours` is the fraction of the frames that are not the guest's that belong to domains of
     `neighbour_pages` each. `first` is the host to boot on: what is ballooned out there is free.
-    With `names_all` every page of the span has a frame kept for it, populated or not.
+    With `names_all` every page of the span has a frame kept for it, populated or not. Before Xen
+    4.2 (`xen`; None: one of today) m2p keeps the word of a frame that is freed: all frames that are
+    not the guest's have one, of domains that departed where not of neighbours.
     """
     reserved = reserved_frames(order)
     num_extents = (frames - reserved) >> order
     inside = population.layout == tb.SCATTERED
     populated = population.span - (0 if inside and first else population.num_holes)
     word_bytes = PAGE_BYTES >> population.entries_shift
+    keeps_freed = keeps_freed_frames(xen)
     par = HostParameters(
         kind=tb.FUNCTION_HOST,
         frames=frames,
@@ -157,14 +161,18 @@ def function_host(
         struct_pages=population.struct_pages,
         num_grown=population.num_grown,
         guest_frames=population.span if names_all else population.guest_frames,
-        num_neighbour=round(neighbours * (frames - populated)),
+        num_neighbour=frames - populated
+        if keeps_freed
+        else round(neighbours * (frames - populated)),
         neighbour_pages=neighbour_pages,
-        m2p_order=m2p_order(word_bytes),
+        m2p_order=m2p_order(word_bytes, frames, xen),
         m2p_entries=m2p_entries(word_bytes, frames),
+        keeps_freed=(tb.KEEPS_BOOTED if first else tb.KEEPS_FREED) if keeps_freed else 0,
         frames_perm=bijection.parameters(num_extents, "frames", *key),
         holes_perm=population.holes_parameters,
     )
-    return tb.HostTables(as_array(par), _EMPTY, _NONE_OWNED, _NO_RUNS)
+    freed = np.zeros(population.span, np.uint8) if keeps_freed else _NONE_OWNED
+    return tb.HostTables(as_array(par), _EMPTY, freed, _NO_RUNS)
 
 
 def reserved_frames(order: int) -> int:

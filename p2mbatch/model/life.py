@@ -6,6 +6,7 @@ wherever it comes from.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ from p2mbatch.compiled.owners import note_presence
 from p2mbatch.compiled.policies.operations import rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
+    move,
     restore,
     restore_left,
     restore_parallel,
     restore_slots,
+    settle,
     settle_sent,
-    settle_unsaved,
-    settle_written,
 )
 from p2mbatch.compiled.status import (
     BUGS,
@@ -84,6 +85,11 @@ class EventResult:
     def ok(self) -> bool:
         """Return whether the guest lives on: `outcome` is ok."""
         return self.outcome == "ok"
+
+
+def _at_most(threads: int) -> contextlib.AbstractContextManager[None]:
+    """Let kernels use so many threads inside; one needs no setting, and setting it takes time."""
+    return threads_at_most(threads) if threads > 1 else contextlib.nullcontext()
 
 
 class Life:
@@ -144,11 +150,14 @@ class Life:
     def save(self, threads: int = 1) -> EventResult:
         """Walk the list as the toolstack does on save, with no effect on the guest."""
         self._make_ready(self.host, threads)
-        walk = _WALKS[self.policy.finds][threads > 1]
-        with threads_at_most(threads):
-            start = time.perf_counter_ns()
-            status = walk(self.tables, self.host, self._work)
-            save_walk_ns = time.perf_counter_ns() - start
+        with _at_most(threads):
+            return self._walked(threads > 1)
+
+    def _walked(self, parallel: bool) -> EventResult:
+        walk = _WALKS[self.policy.finds][parallel]
+        start = time.perf_counter_ns()
+        status = walk(self.tables, self.host, self._work)
+        save_walk_ns = time.perf_counter_ns() - start
         result = self._result(status)
         result.save_walk_ns = save_walk_ns
         return result
@@ -157,20 +166,17 @@ class Life:
         """Save here, restore on `host`, resume (model section 7), on so many threads."""
         self.begin_event()
         self._make_ready(host, threads)
-        saved = self.save(threads)
-        if saved.outcome != "ok":
-            return saved
-        with threads_at_most(threads):
-            return self._moved(host, saved, threads > 1)
+        with _at_most(threads):
+            saved = self._walked(threads > 1)
+            return self._moved(host, saved, threads > 1) if saved.ok else saved
 
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
-        status = self._settle(host)
+        status = self._restore_on(host, parallel)
         if status != OK:
             return self._result(status)
         self.host = host
-        (restore_parallel if parallel else restore)(self.tables, host, self._work)
         resumed = time.perf_counter_ns()
         status = self._run(
             lambda x: (
@@ -192,22 +198,26 @@ class Life:
         result.rebuild_ns = done - resumed
         return result
 
-    def _settle(self, host: tb.HostTables) -> int:
-        """Find what is sent, and whether `host` has frames for it; return OK or a RESTORE_ code.
-
-        What needs the host that the guest is leaving is done here.
-        """
+    def _restore_on(self, host: tb.HostTables, parallel: bool) -> int:
+        """Restore the guest on `host`; return OK, or a RESTORE_ code with nothing changed."""
         if host.par[0].kind == tb.TABLE_HOST:
-            own_only = self.scalar("only_own_sent") != 0
-            return settle_sent(self.tables, self.host, host) if own_only else OK
-        status = settle_written(self.tables, self.host, host, self._work)
-        if status != OK:
+            if self.tables.state[0].only_own_sent:
+                status = settle_sent(self.tables, self.host, host)
+                if status != OK:
+                    return status
+            return restore(self.tables, host, self._work)
+        if len(self.tables.present):
+            # After a restore present is what got a frame, and that a function host knows.
+            kept = self.tables
+            self.tables = kept._replace(present=np.zeros(0, np.uint8))
+            status = self._restore_on(host, parallel)
+            if status != OK:
+                self.tables = kept
             return status
-        if self.scalar("walked_max_pfn") != self.scalar("xen_max") - 1:
-            self._run(lambda x: settle_unsaved(self.tables, self.host, x))
-        # After a restore present is what got a frame, and that a function host knows.
-        self.tables = self.tables._replace(present=np.zeros(0, np.uint8))
-        return OK
+        if parallel:
+            status = self._run(lambda x: settle(self.tables, self.host, host, self._work, x))
+            return status if status != OK else restore_parallel(self.tables, host, self._work)
+        return self._run(lambda x: move(self.tables, self.host, host, self._work, x))
 
     def _keep_presence(self, runs: Int64Array) -> None:
         """From a set on after which presence is not what the layout and `own` say, keep it apart.
@@ -242,18 +252,17 @@ class Life:
         self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
         # Runs of hosts may be views, and another layout in memory is another type.
-        own_only, kind = self.scalar("only_own_sent"), int(host.par["kind"][0])
-        key = (self._does, threads > 1, own_only, kind, *(array.flags.num for array in host))
+        kind = int(host.par["kind"][0])
+        key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
         make_ready(self._does.boot, t, host)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
-        if host.par[0].kind == tb.FUNCTION_HOST:
-            make_ready(settle_written, t, self.host, host, self._work)
-            make_ready(settle_unsaved, t, host, 0)
-        elif own_only:
+        if kind == tb.FUNCTION_HOST:
+            make_ready(move, t, self.host, host, self._work, 0)
+        else:
             make_ready(settle_sent, t, self.host, host)
-        make_ready(restore, t, host, self._work)
+            make_ready(restore, t, host, self._work)
         make_ready(self._does.rebuild, t, host, 0)
         make_ready(self._does.report, t, host)
         for judging, *arguments in judge_kernels(t, host):
@@ -262,6 +271,8 @@ class Life:
             left = np.zeros(0, np.uint8)
             make_ready(ks.frame_lists_of, t, host, self._work)
             make_ready(ks.walk_mids, t, host, none, 0, 0)
+            make_ready(settle, t, self.host, host, self._work, 0)
+            make_ready(restore, t, host, self._work)
             make_ready(missing_is_blank, t)
             make_ready(restore_slots, t, host, 0, left)
             make_ready(restore_left, t, host, 0, left)

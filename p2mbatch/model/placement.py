@@ -21,7 +21,7 @@ from p2mbatch.compiled.hosts import holes_of
 from p2mbatch.compiled.records import as_array
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
-from p2mbatch.model.policies import MENDED, Policy, find
+from p2mbatch.model.policies import MENDED, Policy, find, find_simulated
 
 BRK_PFN = 4096
 """16 MiB, where brk begins in guests that boot with 64 MiB or more."""
@@ -154,18 +154,20 @@ class Placement:
         )
         return Life(tables, host, self.policy)
 
-    def check_host(self, frames: int, order: int, *, guest_frames: int) -> None:
+    def check_host(
+        self, frames: int, order: int, *, guest_frames: int, field: str = "host_memory_bytes"
+    ) -> None:
         """Raise `InputError` with the numbers where a host can't hold the guest."""
         needed = reserved_frames(order) + guest_frames
         if needed > frames:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
+                f"{field}: {format_size(frames * PAGE_BYTES)} can't hold a guest of "
                 f"{format_size(guest_frames * PAGE_BYTES)} beside Xen's "
                 f"{format_size(reserved_frames(order) * PAGE_BYTES)}"
             )
         if frames > bijection.MAX_SIZE:
             raise InputError(
-                f"host_memory_bytes: {format_size(frames * PAGE_BYTES)} is over "
+                f"{field}: {format_size(frames * PAGE_BYTES)} is over "
                 f"{format_size(bijection.MAX_SIZE * PAGE_BYTES)}, the largest that is simulated"
             )
 
@@ -204,7 +206,7 @@ def place(
         num_grown = (populated - nr_pages) // n
         populated = nr_pages + num_grown * n
     num_mids = -(-nr_pages // n**2)
-    kernel = find(policy)
+    kernel = find_simulated(policy)
     pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown) + spare_pool_pages
     placement = Placement(
         geo=geo,

@@ -61,6 +61,17 @@ class Policy:
     """Whether a 64-bit guest boots with a page of the list for each mid page, as 32-bit ones do."""
     finds: str = TREE
     """By which way the toolstack finds the list."""
+    is_era: bool = False
+    """Whether it is one of the eras' (policies-spec), with words and pages that theirs alone have.
+    So far they are known in traces and not in scenarios."""
+    marks: bool = False
+    """Whether its boot takes 1:1 ranges to mark."""
+    bootmem: bool = False
+    """Whether its boot takes pages from the boot allocator."""
+    is_two_level: bool = False
+    """Whether its p2m is a tree of two levels in static arrays (policies-spec P1)."""
+    is_linear: bool = False
+    """Whether its p2m is one flat table (linear-spec)."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -127,7 +138,135 @@ _OWN = (
     ),
 )
 
-_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN}
+_ERAS = (
+    Policy(
+        name="two-level",
+        meaning="Linux 2.6.27 to 2.6.29 and 2.6.33 to 2.6.36",
+        brief="2.6.33 to 2.6.36",
+        load=_own("two_level"),
+        list_brk_pages=0,
+        color=PURPLE,
+        hatch="..",
+        marker=">",
+        is_era=True,
+        is_two_level=True,
+    ),
+    Policy(
+        name="two-level-none",
+        meaning="Linux 2.6.30 to 2.6.32",
+        brief="2.6.30 to 2.6.32",
+        load=_own("two_level_none"),
+        list_brk_pages=0,
+        color=BLACK,
+        hatch="++",
+        marker="P",
+        is_era=True,
+        is_two_level=True,
+    ),
+    Policy(
+        name="tail",
+        meaning="Linux 2.6.38",
+        brief="2.6.38",
+        load=_own("tail"),
+        list_brk_pages=3,
+        color=SKY,
+        hatch="..",
+        marker="v",
+        is_era=True,
+    ),
+    Policy(
+        name="identity",
+        meaning="Linux 3.0 to 3.6, on 32-bit to 3.13",
+        brief="3.0 to 3.6",
+        load=_own("identity"),
+        list_brk_pages=3,
+        color=GREEN,
+        hatch="++",
+        marker="D",
+        is_era=True,
+        marks=True,
+    ),
+    Policy(
+        name="moved",
+        meaning="Linux 3.7 to 3.13",
+        brief="3.7 to 3.13",
+        load=_own("moved"),
+        list_brk_pages=3,
+        color=ORANGE,
+        hatch="--",
+        marker="p",
+        is_era=True,
+        marks=True,
+        bootmem=True,
+    ),
+    Policy(
+        name="mid-identity",
+        meaning="Linux 3.14 to 3.16",
+        brief="3.14 to 3.16",
+        load=_own("mid_identity"),
+        list_brk_pages=4,
+        color=PURPLE,
+        hatch="oo",
+        marker="h",
+        is_era=True,
+        marks=True,
+        bootmem=True,
+    ),
+    Policy(
+        name="late-list",
+        meaning="Linux 3.17 and 3.18",
+        brief="3.17 and 3.18",
+        load=_own("late_list"),
+        list_brk_pages=0,
+        color=BLUE,
+        hatch="**",
+        marker="<",
+        is_era=True,
+        marks=True,
+        bootmem=True,
+    ),
+)
+
+_LINEAR = (
+    Policy(
+        name="linear-3.19",
+        meaning="Linux 3.19 to 4.2",
+        brief="3.19 to 4.2",
+        load=_own("linear_3_19"),
+        list_brk_pages=0,
+        color=SKY,
+        hatch="||",
+        marker="X",
+        is_era=True,
+        is_linear=True,
+    ),
+    Policy(
+        name="linear-4.4",
+        meaning="Linux 4.3 to 5.13",
+        brief="4.3 to 5.13",
+        load=_own("linear_4_4"),
+        list_brk_pages=0,
+        color=GREEN,
+        hatch="OO",
+        marker="d",
+        is_era=True,
+        is_linear=True,
+    ),
+    Policy(
+        name="linear",
+        meaning="Linux 5.14 and newer",
+        brief="5.14 and newer",
+        load=_own("linear"),
+        list_brk_pages=0,
+        color=ORANGE,
+        hatch="",
+        marker="8",
+        is_era=True,
+        is_linear=True,
+    ),
+)
+
+_REGISTRY: dict[str, Policy] = {policy.name: policy for policy in _OWN + _ERAS + _LINEAR}
 
 
 def register(policy: Policy) -> None:
@@ -141,7 +280,12 @@ def register(policy: Policy) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all policies, in the order in which tables and legends show them."""
+    """Return the names of the policies that a scenario may have, in the order of all tables."""
+    return tuple(name for name, policy in _REGISTRY.items() if not policy.is_era)
+
+
+def trace_names() -> tuple[str, ...]:
+    """Return the names of the policies that a trace may have, in the order of all tables."""
     return tuple(_REGISTRY)
 
 
@@ -152,9 +296,23 @@ def find(name: str) -> Policy:
     return _REGISTRY[name]
 
 
+def find_simulated(name: str) -> Policy:
+    """Return the policy of that name if a scenario may have it; raises `InputError` as `find`."""
+    if name not in names():
+        known = "is known in traces only" if name in _REGISTRY else "is unknown"
+        raise InputError(f"policy: {name!r} {known}: use {', '.join(names())}")
+    return _REGISTRY[name]
+
+
+def refuse_era(name: str, what: str) -> None:
+    """Raise `InputError` where a trace's policy is an era's, which `what` does not know yet."""
+    if find(name).is_era:
+        raise InputError(f"{what}: traces of policy {name} can be replayed only, so far")
+
+
 def sort_key(name: str) -> tuple[int, str]:
     """Return what sorts names as `names` has them, unknown ones behind by the alphabet."""
-    known = names()
+    known = trace_names()
     return (known.index(name) if name in known else len(known), name)
 
 

@@ -14,10 +14,15 @@ from p2mbatch.base.geometry import geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
+from p2mbatch.model import replay_eras
+from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import find
 from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, Trace, goes_on
+from p2mbatch.model.trace_eras import EraLayout
+from p2mbatch.model.trace_linear import LinearLayout
 from p2mbatch.model.xen import keeps_freed_frames, parse_xen
 
 _CHUNK_PAGES = 1 << 20
@@ -35,8 +40,9 @@ def num_slots(trace: Trace) -> int:
     """Return how many pages of the guest may come to hold anything, stray writes not counted."""
     guest = trace.guest
     grown = _pages_set_beyond(trace)
-    pool = min(int(guest.page_pool[:, 1].sum()), 3 * grown)
-    return guest.mfn_list_pages + guest.brk_pages + pool + 64
+    # A linear p2m's list may be built from the pool, a page for each block and three more.
+    pool = min(int(guest.page_pool[:, 1].sum()), 3 * grown + 3 + (guest.max_p2m_pfn >> 18))
+    return guest.mfn_list_pages + guest.boot_pages + pool + 64
 
 
 def _pages_set_beyond(trace: Trace) -> int:
@@ -44,8 +50,9 @@ def _pages_set_beyond(trace: Trace) -> int:
     n = geometry(trace.guest.word_bytes).entries
     total = 0
     for event in trace.events:
-        if event["op"] == "set":
-            total += int((event["runs"][:, 2] // n + 2).sum())
+        for name in ("runs", "during"):
+            if name in event:
+                total += int((event[name][:, 2] // n + 2).sum())
     return total
 
 
@@ -77,7 +84,10 @@ def new_life(trace: Trace) -> Life:
         table_presence=True,
         num_blocks=min(slots, (guest.directmap_pages >> tb.BLOCK_SHIFT) + 1) + 8,
     )
-    return Life(tables, _host(trace, trace.events[0]), find(trace.policy))
+    host, policy = _host(trace, trace.events[0]), find(trace.policy)
+    if isinstance(guest, (EraLayout, LinearLayout)):
+        return replay_eras.new_life(tables, host, policy, guest)
+    return Life(tables, host, policy)
 
 
 def _host(trace: Trace, event: dict[str, Any]) -> tb.HostTables:
@@ -101,10 +111,17 @@ def _host(trace: Trace, event: dict[str, Any]) -> tb.HostTables:
 def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
     """Run one event of `trace` on `life`."""
     op = event["op"]
+    if op == "boot" and isinstance(life, EraLife):
+        return replay_eras.boot(life, event)
     if op == "boot":
         return life.boot()
     if op == "set":
         return life.set_runs(event["runs"])
+    if op == "migrate" and isinstance(life, EraLife):
+        return replay_eras.migrate(life, _host(trace, event), event)
+    if op == "tweak" and isinstance(life, LinearLife):
+        life.tweak(event)
+        return EventResult()
     if op == "migrate":
         return life.migrate(_host(trace, event))
     life.fail_alloc(event["at"])
@@ -119,8 +136,8 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
     life = new_life(trace)
     for event in trace.events:
         result = run_event(life, trace, event)
-        if event["op"] == "fail_alloc":
-            yield {"op": "fail_alloc"}
+        if event["op"] in ("fail_alloc", "tweak"):
+            yield {"op": event["op"]}
             continue
         observed = observe(life, event["op"], result)
         if event["op"] == "set":
@@ -141,6 +158,8 @@ def replay(trace: Trace) -> list[dict[str, Any]]:
 
 def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
     """Return what a trace records of a guest's state after an event (model section 11)."""
+    if isinstance(life, EraLife):
+        return replay_eras.observe(life, op, result)
     return {
         "op": op,
         "outcome": result.outcome,

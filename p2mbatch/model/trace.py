@@ -41,6 +41,11 @@ class GuestLayout:
         """Pages that `mfn_list` fills: one for each leaf below `nr_pages`."""
         return -(-self.nr_pages * self.word_bytes // 4096)
 
+    @property
+    def boot_pages(self) -> int:
+        """Pages that boot may take for structures."""
+        return self.brk_pages
+
 
 @dataclass(frozen=True)
 class HostRuns:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,10 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
-from p2mbatch.base.geometry import IMAGE_MAP_PAGES, INVALID, geometry
+from p2mbatch.base.geometry import IMAGE_MAP_PAGES, geometry
 from p2mbatch.base.limits import check_json_values
-from p2mbatch.model import policies
+from p2mbatch.model import policies, trace_eras, trace_linear
+from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.trace import (
     FORMAT,
     FORMAT_2,
@@ -46,6 +45,7 @@ _EVENT_KEYS = {
     "migrate": {"op", "host"},
     "set": {"op", "runs"},
     "fail_alloc": {"op", "at"},
+    "tweak": {"op"},
 }
 
 _OPTIONAL_KEYS_3 = {
@@ -55,123 +55,6 @@ _OPTIONAL_KEYS_3 = {
 """What format 3 adds."""
 
 
-class _Checker:
-    """Says where in which input something is wrong, and what would be right."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def fail(self, path: str, problem: str) -> InputError:
-        return InputError(f"{self.source}: {path or '$'}: {problem}")
-
-    def keys(self, value: Any, path: str, required: set[str], optional: frozenset[str]) -> None:
-        if not isinstance(value, dict):
-            raise self.fail(path, f"is {_kind(value)}: it must be an object")
-        for key in value:
-            if key not in required and key not in optional:
-                known = ", ".join(sorted(required | optional))
-                raise self.fail(f"{path}.{key}".lstrip("."), f"unknown key: use {known}")
-        for key in sorted(required):
-            if key not in value:
-                raise self.fail(f"{path}.{key}".lstrip("."), "is missing")
-
-    def integer(self, value: Any, path: str, low: int, high: int) -> int:
-        if type(value) is not int:
-            raise self.fail(path, f"is {_kind(value)}: it must be a whole number")
-        if not low <= value <= high:
-            raise self.fail(path, f"is {value}: it must be {low} to {high}")
-        return value
-
-    def array(self, value: Any, path: str) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.fail(path, f"is {_kind(value)}: it must be an array")
-        return value
-
-    def runs(self, value: Any, path: str, names: tuple[str, ...], null: int = -1) -> Int64Array:
-        """Return runs as int64[k, len(names)]; column `null` may hold null, read as INVALID."""
-        rows = self.array(value, path)
-        width = len(names)
-        plain = self._plain_runs(rows, width)
-        if plain is not None:
-            return plain
-        for i, row in enumerate(rows):
-            if not isinstance(row, list) or len(row) != width:
-                raise self.fail(f"{path}[{i}]", f"must be [{', '.join(names)}]")
-            for j, cell in enumerate(row):
-                if type(cell) is int:
-                    if not 0 <= cell < 1 << 63:
-                        raise self.fail(f"{path}[{i}][{j}]", f"{names[j]} {cell} is out of range")
-                elif cell is not None or j != null:
-                    raise self.fail(
-                        f"{path}[{i}][{j}]",
-                        f"{names[j]} is {_kind(cell)}: it must be a whole number",
-                    )
-            if row[-1] == 0:
-                raise self.fail(f"{path}[{i}][{width - 1}]", "count is 0: it must be 1 or more")
-        if null >= 0:
-            rows = [[INVALID if c is None else c for c in row] for row in rows]
-        return np.array(rows, np.int64).reshape(-1, width)
-
-    @staticmethod
-    def _plain_runs(rows: list[Any], width: int) -> Int64Array | None:
-        """Return `rows` as int64[k, width] where all are right and none is null, else None.
-
-        Looked at as a whole: a million rows one by one take seconds.
-        """
-        if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
-            return None
-        cells = list(itertools.chain.from_iterable(rows))
-        if set(map(type, cells)) != {int} or min(cells) < 0 or max(cells) >= 1 << 63:
-            return None
-        runs = np.array(cells, np.int64).reshape(-1, width)
-        return runs if runs[:, -1].all() else None
-
-    def within(self, runs: Int64Array, column: int, end: int, path: str, what: str) -> None:
-        """Refuse runs that go past `end` in `column`, written so that nothing can overflow."""
-        first, count = runs[:, column], runs[:, -1]
-        bad = np.flatnonzero(
-            (first >= 0) & ((first > end) | (count > end - np.minimum(first, end)))
-        )
-        if len(bad):
-            i = int(bad[0])
-            raise self.fail(
-                f"{path}[{i}]",
-                f"{what} {int(first[i])} + {int(count[i])} goes past {end}",
-            )
-
-    def disjoint(self, parts: Iterable[tuple[str, Int64Array, int]], what: str) -> None:
-        """Refuse runs that share a number; each part is its path, its runs and their column."""
-        parts = list(parts)
-        first = np.concatenate([runs[:, column] for _, runs, column in parts])
-        count = np.concatenate([runs[:, -1] for _, runs, _ in parts])
-        order = np.argsort(first, kind="stable")
-        bad = np.flatnonzero(first[order][:-1] + count[order][:-1] > first[order][1:])
-        if not len(bad):
-            return
-        names = [
-            f"{path}[{i}]"
-            if len(runs) != 1 or path.endswith(("domain", "foreign", "page_pool"))
-            else path
-            for path, runs, _ in parts
-            for i in range(len(runs))
-        ]
-        a, b = int(order[bad[0]]), int(order[bad[0] + 1])
-        raise self.fail(names[max(a, b)], f"{what} {int(first[b])} is in {names[min(a, b)]} too")
-
-
-def _kind(value: Any) -> str:
-    """Return a JSON value's type as a person says it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "a boolean"
-    if isinstance(value, (int, float)):
-        return f"the number {value}"
-    if isinstance(value, str):
-        return "a string"
-    return "an array" if isinstance(value, list) else "an object"
-
-
 def parse_trace(value: Any, source: str = "trace") -> Trace:
     """Check the JSON object `value` and return it as a Trace.
 
@@ -179,9 +62,9 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     key, wrong types, runs that are negative, overlap or go past `frames`, PFNs past the guest,
     hosts out of range, structures that collide.
     """
-    check = _Checker(source)
+    check = Checker(source)
     if not isinstance(value, dict):
-        raise check.fail("", f"is {_kind(value)}: a trace is an object")
+        raise check.fail("", f"is {kind(value)}: a trace is an object")
     form = value.get("format")
     if not isinstance(form, str) or form not in MACHINES:
         raise check.fail("format", f"is {form!r}: it must be {' or '.join(map(repr, MACHINES))}")
@@ -192,28 +75,37 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
         frozenset({"expected"}),
     )
     if not isinstance(value["name"], str):
-        raise check.fail("name", f"is {_kind(value['name'])}: it must be a string")
-    if value["policy"] not in policies.names():
-        raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(policies.names())}")
-    guest = _parse_guest(check, value["guest"], form)
+        raise check.fail("name", f"is {kind(value['name'])}: it must be a string")
+    known = policies.trace_names()
+    if value["policy"] not in known:
+        raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(known)}")
+    policy = policies.find(value["policy"])
+    if policy.is_era and form == FORMAT_2:
+        raise check.fail("format", f"is {form!r}: {policy.name} has no traces of this format")
+    if policy.is_linear:
+        guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy.name)
+    elif policy.is_era:
+        guest = trace_eras.parse_guest(check, value["guest"], policy)
+    else:
+        guest = _parse_guest(check, value["guest"], form)
     hosts = [
         _parse_host(check, host, f"hosts[{i}]", guest, form)
         for i, host in enumerate(check.array(value["hosts"], "hosts"))
     ]
-    events = _parse_events(check, value["events"], guest, len(hosts), form)
-    if form == FORMAT:
+    events = _parse_events(check, value["events"], guest, len(hosts), policy, form)
+    if form == FORMAT and not policy.is_linear:
         _check_boot_host(check, guest, hosts[events[0]["host"]], events[0]["host"])
     expected = value.get("expected")
     if expected is not None:
         for i, event in enumerate(check.array(expected, "expected")):
             if not isinstance(event, dict):
-                raise check.fail(f"expected[{i}]", f"is {_kind(event)}: it must be an object")
+                raise check.fail(f"expected[{i}]", f"is {kind(event)}: it must be an object")
         if len(expected) > len(events):
             raise check.fail("expected", f"has {len(expected)} entries for {len(events)} events")
     return Trace(value["name"], value["policy"], guest, hosts, events, expected, form)
 
 
-def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
+def _parse_guest(check: Checker, value: Any, form: str) -> GuestLayout:
     """Check the guest: its numbers, and that its structures lie in its memory and apart."""
     check.keys(value, "guest", {f.name for f in fields(GuestLayout)}, frozenset())
     if value["word_bytes"] not in (4, 8) or type(value["word_bytes"]) is not int:
@@ -266,7 +158,7 @@ def _parse_guest(check: _Checker, value: Any, form: str) -> GuestLayout:
     return layout
 
 
-def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form: str) -> HostRuns:
+def _parse_host(check: Checker, value: Any, path: str, guest: GuestLayout, form: str) -> HostRuns:
     """Check one host: every frame has one owner, every PFN one frame."""
     optional = frozenset({"m2p_order", "m2p_entries"} if form != FORMAT else ())
     check.keys(value, path, {"frames", "domain", "foreign"}, optional)
@@ -274,6 +166,9 @@ def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form
     domain = check.runs(value["domain"], f"{path}.domain", ("pfn", "mfn", "count"))
     foreign = check.runs(value["foreign"], f"{path}.foreign", ("mfn", "pfn", "count"))
     end = max(guest.max_p2m_pfn, geometry(guest.word_bytes).max_p2m_pfn)
+    if isinstance(guest, (trace_eras.EraLayout, trace_linear.LinearLayout)):
+        # A 1:1 range may go on past the tree, and a host name a frame for any of it.
+        end = 1 << 52
     check.within(domain, 0, end, f"{path}.domain", "PFN")
     check.within(domain, 1, frames, f"{path}.domain", "MFN")
     check.within(foreign, 0, frames, f"{path}.foreign", "MFN")
@@ -294,7 +189,7 @@ def _parse_host(check: _Checker, value: Any, path: str, guest: GuestLayout, form
     return HostRuns(frames, runs, foreign, order, entries)
 
 
-def _check_boot_host(check: _Checker, guest: GuestLayout, host: HostRuns, index: int) -> None:
+def _check_boot_host(check: Checker, guest: GuestLayout, host: HostRuns, index: int) -> None:
     """Refuse a host to boot on that does not give a frame to every page the guest boots with."""
     covered = 0
     for pfn, _, count in host.domain.tolist():
@@ -309,7 +204,12 @@ def _check_boot_host(check: _Checker, guest: GuestLayout, host: HostRuns, index:
 
 
 def _parse_events(
-    check: _Checker, value: Any, guest: GuestLayout, num_hosts: int, form: str
+    check: Checker,
+    value: Any,
+    guest: GuestLayout,
+    num_hosts: int,
+    policy: policies.Policy,
+    form: str,
 ) -> list[dict[str, Any]]:
     """Check the events: one boot, first; known operations; hosts that exist; runs that fit."""
     events: list[dict[str, Any]] = []
@@ -318,14 +218,13 @@ def _parse_events(
         raise check.fail(
             "events", f"has {len(value)}: at most {most} for a guest of {guest.max_p2m_pfn} PFNs"
         )
-    largest = (1 << (8 * guest.word_bytes)) - 2 if guest.word_bytes == 4 else (1 << 63) - 1
+    known = [op for op in _EVENT_KEYS if op != "tweak" or policy.is_linear]
     for i, event in enumerate(value):
         path = f"events[{i}]"
         op = event.get("op") if isinstance(event, dict) else None
-        if not isinstance(op, str) or op not in _EVENT_KEYS:
-            raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(_EVENT_KEYS)}")
-        optional = _OPTIONAL_KEYS_3.get(op, frozenset()) if form == FORMAT_3 else frozenset()
-        check.keys(event, path, _EVENT_KEYS[op], optional)
+        if not isinstance(op, str) or op not in known:
+            raise check.fail(f"{path}.op", f"is {op!r}: use {', '.join(known)}")
+        check.keys(event, path, _EVENT_KEYS[op], _options(op, policy, form))
         if (op == "boot") != (i == 0):
             raise check.fail(f"{path}.op", "the first event, and no other, must be boot")
         if "host" in event:
@@ -338,15 +237,57 @@ def _parse_events(
             )
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
-        if op == "set":
-            runs = check.runs(event["runs"], f"{path}.runs", ("pfn", "mfn", "count"), null=1)
-            check.within(runs, 0, 1 << 52, f"{path}.runs", "PFN")
-            check.within(runs, 1, largest, f"{path}.runs", "MFN")
-            event = {"op": "set", "runs": runs}
-        events.append(dict(event))
+        events.append(_parse_event(check, event, path, guest, policy))
     if not events:
         raise check.fail("events", "is empty: the first event must be boot")
     return events
+
+
+def _options(op: str, policy: policies.Policy, form: str) -> frozenset[str]:
+    """Return the keys that an event may have beside those that it must."""
+    added = _OPTIONAL_KEYS_3.get(op, frozenset()) if form == FORMAT_3 else frozenset()
+    if op == "boot" and policy.marks:
+        return added | {"identity"}
+    if op == "migrate" and policy.is_linear:
+        return added | {"toolstack", "live", "during"}
+    if op == "migrate" and policy.is_era and form == FORMAT_3:
+        return added | {"live", "during"}
+    return frozenset({"shared", "ptes"}) if op == "tweak" else added
+
+
+def _parse_event(
+    check: Checker, event: dict[str, Any], path: str, guest: GuestLayout, policy: policies.Policy
+) -> dict[str, Any]:
+    """Return an event whose keys are known with its values checked, runs as arrays."""
+    out = dict(event)
+    if event["op"] == "tweak":
+        return trace_linear.parse_tweak(check, event, path)
+    if "identity" in event:
+        out["identity"] = trace_eras.parse_ranges(check, event["identity"], f"{path}.identity")
+    if event.get("toolstack", "tree") != "tree":
+        raise check.fail(f"{path}.toolstack", f"is {event['toolstack']!r}: use 'tree'")
+    if not isinstance(event.get("live", False), bool):
+        raise check.fail(f"{path}.live", f"is {kind(event['live'])}: it must be true or false")
+    if "during" in event and not event.get("live"):
+        raise check.fail(f"{path}.during", "is of a live migration only: live must be true")
+    for name in ("runs", "during"):
+        if name in event:
+            out[name] = _parse_runs(check, event[name], f"{path}.{name}", guest, policy)
+    return out
+
+
+def _parse_runs(
+    check: Checker, value: Any, path: str, guest: GuestLayout, policy: policies.Policy
+) -> Int64Array:
+    """Check the runs of a `set`."""
+    if policy.is_era:
+        rows = trace_linear.spelled_out(value) if policy.is_linear else value
+        return trace_eras.parse_set_runs(check, rows, path, guest.word_bytes)
+    largest = (1 << (8 * guest.word_bytes)) - 2 if guest.word_bytes == 4 else (1 << 63) - 1
+    runs = check.runs(value, path, ("pfn", "mfn", "count"), null=1)
+    check.within(runs, 0, 1 << 52, path, "PFN")
+    check.within(runs, 1, largest, path, "MFN")
+    return runs
 
 
 def load_trace(path: str | Path) -> Trace:
@@ -382,7 +323,7 @@ def written_format(trace: Trace) -> str:
 
     What it expects is part of it: losses are told by /3 only.
     """
-    if trace.format != FORMAT_3:
+    if trace.format != FORMAT_3 or policies.find(trace.policy).is_era:
         return trace.format
     added = frozenset().union(*_OPTIONAL_KEYS_3.values())
     told = frozenset().union(*LOSS_FIELDS.values())
@@ -394,17 +335,11 @@ def written_format(trace: Trace) -> str:
 
 def trace_to_json(trace: Trace) -> dict[str, Any]:
     """Return `trace` as the JSON object that `parse_trace` takes, in its `written_format`."""
-
-    def rows(runs: Int64Array) -> list[list[int | None]]:
-        return [[None if c == INVALID else c for c in row] for row in runs.tolist()]
-
-    guest = {f.name: getattr(trace.guest, f.name) for f in fields(GuestLayout)}
-    guest["page_pool"] = trace.guest.page_pool.tolist()
     value: dict[str, Any] = {
         "format": written_format(trace),
         "name": trace.name,
         "policy": trace.policy,
-        "guest": guest,
+        "guest": _guest_to_json(trace.guest),
         "hosts": [
             {
                 "frames": h.frames,
@@ -418,13 +353,32 @@ def trace_to_json(trace: Trace) -> dict[str, Any]:
             }
             for h in trace.hosts
         ],
-        "events": [
-            {**e, "runs": rows(e["runs"])} if e["op"] == "set" else dict(e) for e in trace.events
-        ],
+        "events": [_event_to_json(event, trace.policy) for event in trace.events],
     }
     if trace.expected is not None:
         value["expected"] = trace.expected
     return value
+
+
+def _guest_to_json(guest: GuestLayout) -> dict[str, Any]:
+    if isinstance(guest, trace_linear.LinearLayout):
+        return trace_linear.guest_to_json(guest)
+    return trace_eras.guest_to_json(guest)
+
+
+def _event_to_json(event: dict[str, Any], policy: str) -> dict[str, Any]:
+    """Return one event as `parse_trace` takes it."""
+    out = dict(event)
+    for name in ("runs", "during"):
+        if name in out:
+            rows = [(pfn, trace_eras.unsigned(m), k) for pfn, m, k in out[name].tolist()]
+            linear = policies.find(policy).is_linear
+            out[name] = [
+                [pfn, trace_linear.spelled_back(pfn, m) if linear else m, k] for pfn, m, k in rows
+            ]
+    if "identity" in out:
+        out["identity"] = out["identity"].tolist()
+    return out
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.files import write_whole
+from p2mbatch.base.say import markdown, printable
 from p2mbatch.plots.style import style
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ _MAX_SVG_BYTES = 500_000
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step, so that a reader never sees half of it.
 
+    Control characters become visible: a page is looked at in terminals too.
+
     Raises `InputError` where that can't be done.
     """
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_whole(path, lambda file: file.write(printable(text).encode()))
 
 
 def inline(figure: Figure, name: str) -> str:
@@ -68,7 +71,15 @@ def template(name: str) -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=False,
     )
+    environment.filters["markdown"] = markdown
+    environment.filters["fenced"] = fenced
     return environment.get_template(name)
+
+
+def fenced(text: str) -> str:
+    """Return `text` as a block of Markdown that nothing in it can end."""
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text) or [""]))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def asset(name: str) -> str:

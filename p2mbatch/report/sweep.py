@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from p2mbatch._version import __version__
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.provenance import now
+from p2mbatch.base.say import one_line
 from p2mbatch.guests.snapshots import live_through
 from p2mbatch.model.policies import MENDED
 from p2mbatch.plots import gallery as plots
@@ -134,7 +135,7 @@ def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]
         )
         banners.append(("bad", text))
     runs = provenance["runs"]
-    command = shlex.join(runs[-1]["command"]) if runs else "p2mbatch sweep spec.json"
+    command = one_line(shlex.join(runs[-1]["command"])) if runs else "p2mbatch sweep spec.json"
     return {
         "entries": entries,
         "question": _question(result),

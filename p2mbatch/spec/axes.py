@@ -28,7 +28,10 @@ SIZE_FIELDS = frozenset({"memory_bytes", "host_memory_bytes", "neighbour_memory_
 
 FRACTION_FIELDS = frozenset({"sparsity", "neighbours"})
 
-CHOICE_FIELDS = frozenset({"layout", "policy"})
+CHOICE_FIELDS = frozenset({"layout", "policy", "xen", "stuck"})
+
+HOSTS = "hosts"
+"""The field whose every value is a list: a range in it belongs to one host, and is no axis."""
 
 MAX_AXIS_VALUES = 1_000_000
 """Of a list or a stepped range; seeds are counted, not listed, and may be more."""
@@ -143,6 +146,8 @@ def parse_axis(name: str, raw: Any) -> Axis:
     Equal values are kept once, in the order in which they came first. Raises ValueError with one
     line that says what is wrong.
     """
+    if name == HOSTS:
+        return _parse_hosts(raw)
     if isinstance(raw, str) and ".." in raw:
         match = None if name in CHOICE_FIELDS else _RANGE.fullmatch(raw)
         if match is None:
@@ -174,6 +179,14 @@ def parse_axis(name: str, raw: Any) -> Axis:
     return list(values)
 
 
+def _parse_hosts(raw: Any) -> Axis:
+    """Return the values of `hosts`: one list of sizes, or several, which as text ";" separates."""
+    several = raw.split(";") if isinstance(raw, str) else [raw]
+    if isinstance(raw, list | tuple) and any(isinstance(item, list | tuple) for item in raw):
+        several = list(raw)
+    return list(dict.fromkeys(_check(HOSTS, value) for value in several))
+
+
 def parse_seeds(raw: Any) -> Axis:
     """Return the seeds that `raw` names: a count n for seeds 0 to n - 1, or a list, or a range."""
     if isinstance(raw, str) and ".." not in raw:
@@ -203,8 +216,10 @@ def canonical(axis: Axis) -> Any:
     return values
 
 
-def spelled(axis: Axis) -> list[Any] | str:
+def spelled(axis: Axis, name: str) -> list[Any] | str:
     """Return `axis` as `parse_axis` reads it: text for a range or a span, otherwise a list."""
+    if name == HOSTS:
+        return [text.split(",") if text else [] for text in cast(Sequence[str], axis)]
     if isinstance(axis, Span):
         return f"{axis.low}..{axis.high}"
     if isinstance(axis, range):

@@ -20,6 +20,7 @@ from p2mbatch.guests.fields import (
     digest_of,
     guest_fields,
 )
+from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.policies import names
 from p2mbatch.spec.axes import (
@@ -49,6 +50,8 @@ _MEMORY, _HOST, _NEIGHBOUR = (
 )
 
 _SEED = FIELDS.index("seed")
+
+_HOSTS = FIELDS.index("hosts")
 
 GUEST_KEY = FIELDS.index("guest")
 
@@ -129,6 +132,16 @@ class Axes(BaseModel):
         None,
         description="Trace files of guests, in place of memory, sparsity, layout and word_bytes.",
     )
+    hosts: Annotated[
+        Any,
+        PlainValidator(_parse_field, json_schema_input_type=str | list[_Text | list[_Text]] | None),
+    ] = Field(
+        None,
+        description="One size or range for each host of a life, the last for all that follow; a "
+        "list of such lists is an axis.",
+    )
+    xen: AxisField = Field(None, description='The hypervisor\'s version, such as "4.0".')
+    stuck: AxisField = Field(None, description="end, or stay: a refused guest is tried again.")
     seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
     seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
 
@@ -144,6 +157,9 @@ class Axes(BaseModel):
                     raise ValueError(f"{name}: the guest's file says it: leave {name} out")
         elif not given & {"memory", "memory_bytes"}:
             raise ValueError('memory is required, such as memory = "128GiB"')
+        if any(self.hosts or ()) and self.axis("host_memory_bytes") is not None:
+            name = self.key_of("host_memory_bytes")
+            raise ValueError(f"{name}: hosts says how large each host is: leave {name} out")
         if GUEST in (self.layout or ()):
             raise ValueError("layout: guest is what a guest's file has: name the file in guest")
         return self
@@ -189,7 +205,7 @@ class Axes(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the axes that were given, as plain values that read back to the same."""
         given = ((name, self.axis(name)) for name in FIELDS)
-        return {name: spelled(axis) for name, axis in given if axis is not None}
+        return {name: spelled(axis, name) for name, axis in given if axis is not None}
 
     def _no_spans(self, what: str) -> None:
         for name in FIELDS:
@@ -249,8 +265,9 @@ def _itself(value: Any) -> Any:
 
 
 def _bare(values: Values) -> Values:
-    """Return a cell's memory and guest, from which the rest may follow, and nothing else."""
-    return tuple(v if i in (_MEMORY, GUEST_KEY) else None for i, v in enumerate(values))
+    """Return a cell's memory, guest and hosts, from which the rest may follow, and no more."""
+    kept = (_MEMORY, GUEST_KEY, _HOSTS)
+    return tuple(v if i in kept else None for i, v in enumerate(values))
 
 
 class Cell(Axes):
@@ -310,11 +327,13 @@ def resolve(values: Values) -> Values:
         found = guest_fields(values[GUEST_KEY])
         values = tuple(found.get(name, value) for name, value in zip(FIELDS, values, strict=True))
     memory_bytes = values[_MEMORY]
-    host = values[_HOST]
+    host, hosts = values[_HOST], values[_HOSTS]
+    if host is None:
+        host = largest_host(hosts) if hosts else default_host_memory_bytes(memory_bytes)
     neighbour = values[_NEIGHBOUR]
     return (
         *values[:_HOST],
-        default_host_memory_bytes(memory_bytes) if host is None else host,
+        host,
         *values[_HOST + 1 : _NEIGHBOUR],
         memory_bytes if neighbour is None else neighbour,
         *values[_NEIGHBOUR + 1 :],

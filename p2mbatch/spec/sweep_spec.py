@@ -31,7 +31,7 @@ from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of, digest_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
 from p2mbatch.spec import file as specfile
-from p2mbatch.spec.axes import Axis, Span
+from p2mbatch.spec.axes import HOSTS, Axis, Span
 from p2mbatch.spec.file import KeyPath
 from p2mbatch.spec.messages import OPTIONS, complaint, option_of, placed
 from p2mbatch.spec.sections import GUEST_KEY, SHORT_NAMES, Cell, Grid, Sample, Values, resolve
@@ -114,7 +114,7 @@ class SweepSpec(BaseModel):
         for name, value in options.items():
             if value is None:
                 continue
-            if isinstance(value, str) and "," in value:
+            if isinstance(value, str) and "," in value and name != HOSTS:
                 value = [part.strip() for part in value.split(",") if part.strip()]
             grid[name] = value
         return cls.from_dict({"grid": grid}, OPTIONS)

@@ -80,7 +80,7 @@ COLUMNS: tuple[Column, ...] = (
         "int64",
         "bytes",
         "scenario",
-        "The machine memory of each host; every migration goes to a new one.",
+        "The machine memory of each host, or of the largest; every migration goes to a new one.",
     ),
     Column(
         "neighbours",
@@ -125,6 +125,32 @@ COLUMNS: tuple[Column, ...] = (
         "The trace file that the guest is from, as path#digest, of which the digest counts; empty "
         "where there is none.",
         earlier="",
+    ),
+    Column(
+        "hosts",
+        "str",
+        "",
+        "scenario",
+        "Each host's memory in turn, the last for all that follow, a range drawn by the seed; "
+        "empty where all have host_memory_bytes.",
+        earlier="",
+    ),
+    Column(
+        "xen",
+        "str",
+        "",
+        "scenario",
+        "The hypervisor's version, which decides what m2p shows; empty for one of today.",
+        earlier="",
+    ),
+    Column(
+        "stuck",
+        "str",
+        "",
+        "scenario",
+        "What becomes of a guest whose save or restore is refused: its life ends, or it stays "
+        "where it is and is tried again.",
+        earlier="end",
     ),
     Column(
         "seed",

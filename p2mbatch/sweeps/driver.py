@@ -12,6 +12,7 @@ from pathlib import Path
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.shipped import find_spec
+from p2mbatch.base.signals import Interrupted
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
@@ -54,7 +55,7 @@ def sweep(
 
     A cell that fails is recorded and no reason to stop: see `SweepResult.failures`. Raises
     `InputError` or `ResourceError` where the work can't start or go on, and `KeyboardInterrupt`
-    after a clean stop at a batch on SIGINT or SIGTERM.
+    (`Interrupted`, with the number) after a clean stop at a batch on SIGINT, SIGTERM or SIGHUP.
     """
     if not isinstance(spec, SweepSpec):
         spec = SweepSpec.from_file(find_spec(str(spec)))
@@ -101,5 +102,5 @@ def sweep(
                 f"stopped; {journal.counts()[0]:,} cells are in {journal.directory}: "
                 "give the same command again to continue"
             )
-            raise KeyboardInterrupt
+            raise Interrupted(stop.number)
     return SweepResult.open(out)

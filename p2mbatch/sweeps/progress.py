@@ -8,6 +8,8 @@ from typing import IO, Any, Literal
 
 from tqdm import tqdm
 
+from p2mbatch.base.say import say, say_above
+
 Mode = Literal["auto", "bar", "lines", "quiet"]
 
 LINE_INTERVAL_S = 30.0
@@ -69,9 +71,9 @@ class ProgressReport:
         if self._mode == "quiet":
             return
         if self._bar is not None:
-            self._bar.write(text, file=self._file)
+            say_above(self._bar, text, self._file)
         else:
-            print(text, file=self._file, flush=True)
+            say(text, file=self._file)
 
     def skip(self, num_cells: int) -> None:
         """Count cells that were settled before: done, but no part of the rate."""

@@ -7,19 +7,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+
+from p2mbatch.base import signals
 
 
 class Stop:
     """Whether the work should stop: asked for by a signal, or by a failure with --fail-fast.
 
-    The first SIGINT or SIGTERM asks; a second one interrupts at once, and so does the first where
-    there is nothing to lose.
+    The first SIGINT, SIGTERM or SIGHUP asks; a second one interrupts at once, and so does the first
+    where there is nothing to lose.
     """
 
     def __init__(self) -> None:
         self.reason = ""
+        self.number = int(signal.SIGINT)
+        """The signal that asked."""
         self._at_once = False
 
     def __bool__(self) -> bool:
@@ -28,12 +32,19 @@ class Stop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.reason == "signal"
         self.reason = "signal"
+        self.number = number
         if again or self._at_once:
-            raise KeyboardInterrupt
+            raise signals.Interrupted(number)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
         """Let the first signal interrupt what is inside."""
+        if self.reason == "signal":
+            raise signals.Interrupted(self.number)
+        if signals.installed():
+            with self._handled_by(signals.handle):
+                yield
+            return
         before = sys.unraisablehook
         timers: list[threading.Timer] = []
 
@@ -53,7 +64,7 @@ class Stop:
         except Exception:
             if self.reason == "signal":
                 # A callback that was left half done is trouble for what had called it.
-                raise KeyboardInterrupt from None
+                raise signals.Interrupted(self.number) from None
             raise
         finally:
             self._at_once = False
@@ -67,10 +78,18 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._handle) for number in numbers]
+        with self._handled_by(self._handle):
+            yield
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+        """Have `handler` called for the signals inside; one that is ignored stays so."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+        before = [signal.signal(number, handler) for number in heard]
         try:
             yield
         finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
+            for number, earlier in zip(heard, before, strict=True):
+                signal.signal(number, earlier)

@@ -18,6 +18,7 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario, estimate_memory_bytes
 from p2mbatch.guests.written_out import scenario_trace
 from p2mbatch.model.replay import new_life, run_event
+from p2mbatch.model.trace import goes_on
 from p2mbatch.model.trace_file import parse_trace, trace_to_json
 
 MEASURED = ("rebuild_ns", "save_walk_ns", "restore_ns", "resident_leaves")
@@ -45,7 +46,7 @@ def trace_rows(scenario: Scenario) -> list[dict[str, Any]]:
             rows[0] = row_of(life, placement, 0, result, rows[0]["entries_written"])
         else:
             rows.append(row_of(life, placement, len(rows), result, written))
-        if result.outcome != "ok":
+        if not goes_on(event, result.outcome):
             break
     return rows
 
@@ -54,6 +55,11 @@ def trace_rows(scenario: Scenario) -> list[dict[str, Any]]:
 def scenarios(draw: st.DrawFn, largest_mib: int = 24) -> Scenario:
     pages = draw(st.integers(2 * MIB // PAGE_BYTES, largest_mib * MIB // PAGE_BYTES))
     memory = pages * PAGE_BYTES
+    # A host that the guest almost fills gives it its own old frames again.
+    sizes = st.sampled_from([memory + 4 * MIB, 2 * memory + 4 * MIB, 64 * MIB])
+    ranges = st.builds("{0}..{1}".format, st.just(memory + 4 * MIB), st.just(3 * memory + 9 * MIB))
+    hosts = draw(st.none() | st.lists(sizes | ranges, min_size=1, max_size=3))
+    size = {"hosts": hosts} if hosts else {"host_memory_bytes": draw(sizes)}
     return Scenario.make(
         memory_bytes=memory,
         sparsity=draw(st.sampled_from([0.0, 0.1, 0.5, 0.9]) | st.floats(0, 0.95)),
@@ -64,8 +70,9 @@ def scenarios(draw: st.DrawFn, largest_mib: int = 24) -> Scenario:
         word_bytes=draw(st.sampled_from([8, 4])),
         build_order=draw(st.sampled_from([0, 3, 9])),
         restore_order=draw(st.sampled_from([0, 3, 9])),
-        # A host that the guest almost fills gives it its own old frames again.
-        host_memory_bytes=draw(st.sampled_from([memory + 4 * MIB, 2 * memory + 4 * MIB, 64 * MIB])),
+        **size,
+        xen=draw(st.sampled_from(["", "", "4.0", "4.1.2", "4.2"])),
+        stuck=draw(st.sampled_from(["end", "stay"])),
         neighbour_memory_bytes=draw(st.sampled_from([50 * PAGE_BYTES, memory, 4 * memory])),
         seed=draw(st.integers(0, 1 << 20)),
     )

@@ -18,7 +18,8 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest, nth_host
 from p2mbatch.guests.written_out import scenario_trace
 from p2mbatch.model.replay import observe
-from p2mbatch.model.runs import paired_runs
+from p2mbatch.model.runs import frame_runs
+from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, REFUSED
 from p2mbatch.model.trace_file import trace_to_json
 
 
@@ -34,9 +35,13 @@ def scenarios(draw: Any) -> Scenario:
         neighbours=draw(st.sampled_from([0.5, 1.0])),
         word_bytes=draw(st.sampled_from([8, 4])),
         build_order=0,
-        host_memory_bytes=draw(st.sampled_from([memory + 2 * MIB, memory + 8 * MIB])),
         neighbour_memory_bytes=draw(st.sampled_from([70 * PAGE_BYTES, memory])),
         migrations=3,
+        hosts=draw(
+            st.lists(st.sampled_from([memory + 2 * MIB, memory + 8 * MIB]), min_size=1, max_size=3)
+        ),
+        xen=draw(st.sampled_from(["", "4.0"])),
+        stuck=draw(st.sampled_from(["end", "stay"])),
         seed=draw(st.integers(0, 1 << 20)),
     )
 
@@ -49,11 +54,10 @@ class Written:
         self.guest = Guest(staged)
         staged.keep_frames_for_holes()
         plain = trace_to_json(scenario_trace(scenario))
-        self.trace = plain | {
-            "hosts": [],
-            "events": [e for e in plain["events"] if "host" not in e],
-        }
-        self.trace["events"].insert(0, {"op": "boot", "host": 0})
+        layout = [event for event in plain["events"] if "host" not in event]
+        events = [plain["events"][0], *layout]
+        self.trace = plain | {"format": FORMAT_3, "hosts": [], "events": events}
+        self.at = 0
         self.trace["guest"]["page_pool"] = staged.placement.page_pool.tolist()
         self.states: list[dict[str, Any]] = [self.state("boot", self.guest.booted)]
         self.states += [{} for _ in self.trace["events"][1:]]
@@ -66,8 +70,8 @@ class Written:
             self.trace["hosts"].append(
                 {
                     "frames": len(others),
-                    "domain": paired_runs(pfns, mfns).tolist(),
-                    "foreign": paired_runs(owned, others[owned]).tolist(),
+                    "domain": frame_runs(pfns, mfns).tolist(),
+                    "foreign": frame_runs(owned, others[owned]).tolist(),
                 }
             )
 
@@ -79,8 +83,13 @@ class Written:
         guest = self.guest
         if op == "migrate":
             result = guest.migrate()
-            self.trace["events"].append({"op": op, "host": guest.num_migrations})
-            self.states.append(self.state(op, result))
+            scenario, event = guest.scenario, {"op": op, "host": guest.num_migrations}
+            event |= {"xen": scenario.xen} if scenario.xen else {}
+            event |= {"on_refused": "stay"} if scenario.stuck == "stay" else {}
+            self.trace["events"].append(event)
+            losses = {name: getattr(result, name) for name in LOSS_FIELDS[op]}
+            self.states.append(self.state(op, result) | losses)
+            self.at = self.at if result.outcome in REFUSED else guest.num_migrations
             return
         before = guest.lookup(np.unique(pfns))
         result = guest.populate(pfns) if op == "populate" else guest.balloon_out(pfns)
@@ -91,10 +100,11 @@ class Written:
         ]
         self.trace["events"].append({"op": "set", "runs": runs})
         counts = {"entries_set": result.entries_set, "ok": result.set_returned}
+        counts |= {name: getattr(result, name) for name in LOSS_FIELDS["set"]}
         self.states.append(self.state("set", result) | counts)
 
     def frame(self, pfn: int) -> int:
-        runs = self.trace["hosts"][self.guest.num_migrations]["domain"]
+        runs = self.trace["hosts"][self.at]["domain"]
         return next(mfn + pfn - first for first, mfn, count in runs if 0 <= pfn - first < count)
 
 

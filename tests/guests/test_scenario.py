@@ -39,6 +39,9 @@ def test_defaults_are_those_of_the_documented_table() -> None:
         "restore_order": 0,
         "word_bytes": 8,
         "guest": "",
+        "hosts": "",
+        "xen": "",
+        "stuck": "end",
         "seed": 0,
     }
 

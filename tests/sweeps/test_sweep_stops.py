@@ -69,7 +69,7 @@ def test_a_sweep_killed_twice_ends_with_the_undisturbed_table(
     assert [r["state"] for r in result.provenance["runs"]] == ["running", "running", "done"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_stops_cleanly_and_says_how_to_continue(
     kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -78,7 +78,7 @@ def test_an_interrupt_stops_cleanly_and_says_how_to_continue(
     wait_for(out, 50, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "give the same command again to continue" in err
     assert "Traceback" not in err
     result = SweepResult.open(out)

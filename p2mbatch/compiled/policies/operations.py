@@ -30,9 +30,10 @@ class Operations(NamedTuple):
     status code (`status`), if anything. `t` are the guest's tables, `h` those of its host.
     """
 
-    boot: Callable[[P2MTables, HostTables], int]
+    boot: Callable[..., int]
     """Build what the kernel keeps its p2m in over the loaded `mfn_list`, the first list, and report
-    it: all that boot does, what it takes from brk included."""
+    it: all that boot does, what it takes from brk included. Takes `t` and `h`; that of an era takes
+    what it marks besides."""
     set_runs: Callable[[P2MTables, HostTables, Int64Array, int], int]
     """`set_phys_to_machine` over runs (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the
     first so many entries: as `grow.set_each`."""

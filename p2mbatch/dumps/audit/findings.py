@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.say import one_line
 from p2mbatch.base.sizes import format_size
 from p2mbatch.dumps.audit.hazards import Hazard, find_hazards
 from p2mbatch.dumps.audit.recover import recover
@@ -303,7 +304,7 @@ def audit_text(result: Audit) -> str:
     """Return the audit as text for a terminal, one line a fact."""
     guest, shape, tree = result.guest, result.shape, result.tree()
     lines = [
-        f"{guest.name}: {guest.format}",
+        f"{one_line(guest.name)}: {one_line(guest.format)}",
         f"{'guest':<18}{8 * guest.word_bytes}-bit, max_p2m_pfn {guest.max_p2m_pfn} "
         f"({format_size(guest.max_p2m_pfn * PAGE_BYTES)})",
         f"{'pages present':<18}{shape.present} ({_percent(shape.present, guest.max_p2m_pfn)}), "

@@ -15,6 +15,7 @@ from p2mbatch.dumps import formats
 from p2mbatch.dumps.stores import narrow
 from p2mbatch.dumps.writers.page_tables import LinearTables, saved_leaf_tables, table_bytes
 from p2mbatch.model.life import Life
+from p2mbatch.model.policies import refuse_era
 from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.trace import Trace, goes_on
 
@@ -120,8 +121,10 @@ class GuestImage:
 def image_at(trace: Trace, event: int | None = None) -> GuestImage:
     """Run `trace` up to and including event `event` (the last that runs, by default).
 
-    Raises `InputError` where there is no such event, or the guest was lost before it.
+    Raises `InputError` where there is no such event, or the guest was lost before it; and for an
+    era's trace.
     """
+    refuse_era(trace.policy, trace.name)
     num_events = len(trace.events)
     if event is not None and not 0 <= event < num_events:
         raise InputError(f"event {event}: {trace.name} has events 0 to {num_events - 1}")

@@ -1,0 +1,57 @@
+"""What is told to a person: the only place that prints, and makes harmless what it prints.
+
+Names, questions, messages and file names come from strangers, and a terminal obeys what it is sent:
+an escape sequence clears the screen, renames the window or answers as if it had been typed. So no
+control character passes; each is shown as Python writes it. A line that is said of one thing stays
+one line: `one_line` is for names inside it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import IO, Any
+
+_CONTROLS = re.compile(
+    # C0 but for tab and end of line, DEL and C1; what turns text around or is not seen; halves of
+    # characters, which stand for bytes that were no text.
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+_NOT_IN_LINES = re.compile(r"[\t\n]")
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
+
+
+def _written(match: re.Match[str]) -> str:
+    return ascii(match[0])[1:-1]
+
+
+def printable(text: object) -> str:
+    """Return `text` with every control character as an escape (`\\x1b`); ends of lines stay."""
+    return _CONTROLS.sub(_written, str(text))
+
+
+def one_line(text: object) -> str:
+    """Return `text` as `printable` does, with ends of lines and tabs as escapes too."""
+    return _NOT_IN_LINES.sub(_written, printable(text))
+
+
+def markdown(text: object) -> str:
+    """Return `text` as one line of Markdown that shows it as it is, without any meaning."""
+    return _MARKDOWN.sub(r"\\\1", one_line(" ".join(str(text).split())))
+
+
+def say(
+    text: object = "", *, err: bool = False, end: str = "\n", file: IO[str] | None = None
+) -> None:
+    """Print `text` made printable to stdout, to stderr (`err`) or to `file`."""
+    stream = file or (sys.stderr if err else sys.stdout)
+    stream.write(printable(text) + end)
+    stream.flush()
+
+
+def say_above(bar: Any, text: object, file: IO[str] | None = None) -> None:
+    """Print `text` made printable above a progress bar (tqdm's class, or one of its bars)."""
+    bar.write(printable(text), file=file)

@@ -1,0 +1,238 @@
+"""How the eras of the linear p2m boot: `mfn_list` mapped anew as a flat table (linear-spec L3)."""
+
+from __future__ import annotations
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.loops import copy_words
+from p2mbatch.compiled.pages import page_code, take_slot
+from p2mbatch.compiled.policies.flat import (
+    MAPS,
+    SLOTS,
+    build,
+    mapped,
+    report,
+    set_entry,
+    set_entry_of,
+    table_index,
+    take_filled,
+    take_page,
+)
+from p2mbatch.compiled.policies.three_level import cache_leaf, store_word
+from p2mbatch.compiled.status import OK
+from p2mbatch.compiled.tables import (
+    LEAF,
+    NO_PAGE,
+    ORDINARY,
+    P_CLEAN,
+    P_KIND,
+    P_LEAF,
+    TABLE,
+    HostTables,
+    P2MTables,
+)
+
+# What a leaf's PFNs are, all of them.
+_REAL, _MISSING, _IDENTITY = 0, 1, 2
+
+
+@inner_kernel
+def boot_flat(
+    t: P2MTables,
+    h: HostTables,
+    pages: Int64Array,
+    identity: Int64Array,
+    extra: Int64Array,
+    hash_pages: int,
+) -> int:
+    """Map the loaded `mfn_list` as a flat table, build the list and report. Returns OK or a BUG_.
+
+    `pages`, `identity` and `extra` are int64[k, 2] of [first PFN, count]: the boot allocator's
+    pages, the 1:1 runs, and the extra memory. `hash_pages` are taken for nothing of the p2m.
+    """
+    never_inline()
+    state = t.state[0]
+    bit = as_int(1) << 62
+    state.identity_bit = bit
+    state.flag_bits = bit | (bit << 1)
+    state.identity_beyond = 1
+    state.max_p2m = state.max_p2m_pfn
+    state.m2p_order = h.par[0].m2p_order
+    state.hint = _fill_up(t, h, identity)
+    status = _shared_pages(t, pages)
+    if status == OK:
+        status = _map_area(t, pages)
+    for run in range(len(extra)):
+        for k in range(extra[run, 1]):
+            if status == OK:
+                status = set_entry_of(t, h, pages, extra[run, 0] + k, INVALID)
+    for _ in range(hash_pages):
+        if status == OK:
+            page = take_page(t, pages)
+            status = OK if page >= 0 else -page
+    if status == OK:
+        # A literal 0 would be a type of its own, and everything below be compiled twice.
+        status = build(t, h, pages, state.brk_closed)
+    if status == OK:
+        state.brk_closed = 1
+        state.xen_max = state.max_p2m_pfn
+        status = report(t, h)
+    return status
+
+
+@inner_kernel
+def _fill_up(t: P2MTables, h: HostTables, identity: Int64Array) -> int:
+    """Make the tail of `mfn_list` INVALID and mark the 1:1 runs; return its size in PFNs."""
+    state = t.state[0]
+    size = ((state.nr_pages + SLOTS - 1) >> 9) << 9
+    for pfn in range(state.nr_pages, size):
+        t.words[t.leaf_slot[pfn >> 9], pfn & (SLOTS - 1)] = INVALID
+    for run in range(len(identity)):
+        first = identity[run, 0]
+        for pfn in range(first, min(first + identity[run, 1], size)):
+            store_word(t, h, pfn, as_int(t.leaf_page[pfn >> 9]), pfn | state.identity_bit)
+    return size
+
+
+@inner_kernel
+def _shared_pages(t: P2MTables, pages: Int64Array) -> int:
+    """Take the two shared leaves and the two shared level-1 pages. Returns OK or a BUG_ code."""
+    state = t.state[0]
+    t.slots[take_slot(t, state.pgd), P_KIND] = TABLE
+    page = take_filled(t, pages, LEAF, INVALID)
+    if page < 0:
+        return -page
+    state.missing = page
+    page = take_filled(t, pages, LEAF, INVALID)
+    if page < 0:
+        return -page
+    state.identity = page
+    page = take_filled(t, pages, TABLE, state.missing | MAPS)
+    if page < 0:
+        return -page
+    state.missing_pte = page
+    page = take_filled(t, pages, TABLE, state.identity | MAPS)
+    if page < 0:
+        return -page
+    state.identity_pte = page
+    return OK
+
+
+@inner_kernel
+def _kind_of(t: P2MTables, x: int) -> int:
+    """Return what all PFNs of slot `x` are, by `mfn_list`; beyond it they are 1:1."""
+    state = t.state[0]
+    if x >= (state.nr_pages + SLOTS - 1) >> 9:
+        return _IDENTITY
+    row = t.words[page_code(t, state.mfn_list_pfn + x)]
+    kind = _kind_of_word(row[0], state.identity_bit)
+    for i in range(1, SLOTS):
+        if kind == _REAL or _kind_of_word(row[i], state.identity_bit) != kind:
+            return _REAL
+    return kind
+
+
+@inner_kernel
+def _kind_of_word(word: int, identity_bit: int) -> int:
+    """Return what the PFN of a word of `mfn_list` is."""
+    if word == INVALID:
+        return _MISSING
+    return _IDENTITY if word & identity_bit != 0 else _REAL
+
+
+@inner_kernel
+def _map_area(t: P2MTables, pages: Int64Array) -> int:
+    """Map every slot of the area: `xen_rebuild_p2m_list`. Returns OK or a BUG_ code."""
+    never_inline()
+    state = t.state[0]
+    for block in range(state.num_leaves >> 9):
+        kind = _kind_of(t, block << 9)
+        for i in range(1, SLOTS):
+            if kind != _REAL and _kind_of(t, (block << 9) + i) != kind:
+                kind = _REAL
+        if kind == _REAL:
+            status = _map_block(t, pages, block)
+        else:
+            status = _share_block(t, pages, block, kind == _MISSING)
+        if status != OK:
+            return status
+    return OK
+
+
+@inner_kernel
+def _share_block(t: P2MTables, pages: Int64Array, block: int, missing: bool) -> int:
+    """Map a block by a shared level-1 page. Returns OK or a BUG_ code."""
+    state = t.state[0]
+    table = _level2_of(t, pages, block)
+    if table < 0:
+        return -table
+    set_entry(
+        t, table, table_index(t, block, 2), state.missing_pte if missing else state.identity_pte
+    )
+    for x in range(block << 9, (block + 1) << 9):
+        cache_leaf(t, x, state.missing if missing else state.identity)
+    return OK
+
+
+@inner_kernel
+def _map_block(t: P2MTables, pages: Int64Array, block: int) -> int:
+    """Map a block slot by slot. Returns OK or a BUG_ code."""
+    state = t.state[0]
+    level1 = as_int(NO_PAGE)
+    for x in range(block << 9, (block + 1) << 9):
+        kind = _kind_of(t, x)
+        leaf = state.missing if kind == _MISSING else state.identity
+        if kind == _REAL:
+            leaf = _copy_leaf(t, pages, x)
+            if leaf < 0:
+                return -leaf
+        if level1 == NO_PAGE:
+            # Page table pages are taken where an entry is needed: behind the first leaf's own.
+            table = _level2_of(t, pages, block)
+            if table < 0:
+                return -table
+            level1 = take_filled(t, pages, TABLE, as_int(0))
+            if level1 < 0:
+                return -level1
+            set_entry(t, table, table_index(t, block, 2), level1)
+        set_entry(t, level1, x & (SLOTS - 1), leaf)
+        cache_leaf(t, x, leaf)
+    return OK
+
+
+@inner_kernel
+def _copy_leaf(t: P2MTables, pages: Int64Array, x: int) -> int:
+    """Copy slot `x` of `mfn_list` to a page of its own; return its PFN, or minus a BUG_ code.
+
+    What it is copied from is an ordinary page from then on.
+    """
+    leaf = take_page(t, pages)
+    if leaf < 0:
+        return leaf
+    old = page_code(t, t.state[0].mfn_list_pfn + x)
+    slot = take_slot(t, leaf)
+    copy_words(t.words[old], t.words[slot])
+    copy_words(t.own[old], t.own[slot])
+    t.slots[slot, P_KIND] = LEAF
+    t.slots[slot, P_LEAF] = x
+    t.slots[slot, P_CLEAN] = t.slots[old, P_CLEAN]
+    t.slots[old, P_KIND] = ORDINARY
+    t.slots[old, P_LEAF] = -1
+    return leaf
+
+
+@inner_kernel
+def _level2_of(t: P2MTables, pages: Int64Array, block: int) -> int:
+    """Return the PFN of the level-2 page that maps a block, made if need be; or minus a BUG_."""
+    table = t.state[0].pgd
+    for k in range(2):
+        index = table_index(t, block, 4 - k)
+        page = mapped(t, table, index)
+        if page == NO_PAGE:
+            page = take_filled(t, pages, TABLE, as_int(0))
+            if page < 0:
+                return page
+            set_entry(t, table, index, page)
+        table = page
+    return table

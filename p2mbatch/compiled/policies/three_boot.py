@@ -1,0 +1,398 @@
+"""How the eras of three levels boot: pages in their order, 1:1 ranges marked, leaves moved.
+
+Source: policies-spec P3 to P6. Each policy's own file puts these steps in its order. All return OK
+or a BUG_ code; after a BUG the guest is lost, and the caches are of no use any more.
+"""
+
+from __future__ import annotations
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.lists import extend_brk, fill_page
+from p2mbatch.compiled.loops import copy_words
+from p2mbatch.compiled.pages import address, page_at, page_code, set_page_code, take_slot
+from p2mbatch.compiled.policies.three_level import (
+    cache_leaf,
+    hang_leaf,
+    point_identity,
+    point_leaf,
+    store_word,
+)
+from p2mbatch.compiled.policies.three_list import bootmem, list_page, rebuild, report, track
+from p2mbatch.compiled.policies.three_lookup import leaf_at, mfn_of
+from p2mbatch.compiled.status import BUG_BRK_OVERFLOW, BUG_MID_MFN_P, OK
+from p2mbatch.compiled.tables import (
+    LAZY,
+    LEAF,
+    MID_MFN,
+    NO_PAGE,
+    ORDINARY,
+    P_CLEAN,
+    P_KIND,
+    P_LEAF,
+    P_PAGE,
+    POINTER,
+    TOP_MFN,
+    HostTables,
+    P2MTables,
+)
+
+# --- words and pages ---------------------------------------------------------------------------
+
+
+@inner_kernel
+def flag_words(t: P2MTables, h: HostTables, identity: bool) -> None:
+    """Say which bits flag a word: bit 31 to 2.6.38, the two highest ones where identity is known.
+
+    And the order of the m2p, which the kernel works out at boot.
+    """
+    state = t.state[0]
+    state.m2p_order = h.par[0].m2p_order
+    if not identity:
+        state.flag_bits = 1 << 31
+        return
+    bit = as_int(1) << (state.word_bits - 2)
+    state.identity_bit = bit
+    state.flag_bits = bit | (bit << 1)
+
+
+@inner_kernel
+def brk_page(t: P2MTables, kind: int, word: int) -> int:
+    """Take a page from brk, filled with `word`; return its PFN, or minus the BUG's code."""
+    slot = extend_brk(t)
+    if slot < 0:
+        return slot
+    t.slots[slot, P_KIND] = kind
+    fill_page(t, slot, word)
+    return t.slots[slot, P_PAGE]
+
+
+@inner_kernel
+def old_placeholders(t: P2MTables) -> int:
+    """Take `p2m_missing`, `p2m_mid_missing` and `p2m_top`, as all kernels to 3.13 do."""
+    state = t.state[0]
+    page = brk_page(t, LEAF, INVALID)
+    if page < 0:
+        return -page
+    state.missing = page
+    page = brk_page(t, POINTER, address(t, page))
+    if page < 0:
+        return -page
+    state.mid_missing = page
+    page = brk_page(t, POINTER, address(t, page))
+    if page < 0:
+        return -page
+    state.top = page
+    return OK
+
+
+@inner_kernel
+def identity_page(t: P2MTables) -> int:
+    """Take `p2m_identity`, all INVALID as `p2m_missing` is."""
+    page = brk_page(t, LEAF, INVALID)
+    if page < 0:
+        return -page
+    t.state[0].identity = page
+    return OK
+
+
+@inner_kernel
+def mid_placeholders(t: P2MTables) -> int:
+    """Take the two leaves, the two mids and `p2m_top` in the order of 3.14 and later (P5)."""
+    state = t.state[0]
+    page = brk_page(t, LEAF, INVALID)
+    if page < 0:
+        return -page
+    state.missing = page
+    status = identity_page(t)
+    if status != OK:
+        return status
+    page = brk_page(t, POINTER, address(t, state.missing))
+    if page < 0:
+        return -page
+    state.mid_missing = page
+    page = brk_page(t, POINTER, address(t, state.identity))
+    if page < 0:
+        return -page
+    state.mid_identity = page
+    state.identity_beyond = 1
+    page = brk_page(t, POINTER, address(t, state.mid_missing))
+    if page < 0:
+        return -page
+    state.top = page
+    return OK
+
+
+# --- the tree ----------------------------------------------------------------------------------
+
+
+@inner_kernel
+def hang_boot_leaves(t: P2MTables) -> int:
+    """Hang `mfn_list` into the tree, its tail INVALID, then make the request for m2p overrides.
+
+    That is four pages of brk on 64-bit, two on 32-bit, or none where so many aren't left (P3).
+    """
+    never_inline()
+    state = t.state[0]
+    shift = state.entries_shift
+    n = 1 << shift
+    nr_pages = state.nr_pages
+    num_boot = (nr_pages + n - 1) >> shift
+    for x in range(num_boot, state.num_leaves):
+        cache_leaf(t, x, state.missing)
+    for x in range(num_boot):
+        if x & (n - 1) == 0:
+            mid = hang_mid(t, x >> shift)
+            if mid < 0:
+                return -mid
+        point_leaf(t, x, as_int(t.leaf_page[x]))
+    if nr_pages & (n - 1) != 0:
+        # A partial last leaf is always resident.
+        for i in range(nr_pages & (n - 1), n):
+            t.words[t.leaf_slot[num_boot - 1], i] = INVALID
+    count = 4 if state.word_bits == 64 else 2
+    if state.brk_pages - state.brk_used < count:
+        return BUG_BRK_OVERFLOW
+    state.brk_used += count
+    return OK
+
+
+@inner_kernel
+def hang_mid(t: P2MTables, top: int) -> int:
+    """Take a mid page from brk for a top index; return its PFN, or minus the BUG's code."""
+    mid = brk_page(t, POINTER, address(t, t.state[0].missing))
+    if mid >= 0:
+        t.words[page_code(t, t.state[0].top), top] = address(t, mid)
+        t.state[0].num_mids += 1
+    return mid
+
+
+@inner_kernel
+def move_leaves(t: P2MTables, h: HostTables) -> int:
+    """Move a 64-bit guest's leaves out of `mfn_list` into pages of the boot allocator (P4b).
+
+    The old pages are ordinary from then on. That of a leaf which is not resident reads as zeros
+    here; what it holds nobody asks.
+    """
+    never_inline()
+    state = t.state[0]
+    if state.word_bits != 64:
+        return OK
+    shift = state.entries_shift
+    num_boot = (state.nr_pages + (1 << shift) - 1) >> shift
+    first = bootmem(t, num_boot)
+    if first < 0:
+        return -first
+    for x in range(num_boot):
+        page = first + x
+        if state.late_list == 0:
+            # Before the page is hung in: its MFN does not depend on where the leaf lies.
+            t.words[page_code(t, t.true_mid_mfn[x >> shift]), x & ((1 << shift) - 1)] = mfn_of(
+                t, h, page
+            )
+        _move_leaf(t, x, page)
+    return OK
+
+
+@inner_kernel
+def _move_leaf(t: P2MTables, x: int, page: int) -> None:
+    """Let leaf `x` lie in `page` from now on."""
+    old_page = t.state[0].mfn_list_pfn + x
+    old = page_code(t, old_page)
+    if old <= LAZY:
+        set_page_code(t, old_page, NO_PAGE)
+        set_page_code(t, page, LAZY - x)
+        t.leaf_page[x] = page
+    else:
+        slot = take_slot(t, page)
+        copy_words(t.words[old], t.words[slot])
+        copy_words(t.own[old], t.own[slot])
+        t.slots[slot, P_CLEAN] = t.slots[old, P_CLEAN]
+        t.slots[slot, P_KIND] = LEAF
+        t.slots[slot, P_LEAF] = x
+        t.slots[old, P_KIND] = ORDINARY
+        t.slots[old, P_LEAF] = -1
+        cache_leaf(t, x, page)
+    point_leaf(t, x, page)
+
+
+# --- the list for the first time ---------------------------------------------------------------
+
+
+@inner_kernel
+def first_list(t: P2MTables, h: HostTables) -> int:
+    """Take the list's own pages and build it for the first time, to `xen_max_p2m_pfn`."""
+    never_inline()
+    state = t.state[0]
+    slot = list_page(t)
+    if slot < 0:
+        return -slot
+    t.slots[slot, P_KIND] = MID_MFN
+    state.mid_missing_mfn = t.slots[slot, P_PAGE]
+    fill_page(t, slot, mfn_of(t, h, state.missing))
+    t.true_mid_mfn[:] = state.mid_missing_mfn
+    if state.mid_identity != NO_PAGE and state.late_list == 0:
+        slot = list_page(t)
+        if slot < 0:
+            return -slot
+        t.slots[slot, P_KIND] = MID_MFN
+        state.mid_identity_mfn = t.slots[slot, P_PAGE]
+        fill_page(t, slot, mfn_of(t, h, state.identity))
+    slot = list_page(t)
+    if slot < 0:
+        return -slot
+    t.slots[slot, P_KIND] = POINTER
+    state.top_mfn_p = t.slots[slot, P_PAGE]
+    fill_page(t, slot, address(t, state.mid_missing_mfn))
+    slot = list_page(t)
+    if slot < 0:
+        return -slot
+    t.slots[slot, P_KIND] = TOP_MFN
+    state.top_mfn = t.slots[slot, P_PAGE]
+    fill_page(t, slot, mfn_of(t, h, state.mid_missing_mfn))
+    # A literal 0 would be a type of its own, and everything below be compiled twice.
+    return rebuild(t, h, state.brk_closed)
+
+
+@inner_kernel
+def end_boot(t: P2MTables, h: HostTables) -> int:
+    """Close brk and report the list."""
+    t.state[0].brk_closed = 1
+    t.state[0].xen_max = t.state[0].max_p2m_pfn
+    return report(t, h)
+
+
+# --- 1:1 ranges --------------------------------------------------------------------------------
+
+
+@inner_kernel
+def mark_each(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
+    """Mark 1:1 ranges (int64[k, 2]: start, end) in their order: `set_phys_range_identity`.
+
+    `state` counts the pages marked and the warnings. Later kernels (P5) have `p2m_mid_identity`.
+    """
+    never_inline()
+    for k in range(len(ranges)):
+        if t.state[0].mid_identity == NO_PAGE:
+            status = _mark(t, h, ranges[k, 0], ranges[k, 1])
+        else:
+            status = _mark_with_mids(t, h, ranges[k, 0], ranges[k, 1])
+        if status != OK:
+            return status
+    return OK
+
+
+@inner_kernel
+def _mark(t: P2MTables, h: HostTables, start: int, end: int) -> int:
+    """Mark one range as 3.0 to 3.13 do (P4)."""
+    never_inline()
+    state = t.state[0]
+    max_p2m = state.max_p2m
+    if start >= max_p2m or end >= max_p2m or start > end:
+        return OK
+    mid_shift = 2 * state.entries_shift
+    for top in range(start >> mid_shift, (end + (1 << mid_shift) - 1) >> mid_shift):
+        status = _open_mid(t, h, top)
+        if status != OK:
+            return status
+    for k in range(2):
+        status = _open_leaf(t, h, start if k == 0 else end)
+        if status != OK:
+            return status
+    pfn = start
+    while pfn < end:
+        pfn = _mark_leaf(t, h, pfn, end)
+    state.identity_pages += end - start
+    return OK
+
+
+@inner_kernel
+def _mark_with_mids(t: P2MTables, h: HostTables, start: int, end: int) -> int:
+    """Mark one range as 3.14 to 3.18 do (P5), whole mids at once."""
+    never_inline()
+    state = t.state[0]
+    shift = state.entries_shift
+    if start >= state.max_p2m or start > end:
+        return OK
+    end = min(end, state.max_p2m)
+    for k in range(2):
+        split = start if k == 0 else end
+        if split & ((1 << (2 * shift)) - 1) != 0:
+            status = _open_mid(t, h, split >> (2 * shift))
+            if status == OK:
+                status = _open_leaf(t, h, split)
+            if status != OK:
+                return status
+    top_slot = page_code(t, state.top)
+    pfn = start
+    while pfn < end:
+        x = pfn >> shift
+        pfn = _mark_leaf(t, h, pfn, end)
+        if page_at(t, t.words[top_slot, x >> shift]) == state.mid_identity:
+            # To where the shared mid ends, if that is past the range's end.
+            pfn = ((x >> shift) + 1) << (2 * shift)
+        elif leaf_at(t, x) == state.identity:
+            pfn = (x + 1) << shift
+    state.warnings += pfn != end
+    state.identity_pages += pfn - start
+    return OK
+
+
+@inner_kernel
+def _mark_leaf(t: P2MTables, h: HostTables, pfn: int, end: int) -> int:
+    """Mark PFNs from `pfn` on in its leaf; return the first that is not: there, or `end`."""
+    state = t.state[0]
+    shift = state.entries_shift
+    x = pfn >> shift
+    stop = min((x + 1) << shift, end)
+    if not point_identity(t, x):
+        leaf = leaf_at(t, x)
+        for at in range(pfn, stop):
+            store_word(t, h, at, leaf, at | state.identity_bit)
+    return stop
+
+
+@inner_kernel
+def _open_mid(t: P2MTables, h: HostTables, top: int) -> int:
+    """Give a top index a mid page of its own and, where there is a list, a page of it."""
+    state = t.state[0]
+    has_list = state.top_mfn != NO_PAGE
+    no_page = t.true_mid_mfn[top] == state.mid_missing_mfn
+    if page_at(t, t.words[page_code(t, state.top), top]) == state.mid_missing:
+        mid = hang_mid(t, top)
+        if mid < 0:
+            return -mid
+        if has_list and not no_page:
+            return BUG_MID_MFN_P
+    if has_list and no_page:
+        slot = list_page(t)
+        if slot < 0:
+            return -slot
+        page = track(t, h, top, slot)
+        t.words[page_code(t, state.top_mfn), top] = mfn_of(t, h, page)
+    return OK
+
+
+@inner_kernel
+def _open_leaf(t: P2MTables, h: HostTables, pfn: int) -> int:
+    """Give a range's end inside of a missing leaf a leaf of its own, in the list too."""
+    state = t.state[0]
+    shift = state.entries_shift
+    n = 1 << shift
+    x = pfn >> shift
+    if pfn & (n - 1) == 0:
+        return OK
+    state.warnings += leaf_at(t, x) == state.identity
+    if leaf_at(t, x) != state.missing:
+        return OK
+    slot = extend_brk(t)
+    if slot < 0:
+        return -slot
+    page = as_int(t.slots[slot, P_PAGE])
+    hang_leaf(t, x, page)
+    if state.top_mfn != NO_PAGE:
+        row = t.words[page_code(t, t.true_mid_mfn[x >> shift])]
+        state.warnings += row[x & (n - 1)] != mfn_of(t, h, state.missing)
+        row[x & (n - 1)] = mfn_of(t, h, page)
+    return OK

@@ -1,0 +1,208 @@
+"""Replay of the eras' traces: their guests, their events, and what they record (spec P0)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int32Array, Int64Array
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.inspect import frame_list
+from p2mbatch.compiled.policies.three_lookup import mfns_of
+from p2mbatch.model.era_life import NO_RANGES, EraLife
+from p2mbatch.model.life import EventResult
+from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.policies import Policy
+from p2mbatch.model.trace_eras import EraLayout
+from p2mbatch.model.trace_linear import LinearLayout
+
+_NO_RUNS = np.zeros((0, 3), np.int64)
+
+_CHUNK_LEAVES = 1 << 11
+"""Leaves hashed at a time: 8 MiB of words."""
+
+
+def new_life(
+    tables: tb.P2MTables, host: tb.HostTables, policy: Policy, guest: EraLayout | LinearLayout
+) -> EraLife:
+    """Return the guest on the host it boots on, not booted yet."""
+    state = tables.state[0]
+    if isinstance(guest, LinearLayout):
+        state.pgd, state.p2m_vaddr = guest.pgd_pfn, guest.p2m_vaddr
+        state.no_list = guest.virt_p2m_4tools
+        state.num_leaves = guest.max_p2m_pfn >> state.entries_shift
+        leaves = (np.zeros(state.num_leaves, np.int32) for _ in range(2))
+        tables = tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
+        return LinearLife(tables, host, policy, guest)
+    if guest.static is not None:
+        tables = _with_static(tables, guest.static, guest.max_domain_pages)
+    if guest.bootmem is not None:
+        state.bootmem_pfn, state.bootmem_pages = guest.bootmem
+    return EraLife(tables, host, policy)
+
+
+def _with_static(
+    tables: tb.P2MTables, static: dict[str, int], max_domain_pages: int
+) -> tb.P2MTables:
+    """Return the tables of a guest with a p2m of two levels, whose arrays begin at `static`."""
+    state = tables.state[0]
+    state.max_domain_pages = max_domain_pages
+    state.missing, state.static_top = static["p2m_missing"], static["p2m_top"]
+    state.static_top_mfn = static["p2m_top_mfn"]
+    state.static_list = static["p2m_top_mfn_list"]
+    state.num_leaves = max_domain_pages >> state.entries_shift
+    # Pages of mfn_list past what the p2m holds are loaded too, and belong to no leaf.
+    booted = -(-state.nr_pages >> state.entries_shift)
+    leaves = (np.zeros(max(state.num_leaves, booted), np.int32) for _ in range(2))
+    return tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
+
+
+def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
+    """Run a trace's boot event."""
+    if isinstance(life, LinearLife):
+        return life.boot_flat()
+    return life.boot_marking(event.get("identity", NO_RANGES))
+
+
+def migrate(life: EraLife, host: tb.HostTables, event: dict[str, Any]) -> EventResult:
+    """Run a trace's migrate event."""
+    during = event.get("during", _NO_RUNS) if event.get("live") else None
+    return life.migrate(host, tree=event.get("toolstack") == "tree", during=during)
+
+
+def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
+    """Return what a trace records of a guest's state after an event."""
+    went = {}
+    if op == "migrate" and life.went_on:
+        went = {"entries_set": result.entries_set, "ok": result.set_returned}
+        told = life.came_through and not life.policy.is_linear
+        if life.scalar("only_own_sent") and told:
+            went["placeholder_writes"] = result.placeholder_writes
+    if isinstance(life, LinearLife):
+        return went | _observe_linear(life, op, result)
+    policy = life.policy
+    counters = went | {
+        "op": op,
+        "outcome": result.outcome,
+        "detail": result.detail,
+        "brk_pages_used": life.scalar("brk_used"),
+        "pool_pages_used": life.scalar("pool_used"),
+        "frame_list_list_mfn": _list_list_mfn(life),
+        "stray_writes": 0,
+        "stray_pages": 0,
+    }
+    if policy.marks and op == "boot":
+        counters["identity_pages"] = life.scalar("identity_pages")
+        counters["warnings"] = life.scalar("warnings")
+    if policy.bootmem:
+        counters["bootmem_pages_used"] = life.scalar("bootmem_used")
+    if policy.name == "late-list":
+        counters["late_bootmem_pages"] = life.scalar("late_pages")
+    names = ("frame_list_list", "frame_list", "p2m", "leaf_words")
+    if life.scalar("brk_closed") == 0:
+        return counters | {f"{name}_sha256": None for name in names}
+    if policy.is_two_level:
+        return counters | _two_level_digests(life)
+    return counters | {
+        "frame_list_list_sha256": _page_sha256(life, life.scalar("top_mfn")),
+        "frame_list_sha256": _frame_list_sha256(life),
+        "p2m_sha256": _p2m_sha256(life),
+        "leaf_words_sha256": _leaf_words_sha256(life),
+    }
+
+
+def _list_list_mfn(life: EraLife) -> int:
+    """Return the shared info's MFN; INVALID is widened by the first machine's recordings alone."""
+    narrow = life.scalar("only_own_sent") != 0
+    return life.scalar("shared_fll") % (1 << (life.scalar("word_bits") if narrow else 64))
+
+
+def _two_level_digests(life: EraLife) -> dict[str, str]:
+    """Return the digests of a p2m of two levels: its arrays as far as they go."""
+    shift, num_leaves = life.scalar("entries_shift"), life.scalar("num_leaves")
+    num_told = min(num_leaves, -(-life.scalar("max_p2m_pfn") >> shift))
+    lists = [
+        _page_words(life, life.scalar("static_top_mfn") + page)
+        for page in range(num_leaves >> shift)
+    ]
+    tops = _page_words(life, life.scalar("static_list"))[: num_leaves >> shift]
+    return {
+        "frame_list_list_sha256": hashlib.sha256(tops.data).hexdigest(),
+        "frame_list_sha256": hashlib.sha256(np.concatenate(lists)[:num_told].data).hexdigest(),
+        "p2m_sha256": _p2m_sha256(life),
+        "leaf_words_sha256": _leaf_words_sha256(life, num_told),
+    }
+
+
+def _observe_linear(life: LinearLife, op: str, result: EventResult) -> dict[str, Any]:
+    """Return what a trace of a linear p2m records (linear-spec L10)."""
+    out = {
+        "op": op,
+        "outcome": result.outcome,
+        "detail": result.detail,
+        "boot_pages_used": life.scalar("boot_used"),
+        "pool_pages_used": life.scalar("pool_used"),
+        "frame_list_list_mfn": life.scalar("shared_fll") % (1 << 64),
+        "max_pfn": life.scalar("shared_max") % (1 << 64),
+        "p2m_cr3_mfn": life.scalar("shared_cr3") % (1 << 64),
+        "p2m_vaddr": life.scalar("shared_vaddr") % (1 << 64),
+        "p2m_generation": life.scalar("generation"),
+    }
+    top_mfn, booted = life.scalar("top_mfn"), life.scalar("brk_closed") != 0
+    listed = top_mfn != tb.NO_PAGE
+    return out | {
+        "frame_list_list_sha256": _page_sha256(life, top_mfn) if listed else None,
+        "frame_list_sha256": _frame_list_sha256(life) if listed else None,
+        "leaf_frames_sha256": _leaf_frames_sha256(life) if booted else None,
+        "p2m_sha256": _p2m_sha256(life) if booted else None,
+    }
+
+
+def _leaf_frames_sha256(life: LinearLife) -> str:
+    """Return the digest of the frame in each slot's level-1 entry."""
+    frames = np.empty(len(life.tables.leaf_page), np.int64)
+    mfns_of(life.tables, life.host, life.tables.leaf_page, frames)
+    return hashlib.sha256(frames.data).hexdigest()
+
+
+def _page_words(life: EraLife, page: int) -> Int64Array:
+    """Return the words of a page that has a slot."""
+    slot = int(np.flatnonzero(life.tables.slots[:, tb.P_PAGE] == page)[0])
+    words: Int64Array = life.tables.words[slot]
+    return words
+
+
+def _page_sha256(life: EraLife, page: int) -> str:
+    return hashlib.sha256(_page_words(life, page).data).hexdigest()
+
+
+def _frame_list_sha256(life: EraLife) -> str:
+    """Return the digest of every leaf's entry in the page of the list that its top index has."""
+    n = life.tables.words.shape[1]
+    entries: Int64Array = np.empty(min(len(life.tables.leaf_page), n * n), np.int64)
+    frame_list(life.tables, entries)
+    return hashlib.sha256(entries.data).hexdigest()
+
+
+def _p2m_sha256(life: EraLife) -> str:
+    """Return the digest of the entries of every PFN below `max_p2m_pfn`, no bit masked."""
+    digest = hashlib.sha256()
+    end = life.scalar("max_p2m_pfn")
+    step = _CHUNK_LEAVES * life.tables.words.shape[1]
+    chunk = np.empty(min(step, end), np.int64)
+    for first in range(0, end, step):
+        part = chunk[: min(step, end - first)]
+        life.policy.operations.get_row(life.tables, life.host, first, part)
+        digest.update(part.data)
+    return digest.hexdigest()
+
+
+def _leaf_words_sha256(life: EraLife, num_leaves: int | None = None) -> str:
+    """Return the digest of all words of the page that each leaf is, a placeholder page's too."""
+    digest = hashlib.sha256()
+    slots: Int32Array = life.tables.leaf_slot[:num_leaves]
+    for first in range(0, len(slots), _CHUNK_LEAVES):
+        digest.update(life.tables.words[slots[first : first + _CHUNK_LEAVES]].data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Attacks that anyone can repeat: `make torture MINUTES=N`; the tests run some seconds of each."""

@@ -1,0 +1,141 @@
+"""Signals at random moments of a command's first seconds: one line, the right code, nothing left.
+
+The command says by a byte on a pipe that its first instruction is done; the signal is sent at a
+random moment after that. A command that was done before is none of the tries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+LINES = {
+    signal.SIGINT: "p2mbatch: interrupted",
+    signal.SIGTERM: "p2mbatch: terminated",
+    signal.SIGHUP: "p2mbatch: hung up",
+}
+
+START = """
+import os, sys
+from p2mbatch.base import signals
+signals.install()
+os.write(int(sys.argv.pop(1)), b"!")
+sys.argv[0] = "p2mbatch"
+from p2mbatch.__main__ import main
+main()
+"""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Try(NamedTuple):
+    """One signal to one command."""
+
+    command: str
+    number: int
+    after_s: float
+    fault: str
+    """What was not as promised; empty where all was, "done" where the command was done before."""
+    took_s: float
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return commands that take some seconds each, working in `folder`."""
+    trace = str(ROOT / "data/traces/balloon-64-300.json.gz")
+    return {
+        "help": ["--help"],
+        "sweep": [
+            "sweep",
+            *("--memory", "1GiB", "--seeds", "100000", "--migrations", "20", "--no-report"),
+            *("--out", str(folder / "store")),
+        ],
+        "replay": ["replay", *[trace] * 400, "--json"],
+        "import": [
+            *("import", str(folder / "listing"), "-o", str(folder / "out.json.gz")),
+            *("--policy", "stale"),
+        ],
+        "audit": ["audit", str(folder / "listing"), "--html", str(folder / "page.html")],
+        "race": ["race", "--help"],
+        "bench": ["bench", "--out", str(folder / "perf")],
+        "report": ["report", str(folder / "none")],
+    }
+
+
+def prepare(folder: Path) -> None:
+    """Write the files that the commands read."""
+    (folder / "listing").write_text(" [0x0->0x1000000] pfn\n")
+
+
+def one(name: str, arguments: list[str], number: int, after_s: float, folder: Path) -> Try:
+    """Start a command, send it a signal `after_s` its first instruction, look what it does."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, str(writing), *arguments],
+        pass_fds=(writing,),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+    os.close(writing)
+    ready = select.select([reading], [], [], 60)[0]
+    os.close(reading)
+    if not ready:
+        process.kill()
+        return Try(name, number, after_s, "did not start in 60 s", 0.0)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after_s)
+        process.communicate()
+        return Try(name, number, after_s, "done", 0.0)
+    start = time.monotonic()
+    process.send_signal(number)
+    try:
+        _, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Try(name, number, after_s, "still there after 60 s", 60.0)
+    took_s = time.monotonic() - start
+    fault = _fault(process.returncode, errors, number, folder)
+    return Try(name, number, after_s, fault, took_s)
+
+
+def _fault(code: int, errors: str, number: int, folder: Path) -> str:
+    line = LINES[signal.Signals(number)]
+    said = [text for text in errors.splitlines() if text.startswith("p2mbatch: ")]
+    # A notice that the kernels are compiled, or how to go on with a sweep, is no error of ours.
+    others = [
+        text
+        for text in errors.replace("\r", "\n").splitlines()
+        if text and text != line and "kernels for this machine" not in text
+    ]
+    if code == 0 and not said:
+        return "done"  # it was, between the look and the signal
+    if code != 128 + number:
+        return f"exit code {code}: {errors[-300:]!r}"
+    if said.count(line) != 1 or any("Traceback" in text or "rror" in text for text in others):
+        return f"said {errors[-600:]!r}"
+    left = [path.name for path in folder.rglob(".*.part")]
+    return f"left {left}" if left else ""
+
+
+def run(folder: Path, seed: int, seconds: float, most: int, within_s: float = 3.0) -> list[Try]:
+    """Send signals for `seconds`, `most` at most; return what came of each try."""
+    dice, tries, end = random.Random(seed), list[Try](), time.monotonic() + seconds
+    prepare(folder)
+    known = commands(folder)
+    while time.monotonic() < end and sum(t.fault != "done" for t in tries) < most:
+        name = dice.choice(list(known))
+        number = dice.choice(list(LINES))
+        # Half of them early: that is where imports are.
+        after_s = dice.random() * (within_s if dice.random() < 0.5 else 0.6)
+        tries.append(one(name, known[name], number, after_s, folder))
+    return tries
