@@ -7,7 +7,7 @@ LIVES ?= 10000
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test suite lanes lint lives races bench clean
+.PHONY: sweep test suite lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -48,6 +48,10 @@ lanes: $(VENV)/.test
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
+
+# The two sides of the change as users' files: every trace, the headline's columns, random lives.
+own-policies: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m own_policies --lives $(LIVES) --seed $(SEED)
 
 # Races too large for the tests, reduced against whole and against SPIN; a few minutes, about 6 GB.
 races: $(VENV)/.test

@@ -122,12 +122,13 @@ class Placement:
         first, end = self.struct_leaves()
         leaves = self.num_boot_leaves + self.num_grown if resident else end - first + 1
         mids = 2 * self.num_tops if self.pool_pages else 0
-        return leaves + self.brk_pages + mids + self.num_tops + 16
+        return leaves + self.brk_pages + mids + self.num_tops + 16 + self.policy.spare_slots
 
     def num_blocks(self) -> int:
         """Return how many blocks of the page directory the structures and some strays take."""
         whole = (self.directmap_pages >> tb.BLOCK_SHIFT) + 1
-        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops, whole) + 8
+        spare = self.policy.spare_slots
+        return min((self.struct_pages >> tb.BLOCK_SHIFT) + 2 + self.num_tops + spare, whole) + 8
 
     def table_bytes(self, *, resident: bool) -> int:
         """Return the bytes of the guest's tables."""

@@ -11,14 +11,16 @@ import functools
 import hashlib
 import importlib
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from p2mbatch.base.errors import InputError
 
 if TYPE_CHECKING:
+    from p2mbatch.base.arrays import Int64Array
     from p2mbatch.compiled.policies.operations import Operations
 
 TREE: Final = "tree"
@@ -35,6 +37,27 @@ def _own(name: str) -> Callable[[], Operations]:
         return found
 
     return load
+
+
+class Own(Protocol):
+    """What a policy of the user's own has beside its functions (`model/own`)."""
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another, wherever its file lies."""
+
+    def meaning(self, status: int, statics: Int64Array) -> tuple[str, str]:
+        """Return (outcome, detail) of a call that stopped; raises `PolicyError`."""
+
+    def where(self, status: int, statics: Int64Array, strays: int) -> str | None:
+        """Return "FILE:LINE" of what ended an event, or of its first stray write."""
+
+    def carried(self) -> tuple[str, ...]:
+        """Return what another process needs to have it."""
+
+
+SPARE_SLOTS = 256
+"""Pages that one call of a policy of the user's own may hit beyond those that it has."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,8 @@ class Policy:
     """Whether a 64-bit guest boots with a page of the list for each mid page, as 32-bit ones do."""
     finds: str = TREE
     """By which way the toolstack finds the list."""
+    own: Own | None = None
+    """What there is beside, where it is of a file of the user's."""
     is_era: bool = False
     """Whether it is one of the eras' (policies-spec), with words and pages that theirs alone have.
     So far they are known in traces and not in scenarios."""
@@ -81,17 +106,27 @@ class Policy:
     @property
     def in_words(self) -> str:
         """Return the name as a sentence has it."""
-        return self.spoken or self.name
+        return self.spoken or self.short
+
+    @property
+    def short(self) -> str:
+        """Return the name without the digest of a file."""
+        return self.name.partition("#")[0]
 
     @property
     def label(self) -> str:
         """Return what a legend says."""
-        return f"{self.name} ({self.brief})"
+        return f"{self.short} ({self.brief})"
 
     @property
     def sentence(self) -> str:
         """Return the name and what it means."""
-        return f"{self.name}: {self.meaning}"
+        return f"{self.short}: {self.meaning}"
+
+    @property
+    def spare_slots(self) -> int:
+        """Return the pages that a call may take or hit before it can ask for more room."""
+        return SPARE_SLOTS if self.own is not None else 0
 
     def brk_pages(self, num_mids: int, word_bytes: int) -> int:
         """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
@@ -280,13 +315,26 @@ def register(policy: Policy) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the policies that a scenario may have, in the order of all tables."""
-    return tuple(name for name, policy in _REGISTRY.items() if not policy.is_era)
+    """Return the names of the policies that a scenario may have, in the order of all tables.
+
+    Those of files of the user's are not among them.
+    """
+    return tuple(name for name in trace_names() if not _REGISTRY[name].is_era)
 
 
 def trace_names() -> tuple[str, ...]:
     """Return the names of the policies that a trace may have, in the order of all tables."""
-    return tuple(_REGISTRY)
+    return tuple(name for name in _REGISTRY if not is_reference(name))
+
+
+def is_known(name: object) -> bool:
+    """Return whether there is a policy of that name, one of a file that was read included."""
+    return isinstance(name, str) and name in _REGISTRY
+
+
+def is_simulated(name: str) -> bool:
+    """Return whether a scenario may have the policy of that name."""
+    return name in _REGISTRY and not _REGISTRY[name].is_era
 
 
 def find(name: str) -> Policy:
@@ -296,9 +344,22 @@ def find(name: str) -> Policy:
     return _REGISTRY[name]
 
 
+_REFERENCE = re.compile(r"(?s).+#[0-9a-f]{16}")
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a policy is named with its digest, as stores and traces have one's own."""
+    return bool(_REFERENCE.fullmatch(name))
+
+
+def identity(name: str) -> str:
+    """Return what a policy is named by in digests: of a file of the user's only what it says."""
+    return f"own:{name.rpartition('#')[2]}" if is_reference(name) else name
+
+
 def find_simulated(name: str) -> Policy:
     """Return the policy of that name if a scenario may have it; raises `InputError` as `find`."""
-    if name not in names():
+    if not is_simulated(name):
         known = "is known in traces only" if name in _REGISTRY else "is unknown"
         raise InputError(f"policy: {name!r} {known}: use {', '.join(names())}")
     return _REGISTRY[name]
@@ -325,14 +386,19 @@ def shown(name: str) -> Policy:
     return _REGISTRY.get(name) or _stranger(name)
 
 
-def _stranger(name: str) -> Policy:
+def free_look(name: str) -> tuple[str, str, str]:
+    """Return a color, a hatch and a marker that no policy has, always the same for `name`."""
     taken = {(policy.color, policy.hatch, policy.marker) for policy in _REGISTRY.values()}
     looks = list(
         itertools.product((PURPLE, GREEN, ORANGE, SKY), ("\\\\\\\\", "..", "++", "oo"), "DvPX")
     )
     begin = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     free = (looks[(begin + k) % len(looks)] for k in range(len(looks)))
-    color, hatch, marker = next(look for look in free if look not in taken)
+    return next(look for look in free if look not in taken)
+
+
+def _stranger(name: str) -> Policy:
+    color, hatch, marker = free_look(name)
     return Policy(
         name=name,
         meaning="a policy that is not known here",

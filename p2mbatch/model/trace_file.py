@@ -77,7 +77,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     if not isinstance(value["name"], str):
         raise check.fail("name", f"is {kind(value['name'])}: it must be a string")
     known = policies.trace_names()
-    if value["policy"] not in known:
+    if not policies.is_known(value["policy"]):
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(known)}")
     policy = policies.find(value["policy"])
     if policy.is_era and form == FORMAT_2:
