@@ -269,7 +269,7 @@ class Life:
             make_ready(restore, t, host, self._work)
         make_ready(self._does.rebuild, t, host, 0)
         make_ready(self._does.report, t, host)
-        for judging, *arguments in judge_kernels(t, host):
+        for judging, *arguments in judge_kernels(t, host, self._does.get):
             make_ready(judging, *arguments)
         if threads > 1:
             left = np.zeros(0, np.uint8)

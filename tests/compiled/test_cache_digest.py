@@ -16,6 +16,9 @@ FOLDER = PACKAGE / "compiled"
 SOURCES = sorted(str(path.relative_to(PACKAGE)) for path in FOLDER.rglob("*.py"))
 BELOW = ["base/arrays.py", "base/geometry.py"]
 
+TELLS = {"base/say.py"}
+"""What the cache tells a person with: no compiled function calls it."""
+
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -83,4 +86,4 @@ def test_compiled_code_takes_nothing_from_files_that_do_not_count() -> None:
                     file = file if file.exists() else base.with_suffix(".py")
                     if file.exists() and file.resolve() not in counted:
                         found.add(str(file.relative_to(PACKAGE)))
-    assert found == set(), "compiled code depends on a file that its cache's name leaves out"
+    assert found <= TELLS, "compiled code depends on a file that its cache's name leaves out"
