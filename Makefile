@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test suite lanes lint lives races bench clean
+.PHONY: torture sweep test suite lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -49,9 +50,17 @@ lanes: $(VENV)/.test
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
 
+# The two sides of the change as users' files: every trace, the headline's columns, random lives.
+own-policies: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m own_policies --lives $(LIVES) --seed $(SEED)
+
 # Races too large for the tests, reduced against whole and against SPIN; a few minutes, about 6 GB.
 races: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m race.thorough --seed $(SEED)
+
+# Kills, flipped bits, mutated files, signals, for MINUTES; docs/reliability.md has the figures.
+torture: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES)
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

@@ -38,6 +38,9 @@ from p2mbatch.dumps.writers.stream import write_stream
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest
+from p2mbatch.race.explorer import explore
+from p2mbatch.race.names import parse_name
+from p2mbatch.race.reduced import explore_reduced
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep
@@ -54,9 +57,10 @@ class Sizes(NamedTuple):
     peer_seconds: float = 3.0
     repeats: int = 5
     save_file: str = "4GiB"
+    races: tuple[str, ...] = ("old.never.sc.three-one-leaf", "old.never.sc.three-two-leaves")
 
 
-QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 0.1, 2, "64MiB")
+QUICK = Sizes("8GiB", 2, 500, 2_000, 8, 0.1, 2, "64MiB", ())
 
 
 class Figure(NamedTuple):
@@ -339,6 +343,34 @@ def save_file(sizes: Sizes, directory: Path) -> Iterator[Figure]:
             yield Figure(f"{what}: audit", more[1], "s")
 
 
+def races(sizes: Sizes, directory: Path) -> Iterator[Figure]:
+    """Races whole and reduced, a race that the tests' naive explorer can finish beside that."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from race import naive
+
+    def took(explorer: Callable[[Any], Any], name: str) -> tuple[float, Any]:
+        start, config = time.perf_counter(), parse_name(name)
+        found = explorer(config)
+        return time.perf_counter() - start, found
+
+    for warm in (explore, explore_reduced):  # compiling is not measured
+        warm(parse_name("old.never.sc.same-leaf"))
+    name = "old.never.sc.two-each"
+    whole, found = took(explore, name)
+    slow, by_naive = took(lambda config: naive.explore(config.to_json()), name)
+    assert by_naive["states"] == found.num_states
+    yield Figure(f"{name}, whole", whole, "s", f"{slow / whole:.0f} x as fast as naive")
+    for name in ("old.never.sc.four", "orig.never.sc.four", "new.never.sc.four"):
+        seconds, found = took(explore_reduced, name)
+        yield Figure(f"{name}, reduced", seconds, "s", f"{found.num_states:,} states")
+    for name in sizes.races:
+        reduced, classes = took(explore_reduced, name)
+        whole, found = took(explore, name)
+        assert set(found.classes) == set(classes.classes)
+        yield Figure(f"{name}, whole", whole, "s", f"{found.num_states:,} states")
+        yield Figure(f"{name}, reduced", reduced, "s", f"{whole / reduced:.0f} x as fast as whole")
+
+
 # Each is given an empty folder and gives its figures as it has them.
 MEASUREMENTS: dict[str, Callable[[Sizes, Path], Iterator[Figure]]] = {
     "large-cell": large_cell,
@@ -348,6 +380,7 @@ MEASUREMENTS: dict[str, Callable[[Sizes, Path], Iterator[Figure]]] = {
     "many-cells": many_cells,
     "start-up": start_up,
     "save-file": save_file,
+    "races": races,
 }
 
 

@@ -9,9 +9,13 @@ Int64Array = npt.NDArray[np.int64]
 
 BoolArray = npt.NDArray[np.bool_]
 
+Int8Array = npt.NDArray[np.int8]
+
 Int32Array = npt.NDArray[np.int32]
 
 UInt8Array = npt.NDArray[np.uint8]
+
+UInt32Array = npt.NDArray[np.uint32]
 
 UInt64Array = npt.NDArray[np.uint64]
 

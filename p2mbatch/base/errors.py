@@ -13,5 +13,9 @@ class InputError(P2MBatchError):
     """Bad input: the text names the input, the place in it and what would be right."""
 
 
+class PolicyError(InputError):
+    """A policy of the user's own is wrong: the text names its file and, as a rule, the line."""
+
+
 class ResourceError(P2MBatchError):
     """The work needs more of something than there is; the text gives both numbers."""

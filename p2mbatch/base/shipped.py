@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import shutil
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.files import write_whole
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -61,8 +63,12 @@ def copy_notebooks(target: str | Path) -> list[tuple[Path, bool]]:
             path = directory / source.name
             is_new = not path.exists()
             if is_new:
-                shutil.copyfile(source, path)
+                write_whole(path, partial(_copy, source))
             done.append((path, is_new))
     except OSError as error:
         raise InputError(f"{target}: notebooks can't be copied there: {error.strerror}") from None
     return done
+
+
+def _copy(source: Path, file: BinaryIO) -> None:
+    file.write(source.read_bytes())

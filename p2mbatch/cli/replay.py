@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line, say, say_above
 
 if TYPE_CHECKING:
@@ -23,21 +25,38 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Compare with each trace's own expected results; exit 1 where a field differs.",
 )
+@click.option(
+    "--policy",
+    metavar="LIST",
+    help="Live each trace under these policies, not its own: tracked, mine.py, mine.py:Class.",
+)
 @click.pass_context
-def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bool) -> None:
+def replay(
+    ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bool, policy: str | None
+) -> None:
     """Replay TRACEs (p2mbatch-trace/1, /2 or /3, .json or .json.gz) on the exact model.
 
     Prints a line for each event. Every trace is read and checked before the first is run.
     """
-    from p2mbatch.model.trace_file import load_trace
+    from p2mbatch.model.policies import refuse_era
+    from p2mbatch.model.trace_file import load_trace as load
+
+    policies = _policies(policy)
+
+    def load_trace(path: str) -> list[Trace]:
+        trace = load(path)
+        if policy is not None:
+            # Their guests have pages and words that no other kernel knows.
+            refuse_era(trace.policy, "--policy")
+        return [dataclasses.replace(trace, policy=name or trace.policy) for name in policies]
 
     if as_json and check:
         raise click.UsageError("--json and --check exclude each other")
-    loaded = [(path, load_trace(path)) for path in traces] if len(traces) < 1000 else None
+    lazy = ((path, trace) for path in traces for trace in load_trace(path))
     # Thousands of traces are read one at a time: held all at once they could fill the memory.
-    work = loaded if loaded is not None else ((path, load_trace(path)) for path in traces)
+    work = list(lazy) if len(traces) < 1000 else lazy
     if check:
-        ctx.exit(_check(work, len(traces)))
+        ctx.exit(_check(work, len(traces) * len(policies)))
     from p2mbatch.model.replay import replay as run
     from p2mbatch.model.replay import replay_events
 
@@ -48,6 +67,19 @@ def replay(ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bo
         say(f"{one_line(path)}: {one_line(trace.name)}, {_describe(trace)}")
         for i, event in enumerate(replay_events(trace)):
             say(f"  {i:3d}  {_line(event, trace.events[i])}")
+
+
+def _policies(given: str | None) -> list[str]:
+    """Return the policies that a list names, files of one's own read; [""] where none is given."""
+    from p2mbatch.model.own.named import named_policy
+    from p2mbatch.model.policies import find_simulated
+
+    if given is None:
+        return [""]
+    found = [named_policy(part.strip()) for part in given.split(",") if part.strip()]
+    if not found:
+        raise InputError("--policy: names none: use tracked, stale, none, or a file as mine.py")
+    return [find_simulated(name).name for name in found]
 
 
 def _check(work: Any, num_traces: int) -> int:
@@ -78,6 +110,9 @@ def _differences(trace: Trace) -> Iterator[str]:
         yield f"expected: {len(trace.expected)} events ran, here {len(events)}"
     for i, (got, wanted) in enumerate(zip(events, trace.expected, strict=False)):
         for key in [*wanted, *(key for key in got if key not in wanted)]:
+            # No recording knows a user's file.
+            if key == "where":
+                continue
             if key not in got or key not in wanted or got[key] != wanted[key]:
                 yield (
                     f"expected[{i}].{key}: {_show(wanted, key)} is expected, "
@@ -93,11 +128,12 @@ def _describe(trace: Trace) -> str:
     """Return the guest in a few words."""
     from p2mbatch.base.geometry import PAGE_BYTES
     from p2mbatch.base.sizes import format_size
+    from p2mbatch.model.policies import shown
 
     guest = trace.guest
     return (
-        f"{trace.policy}, {8 * guest.word_bytes}-bit, boots with {guest.nr_pages} pages "
-        f"({guest.nr_pages * PAGE_BYTES / (1 << 20):.0f} MiB) of "
+        f"{shown(trace.policy).short}, {8 * guest.word_bytes}-bit, "
+        f"boots with {guest.nr_pages} pages ({guest.nr_pages * PAGE_BYTES / (1 << 20):.0f} MiB) of "
         f"{format_size(guest.max_p2m_pfn * PAGE_BYTES)}"
     )
 
@@ -131,4 +167,6 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
         f"list at MFN {event['frame_list_list_mfn']}, "
         f"{event['brk_pages_used']} brk and {event['pool_pages_used']} pool pages"
     )
+    if event.get("where"):
+        parts.append(f"at {event['where']}")
     return "  ".join(parts)

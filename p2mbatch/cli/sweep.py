@@ -16,7 +16,7 @@ AXES = (
     ("sparsity", "Parts of the span not populated, such as 0,0.5 or '0..0.9 +0.1'."),
     ("layout", "Where the holes lie: tail, scattered, extents."),
     ("migrations", "How many migrations."),
-    ("policy", f"How the list is rebuilt: {', '.join(names())}."),
+    ("policy", f"How the list is rebuilt: {', '.join(names())}, or files: mine.py."),
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
     ("neighbour-memory", "How large each other domain is."),
     ("host-memory", "Each host's machine memory."),

@@ -29,6 +29,7 @@ import platformdirs
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
 from p2mbatch.compiled import cache
@@ -66,7 +67,7 @@ def compiled_files() -> list[Path]:
     return sorted(here.rglob("*.py")) + [here.parent / "base" / name for name in _OUTSIDE]
 
 
-def _digest() -> str:
+def digest() -> str:
     """Return a name for everything that decides what machine code the kernels become."""
     parts = [numba.__version__, repr(sorted(_OPTIONS.items())), llvm.get_host_cpu_name()]
     parts.append(llvm.get_host_cpu_features().flatten())
@@ -82,20 +83,33 @@ def cache_bases() -> list[Path]:
     return [own.absolute(), Path(tempfile.gettempdir()).absolute() / f"p2mbatch-{os.getuid()}"]
 
 
+def cache_base() -> tuple[Path, int] | None:
+    """Return the directory that holds every version's kernels and a descriptor of it, or None."""
+    reason = ""
+    for base in cache_bases():
+        try:
+            return base / "kernels", cache.open_trusted(base, ("kernels",))
+        except (cache.Untrusted, OSError) as error:
+            reason = reason or str(error)
+    cache.say_once(f"kernels are compiled in memory and not kept: {reason}")
+    return None
+
+
 @functools.cache
-def cache_dir() -> Path | None:
+def cache_dir(own: str = "") -> Path | None:
     """Return the directory of this build's compiled kernels, made if need be; None for no cache.
 
     A user's cache directory that can't be written gives way to one below the temporary directory.
     Where neither is this user's alone, kernels are compiled in memory, and stderr says so. The path
-    leads through an open descriptor: nobody can put another directory in its place.
+    leads through an open descriptor: nobody can put another directory in its place. `own` is the
+    digest of a policy of the user's own, whose machine code has a directory to itself.
     """
     if BOUNDSCHECK:
         return None
     reason = ""
     for base in cache_bases():
         try:
-            return cache.usable_path(cache.open_trusted(base, ("kernels", _digest())))
+            return cache.usable_path(cache.open_trusted(base, ("kernels", digest() + own)))
         except cache.Untrusted as error:
             reason = reason or str(error)
         except OSError as error:
@@ -104,12 +118,12 @@ def cache_dir() -> Path | None:
     return None
 
 
-def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
+def _compile(function: F, *, cached: bool = True, own: str = "", **extra: Any) -> F:
     """Return `function` as a lazily compiled dispatcher, its cache pointed at `cache_dir`."""
     if numba.config.DISABLE_JIT:
         # Compiled integers wrap without a word, and so they must where they are interpreted.
         return np.errstate(over="ignore")(function)
-    directory = cache_dir() if cached else None
+    directory = cache_dir(own) if cached else None
     before = numba.config.CACHE_DIR
     try:
         # The cache's place is read when the dispatcher is made; the setting is global, so it is
@@ -126,6 +140,11 @@ def _compile(function: F, *, cached: bool = True, **extra: Any) -> F:
 def kernel(function: F) -> F:
     """Compile `function` for one thread, without the GIL, on its first call from Python."""
     return _compile(function, **_NO_COUNTING)
+
+
+def own_kernel(function: F, own: str) -> F:
+    """Do `kernel` for a policy of the user's own, whose digest is `own`."""
+    return _compile(function, own=own, **_NO_COUNTING)
 
 
 def inner_kernel(function: F) -> F:
@@ -241,20 +260,30 @@ def threads_at_most(count: int) -> Iterator[None]:
         set_num_threads(before)
 
 
+class CompileError(Exception):
+    """What the compiler says of a function that it can't compile."""
+
+
 def make_ready(function: Any, *arguments: Any) -> None:
-    """Load `function` for the types of `arguments`, or compile it, without calling it."""
+    """Load `function` for the types of `arguments`, or compile it, without calling it.
+
+    Raises `CompileError` where it can't be compiled.
+    """
     if hasattr(function, "compile"):
-        function.compile(tuple(function.typeof_pyval(value) for value in arguments))
+        try:
+            function.compile(tuple(function.typeof_pyval(value) for value in arguments))
+        except NumbaError as error:
+            raise CompileError(str(error)) from error
 
 
 @contextlib.contextmanager
-def compile_lock() -> Iterator[bool]:
+def compile_lock(own: str = "") -> Iterator[bool]:
     """Hold the lock under which kernels are compiled; yields whether the cache was empty before.
 
     Two processes that fill one cache at once can race on its index, so the first compiles and the
-    second waits and then loads.
+    second waits and then loads. `own` is as for `cache_dir`.
     """
-    directory = cache_dir()
+    directory = cache_dir(own)
     if directory is None:
         yield True
         return

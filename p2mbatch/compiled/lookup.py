@@ -36,7 +36,12 @@ from p2mbatch.compiled.tables import (
 
 @inner_kernel
 def leaf_page_of(t: P2MTables, x: int) -> int:
-    """Return the PFN of leaf `x`'s page by walking the tree; FAULT_TOP or FAULT_MID on the way."""
+    """Return the PFN of leaf `x`'s page; FAULT_TOP or FAULT_MID of a wild pointer on the way.
+
+    By the cache where it may be believed: not every policy keeps its p2m in the tree.
+    """
+    if x < t.state[0].num_leaves and t.state[0].wild == 0:
+        return as_int(t.leaf_page[x])
     shift = t.state[0].entries_shift
     mid = reached_page(t, t.words[page_code(t, t.state[0].top), x >> shift])
     if mid >= UNREACHABLE:

@@ -11,9 +11,8 @@ halves the speed of all that follow it.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int64Array, UInt32Array
 from p2mbatch.compiled.bijection import forward, inverse
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel
 from p2mbatch.compiled.records import Bijection, HostParameters
@@ -21,8 +20,6 @@ from p2mbatch.compiled.tables import (
     EXTENTS,
     SCATTERED,
 )
-
-UInt32Array = npt.NDArray[np.uint32]
 
 _MASK32 = 0xFFFFFFFF
 

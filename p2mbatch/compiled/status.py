@@ -27,6 +27,9 @@ SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
 RESTORE_POPULATE = 29
 """A PFN that was sent has no frame on the destination: `State.detail`."""
 
+OWN = 40
+"""From here on: why a policy of the user's own stopped (`own/registers`)."""
+
 BUGS = {
     BUG_BRK_OVERFLOW: "brk overflow",
     BUG_BRK_CLOSED: "_brk_start == 0",

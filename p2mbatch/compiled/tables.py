@@ -44,6 +44,12 @@ P_PAGE, P_KIND, P_LEAF, P_EVENT, P_CLEAN, P_WORDS = range(6)
 # A TABLE is a page table page of a linear p2m.
 ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN, TABLE = 0, 1, 2, 3, 4, 5
 
+# Under a policy of one's own also: taken and not yet hung in anywhere, and given back.
+TAKEN, FREED = 5, 6
+
+STATIC_WORDS = 64
+"""Words of `P2MTables.statics`."""
+
 _NEW_SLOT = np.array([NO_PAGE, ORDINARY, -1, 0, 0], np.int64)
 
 
@@ -109,6 +115,8 @@ class P2MTables(NamedTuple):
     present: UInt8Array
     """uint8[directmap_pages] or empty: 1 where a page is in the direct map. Empty on a machine
     without presence, and on a function host as long as it is what the layout and `own` say."""
+    statics: Int64Array
+    """int64[STATIC_WORDS]: the static variables of a policy of one's own (`compiled/own`)."""
 
 
 TABLE_HOST, FUNCTION_HOST = 0, 1
@@ -198,6 +206,7 @@ def allocate(
         true_mid_mfn=np.full(n, NO_PAGE, np.int64),
         pool=np.ascontiguousarray(pool, np.int64).reshape(-1, 2),
         present=np.zeros(directmap_pages if machine.presence and table_presence else 0, np.uint8),
+        statics=np.zeros(STATIC_WORDS, np.int64),
     )
 
 

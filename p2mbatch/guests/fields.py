@@ -77,8 +77,20 @@ SizeBytes = Annotated[
 
 
 def _known_policy(value: str) -> str:
-    """Return the name of a policy that there is; pydantic makes the ValueError ours."""
-    if value not in policies.names():
+    """Return the name of a policy that there is; pydantic makes the ValueError ours.
+
+    A file of the user's own is read here: it is named by whoever makes the scenario.
+    """
+    from p2mbatch.model.own.named import named_policy
+
+    try:
+        value = named_policy(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if policies.is_reference(value) and not policies.is_known(value):
+        short = policies.shown(value).short
+        raise ValueError(f"{value} was not read here: name its file, as --policy {short}")
+    if not policies.is_simulated(value):
         known = [repr(name) for name in policies.names()]
         raise ValueError(f"should be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
     return value
@@ -217,9 +229,9 @@ class ScenarioFields(BaseModel):
 FIELDS: Final[tuple[str, ...]] = tuple(ScenarioFields.model_fields)
 """The scenario's fields in canonical order."""
 
-_MEMORY, _HOST_MEMORY, _NEIGHBOUR_MEMORY, _GUEST = (
+_MEMORY, _HOST_MEMORY, _NEIGHBOUR_MEMORY, _POLICY, _GUEST = (
     FIELDS.index(name)
-    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "guest")
+    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "policy", "guest")
 )
 
 _DEFAULTS: Final[tuple[Any, ...]] = tuple(
@@ -239,13 +251,18 @@ def cell_id_of(values: tuple[Any, ...]) -> str:
     defaults[_NEIGHBOUR_MEMORY] = values[_MEMORY]
     parts = [
         f"{name}={value!r}"
-        for name, value, default in zip(FIELDS, values, defaults, strict=True)
+        for name, value, default in zip(FIELDS, _plain(values), defaults, strict=True)
         if value != default and name != "guest"
     ]
     if values[_GUEST]:
         parts.append(f"guest={digest_of(values[_GUEST])}")
     text = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(parts)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `values` with what tells a policy from another in place of where its file lies."""
+    return (*values[:_POLICY], policies.identity(values[_POLICY]), *values[_POLICY + 1 :])
 
 
 def digest_of(reference: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import BoolArray, Int8Array, Int64Array
 
 UNREADABLE = -2
 """In `TreeView.list_entries`: the toolstack can't reach the page that should hold the entry."""
@@ -23,9 +22,9 @@ class TreeView:
     entries: int
     """n, entries per page."""
     num_tops: int
-    mid_exists: npt.NDArray[np.bool_]
+    mid_exists: BoolArray
     """bool[num_tops]: whether the top entry has a mid page of its own."""
-    leaf_kind: npt.NDArray[np.int8]
+    leaf_kind: Int8Array
     """int8[num_leaves]: 0 missing, 1 from boot, 2 grown later."""
     top_entries: Int64Array
     """int64[num_tops]: the frame list list's MFNs."""
@@ -41,7 +40,7 @@ class TreeView:
     """Where the structures are: name to runs (first PFN, pages)."""
 
     @property
-    def shares_list_page(self) -> npt.NDArray[np.bool_]:
+    def shares_list_page(self) -> BoolArray:
         """Return which mids' true page of the list is another mid's too: bool[num_tops].
 
         Those of a 64-bit guest are of before the change, which has one page for all its mids.
@@ -51,12 +50,12 @@ class TreeView:
         return self.mid_exists & np.isin(self.top_true, pages[count > 1])
 
     @property
-    def stale_top(self) -> npt.NDArray[np.bool_]:
+    def stale_top(self) -> BoolArray:
         """Return which frame list list entries are not true: bool[num_tops]."""
         return np.not_equal(self.top_entries, self.top_true)
 
     @property
-    def stale_list(self) -> npt.NDArray[np.bool_]:
+    def stale_list(self) -> BoolArray:
         """Return which frame list entries are not true: bool[num_leaves]."""
         return np.not_equal(self.list_entries, self.list_true)
 

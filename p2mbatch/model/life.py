@@ -39,6 +39,7 @@ from p2mbatch.compiled.status import (
     MORE_ROOM,
     NO_MEMORY,
     OK,
+    OWN,
     RESTORE_FAILURES,
     SAVE_FAILURES,
 )
@@ -67,6 +68,9 @@ class EventResult:
     """Stores of this event through a mid_mfn page that is not the true one (model section 6)."""
     stray_pages: int = 0
     """Distinct pages that they hit."""
+    where: str | None = None
+    """Under a policy of the user's own, "FILE:LINE" of what ended the event, else of its first
+    stray write."""
     lost_pages: int = 0
     """Of a migration: pages populated before the restore and not after the resume (`judge`)."""
     ghost_pages: int = 0
@@ -100,6 +104,8 @@ class Life:
         self.host = host
         self.policy = policy
         self._does = policy.operations
+        self.marked = (np.zeros((0, 2), np.int64),) if policy.marks else ()
+        """What boot marks 1:1, where the policy's boot takes such ranges: none in a scenario."""
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
@@ -122,7 +128,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host))
+        result = self._result(self._does.boot(self.tables, self.host, *self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -256,7 +262,7 @@ class Life:
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(self._does.boot, t, host)
+        make_ready(self._does.boot, t, host, *self.marked)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)
@@ -265,7 +271,7 @@ class Life:
             make_ready(restore, t, host, self._work)
         make_ready(self._does.rebuild, t, host, 0)
         make_ready(self._does.report, t, host)
-        for judging, *arguments in judge_kernels(t, host):
+        for judging, *arguments in judge_kernels(t, host, self._does.get):
             make_ready(judging, *arguments)
         if threads > 1:
             left = np.zeros(0, np.uint8)
@@ -293,6 +299,9 @@ class Life:
         result = self._meaning(status)
         result.stray_writes = self.scalar("stray_writes")
         result.stray_pages = self.scalar("stray_pages")
+        own = self.policy.own
+        if own is not None:
+            result.where = own.where(status, self.tables.statics, result.stray_writes)
         return result
 
     def _meaning(self, status: int) -> EventResult:
@@ -306,6 +315,8 @@ class Life:
             return EventResult("fault", FAULTS[status])
         if status == MISDIRECTED:
             return EventResult("misdirected", "-")
+        if status >= OWN and self.policy.own is not None:
+            return EventResult(*self.policy.own.meaning(status, self.tables.statics))
         number = self.scalar("detail") % (1 << self.scalar("word_bits"))
         if status in RESTORE_FAILURES:
             return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")

@@ -11,14 +11,16 @@ import functools
 import hashlib
 import importlib
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from p2mbatch.base.errors import InputError
 
 if TYPE_CHECKING:
+    from p2mbatch.base.arrays import Int64Array
     from p2mbatch.compiled.policies.operations import Operations
 
 TREE: Final = "tree"
@@ -37,6 +39,27 @@ def _own(name: str) -> Callable[[], Operations]:
     return load
 
 
+class Own(Protocol):
+    """What a policy of the user's own has beside its functions (`model/own`)."""
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another, wherever its file lies."""
+
+    def meaning(self, status: int, statics: Int64Array) -> tuple[str, str]:
+        """Return (outcome, detail) of a call that stopped; raises `PolicyError`."""
+
+    def where(self, status: int, statics: Int64Array, strays: int) -> str | None:
+        """Return "FILE:LINE" of what ended an event, or of its first stray write."""
+
+    def carried(self) -> tuple[str, ...]:
+        """Return what another process needs to have it."""
+
+
+SPARE_SLOTS = 256
+"""Pages that one call of a policy of the user's own may hit beyond those that it has."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """One policy: its functions, its words, its look."""
@@ -50,7 +73,7 @@ class Policy:
     load: Callable[[], Operations]
     """Returns the compiled functions."""
     list_brk_pages: int
-    """Pages that the first list takes from brk beside one for each mid page."""
+    """Pages that the first list takes beside one for each mid page."""
     color: str
     hatch: str
     marker: str
@@ -61,9 +84,16 @@ class Policy:
     """Whether a 64-bit guest boots with a page of the list for each mid page, as 32-bit ones do."""
     finds: str = TREE
     """By which way the toolstack finds the list."""
+    own: Own | None = None
+    """What there is beside, where it is of a file of the user's."""
     is_era: bool = False
-    """Whether it is one of the eras' (policies-spec), with words and pages that theirs alone have.
-    So far they are known in traces and not in scenarios."""
+    """Whether it is one of the eras' (policies-spec), with words and pages of their own."""
+    placeholders: int = 3
+    """Pages of placeholders that boot takes from brk, `p2m_top` among them."""
+    asks_override: bool = False
+    """Whether boot asks for pages of m2p overrides (policies-spec P3)."""
+    late_list: bool = False
+    """Whether the list's pages come from the boot allocator."""
     marks: bool = False
     """Whether its boot takes 1:1 ranges to mark."""
     bootmem: bool = False
@@ -72,6 +102,8 @@ class Policy:
     """Whether its p2m is a tree of two levels in static arrays (policies-spec P1)."""
     is_linear: bool = False
     """Whether its p2m is one flat table (linear-spec)."""
+    whole_area: bool = False
+    """Whether it reports the flat table whole and knows no start flag."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -81,22 +113,48 @@ class Policy:
     @property
     def in_words(self) -> str:
         """Return the name as a sentence has it."""
-        return self.spoken or self.name
+        return self.spoken or self.short
+
+    @property
+    def short(self) -> str:
+        """Return the name without the digest of a file."""
+        return self.name.partition("#")[0]
 
     @property
     def label(self) -> str:
         """Return what a legend says."""
-        return f"{self.name} ({self.brief})"
+        return f"{self.short} ({self.brief})"
 
     @property
     def sentence(self) -> str:
         """Return the name and what it means."""
-        return f"{self.name}: {self.meaning}"
+        return f"{self.short}: {self.meaning}"
+
+    @property
+    def spare_slots(self) -> int:
+        """Return the pages that a call may take or hit before it can ask for more room."""
+        return SPARE_SLOTS if self.own is not None else 0
+
+    @property
+    def in_scenarios(self) -> bool:
+        """Return whether a scenario may have it: so far all but those of two levels and linear."""
+        return not (self.is_two_level or self.is_linear)
 
     def brk_pages(self, num_mids: int, word_bytes: int) -> int:
         """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
         own_lists = num_mids if word_bytes == 4 or self.lists_on_64_bit else 0
-        return 3 + num_mids + self.list_brk_pages + own_lists
+        override = word_bytes // 2 if self.asks_override else 0
+        lists = 0 if self.late_list else self.list_brk_pages + own_lists
+        return self.placeholders + num_mids + override + lists
+
+    def moves_leaves(self, word_bytes: int) -> bool:
+        """Return whether boot moves the leaves out of `mfn_list` (policies-spec P4b)."""
+        return self.bootmem and word_bytes == 8
+
+    def bootmem_pages(self, num_mids: int, num_leaves: int, word_bytes: int) -> int:
+        """Return the boot allocator's pages that a boot with so many mids and leaves takes."""
+        lists = self.list_brk_pages + num_mids if self.late_list else 0
+        return lists + (num_leaves if self.moves_leaves(word_bytes) else 0)
 
 
 _OWN = (
@@ -173,6 +231,7 @@ _ERAS = (
         hatch="..",
         marker="v",
         is_era=True,
+        asks_override=True,
     ),
     Policy(
         name="identity",
@@ -184,6 +243,8 @@ _ERAS = (
         hatch="++",
         marker="D",
         is_era=True,
+        placeholders=4,
+        asks_override=True,
         marks=True,
     ),
     Policy(
@@ -196,6 +257,8 @@ _ERAS = (
         hatch="--",
         marker="p",
         is_era=True,
+        placeholders=4,
+        asks_override=True,
         marks=True,
         bootmem=True,
     ),
@@ -209,6 +272,8 @@ _ERAS = (
         hatch="oo",
         marker="h",
         is_era=True,
+        placeholders=5,
+        asks_override=True,
         marks=True,
         bootmem=True,
     ),
@@ -217,11 +282,14 @@ _ERAS = (
         meaning="Linux 3.17 and 3.18",
         brief="3.17 and 3.18",
         load=_own("late_list"),
-        list_brk_pages=0,
+        list_brk_pages=3,
         color=BLUE,
         hatch="**",
         marker="<",
         is_era=True,
+        placeholders=5,
+        asks_override=True,
+        late_list=True,
         marks=True,
         bootmem=True,
     ),
@@ -239,6 +307,7 @@ _LINEAR = (
         marker="X",
         is_era=True,
         is_linear=True,
+        whole_area=True,
     ),
     Policy(
         name="linear-4.4",
@@ -280,13 +349,26 @@ def register(policy: Policy) -> None:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the policies that a scenario may have, in the order of all tables."""
-    return tuple(name for name, policy in _REGISTRY.items() if not policy.is_era)
+    """Return the names of the policies that a scenario may have, in the order of all tables.
+
+    Those of files of the user's are not among them.
+    """
+    return tuple(name for name in trace_names() if _REGISTRY[name].in_scenarios)
 
 
 def trace_names() -> tuple[str, ...]:
     """Return the names of the policies that a trace may have, in the order of all tables."""
-    return tuple(_REGISTRY)
+    return tuple(name for name in _REGISTRY if not is_reference(name))
+
+
+def is_known(name: object) -> bool:
+    """Return whether there is a policy of that name, one of a file that was read included."""
+    return isinstance(name, str) and name in _REGISTRY
+
+
+def is_simulated(name: str) -> bool:
+    """Return whether a scenario may have the policy of that name."""
+    return name in _REGISTRY and _REGISTRY[name].in_scenarios
 
 
 def find(name: str) -> Policy:
@@ -296,9 +378,22 @@ def find(name: str) -> Policy:
     return _REGISTRY[name]
 
 
+_REFERENCE = re.compile(r"(?s).+#[0-9a-f]{16}")
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a policy is named with its digest, as stores and traces have one's own."""
+    return bool(_REFERENCE.fullmatch(name))
+
+
+def identity(name: str) -> str:
+    """Return what a policy is named by in digests: of a file of the user's only what it says."""
+    return f"own:{name.rpartition('#')[2]}" if is_reference(name) else name
+
+
 def find_simulated(name: str) -> Policy:
     """Return the policy of that name if a scenario may have it; raises `InputError` as `find`."""
-    if name not in names():
+    if not is_simulated(name):
         known = "is known in traces only" if name in _REGISTRY else "is unknown"
         raise InputError(f"policy: {name!r} {known}: use {', '.join(names())}")
     return _REGISTRY[name]
@@ -325,14 +420,19 @@ def shown(name: str) -> Policy:
     return _REGISTRY.get(name) or _stranger(name)
 
 
-def _stranger(name: str) -> Policy:
+def free_look(name: str) -> tuple[str, str, str]:
+    """Return a color, a hatch and a marker that no policy has, always the same for `name`."""
     taken = {(policy.color, policy.hatch, policy.marker) for policy in _REGISTRY.values()}
     looks = list(
         itertools.product((PURPLE, GREEN, ORANGE, SKY), ("\\\\\\\\", "..", "++", "oo"), "DvPX")
     )
     begin = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     free = (looks[(begin + k) % len(looks)] for k in range(len(looks)))
-    color, hatch, marker = next(look for look in free if look not in taken)
+    return next(look for look in free if look not in taken)
+
+
+def _stranger(name: str) -> Policy:
+    color, hatch, marker = free_look(name)
     return Policy(
         name=name,
         meaning="a policy that is not known here",

@@ -131,6 +131,7 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
 def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
     """Run `trace` and yield, for each event that ran, the object that `expected` holds for it.
 
+    Under a policy of the user's own there is also "where" (`EventResult.where`).
     Raises `ResourceError` before anything is run where memory would not do.
     """
     life = new_life(trace)
@@ -143,6 +144,8 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
         if event["op"] == "set":
             observed["entries_set"] = result.entries_set
             observed["ok"] = result.set_returned
+        if life.policy.own is not None:
+            observed["where"] = result.where
         if trace.format == FORMAT_3:
             names = LOSS_FIELDS.get(event["op"], ())
             observed |= {name: getattr(result, name) for name in names}

@@ -23,7 +23,7 @@ def merged_runs(runs: Int64Array) -> Int64Array:
 def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
     """Return int64[k, 3]: runs [pfn, mfn, count] in which both count up; INVALID stays INVALID.
 
-    `pfns` ascend, a range by one; both are int64[m], read in pieces: nothing as large is made.
+    In the order of `pfns`; both are int64[m], read in pieces: nothing as large is made.
     """
     if not mfns.size:
         return np.zeros((0, 3), np.int64)
@@ -37,15 +37,6 @@ def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
     firsts = np.concatenate(parts)
     starts = firsts + pfns.start if isinstance(pfns, range) else pfns[firsts]
     return np.stack([starts, mfns[firsts], np.diff(firsts, append=mfns.size)], axis=1)
-
-
-def paired_runs(a: Int64Array, b: Int64Array) -> Int64Array:
-    """Return int64[k, 3] of [a, b, count]: the pairs, in order, as runs that count up together."""
-    if not len(a):
-        return np.zeros((0, 3), np.int64)
-    starts = np.flatnonzero(np.concatenate(([True], (np.diff(a) != 1) | (np.diff(b) != 1))))
-    counts = np.diff(np.append(starts, len(a)))
-    return np.stack([a[starts], b[starts], counts], axis=1).astype(np.int64)
 
 
 def leading(runs: Int64Array, num_pages: int) -> list[tuple[int, int]]:

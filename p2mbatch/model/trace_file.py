@@ -77,13 +77,13 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     if not isinstance(value["name"], str):
         raise check.fail("name", f"is {kind(value['name'])}: it must be a string")
     known = policies.trace_names()
-    if value["policy"] not in known:
+    if not policies.is_known(value["policy"]):
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(known)}")
     policy = policies.find(value["policy"])
     if policy.is_era and form == FORMAT_2:
         raise check.fail("format", f"is {form!r}: {policy.name} has no traces of this format")
     if policy.is_linear:
-        guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy.name)
+        guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy)
     elif policy.is_era:
         guest = trace_eras.parse_guest(check, value["guest"], policy)
     else:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, KIB, MIB, TIB
@@ -168,7 +169,7 @@ def size_axis(ax: Axes, values: npt.ArrayLike, which: str = "x", max_labels: int
     axis.set_minor_formatter(NullFormatter())
 
 
-def _spread(places: npt.NDArray[np.float64], max_labels: int) -> list[int]:
+def _spread(places: Float64Array, max_labels: int) -> list[int]:
     """Return which of ascending `places` can be labelled with equal room for each label."""
     if len(places) == 1:
         return [0]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from p2mbatch.base.arrays import Float64Array, Int64Array
-from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
+from p2mbatch.model.fates import ENDS
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
@@ -21,70 +19,18 @@ from p2mbatch.plots.style import (
     say_empty,
     style,
 )
-from p2mbatch.store.fates import fates
+from p2mbatch.store.alive import Alive, alive_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
-
-
-NUM_RESAMPLES = 2000
-
-
-class _Alive(NamedTuple):
-    """One policy's survival, index m of each array being migration m (0 is the boot)."""
-
-    share: Float64Array
-    low: Float64Array
-    high: Float64Array
-    ends: dict[str, Float64Array]
-    """Share of the guests that came to each fate in that very migration."""
-    num_guests: int
-    num_seeds: int
-
-
-def _alive(frame: pd.DataFrame, policy: str) -> _Alive:
-    """Return the survival of `policy`'s guests with a 95 % band from resampling whole seeds."""
-    own = frame[frame["policy"] == policy]
-    own = own.assign(fate=fates(own))
-    seeds, seed_of = np.unique(own["seed"].to_numpy(), return_inverse=True)
-    at = own["migration"].to_numpy()
-    planned = own["migrations"].to_numpy()
-    steps = int(planned.max()) + 1
-
-    def counted(where: Int64Array, chosen: npt.NDArray[np.bool_]) -> Float64Array:
-        table = np.zeros((len(seeds), steps))
-        np.add.at(table, (seed_of[chosen], where[chosen]), 1)
-        return table
-
-    # Guests whose plan reaches migration m, and those of them that have come through it.
-    due = np.cumsum(counted(planned, at == 0)[:, ::-1], axis=1)[:, ::-1]
-    through = counted(at, own["fate"].isin([SURVIVED, CORRUPTED]).to_numpy())
-    total = due.sum(axis=0)
-    share = through.sum(axis=0) / total
-    low, high = share, share
-    if len(seeds) > 1:
-        draws = np.random.default_rng(0).multinomial(
-            len(seeds), np.full(len(seeds), 1 / len(seeds)), NUM_RESAMPLES
-        )
-        spread = (draws @ through) / np.maximum(draws @ due, 1)
-        low, high = np.percentile(spread, [2.5, 97.5], axis=0)
-    # A guest that is refused again and again came to that once.
-    before = own.groupby("cell", sort=False)["fate"].shift()
-    fresh = (own["fate"] != before).to_numpy()
-    ends = {
-        fate: counted(at, fresh & (own["fate"] == fate).to_numpy()).sum(axis=0) / total
-        for fate in ENDS
-    }
-    return _Alive(share, low, high, ends, int((at == 0).sum()), len(seeds))
 
 
 def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the share of guests that came through each migration, per policy, and the others' fates.
 
     `result` is a `SweepResult` or its table. The band is the 95 % percentile interval over
-    `NUM_RESAMPLES` draws of whole seeds, left out where there is one seed. Below the line of zero
-    hang those that each migration ended, by fate. Returns the axes.
+    `alive.NUM_RESAMPLES` draws of whole seeds, left out where there is one seed. Below the line of
+    zero hang those that each migration ended, by fate. Returns the axes.
     """
     with style():
         ax = axes_for(ax)
@@ -95,7 +41,7 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
         policies = sorted(frame["policy"].unique(), key=sort_key)
         handles: list[Any] = []
         last = 0
-        alive = {policy: _alive(frame, policy) for policy in policies}
+        alive = {policy: alive_of(frame, policy) for policy in policies}
         for policy, found in alive.items():
             look = policy_look(policy)
             x = np.arange(len(found.share))
@@ -118,7 +64,7 @@ _GAP, _DEPTH = 0.06, 0.55
 """Where the ends hang: this far below zero, and how deep an end of all guests reaches."""
 
 
-def _ends(ax: Axes, alive: dict[str, _Alive], last: int) -> list[Any]:
+def _ends(ax: Axes, alive: dict[str, Alive], last: int) -> list[Any]:
     """Hang whom each migration ended below zero, stacked by fate, a bar per policy."""
     from matplotlib.patches import Patch
 

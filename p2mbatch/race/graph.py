@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.errors import ResourceError
 from p2mbatch.base.sizes import MIB, format_size
 from p2mbatch.compiled.race import count, explore, table
@@ -176,7 +177,7 @@ class Counts:
     """
 
     schedules: list[int]
-    chances: npt.NDArray[np.float64]
+    chances: Float64Array
     order: Array
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from p2mbatch.base.arrays import BoolArray, Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line
 from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
@@ -195,7 +195,7 @@ def _model_of(provenance: dict[str, Any]) -> int:
     return int(provenance.get("model_version") or 0)
 
 
-def _different(rows: pd.DataFrame, exact: list[str]) -> npt.NDArray[np.bool_]:
+def _different(rows: pd.DataFrame, exact: list[str]) -> BoolArray:
     """Return bool[rows, exact]: where the two sides differ; a missing row differs in outcome."""
     both = (rows["side"] == "both").to_numpy()
     wrong = np.zeros((len(rows), len(exact)), np.bool_)
@@ -220,8 +220,8 @@ def _listed(
     rows: pd.DataFrame,
     keys: list[str],
     exact: list[str],
-    hit_rows: npt.NDArray[np.int64],
-    hit_columns: npt.NDArray[np.int64],
+    hit_rows: Int64Array,
+    hit_columns: Int64Array,
 ) -> list[Difference]:
     found = []
     for row_index, column_index in zip(hit_rows, hit_columns, strict=True):
@@ -260,7 +260,7 @@ def _ratios(rows: pd.DataFrame) -> list[Ratio]:
     return found
 
 
-def _ratio(column: str, memory_bytes: int | None, logs: npt.NDArray[np.float64]) -> Ratio:
+def _ratio(column: str, memory_bytes: int | None, logs: Float64Array) -> Ratio:
     """Return the geometric mean of exp(`logs`) with its bootstrap interval."""
     low = high = None
     if len(logs) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
+from p2mbatch.model.policies import shown
 from p2mbatch.store.survival import Survival
 
 
@@ -40,7 +41,7 @@ def format_table(entries: list[Survival], max_lines: int = 12) -> str:
             first = "boot" if entry.migration == 0 else str(entry.migration)
             lines.append(
                 [
-                    entry.policy,
+                    shown(entry.policy).short,
                     first if last == entry.migration else f"{first}–{last}",
                     f"{entry.num_guests:,}",
                     f"{entry.num_survived:,}",

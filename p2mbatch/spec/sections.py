@@ -22,7 +22,7 @@ from p2mbatch.guests.fields import (
 )
 from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.policies import names
+from p2mbatch.model.policies import identity, names
 from p2mbatch.spec.axes import (
     SIZE_FIELDS,
     Axis,
@@ -41,6 +41,7 @@ SHORT_NAMES: Final = {
     "memory": "memory_bytes",
     "host_memory": "host_memory_bytes",
     "neighbour_memory": "neighbour_memory_bytes",
+    "policies": "policy",
     "seeds": "seed",
 }
 """What a spec may call a field instead of its own name."""
@@ -49,7 +50,7 @@ _MEMORY, _HOST, _NEIGHBOUR = (
     FIELDS.index(name) for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
 )
 
-_SEED = FIELDS.index("seed")
+_SEED, _POLICY = FIELDS.index("seed"), FIELDS.index("policy")
 
 _HOSTS = FIELDS.index("hosts")
 
@@ -71,7 +72,27 @@ def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
     if name == "guest":
         directory = (info.context or {}).get("directory")
         return _parse_guests(raw, [] if directory is None else [directory])
+    if name in ("policy", "policies"):
+        raw = _find_policies(raw, (info.context or {}).get("directory"))
     return parse_axis(SHORT_NAMES.get(name, name), raw)
+
+
+def _find_policies(raw: Any, directory: Path | None) -> Any:
+    """Return the policies that `raw` (a name or a list of them) names, their files read.
+
+    A file is looked for in `directory` first, then in the working directory. What is named with
+    its digest is left for the cells to check.
+    """
+    from p2mbatch.model.own.named import named_policy
+
+    def find(text: Any) -> Any:
+        try:
+            return named_policy(text.strip(), folders) if isinstance(text, str) else text
+        except InputError as error:
+            raise ValueError(str(error)) from None
+
+    folders = [] if directory is None else [directory]
+    return list(map(find, raw)) if isinstance(raw, list | tuple) else find(raw)
 
 
 def _parse_guests(raw: Any, directories: Sequence[Path]) -> Axis:
@@ -117,7 +138,10 @@ class Axes(BaseModel):
     sparsity: AxisField = Field(None, description="Part of the span that is not populated.")
     layout: AxisField = Field(None, description="tail, scattered or extents.")
     migrations: AxisField = Field(None, description="How many migrations.")
-    policy: AxisField = Field(None, description=f"One of {', '.join(names())}.")
+    policy: AxisField = Field(
+        None, description=f"One of {', '.join(names())}, or a file of your own: mine.py."
+    )
+    policies: AxisField = Field(None, description="Short for policy.")
     host_memory_bytes: AxisField = Field(None, description="Each host's machine memory.")
     host_memory: AxisField = Field(None, description="Short for host_memory_bytes.")
     neighbours: AxisField = Field(None, description="Part of the other frames that is owned.")
@@ -197,6 +221,7 @@ class Axes(BaseModel):
             for name, axis in zip(FIELDS, self.axes, strict=True)
         }
         del plain["guest"]
+        plain["policy"] = sorted(map(identity, self.axes[_POLICY]))
         if self.guest is not None:
             # Where the file lies does not matter.
             plain["guest"] = sorted(map(digest_of, self.guest))
@@ -257,7 +282,7 @@ class Grid(Axes):
 
 def _key(index: int) -> Callable[[Any], Any]:
     """Return what makes two values of the field `index` the same."""
-    return digest_of if index == GUEST_KEY else _itself
+    return {GUEST_KEY: digest_of, _POLICY: identity}.get(index, _itself)
 
 
 def _itself(value: Any) -> Any:

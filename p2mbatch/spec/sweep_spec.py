@@ -30,6 +30,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of, digest_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
+from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
 from p2mbatch.spec.axes import HOSTS, Axis, Span
 from p2mbatch.spec.file import KeyPath
@@ -248,7 +249,9 @@ def _check_one(values: Values) -> None:
 
 
 def _plain_values(values: Values) -> list[Any]:
-    """Return a cell's values for a digest: of a guest that it has its digest, not its path."""
+    """Return a cell's values for a digest: of a file that it names its digest, not its path."""
+    at = FIELDS.index("policy")
+    values = (*values[:at], identity(values[at]), *values[at + 1 :])
     guest = [digest_of(values[GUEST_KEY])] if values[GUEST_KEY] else []
     return [*values[:GUEST_KEY], *values[GUEST_KEY + 1 :], *guest]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
-from p2mbatch.base.errors import InputError, ResourceError
-from p2mbatch.base.files import is_special
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.files import is_special, write_whole
 from p2mbatch.store.columns import COLUMNS
 from p2mbatch.store.results import SweepResult, arrow_schema
 
@@ -63,26 +63,21 @@ def provenance_path(path: Path) -> Path:
     return path.with_name(path.name + ".provenance.json")
 
 
-@contextlib.contextmanager
-def _replacing(path: Path, *, binary: bool) -> Iterator[IO[Any]]:
-    """Open a file beside `path` that takes its place when all is written, and only then.
+def _as_text(write: Callable[[IO[str]], object]) -> Callable[[BinaryIO], None]:
+    """Return what writes to a binary file what `write` writes to a text file, in UTF-8."""
 
-    A device or a pipe is opened itself: a file must not take the place of /dev/null.
-    """
-    if is_special(path):
-        with path.open("wb") if binary else path.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") if binary else part.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path}: can't be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    def encoded(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        write(text)
+        text.flush()
+        text.detach()  # or the file would be closed with it
+
+    return encoded
+
+
+def _write_provenance(result: SweepResult, file: IO[str]) -> None:
+    json.dump(result.provenance, file, indent=1)
+    file.write("\n")
 
 
 def export(result: SweepResult, path: str | Path, file_format: str = "parquet") -> None:
@@ -90,7 +85,7 @@ def export(result: SweepResult, path: str | Path, file_format: str = "parquet") 
 
     Columns and their types are those of `store.columns`, rows are sorted by scenario. Parquet and
     JSON carry the provenance; beside a CSV file it is `<path>.provenance.json`. `path` "-" is
-    stdout. Raises `InputError` for another format and `ResourceError` where the disk says no.
+    stdout. Raises `InputError` for another format, and where the place can't be written to.
     """
     write = _WRITERS.get(file_format)
     if write is None:
@@ -102,9 +97,7 @@ def export(result: SweepResult, path: str | Path, file_format: str = "parquet") 
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a directory: name a file to write")
-    with _replacing(path, binary=binary) as file:
-        write(result, file)
-    if file_format == "csv":
-        with _replacing(provenance_path(path), binary=False) as file:
-            json.dump(result.provenance, file, indent=1)
-            file.write("\n")
+    one = partial(write, result)
+    write_whole(path, one if binary else _as_text(one))
+    if file_format == "csv" and not is_special(path):
+        write_whole(provenance_path(path), _as_text(partial(_write_provenance, result)))

@@ -191,6 +191,15 @@ class SweepResult:
         return SweepSpec.from_dict({"question": " ".join(questions), **merged}, str(self.path))
 
     @cached_property
+    def policies(self) -> dict[str, str]:
+        """The text of each policy of the user's own that wrote rows, by its name in the tables."""
+        found: dict[str, str] = {}
+        with self._connected() as connection:
+            for (text,) in connection.execute("SELECT provenance FROM runs ORDER BY run"):
+                found |= _plain(text).get("policies", {})
+        return found
+
+    @cached_property
     def provenance(self) -> dict[str, Any]:
         """Where the rows come from: the last run's provenance, and "specs" and "runs" of all.
 

@@ -14,6 +14,7 @@ from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.shipped import find_spec
 from p2mbatch.base.signals import Interrupted
 from p2mbatch.guests.fields import FIELDS
+from p2mbatch.model.own.policy import carried
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
@@ -25,7 +26,7 @@ from p2mbatch.sweeps.progress import Mode, ProgressReport
 from p2mbatch.sweeps.ready import warm_up
 from p2mbatch.sweeps.stop import Stop
 
-_LAYOUT = FIELDS.index("layout")
+_LAYOUT, _POLICY = FIELDS.index("layout"), FIELDS.index("policy")
 
 
 def sweep(
@@ -72,12 +73,18 @@ def sweep(
     ):
         journal.admit(spec, resident=resident, extend=extend)
         with stop.at_once():
-            warm_up(report, sorted({values[_LAYOUT] for values, _ in spec.structural_cells()}))
+            cells = [values for values, _ in spec.structural_cells()]
+            warm_up(
+                report,
+                sorted({values[_LAYOUT] for values in cells}),
+                sorted({values[_POLICY] for values in cells}),
+            )
         with contextlib.ExitStack() as stack:
             # Processes of this machine that are half started can't be cleared away without a noise.
             with stop.at_once() if scheduler else contextlib.nullcontext():
                 running = stack.enter_context(open_engine(engine, jobs, budget, scheduler))
-            journal.begin_run({**provenance.collect(command), **running.details})
+            own = {one.reference: one.text for one in carried({v[_POLICY] for v in cells})}
+            journal.begin_run({**provenance.collect(command), **running.details, "policies": own})
             report.begin()
             driver = Feeder(
                 spec,

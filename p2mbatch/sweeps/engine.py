@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from p2mbatch._version import MODEL_VERSION, __version__
 from p2mbatch.base import provenance
-from p2mbatch.base.errors import P2MBatchError, ResourceError
+from p2mbatch.base.errors import P2MBatchError, PolicyError, ResourceError
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model.own.policy import Carried, carried, registered
 from p2mbatch.spec.sections import Values
 from p2mbatch.store.columns import ROW_COLUMNS
 from p2mbatch.store.journal import CellResult
@@ -29,6 +30,8 @@ ENGINES = (THREADS, DASK)
 
 MEMORY_SHARE = 0.8
 """Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
+
+_POLICY = FIELDS.index("policy")
 
 _CONVERT = tuple(
     (column.name, {"int64": int, "float64": float, "str": str}[column.dtype], column.nullable)
@@ -95,6 +98,9 @@ def run_cell(cell: str, values: Values, resident: str) -> CellResult:
     try:
         scenario = Scenario.make(**dict(zip(FIELDS, values, strict=True)))
         rows = [_row(row) for row in run_scenario(scenario, resident)]
+    except PolicyError:
+        # It is the same for every cell: its file is to be mended first.
+        raise
     except P2MBatchError as problem:
         error, message = type(problem).__name__, str(problem).removeprefix("scenario: ")
     except MemoryError as problem:
@@ -107,17 +113,23 @@ def run_cell(cell: str, values: Values, resident: str) -> CellResult:
 
 
 def run_batch(
-    cells: Sequence[tuple[str, Values]], resident: str, versions: tuple[str, int]
+    cells: Sequence[tuple[str, Values]],
+    resident: str,
+    versions: tuple[str, int],
+    policies: Sequence[Carried] = (),
 ) -> list[CellResult]:
     """Run `cells` one after the other; raises `ResourceError` where this is another p2mbatch.
 
     `versions` are the client's own (package, model): a worker that joined later may differ.
+    `policies` are those of the user's own that the cells name: another process has not read them.
     """
     if versions != (__version__, MODEL_VERSION):
         raise ResourceError(
             f"a worker has p2mbatch {__version__} (model {MODEL_VERSION}), the client "
             f"{versions[0]} (model {versions[1]}): install the same version on all workers"
         )
+    for policy in policies:
+        registered(policy)
     with (
         _PYTHON_TURN if costs.is_mostly_python(cells[0][1], resident) else contextlib.nullcontext()
     ):
@@ -140,7 +152,7 @@ def submit(engine: Engine, batch: Batch, resident: str) -> Future[list[CellResul
     executor = engine.short_executor if batch.is_short else engine.executor
     arguments = (batch.cells, resident, (__version__, MODEL_VERSION))
     if engine.slots is None:
-        return executor.submit(run_batch, *arguments)
+        return executor.submit(run_batch, *arguments, carried({c[1][_POLICY] for c in batch.cells}))
     return executor.submit(_run_in_slot, engine.slots, *arguments)
 
 

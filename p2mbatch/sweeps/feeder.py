@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 
-from p2mbatch.base.errors import ResourceError
+from p2mbatch.base.errors import PolicyError, ResourceError
 from p2mbatch.guests.fields import cell_id_of
 from p2mbatch.spec.sections import Values
 from p2mbatch.spec.sweep_spec import SweepSpec
@@ -187,7 +187,7 @@ class Feeder:
             results = future.result()
         except CancelledError:
             raise self._lost(self._engine.trouble() or "the engine dropped a batch") from None
-        except ResourceError as error:
+        except (ResourceError, PolicyError) as error:
             raise self._lost(str(error)) from None
         except Exception as error:
             if type(error).__name__ != "KilledWorker":

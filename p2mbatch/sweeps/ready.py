@@ -8,12 +8,17 @@ from collections.abc import Iterable
 from p2mbatch.base.sizes import MIB
 from p2mbatch.guests.fields import GUEST
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model.policies import Policy, find
 from p2mbatch.store.columns import LAYOUTS
 from p2mbatch.sweeps.progress import ProgressReport
 
 
-def warm_up(report: ProgressReport, layouts: Iterable[str] = LAYOUTS) -> None:
+def warm_up(
+    report: ProgressReport, layouts: Iterable[str] = LAYOUTS, policies: Iterable[str] = ()
+) -> None:
     """Load the kernels that cells of `layouts` call, or compile all, before there are threads.
+
+    Of `policies` those of files of the user's too: raises `PolicyError` for what can't be compiled.
 
     Otherwise all threads would wait for the first one, and the first cells' times would hold it.
     """
@@ -37,3 +42,15 @@ def warm_up(report: ProgressReport, layouts: Iterable[str] = LAYOUTS) -> None:
             guest.life.count_stale()
     if compiled:
         report.notice(f"compiled in {time.monotonic() - start:.0f} s")
+    for name in policies:
+        policy = find(name)
+        if policy.own is not None:
+            _compile_own(policy, report)
+
+
+def _compile_own(policy: Policy, report: ProgressReport) -> None:
+    start = time.monotonic()
+    policy.operations  # noqa: B018  (compiled, or loaded, when it is first asked for)
+    took = time.monotonic() - start
+    if took > 1:
+        report.notice(f"compiled {policy.short} in {took:.0f} s")

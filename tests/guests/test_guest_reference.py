@@ -18,7 +18,7 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest, nth_host
 from p2mbatch.guests.written_out import scenario_trace
 from p2mbatch.model.replay import observe
-from p2mbatch.model.runs import paired_runs
+from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, REFUSED
 from p2mbatch.model.trace_file import trace_to_json
 
@@ -70,8 +70,8 @@ class Written:
             self.trace["hosts"].append(
                 {
                     "frames": len(others),
-                    "domain": paired_runs(pfns, mfns).tolist(),
-                    "foreign": paired_runs(owned, others[owned]).tolist(),
+                    "domain": frame_runs(pfns, mfns).tolist(),
+                    "foreign": frame_runs(owned, others[owned]).tolist(),
                 }
             )
 

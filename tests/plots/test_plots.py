@@ -31,7 +31,7 @@ from p2mbatch.model.fates import (
 )
 from p2mbatch.plots.costs import copy_ns, list_bytes
 from p2mbatch.plots.style import FATE_LOOKS
-from p2mbatch.plots.survival import _alive
+from p2mbatch.store.alive import alive_of
 from p2mbatch.store.columns import OUTCOMES
 from p2mbatch.store.fates import fates, telling_migration
 from p2mbatch.store.results import SweepResult
@@ -164,7 +164,7 @@ def test_the_tree_of_a_run_is_that_of_the_cell_asked_for(small: SweepResult) -> 
 def test_survival_lines_are_what_the_summary_counts(small: SweepResult) -> None:
     entries = survival(small)
     for policy in ("tracked", "stale"):
-        found = _alive(small.frame, policy)
+        found = alive_of(small.frame, policy)
         own = [entry for entry in entries if entry.policy == policy]
         assert found.share.tolist() == pytest.approx([e.num_survived / e.num_guests for e in own])
         assert np.all(found.low <= found.share + 1e-12) and np.all(
@@ -179,7 +179,7 @@ def test_survival_counts_only_guests_whose_plan_reaches_that_far() -> None:
     short["cell"] = "short" + short["cell"].str[5:]
     lost = short["migration"] == 1
     short.loc[lost, "outcome"] = "bug"
-    found = _alive(pd.concat([frame, short], ignore_index=True), "tracked")
+    found = alive_of(pd.concat([frame, short], ignore_index=True), "tracked")
     assert found.share.tolist() == [1.0, 0.5, 1.0, 1.0]
 
 

@@ -86,7 +86,7 @@ def test_docs_that_the_code_names_exist() -> None:
 
 
 # Libraries' modules, and what is no module at all: variables, tables of the store.
-NO_MODULES = {"concurrent", "function", "state"}
+NO_MODULES = {"concurrent", "function", "self", "state"}
 IN_SQL = {"cells.number", "rows.number"}
 FILES = {"py", "c", "md", "json", "toml", "svg", "html", "sqlite", "lock", "pml"}
 

@@ -38,6 +38,12 @@ def test_no_file_is_longer_than_can_be_read() -> None:
     assert {name: num for name, num in lines.items() if num > MAX_LINES} == {}
 
 
+def test_array_types_are_said_once() -> None:
+    names = re.compile(r"NDArray\[np\.\w+\d+\]|NDArray\[np\.bool")
+    said = [p.name for p in (ROOT / "p2mbatch").rglob("*.py") if names.search(p.read_text("utf-8"))]
+    assert said == ["arrays.py"]
+
+
 @pytest.mark.parametrize("contract", sorted(MAY))
 def test_a_contract_names_every_folder_that_may_not(contract: str) -> None:
     text = contracts()[f"importlinter:contract:{contract}"]["source_modules"]

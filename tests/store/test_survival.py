@@ -9,8 +9,8 @@ import pytest
 
 from p2mbatch.base import provenance
 from p2mbatch.model.fates import ABORTED, CRASHED, MOVED_WRONG, STUCK
-from p2mbatch.plots.survival import _alive
 from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.alive import alive_of
 from p2mbatch.store.fates import fates
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
@@ -67,7 +67,7 @@ def test_a_life_counts_by_its_row_of_a_migration_or_by_its_last(store: SweepResu
 
 def test_the_figure_and_the_rows_fates_are_the_same_count(store: SweepResult) -> None:
     entries = survival(store)
-    found = _alive(store.frame, "tracked")
+    found = alive_of(store.frame, "tracked")
     assert found.share.tolist() == pytest.approx([e.num_survived / 9 for e in entries])
     # Who is refused again came to that once; who got through later came to it none the less.
     assert (found.ends[STUCK] * 9).round().tolist() == [0, 1, 2, 0]

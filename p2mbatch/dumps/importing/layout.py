@@ -18,6 +18,7 @@ from p2mbatch.dumps.audit.structures import Structures, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.policies import MENDED, find, names
+from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import GuestLayout
 
 _SPARE_POOL_PAGES = 512
@@ -236,7 +237,8 @@ def _find_pool(
     others = iter(spare[(np.arange(num_spare) + at) % max(spare.size, 1)].tolist())
     pages = [pfn if pfn >= 0 else next(others) for pfn in wanted]
     pages += others
-    return _runs(np.array(pages, np.int64))
+    found = np.array(pages, np.int64)
+    return frame_runs(found, found)[:, [0, 2]]
 
 
 def _grown_leaves(guest: DumpGuest, num_boot: int, span: int) -> list[int]:
@@ -247,11 +249,3 @@ def _grown_leaves(guest: DumpGuest, num_boot: int, span: int) -> list[int]:
         present = np.flatnonzero(entries != -1) + start
         grown.extend(x for x in np.unique(present // n).tolist() if x >= num_boot)
     return grown
-
-
-def _runs(pages: Int64Array) -> Int64Array:
-    """Return int64[k, 2]: `pages` as runs [first PFN, count], in their order."""
-    if not pages.size:
-        return np.zeros((0, 2), np.int64)
-    firsts = np.flatnonzero(np.diff(pages, prepend=pages[0] - 2) != 1)
-    return np.stack([pages[firsts], np.diff(firsts, append=pages.size)], axis=1)

@@ -25,16 +25,13 @@ from collections.abc import Callable
 from typing import IO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import BoolArray, Int64Array, UInt64Array
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import MIB
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, SeekableCursor
 from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
-
-UInt64Array = npt.NDArray[np.uint64]
 
 _WITH_DATA = np.array([code not in formats.TYPES_WITHOUT_DATA for code in range(16)])
 
@@ -74,7 +71,7 @@ class StreamPages(PageStore):
         `entries` uint64[count] are the PFNs with their types, checked; they lie at `entries_at`.
         """
 
-    def count(self, entries: UInt64Array) -> tuple[Int64Array, npt.NDArray[np.bool_]]:
+    def count(self, entries: UInt64Array) -> tuple[Int64Array, BoolArray]:
         """Return (PFN, whether it has data) of each entry, and note what is sent again."""
         kinds = (entries >> np.uint64(formats.TYPE_SHIFT)).astype(np.int64)
         has_data = _WITH_DATA[kinds]
@@ -192,9 +189,7 @@ class SequentialPages(StreamPages):
             self._keep_candidates(pfns[batch], is_candidate[batch] & ~is_leaf[batch], data)
         cursor.check_kept(self._spooled + len(self._leaves) * PAGE_BYTES)
 
-    def _keep_candidates(
-        self, pfns: Int64Array, candidate: npt.NDArray[np.bool_], data: memoryview
-    ) -> None:
+    def _keep_candidates(self, pfns: Int64Array, candidate: BoolArray, data: memoryview) -> None:
         """Spool the leading words of each page that could belong to a frame list."""
         dtype = formats.WORD_DTYPES[self.word_bytes]
         words = np.frombuffer(data, dtype).reshape(pfns.size, self._entries)
