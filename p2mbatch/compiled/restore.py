@@ -14,7 +14,7 @@ from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, parallel_kernel
 from p2mbatch.compiled.loops import all_own, code_of
 from p2mbatch.compiled.owners import own_pfn, set_present
-from p2mbatch.compiled.pages import is_own, make_leaf, page_code, room_left, set_own
+from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
 from p2mbatch.compiled.records import HostParameters, OneRecord
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
@@ -237,21 +237,26 @@ def move(t: P2MTables, h: HostTables, to: HostTables, old_missing: Int64Array, x
 @inner_kernel
 def restore_leaf(t: P2MTables, h: HostTables, slot: int, x: int, max_pfn: int) -> None:
     """Overwrite one resident leaf up to `max_pfn` with a function host's frames."""
-    n = t.words.shape[1]
-    base = x * n
+    base = x * t.words.shape[1]
     clean = t.slots[slot, P_CLEAN] != 0
     # Numbers of the old host that stay beyond what is saved may be own frames on the new one.
     kept = 0
-    for i in range(n):
-        mfn = INVALID
-        if base + i <= max_pfn:
-            # Of a leaf that was written to `settle` has left what is sent.
-            if is_own(t, slot, i) if clean else t.words[slot, i] != INVALID:
-                mfn = given_frame(h.par[0], base + i)
-            t.words[slot, i] = mfn
-        else:
-            kept |= t.words[slot, i] ^ INVALID
-        set_own(t, slot, i, mfn != INVALID)
+    for j in range(t.own.shape[1]):
+        row = t.words[slot, j << 6 : (j + 1) << 6]
+        was, got = t.own[slot, j], np.uint64(0)
+        for k in range(64):
+            mfn = INVALID
+            pfn = base + (j << 6) + k
+            if pfn <= max_pfn:
+                bit = np.uint64(1) << np.uint64(k)
+                # Of a leaf that was written to `settle` has left what is sent.
+                if was & bit != 0 if clean else row[k] != INVALID:
+                    mfn = given_frame(h.par[0], pfn)
+                    got |= bit if mfn != INVALID else np.uint64(0)
+                row[k] = mfn
+            else:
+                kept |= row[k] ^ INVALID
+        t.own[slot, j] = got
     t.slots[slot, P_CLEAN] = kept == 0
 
 
