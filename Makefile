@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sweep test suite lanes lint lives own-policies races bench clean
+.PHONY: torture sweep test suite lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -56,6 +57,10 @@ own-policies: $(VENV)/.test
 # Races too large for the tests, reduced against whole and against SPIN; a few minutes, about 6 GB.
 races: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m race.thorough --seed $(SEED)
+
+# Kills, flipped bits, mutated files, signals, for MINUTES; docs/reliability.md has the figures.
+torture: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES)
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

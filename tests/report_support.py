@@ -50,7 +50,8 @@ def made_up(num_cells: int, migrations: int = 3, num_sizes: int = 9) -> pd.DataF
     size = (2 ** np.linspace(28, 39, num_sizes)).astype(np.int64) // 4096 * 4096
     memory = size[cell % num_sizes]
     values: dict[str, Any] = {
-        c.name: np.ones(len(cell), c.dtype) for c in COLUMNS if c.dtype != "str"
+        c.name: np.full(len(cell), "", object) if c.dtype == "str" else np.ones(len(cell), c.dtype)
+        for c in COLUMNS
     }
     values |= {
         "cell": np.char.zfill(cell.astype(str), 32),

@@ -9,6 +9,8 @@ Int64Array = npt.NDArray[np.int64]
 
 BoolArray = npt.NDArray[np.bool_]
 
+Int8Array = npt.NDArray[np.int8]
+
 Int32Array = npt.NDArray[np.int32]
 
 UInt8Array = npt.NDArray[np.uint8]

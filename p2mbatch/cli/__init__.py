@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "lookup": ("lookup", "lookup", "Say what is at a PFN, whose a frame is, and by which way."),
     "import": ("import_", "import_", "Turn a real guest's file into a trace."),
     "anonymise": ("anonymise", "anonymise", "Renumber a guest's frames for a bug report."),
+    "cache": ("cache", "cache", "Say where compiled kernels are kept, or clear them."),
     "make-stream": ("make", "make_stream", "Write a trace's guest as a migration stream."),
     "make-core": ("make", "make_core", "Write a trace's guest as an xl dump-core file."),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,27 @@ def usable_path(fd: int) -> Path:
     if not path.is_dir() or not os.access(path, os.W_OK):
         raise Untrusted(f"descriptor {fd}: can't be written to")
     return path
+
+
+def builds(fd: int) -> dict[str, int]:
+    """Return the versions whose kernels lie in the open directory `fd`, with their bytes."""
+    found = {}
+    with os.scandir(fd) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in names:
+        below = os.open(name, _FLAGS, dir_fd=fd)
+        try:
+            with os.scandir(below) as files:
+                found[name] = sum(f.stat(follow_symlinks=False).st_size for f in files)
+        finally:
+            os.close(below)
+    return found
+
+
+def clear(fd: int) -> None:
+    """Delete every version's kernels in the open directory `fd`; links are not followed."""
+    for name in builds(fd):
+        shutil.rmtree(name, dir_fd=fd, ignore_errors=True)
 
 
 class _CheckedFile:

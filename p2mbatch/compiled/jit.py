@@ -67,7 +67,7 @@ def compiled_files() -> list[Path]:
     return sorted(here.rglob("*.py")) + [here.parent / "base" / name for name in _OUTSIDE]
 
 
-def _digest() -> str:
+def digest() -> str:
     """Return a name for everything that decides what machine code the kernels become."""
     parts = [numba.__version__, repr(sorted(_OPTIONS.items())), llvm.get_host_cpu_name()]
     parts.append(llvm.get_host_cpu_features().flatten())
@@ -81,6 +81,18 @@ def cache_bases() -> list[Path]:
     named = os.environ.get("P2MBATCH_CACHE_DIR")
     own = Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))
     return [own.absolute(), Path(tempfile.gettempdir()).absolute() / f"p2mbatch-{os.getuid()}"]
+
+
+def cache_base() -> tuple[Path, int] | None:
+    """Return the directory that holds every version's kernels and a descriptor of it, or None."""
+    reason = ""
+    for base in cache_bases():
+        try:
+            return base / "kernels", cache.open_trusted(base, ("kernels",))
+        except (cache.Untrusted, OSError) as error:
+            reason = reason or str(error)
+    cache.say_once(f"kernels are compiled in memory and not kept: {reason}")
+    return None
 
 
 @functools.cache
@@ -97,7 +109,7 @@ def cache_dir(own: str = "") -> Path | None:
     reason = ""
     for base in cache_bases():
         try:
-            return cache.usable_path(cache.open_trusted(base, ("kernels", _digest() + own)))
+            return cache.usable_path(cache.open_trusted(base, ("kernels", digest() + own)))
         except cache.Untrusted as error:
             reason = reason or str(error)
         except OSError as error:

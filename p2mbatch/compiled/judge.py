@@ -110,7 +110,7 @@ class Judge:
             count(self._bits, pfns, mfns, entries, k, self._counts)
 
 
-def judge_kernels(t: P2MTables, h: HostTables) -> list[tuple[object, ...]]:
+def judge_kernels(t: P2MTables, h: HostTables, get: Get) -> list[tuple[object, ...]]:
     """Return the kernels that judging a guest on such a host calls, each with its arguments."""
     none, bits = np.zeros(0, np.int64), np.zeros(0, np.uint64)
     rows, counts = np.zeros((0, t.own.shape[1]), np.uint64), np.zeros(3, np.int64)
@@ -120,6 +120,7 @@ def judge_kernels(t: P2MTables, h: HostTables) -> list[tuple[object, ...]]:
             (compare_leaves, t, h, none, rows, 0, 0, np.zeros(0, np.uint8), none, counts),
         ]
     return [
+        (get, t, h, none, none),
         (named_end, h),
         (own_frames, h, 0, 0, none, none),
         (mark_populated, bits, none, none, none, 0, counts),

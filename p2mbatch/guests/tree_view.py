@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.arrays import BoolArray, Int8Array, Int64Array
 
 UNREADABLE = -2
 """In `TreeView.list_entries`: the toolstack can't reach the page that should hold the entry."""
@@ -25,7 +24,7 @@ class TreeView:
     num_tops: int
     mid_exists: BoolArray
     """bool[num_tops]: whether the top entry has a mid page of its own."""
-    leaf_kind: npt.NDArray[np.int8]
+    leaf_kind: Int8Array
     """int8[num_leaves]: 0 missing, 1 from boot, 2 grown later."""
     top_entries: Int64Array
     """int64[num_tops]: the frame list list's MFNs."""

@@ -48,9 +48,13 @@ def hold_lock(directory: Path) -> IO[str]:
             time.sleep(0.05 * bool(attempts_left))
             continue
         if _is_at(lock, path):
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
+            try:
+                lock.truncate(0)
+                # Unbuffered: on a full disk closing it would fail once more.
+                os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+            except OSError:
+                lock.close()
+                raise
             return lock
         lock.close()
     pid = holder_pid(directory)

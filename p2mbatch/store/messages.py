@@ -62,6 +62,11 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
     """Raise `InputError` unless the file is a p2mbatch journal of a version that this one reads."""
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+        raise InputError(
+            f"{path}: holds nothing yet: the sweep that made it was stopped as it began; give the "
+            "same command again"
+        )
     if application_id != APPLICATION_ID:
         raise InputError(f"{path}: not a p2mbatch result store: use another --out")
     if version > STORE_VERSION:

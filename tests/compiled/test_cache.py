@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,13 @@ def test_a_swap_after_the_check_changes_nothing(tmp_path: Path) -> None:
         assert not list((tmp_path / "cache" / "kernels").iterdir())
     finally:
         os.close(fd)
+
+
+def test_two_processes_that_compile_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: run(tmp_path / "cache", tmp_path), range(2)))
+    for process in found:
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout in ("42 True 0\n", "42 True 1\n")
+    assert run(tmp_path / "cache", tmp_path).stdout == "42 True 1\n"
+    assert not list((tmp_path / "cache").rglob("*.part"))

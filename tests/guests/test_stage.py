@@ -18,8 +18,12 @@ from p2mbatch.guests.snapshots import live_through
 from p2mbatch.guests.written_out import scenario_trace
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.replay import observe, replay
+from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS
 
 TOLD = ("outcome", "detail", "stray_writes", "stray_pages")
+
+OF_SETS = ("entries_set", "ok", *LOSS_FIELDS["set"])
+"""What is told of a set and not of a boot."""
 
 
 def told(event: Any) -> tuple[Any, ...]:
@@ -28,8 +32,10 @@ def told(event: Any) -> tuple[Any, ...]:
     return tuple(get(name) for name in TOLD)
 
 
-def state_of(guest: p2m.Guest, op: str, event: EventResult) -> dict[str, Any]:
-    return observe(guest.life, op, event)
+def state_of(guest: p2m.Guest, op: str, event: EventResult, form: str) -> dict[str, Any]:
+    """Return what a trace of format `form` expects of `event`: /3 tells what was lost."""
+    fields = LOSS_FIELDS.get(op, ()) if form == FORMAT_3 else ()
+    return observe(guest.life, op, event) | {name: getattr(event, name) for name in fields}
 
 
 def by_migration(observed: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -40,7 +46,7 @@ def by_migration(observed: list[dict[str, Any]]) -> list[dict[str, Any]]:
             found.append(event)
             continue
         strays = {k: found[0][k] + event[k] for k in ("stray_writes", "stray_pages")}
-        plain = {k: v for k, v in event.items() if k not in ("entries_set", "ok")}
+        plain = {k: v for k, v in event.items() if k not in OF_SETS}
         found[0] = plain | strays | {"op": "boot"}
     return found
 
@@ -55,16 +61,17 @@ def test_rows_guest_pictures_and_trace_are_one_life(scenario: Scenario) -> None:
             p2m.Guest.from_scenario(scenario)
         return
     guest = p2m.Guest.from_scenario(scenario, "all")
-    events, states = [guest.booted], [state_of(guest, "boot", guest.booted)]
+    trace = scenario_trace(scenario)
+    events, states = [guest.booted], [state_of(guest, "boot", guest.booted, trace.format)]
     stale = [guest.life.count_stale()]
     while guest.lost is None and guest.num_migrations < scenario.migrations:
         events.append(guest.migrate())
-        states.append(state_of(guest, "migrate", events[-1]))
+        states.append(state_of(guest, "migrate", events[-1], trace.format))
         stale.append(guest.life.count_stale())
     assert [told(event) for event in events] == [told(row) for row in rows]
     assert stale == [(row["stale_top_entries"], row["stale_mid_entries"]) for row in rows]
 
-    assert states == by_migration(replay(scenario_trace(scenario)))
+    assert states == by_migration(replay(trace))
 
     cell = scenario.canonical()
     for migration in range(1, len(rows)):
