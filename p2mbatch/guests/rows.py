@@ -43,7 +43,10 @@ def row_of(
     """Return one row: what happened, what it costs, what was measured."""
     stale_top, stale_mid = life.count_stale()
     leaves = placement.num_boot_leaves + life.scalar("num_grown")
-    pages = placement.num_boot_leaves + life.scalar("brk_used") + life.scalar("pool_used")
+    pages = life.scalar("brk_used") + life.scalar("bootmem_used") + life.scalar("pool_used")
+    if not placement.policy.moves_leaves(placement.geo.word_bytes):
+        # The kernel frees mfn_list where its leaves were moved.
+        pages += placement.num_boot_leaves
     num_resident = np.count_nonzero(life.tables.slots[: life.scalar("num_slots"), tb.P_LEAF] >= 0)
     return {
         "migration": migration,

@@ -16,6 +16,7 @@ from p2mbatch.guests.stage import check_scenario, nth_host, nth_host_frames
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace_eras import EraLayout
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -30,7 +31,8 @@ MAX_WRITTEN_FRAMES = 1 << 26
 def scenario_trace(scenario: ScenarioFields) -> Trace:
     """Return the scenario written out: replaying the trace is living the scenario.
 
-    It is of format 2, or of 3 where the scenario says the hypervisor's version or lets it stay.
+    It is of format 2, or of 3 where the scenario says the hypervisor's version, lets the guest stay
+    or has an era's policy.
 
     The boot's row is the state after the events before the first migration. Raises `InputError`
     where a host is too large to write out.
@@ -65,7 +67,10 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         hosts.append(
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
-    guest = GuestLayout(
+    scenario_policy = placement.policy
+    bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
+    era = scenario_policy.is_era
+    guest = (EraLayout if era else GuestLayout)(
         word_bytes=placement.geo.word_bytes,
         nr_pages=placement.nr_pages,
         max_p2m_pfn=placement.span,
@@ -74,8 +79,9 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         brk_pages=placement.brk_pages,
         page_pool=placement.page_pool,
         directmap_pages=placement.directmap_pages,
+        **({"bootmem": bootmem} if scenario_policy.bootmem else {}),
     )
-    form = FORMAT_3 if xen or stays else FORMAT_2
+    form = FORMAT_3 if xen or stays or era else FORMAT_2
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
 
 

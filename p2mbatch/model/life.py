@@ -104,6 +104,8 @@ class Life:
         self.host = host
         self.policy = policy
         self._does = policy.operations
+        self.marked = (np.zeros((0, 2), np.int64),) if policy.marks else ()
+        """What boot marks 1:1, where the policy's boot takes such ranges: none in a scenario."""
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
@@ -126,7 +128,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host))
+        result = self._result(self._does.boot(self.tables, self.host, *self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -260,7 +262,7 @@ class Life:
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(self._does.boot, t, host)
+        make_ready(self._does.boot, t, host, *self.marked)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)

@@ -63,7 +63,18 @@ class Placement:
     @property
     def pool_pfn(self) -> int:
         """Return the first PFN of the pool."""
+        return self.bootmem_pfn + self.bootmem_pages
+
+    @property
+    def bootmem_pfn(self) -> int:
+        """Return the first PFN of the boot allocator's pages."""
         return self.mfn_list_pfn + self.num_boot_leaves
+
+    @property
+    def bootmem_pages(self) -> int:
+        """Return the pages that the kernel takes from the boot allocator."""
+        num_mids = -(-self.num_boot_leaves // self.geo.entries)
+        return self.policy.bootmem_pages(num_mids, self.num_boot_leaves, self.geo.word_bytes)
 
     @property
     def page_pool(self) -> Int64Array:
@@ -74,7 +85,7 @@ class Placement:
     @property
     def struct_pages(self) -> int:
         """Return the pages that the structures may take, from `brk_pfn` on."""
-        return self.brk_pages + self.num_boot_leaves + self.pool_pages
+        return self.brk_pages + self.num_boot_leaves + self.bootmem_pages + self.pool_pages
 
     @property
     def mapped_end(self) -> int:
@@ -122,7 +133,11 @@ class Placement:
         first, end = self.struct_leaves()
         leaves = self.num_boot_leaves + self.num_grown if resident else end - first + 1
         mids = 2 * self.num_tops if self.pool_pages else 0
-        return leaves + self.brk_pages + mids + self.num_tops + 16 + self.policy.spare_slots
+        # A resident leaf that is moved leaves its old page behind.
+        moved = leaves if self.policy.moves_leaves(self.geo.word_bytes) else 0
+        lists = self.num_tops + 3 if self.policy.late_list else 0
+        own = self.brk_pages + mids + self.num_tops + 16 + self.policy.spare_slots
+        return leaves + moved + lists + own
 
     def num_blocks(self) -> int:
         """Return how many blocks of the page directory the structures and some strays take."""
@@ -153,6 +168,8 @@ class Placement:
             num_blocks=self.num_blocks(),
             machine=tb.MACHINE_2,
         )
+        tables.state[0].bootmem_pfn = self.bootmem_pfn
+        tables.state[0].bootmem_pages = self.bootmem_pages
         return Life(tables, host, self.policy)
 
     def check_host(

@@ -73,7 +73,7 @@ class Policy:
     load: Callable[[], Operations]
     """Returns the compiled functions."""
     list_brk_pages: int
-    """Pages that the first list takes from brk beside one for each mid page."""
+    """Pages that the first list takes beside one for each mid page."""
     color: str
     hatch: str
     marker: str
@@ -87,8 +87,13 @@ class Policy:
     own: Own | None = None
     """What there is beside, where it is of a file of the user's."""
     is_era: bool = False
-    """Whether it is one of the eras' (policies-spec), with words and pages that theirs alone have.
-    So far they are known in traces and not in scenarios."""
+    """Whether it is one of the eras' (policies-spec), with words and pages of their own."""
+    placeholders: int = 3
+    """Pages of placeholders that boot takes from brk, `p2m_top` among them."""
+    asks_override: bool = False
+    """Whether boot asks for pages of m2p overrides (policies-spec P3)."""
+    late_list: bool = False
+    """Whether the list's pages come from the boot allocator."""
     marks: bool = False
     """Whether its boot takes 1:1 ranges to mark."""
     bootmem: bool = False
@@ -97,6 +102,8 @@ class Policy:
     """Whether its p2m is a tree of two levels in static arrays (policies-spec P1)."""
     is_linear: bool = False
     """Whether its p2m is one flat table (linear-spec)."""
+    whole_area: bool = False
+    """Whether it reports the flat table whole and knows no start flag."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -128,10 +135,26 @@ class Policy:
         """Return the pages that a call may take or hit before it can ask for more room."""
         return SPARE_SLOTS if self.own is not None else 0
 
+    @property
+    def in_scenarios(self) -> bool:
+        """Return whether a scenario may have it: so far all but those of two levels and linear."""
+        return not (self.is_two_level or self.is_linear)
+
     def brk_pages(self, num_mids: int, word_bytes: int) -> int:
         """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
         own_lists = num_mids if word_bytes == 4 or self.lists_on_64_bit else 0
-        return 3 + num_mids + self.list_brk_pages + own_lists
+        override = word_bytes // 2 if self.asks_override else 0
+        lists = 0 if self.late_list else self.list_brk_pages + own_lists
+        return self.placeholders + num_mids + override + lists
+
+    def moves_leaves(self, word_bytes: int) -> bool:
+        """Return whether boot moves the leaves out of `mfn_list` (policies-spec P4b)."""
+        return self.bootmem and word_bytes == 8
+
+    def bootmem_pages(self, num_mids: int, num_leaves: int, word_bytes: int) -> int:
+        """Return the boot allocator's pages that a boot with so many mids and leaves takes."""
+        lists = self.list_brk_pages + num_mids if self.late_list else 0
+        return lists + (num_leaves if self.moves_leaves(word_bytes) else 0)
 
 
 _OWN = (
@@ -208,6 +231,7 @@ _ERAS = (
         hatch="..",
         marker="v",
         is_era=True,
+        asks_override=True,
     ),
     Policy(
         name="identity",
@@ -219,6 +243,8 @@ _ERAS = (
         hatch="++",
         marker="D",
         is_era=True,
+        placeholders=4,
+        asks_override=True,
         marks=True,
     ),
     Policy(
@@ -231,6 +257,8 @@ _ERAS = (
         hatch="--",
         marker="p",
         is_era=True,
+        placeholders=4,
+        asks_override=True,
         marks=True,
         bootmem=True,
     ),
@@ -244,6 +272,8 @@ _ERAS = (
         hatch="oo",
         marker="h",
         is_era=True,
+        placeholders=5,
+        asks_override=True,
         marks=True,
         bootmem=True,
     ),
@@ -252,11 +282,14 @@ _ERAS = (
         meaning="Linux 3.17 and 3.18",
         brief="3.17 and 3.18",
         load=_own("late_list"),
-        list_brk_pages=0,
+        list_brk_pages=3,
         color=BLUE,
         hatch="**",
         marker="<",
         is_era=True,
+        placeholders=5,
+        asks_override=True,
+        late_list=True,
         marks=True,
         bootmem=True,
     ),
@@ -274,6 +307,7 @@ _LINEAR = (
         marker="X",
         is_era=True,
         is_linear=True,
+        whole_area=True,
     ),
     Policy(
         name="linear-4.4",
@@ -319,7 +353,7 @@ def names() -> tuple[str, ...]:
 
     Those of files of the user's are not among them.
     """
-    return tuple(name for name in trace_names() if not _REGISTRY[name].is_era)
+    return tuple(name for name in trace_names() if _REGISTRY[name].in_scenarios)
 
 
 def trace_names() -> tuple[str, ...]:
@@ -334,7 +368,7 @@ def is_known(name: object) -> bool:
 
 def is_simulated(name: str) -> bool:
     """Return whether a scenario may have the policy of that name."""
-    return name in _REGISTRY and not _REGISTRY[name].is_era
+    return name in _REGISTRY and _REGISTRY[name].in_scenarios
 
 
 def find(name: str) -> Policy:

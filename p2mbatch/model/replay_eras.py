@@ -98,7 +98,7 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
         counters["warnings"] = life.scalar("warnings")
     if policy.bootmem:
         counters["bootmem_pages_used"] = life.scalar("bootmem_used")
-    if policy.name == "late-list":
+    if policy.late_list:
         counters["late_bootmem_pages"] = life.scalar("late_pages")
     names = ("frame_list_list", "frame_list", "p2m", "leaf_words")
     if life.scalar("brk_closed") == 0:

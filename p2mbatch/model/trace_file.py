@@ -83,7 +83,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     if policy.is_era and form == FORMAT_2:
         raise check.fail("format", f"is {form!r}: {policy.name} has no traces of this format")
     if policy.is_linear:
-        guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy.name)
+        guest: GuestLayout = trace_linear.parse_linear(check, value["guest"], policy)
     elif policy.is_era:
         guest = trace_eras.parse_guest(check, value["guest"], policy)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import geometry
 from p2mbatch.model.checks import Checker
+from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace import GuestLayout
 from p2mbatch.model.trace_eras import check_apart
 
@@ -51,7 +52,7 @@ class LinearLayout(GuestLayout):
         return int(self.boot_pool[:, 1].sum()) + 1
 
 
-def parse_linear(check: Checker, value: Any, policy: str) -> LinearLayout:
+def parse_linear(check: Checker, value: Any, policy: Policy) -> LinearLayout:
     """Check the guest of a linear p2m: its numbers, and that its structures lie apart."""
     check.keys(value, "guest", _KEYS, frozenset())
     if value["word_bytes"] != 8 or type(value["word_bytes"]) is not int:
@@ -66,8 +67,8 @@ def parse_linear(check: Checker, value: Any, policy: str) -> LinearLayout:
             "guest.p2m_vaddr", f"is {vaddr}: it must be a multiple of 2 MiB with room for the table"
         )
     flag = value["virt_p2m_4tools"]
-    if not isinstance(flag, bool) or (flag and policy == "linear-3.19"):
-        wanted = "false" if policy == "linear-3.19" else "true or false"
+    if not isinstance(flag, bool) or (flag and policy.whole_area):
+        wanted = "false" if policy.whole_area else "true or false"
         raise check.fail("guest.virt_p2m_4tools", f"is {flag!r}: it must be {wanted}")
     limit = geometry(8).max_p2m_pfn
     layout = LinearLayout(

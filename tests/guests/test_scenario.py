@@ -62,7 +62,10 @@ def test_a_small_guests_host_has_a_gibibyte() -> None:
         ({"memory_bytes": "1GiB", "sparsity": float("nan")}, "sparsity: "),
         ({"memory_bytes": "1GiB", "neighbours": 1.1}, "neighbours: should be at most 1"),
         ({"memory_bytes": "1GiB", "migrations": -1}, "migrations: should be at least 0, not -1"),
-        ({"memory_bytes": "1GiB", "policy": "magic"}, "policy: should be 'tracked', 'stale' or"),
+        (
+            {"memory_bytes": "1GiB", "policy": "magic"},
+            "policy: should be 'tracked', 'stale', 'none'",
+        ),
         ({"memory_bytes": "1GiB", "word_bytes": 16}, "word_bytes: should be 8 or 4, not 16"),
         ({"memory_bytes": "1GiB", "seed": 1 << 63}, "seed: "),
         ({"memory_bytes": "1GiB", "polcy": "tracked"}, "polcy: is not a field of a scenario"),

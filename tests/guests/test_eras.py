@@ -1,0 +1,81 @@
+"""Cells of the eras' kernels: the same guest written out, by the naive reference and by ours."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from oracle import eras
+from p2mbatch.base.errors import InputError
+from p2mbatch.guests.guest import Guest
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.model import policies
+from p2mbatch.model.replay import replay
+from p2mbatch.model.trace_file import parse_trace, trace_to_json
+
+ERAS = [name for name in policies.names() if policies.find(name).is_era]
+LAYOUTS = ("tail", "scattered", "extents")
+COMPARED = ("outcome", "detail", "stray_writes", "lost_pages", "ghost_pages", "placeholder_writes")
+
+
+def cell(policy: str, layout: str, word_bytes: int, **fields: Any) -> Scenario:
+    size = {"memory_bytes": "36MiB", "host_memory_bytes": "96MiB", "migrations": 2}
+    return Scenario.make(
+        policy=policy, layout=layout, word_bytes=word_bytes, sparsity=0.4, **size | fields
+    )
+
+
+@pytest.mark.parametrize("policy", ERAS)
+def test_a_cell_is_its_trace(policy: str) -> None:
+    """For any layout and width: row by row the trace's events, and those of the reference."""
+    for layout, word_bytes in itertools.product(LAYOUTS, (8, 4)):
+        scenario = cell(policy, layout, word_bytes)
+        value = trace_to_json(scenario.to_trace())
+        trace = parse_trace(value, "cell")
+        assert trace.format == "p2mbatch-trace/3"
+        results = replay(trace)
+        assert results == eras.replay(value), (layout, word_bytes)
+        rows = run_scenario(scenario)
+        moves = [result for result in results if result["op"] == "migrate"]
+        assert [row["migration"] for row in rows] == list(range(len(moves) + 1))
+        for row, result in zip(rows[1:], moves, strict=True):
+            told = {name: result.get(name, 0) for name in COMPARED}
+            assert {name: row[name] for name in COMPARED} == told, (layout, word_bytes)
+
+
+@pytest.mark.parametrize("policy", ERAS)
+def test_resident_leaves_change_no_row(policy: str) -> None:
+    measured = {"rebuild_ns", "save_walk_ns", "restore_ns", "resident_leaves"}
+    for layout in LAYOUTS:
+        scenario = cell(policy, layout, 8, memory_bytes="1200MiB", host_memory_bytes="4GiB")
+        few, every = (run_scenario(scenario, resident) for resident in ("auto", "all"))
+        assert [row["outcome"] for row in few] == ["ok"] * 3
+        for a, b in zip(few, every, strict=True):
+            assert {k: v for k, v in a.items() if k not in measured} == {
+                k: v for k, v in b.items() if k not in measured
+            }
+            assert a["resident_leaves"] < b["resident_leaves"]
+
+
+def test_eras_take_the_pages_that_they_take() -> None:
+    """Beside `tracked`: four more pages of brk from 2.6.38 on, then each placeholder."""
+    used = {}
+    for policy in ("tracked", *ERAS):
+        trace = cell(policy, "tail", 8).to_trace()
+        used[policy] = replay(trace)[0]
+    base = used["tracked"]["brk_pages_used"]
+    taken = {name: used[name]["brk_pages_used"] - base for name in ERAS}
+    # Of a late list none is from brk: three pages and one for the one mid.
+    assert taken == {"tail": 4, "identity": 5, "moved": 5, "mid-identity": 7, "late-list": 2}
+    leaves = -(-cell("moved", "tail", 8).to_trace().guest.nr_pages // 512)
+    assert used["moved"]["bootmem_pages_used"] == leaves
+    assert used["late-list"]["bootmem_pages_used"] == leaves + 4
+
+
+def test_an_era_does_not_take_a_files_place() -> None:
+    path = "data/traces/dense-64-0.json.gz"
+    with pytest.raises(InputError, match="policy: 'moved' places its pages otherwise"):
+        Guest.from_file(path, policy="moved")
