@@ -71,7 +71,7 @@ class Shim:
 
 COMMANDS = {
     "make-stream": ["make-stream", "trace.json", "-o", "out"],
-    "make-core": ["make-core", "trace.json", "-o", "out.gz"],
+    "make-core": ["make-core", "trace.json", "-o", "out"],
     "anonymise": ["anonymise", "trace.json", "-o", "out.json.gz"],
     "import": ["import", "listing", "-o", "out.json", "--policy", "stale", "--no-check"],
     "audit": ["audit", "listing", "--html", "out.html"],
@@ -82,7 +82,7 @@ COMMANDS = {
 def test_every_write_of_a_command(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "listing").write_text(" [0x0->0x10000] pfn\n")
-    write_trace(scenario_trace(Scenario(memory_bytes=8 << 20)), tmp_path / "trace.json")
+    write_trace(scenario_trace(Scenario(memory_bytes=4 << 20)), tmp_path / "trace.json")
     out = tmp_path / next(str(a) for a in COMMANDS[name] if str(a).startswith("out"))
     disk = Full(monkeypatch)
 
@@ -99,7 +99,7 @@ def test_every_write_of_a_command(name, tmp_path, monkeypatch, capsys):
     num = disk.steps
     assert num >= 4 and out.read_bytes() != b"as before"
     # Each of the first and the last; a guest's pages in between are one like the other.
-    for step in sorted({*range(min(num, 4)), *range(max(num - 3, 0), num), num // 2}):
+    for step in sorted({0, 1, 2, num // 2, num - 2, num - 1}):
         code, errors = run(step)
         assert (code, errors.count("\n")) == (2, 1), (step, errors)
         assert "No space left" in errors and "Traceback" not in errors

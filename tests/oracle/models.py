@@ -156,7 +156,7 @@ class Compiled(Model):
         return [word & self.invalid for word in self.life.tables.words[at[0]].tolist()]
 
     def structure(self, name: str) -> int:
-        return self.life.scalar(getattr(tb, f"S_{name.upper()}"))
+        return self.life.scalar(name)
 
     def true_mid_mfn(self, top: int) -> int:
         return int(self.life.tables.true_mid_mfn[top])

@@ -206,7 +206,7 @@ def test_failed_cells_are_said_with_their_messages(
     page = html(result)
     assert "1 cell failed" in page
     assert "frames &lt;ran&gt; out" in page
-    assert "frames <ran> out" in to_markdown(result)
+    assert r"frames \<ran\> out" in to_markdown(result)
     table = failure_table(result.failures)
     assert table is not None and table.num_rows == 1
 
