@@ -16,7 +16,7 @@ from p2mbatch.guests import rows as cell
 from p2mbatch.guests import stage
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.fates import BY_OUTCOME, DAMAGE
-from p2mbatch.report.text import format_table
+from p2mbatch.report.summary import summary_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
@@ -384,7 +384,7 @@ def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> Non
         assert entry.num_ended == entry.num_guests - entry.num_survived
         for fate, number in entry.ends.items():
             assert number == (until["outcome"].map(BY_OUTCOME) == fate).sum()
-    text = format_table(entries)
+    text = summary_table(entries).to_text()
     assert text.splitlines()[2].startswith("tracked")
 
 
