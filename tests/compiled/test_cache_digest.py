@@ -16,8 +16,8 @@ FOLDER = PACKAGE / "compiled"
 SOURCES = sorted(str(path.relative_to(PACKAGE)) for path in FOLDER.rglob("*.py"))
 BELOW = ["base/arrays.py", "base/geometry.py"]
 
-TELLS = {"base/say.py"}
-"""What the cache tells a person with: no compiled function calls it."""
+TELLS = {"base/errors.py", "base/say.py"}
+"""What tells a person of a cache or a setting: no compiled function calls it."""
 
 
 @pytest.fixture
