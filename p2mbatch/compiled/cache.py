@@ -93,7 +93,7 @@ def usable_path(fd: int) -> Path:
     """
     path = Path(f"/proc/self/fd/{fd}")
     if not path.is_dir() or not os.access(path, os.W_OK):
-        raise Untrusted(f"descriptor {fd}: can't be written to")
+        raise Untrusted("can't be written to")
     return path
 
 
@@ -118,6 +118,19 @@ def clear(fd: int) -> None:
         shutil.rmtree(name, dir_fd=fd, ignore_errors=True)
 
 
+def _read_own(path: Path) -> bytes:
+    """Return what the plain file `path` holds, nothing where somebody else put it there.
+
+    The directory may have been open to others once. Raises `OSError` where there is none.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            return b""
+        return file.read()
+
+
 class _CheckedFile:
     """One kernel's compiled overloads, a file each, named by its key, with a digest before it.
 
@@ -133,9 +146,8 @@ class _CheckedFile:
 
     def load(self, key: object) -> Any:
         """Return what was saved for `key`, None where there is nothing or it is damaged."""
-        path = self._path(key)
         try:
-            data = path.read_bytes()
+            data = _read_own(self._path(key))
         except OSError:
             return None
         payload = data[_DIGEST_BYTES:]
@@ -154,7 +166,10 @@ class _CheckedFile:
         payload, path = dumps(data), self._path(key)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            part.write_bytes(hashlib.sha256(payload).digest() + payload)
+            part.unlink(missing_ok=True)
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(hashlib.sha256(payload).digest() + payload)
             part.replace(path)
         except OSError as error:
             say_once(f"a compiled kernel can't be kept ({error.strerror}): compiled each time")

@@ -17,7 +17,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -76,46 +75,54 @@ def digest() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
-def cache_bases() -> list[Path]:
-    """Return the directories that may hold compiled kernels, the preferred one first."""
+def named_base() -> Path:
+    """Return the directory that is to hold compiled kernels; nothing says that it can.
+
+    There is no second choice: below a shared temporary directory anybody can prepare one.
+    """
     named = os.environ.get("P2MBATCH_CACHE_DIR")
-    own = Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))
-    return [own.absolute(), Path(tempfile.gettempdir()).absolute() / f"p2mbatch-{os.getuid()}"]
+    return (Path(named) if named else Path(platformdirs.user_cache_dir("p2mbatch"))).absolute()
+
+
+def _open_cache(*below: str) -> int | None:
+    """Return a descriptor of the kernels' directory `below` the base; None, and a line, if not."""
+    base = named_base()
+    try:
+        return cache.open_trusted(base, ("kernels", *below))
+    except cache.Untrusted as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{base}: {error.strerror}"
+    cache.say_once(f"kernels are compiled in memory and not kept: {reason}")
+    return None
 
 
 def cache_base() -> tuple[Path, int] | None:
     """Return the directory that holds every version's kernels and a descriptor of it, or None."""
-    reason = ""
-    for base in cache_bases():
-        try:
-            return base / "kernels", cache.open_trusted(base, ("kernels",))
-        except (cache.Untrusted, OSError) as error:
-            reason = reason or str(error)
-    cache.say_once(f"kernels are compiled in memory and not kept: {reason}")
-    return None
+    fd = _open_cache()
+    return None if fd is None else (named_base() / "kernels", fd)
 
 
 @functools.cache
 def cache_dir(own: str = "") -> Path | None:
     """Return the directory of this build's compiled kernels, made if need be; None for no cache.
 
-    A user's cache directory that can't be written gives way to one below the temporary directory.
-    Where neither is this user's alone, kernels are compiled in memory, and stderr says so. The path
-    leads through an open descriptor: nobody can put another directory in its place. `own` is the
-    digest of a policy of the user's own, whose machine code has a directory to itself.
+    Where that is not this user's alone, or takes no files, kernels are compiled in memory, and
+    stderr says so. The path leads through an open descriptor: nobody can put another directory in
+    its place. `own` is the digest of a policy of the user's own, whose machine code has a directory
+    to itself.
     """
     if BOUNDSCHECK:
         return None
-    reason = ""
-    for base in cache_bases():
-        try:
-            return cache.usable_path(cache.open_trusted(base, ("kernels", digest() + own)))
-        except cache.Untrusted as error:
-            reason = reason or str(error)
-        except OSError as error:
-            reason = reason or f"{base}: {error.strerror}"
-    cache.say_once(f"kernels are compiled in memory and not kept: {reason}")
-    return None
+    fd = _open_cache(digest() + own)
+    if fd is None:
+        return None
+    try:
+        return cache.usable_path(fd)
+    except cache.Untrusted as error:
+        os.close(fd)
+        cache.say_once(f"kernels are compiled in memory and not kept: {named_base()}: {error}")
+        return None
 
 
 def _compile(function: F, *, cached: bool = True, own: str = "", **extra: Any) -> F:
