@@ -72,17 +72,17 @@ class Figure(NamedTuple):
     beside: str = ""  # what it is held to, or what it stands beside
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long `work` takes."""
+def timed(work: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+    """Return how long `work` takes, in seconds, and what it returns."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    found = work(*args)
+    return time.perf_counter() - start, found
 
 
 def median_s(work: Callable[[], object], repeats: int) -> float:
     """Return the median time of `work` over so many repeats, after one that does not count."""
     work()
-    return statistics.median(seconds(work) for _ in range(repeats))
+    return statistics.median(timed(work)[0] for _ in range(repeats))
 
 
 _CHILD = """
@@ -139,7 +139,7 @@ def _rate(spec: SweepSpec, directory: Path, jobs: int) -> float:
     """Return the cells a second of a sweep from nothing."""
     out = directory / f"rate-{jobs}"
     shutil.rmtree(out, ignore_errors=True)
-    return spec.num_cells / seconds(lambda: sweep(spec, out, jobs=jobs, progress="quiet"))
+    return spec.num_cells / timed(lambda: sweep(spec, out, jobs=jobs, progress="quiet"))[0]
 
 
 def small_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
@@ -265,7 +265,7 @@ def start_up(sizes: Sizes, directory: Path) -> Iterator[Figure]:
 
     warm = median_s(once, sizes.repeats)
     yield Figure("command, one small cell, warm", warm, "s", "< 1.5")
-    first = seconds(lambda: once(P2MBATCH_CACHE_DIR=str(directory / "cache")))
+    first, _ = timed(lambda: once(P2MBATCH_CACHE_DIR=str(directory / "cache")))
     yield Figure("command, first run ever", first, "s", "< 30")
 
 
@@ -321,7 +321,7 @@ def save_file(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     def cat() -> list[float]:
         # A shell's redirection to /dev/null, so that cat reads as it does for people.
         command = f"cat '{path}' > /dev/null"
-        return [seconds(lambda: subprocess.run(command, shell=True, check=True))]
+        return [timed(lambda: subprocess.run(command, shell=True, check=True))[0]]
 
     runs = {
         "cat FILE > /dev/null": cat,
@@ -348,24 +348,19 @@ def races(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from race import naive
 
-    def took(explorer: Callable[[Any], Any], name: str) -> tuple[float, Any]:
-        start, config = time.perf_counter(), parse_name(name)
-        found = explorer(config)
-        return time.perf_counter() - start, found
-
     for warm in (explore, explore_reduced):  # compiling is not measured
         warm(parse_name("old.never.sc.same-leaf"))
     name = "old.never.sc.two-each"
-    whole, found = took(explore, name)
-    slow, by_naive = took(lambda config: naive.explore(config.to_json()), name)
+    whole, found = timed(explore, parse_name(name))
+    slow, by_naive = timed(naive.explore, parse_name(name).to_json())
     assert by_naive["states"] == found.num_states
     yield Figure(f"{name}, whole", whole, "s", f"{slow / whole:.0f} x as fast as naive")
     for name in ("old.never.sc.four", "orig.never.sc.four", "new.never.sc.four"):
-        seconds, found = took(explore_reduced, name)
-        yield Figure(f"{name}, reduced", seconds, "s", f"{found.num_states:,} states")
+        reduced, found = timed(explore_reduced, parse_name(name))
+        yield Figure(f"{name}, reduced", reduced, "s", f"{found.num_states:,} states")
     for name in sizes.races:
-        reduced, classes = took(explore_reduced, name)
-        whole, found = took(explore, name)
+        reduced, classes = timed(explore_reduced, parse_name(name))
+        whole, found = timed(explore, parse_name(name))
         assert set(found.classes) == set(classes.classes)
         yield Figure(f"{name}, whole", whole, "s", f"{found.num_states:,} states")
         yield Figure(f"{name}, reduced", reduced, "s", f"{whole / reduced:.0f} x as fast as whole")

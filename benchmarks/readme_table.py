@@ -14,7 +14,7 @@ from typing import Any
 
 from p2mbatch.base.sizes import format_size
 from p2mbatch.bench.report_file import load, rows_by_key
-from p2mbatch.report.bench import time_text
+from p2mbatch.report.table import time_text
 
 BEGIN, END = "<!-- bench:begin -->\n", "\n<!-- bench:end -->"
 ROWS = {

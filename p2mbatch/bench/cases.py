@@ -14,7 +14,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.base.sizes import GIB
 from p2mbatch.bench import peers
 from p2mbatch.bench.ceilings import Ceilings
-from p2mbatch.bench.measure import Call, scaled
+from p2mbatch.bench.measure import Call, Scaled
 from p2mbatch.compiled import m2p as bulk
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.lookup import lookup, lookup_parallel
@@ -58,16 +58,11 @@ class BenchGuest:
         result = staged.boot()
         if result.outcome != "ok":
             raise RuntimeError(f"the guest to measure did not boot: {result}")
-        self.placement, self.life = staged.placement, staged.life
+        self.placement, self.life, self.t = staged.placement, staged.life, staged.life.tables
         self.num_pages, self.num_leaves = self.placement.span, self.placement.num_boot_leaves
         self.work = np.empty(self.placement.geo.entries, np.int64)
         self.random = np.random.default_rng(SEED)
         self.peer = peers.Peer(program, self.t, self.list_slots()) if program else None
-
-    @property
-    def t(self) -> tb.P2MTables:
-        """Return the guest's tables."""
-        return self.life.tables
 
     def host(self, index: int, order: int) -> tb.HostTables:
         """Return the `index`-th host, four times the guest's size, wholly owned by neighbours."""
@@ -115,12 +110,8 @@ def cases(guest: BenchGuest, *, heavy: bool) -> list[Case]:
     ]
 
 
-def _moving(name: str, num_bytes: int, text: str) -> Floor:
-    return (lambda ceilings, threads: ceilings.moving(name, num_bytes, threads)), text
-
-
-def _gathering(count: int, table_bytes: int, text: str) -> Floor:
-    return (lambda ceilings, threads: ceilings.gathering(count, table_bytes, threads)), text
+def _floor(text: str, moves: Callable[..., Call], *given: str | int) -> Floor:
+    return (lambda ceilings, threads: moves(ceilings, *given, threads)), text
 
 
 def _lookup_cases(guest: BenchGuest) -> Iterator[Case]:
@@ -128,8 +119,8 @@ def _lookup_cases(guest: BenchGuest) -> Iterator[Case]:
     t, h, random = guest.t, guest.life.host, guest.random_pfns()
     count = len(random)
     in_order = np.arange(count) + (guest.num_pages - count) // 2
-    gather = _gathering(count, t.words.nbytes, "one gather over as large a table")
-    copy = _moving("copy", 24 * count, "24 bytes a PFN at copy's rate")
+    gather = _floor("one gather over as large a table", Ceilings.gathering, count, t.words.nbytes)
+    copy = _floor("24 bytes a PFN at copy's rate", Ceilings.moving, "copy", 24 * count)
     for name, pfns, floor in (
         ("random", random, gather), ("sorted", np.sort(random), gather),
         ("sequential", in_order, copy),
@@ -143,7 +134,7 @@ def _lookup_cases(guest: BenchGuest) -> Iterator[Case]:
         }
         if guest.memory_bytes <= NAIVE_BYTES and name == "random":
             some = pfns[:NUM_NAIVE].tolist()
-            calls["naive"] = scaled(partial(peers.NaiveTree(t).lookups, some), len(some), count)
+            calls["naive"] = Scaled(partial(peers.NaiveTree(t).lookups, some), count / len(some))
         yield Case(f"lookup_{name}", count, "PFN", *floor, calls)
 
 
@@ -151,7 +142,7 @@ def _m2p_case(guest: BenchGuest) -> Case:
     t, h, pfns = guest.t, guest.life.host, guest.random_pfns()
     mfns, out = np.empty_like(pfns), np.empty_like(pfns)
     lookup(t, h, pfns, mfns)
-    floor = _gathering(len(pfns), t.own.nbytes, "one gather over the owners' bits")
+    floor = _floor("one gather over the owners' bits", Ceilings.gathering, len(pfns), t.own.nbytes)
     return Case("lookup_m2p", len(pfns), "MFN", *floor, {
         "p2mbatch": partial(bulk.lookup_m2p, t, h, mfns, out),
         "parallel": partial(bulk.lookup_m2p_parallel, t, h, mfns, out),
@@ -172,14 +163,14 @@ def _rebuild_case(guest: BenchGuest) -> Case:
     if guest.memory_bytes <= NAIVE_BYTES:
         calls["naive"] = peers.NaiveTree(t).rebuild
     text = "20 bytes a leaf (its page's number, entry in, entry out) at copy's rate"
-    floor = _moving("copy", 20 * guest.num_leaves, text)
+    floor = _floor(text, Ceilings.moving, "copy", 20 * guest.num_leaves)
     return Case("rebuild", guest.num_leaves, "leaf", *floor, calls)
 
 
 def _walk_case(guest: BenchGuest) -> Case:
     t, h = guest.t, guest.life.host
     text = "20 bytes a leaf (its page's number, its entry, the list's) at read's rate"
-    floor = _moving("read", 20 * guest.num_leaves, text)
+    floor = _floor(text, Ceilings.moving, "read", 20 * guest.num_leaves)
     return Case("save_walk", guest.num_leaves, "leaf", *floor, {
         "p2mbatch": partial(save_walk, t, h, guest.work),
         "parallel": partial(save_walk_parallel, t, h, guest.work),
@@ -188,7 +179,8 @@ def _walk_case(guest: BenchGuest) -> Case:
     })  # fmt: skip
 
 
-_FILLED = "8 bytes a page at fill's rate"
+def _filling(num_pages: int) -> Floor:
+    return _floor("8 bytes a page at fill's rate", Ceilings.moving, "fill", 8 * num_pages)
 
 
 def _populate_case(guest: BenchGuest) -> Case:
@@ -201,7 +193,7 @@ def _populate_case(guest: BenchGuest) -> Case:
     out = np.stack([firsts, np.full_like(firsts, INVALID), counts], axis=1)
     runs = np.concatenate([out, np.stack([firsts, mfns, counts], axis=1)])
     items = NUM_RUNS * RUN_PAGES
-    return Case("populate", items, "page", *_moving("fill", 8 * items, _FILLED), {
+    return Case("populate", items, "page", *_filling(items), {
         "p2mbatch": partial(set_runs, t, h, runs, 0),
         "numpy": partial(peers.numpy_populate, t, runs),
         **guest.c("populate", runs, NUM_RUNS),
@@ -211,7 +203,7 @@ def _populate_case(guest: BenchGuest) -> Case:
 def _restore_case(guest: BenchGuest, order: int, *, heavy: bool) -> Case:
     t, host = guest.t, guest.host(1 + order, order)
     slots = t.leaf_slot[: guest.num_leaves].astype(np.int64)
-    floor = _moving("fill", 8 * guest.num_pages, _FILLED)
+    floor = _filling(guest.num_pages)
     calls: dict[str, Call] = {
         "p2mbatch": partial(restore, t, host, guest.work),
         "parallel": partial(restore_parallel, t, host, guest.work),

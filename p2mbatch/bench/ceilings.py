@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.bench.measure import Call, measure_in_turn, scaled
+from p2mbatch.bench.measure import Call, Scaled, measure_in_turn
 from p2mbatch.compiled import ceilings as kc
 
 CEILINGS = ("fill", "copy", "read", "gather")
@@ -64,7 +64,7 @@ class Ceilings:
         fit = min(words, len(self._a))
         a = self._a[:fit]
         args = {"fill": (a, 7), "copy": (a, self._b[:fit]), "read": (a,)}[name]
-        return scaled(self._on(name, threads, *args), fit, words)
+        return Scaled(self._on(name, threads, *args), words / fit)
 
     def gathering(self, count: int, table_bytes: int, threads: int = 1) -> Call:
         """Return a call that reads `count` words at random from so large a table."""

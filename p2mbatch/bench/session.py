@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.provenance import collect, num_cores
+from p2mbatch.base.provenance import cache_sizes, collect, num_cores
 from p2mbatch.base.sizes import GIB, format_size
 from p2mbatch.bench import peers
 from p2mbatch.bench.cases import BenchGuest, Case, cases
@@ -43,10 +41,8 @@ class Effort:
 
     def measure(self, calls: dict[str, Call]) -> dict[str, Timing]:
         """Return the timings of one case's calls."""
-        least, most = self.min_samples, self.max_samples
-        return measure_in_turn(
-            calls, seconds=self.case_seconds, min_samples=least, max_samples=most
-        )
+        samples = {"min_samples": self.min_samples, "max_samples": self.max_samples}
+        return measure_in_turn(calls, seconds=self.case_seconds, **samples)
 
 
 QUICK = Effort(0.25, 0.08, GIB, heavy=False)
@@ -159,16 +155,3 @@ def _row(case: Case, size: int, threads: int, timing: Timing) -> dict[str, Any]:
         "kernel": case.kernel, "memory_bytes": size, "threads": threads, "items": case.items,
         "unit": case.unit, "ns_per_item": timing.median_ns / case.items, **timing.to_dict(),
     }  # fmt: skip
-
-
-def cache_sizes() -> dict[str, int]:
-    """Return the sizes in bytes of the processor's data caches as Linux tells them, by level."""
-    found = {}
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        with suppress(OSError, ValueError, KeyError):
-            if (index / "type").read_text().strip() == "Instruction":
-                continue
-            text = (index / "size").read_text().strip()
-            size = int(text[:-1]) * {"K": 1 << 10, "M": 1 << 20}[text[-1]]
-            found["L" + (index / "level").read_text().strip()] = size
-    return found

@@ -116,7 +116,7 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
 
 
 def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
-    from p2mbatch.report.text import format_table
+    from p2mbatch.report.summary import summary_table
     from p2mbatch.store.survival import survival
     from p2mbatch.sweeps.driver import sweep as run_sweep
 
@@ -128,7 +128,7 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
         if spec.question:
             say(one_line(spec.question))
         if progress.num_finished:
-            say(format_table(survival(result)))
+            say(summary_table(survival(result)).to_text())
         say(f"{progress.num_finished:,} cells, {progress.num_rows:,} rows in {one_line(out)}")
     if wants_report if wants_report is not None else progress.num_finished > 1:
         _report(result, out, quiet)

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.arrays import BoolArray, Int64Array
 
 _PIECE = 1 << 18
 """Pairs looked at at a time."""
 
 
+def _breaks(pfns: Int64Array, mfns: Int64Array, counts: Int64Array | int) -> Int64Array:
+    """Return the indices from 1 on at which a run begins that does not go on the one before.
+
+    `counts` are those of all runs but the last, or what all have.
+    """
+    before = mfns[:-1]
+    goes_on = mfns[1:] == np.where(before >= 0, before + counts, before)
+    goes_on &= pfns[1:] == pfns[:-1] + counts
+    return np.flatnonzero(~goes_on) + 1
+
+
 def merged_runs(runs: Int64Array) -> Int64Array:
-    """Return the same entries, in order, in as few runs [pfn, value, count] as there can be."""
+    """Return the same entries, in order, in as few runs [pfn, value, count] as there can be.
+
+    int64[k, 3] of int64[m, 3]: values count up with the PFN, negative ones (INVALID, ...) stay.
+    """
+    if not len(runs):
+        return runs
     pfn, mfn, count = runs.T
-    follows = pfn[1:] == pfn[:-1] + count[:-1]
-    alike = mfn[1:] == np.where(mfn[:-1] >= 0, mfn[:-1] + count[:-1], mfn[:-1])
-    first = np.flatnonzero(np.append(True, ~(follows & alike))[: len(pfn)])
+    first = np.append(0, _breaks(pfn, mfn, count[:-1]))
     return np.stack([pfn[first], mfn[first], np.add.reduceat(count, first)], axis=1)
 
 
@@ -30,13 +43,20 @@ def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
     parts = [np.zeros(1, np.int64)]
     for at in range(0, mfns.size, _PIECE):
         piece = slice(max(at - 1, 0), at + _PIECE)
-        some, named = np.asarray(pfns[piece], np.int64), mfns[piece]
-        keys = np.where(named == INVALID, np.iinfo(np.int64).min, named - some)
-        breaks = (np.diff(keys) != 0) | (np.diff(some) != 1)
-        parts.append(np.flatnonzero(breaks) + piece.start + 1)
+        some = pfns[piece]
+        # NumPy would ask a range for its numbers one by one.
+        if isinstance(some, range):
+            some = np.arange(some.start, some.stop, some.step)
+        parts.append(_breaks(some, mfns[piece], 1) + piece.start)
     firsts = np.concatenate(parts)
     starts = firsts + pfns.start if isinstance(pfns, range) else pfns[firsts]
     return np.stack([starts, mfns[firsts], np.diff(firsts, append=mfns.size)], axis=1)
+
+
+def true_runs(mask: BoolArray) -> Int64Array:
+    """Return int64[k, 2] of [first index, count]: the runs of bool[m] `mask` that are true."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return np.stack([edges[::2], np.diff(edges)[::2]], axis=1)
 
 
 def leading(runs: Int64Array, num_pages: int) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -127,11 +126,8 @@ def plot_growth(curve: dict[str, Any], ax: Axes) -> None:
     ax.set(xscale="log", yscale="log", xlabel=curve["over"], ylabel=curve["unit"])
     ax.set_title(f"{curve['what']}: exponent {curve['exponent']:.2f}", loc="left", fontsize=10)
     if curve["unit"] == "bytes":
-        least, most = (math.log2(limit) for limit in ax.get_ylim())
-        whole = range(math.ceil(least), math.floor(most) + 1)
-        powers = [1 << k for k in whole[:: -(-len(whole) // 6) or 1]]
         ax.set_yscale("log", base=2)
-        ax.set_yticks(powers, [st.size_text(size) for size in powers])
+        ax.yaxis.set_major_formatter(lambda size, _: st.size_text(size))
 
 
 class BenchFigure(NamedTuple):
@@ -163,11 +159,6 @@ class BenchFigure(NamedTuple):
         return figure
 
 
-def _each_kernel(report: dict[str, Any]) -> list[Callable[[Axes], None]]:
-    kernels = dict.fromkeys(r["kernel"] for r in report["rows"])
-    return [partial(plot_sizes, report, kernel) for kernel in kernels]
-
-
 FIGURES = {
     "roofline": BenchFigure(
         "Each kernel's time over its floor.", (7.6, 5.0), lambda r: [partial(plot_roofline, r)]
@@ -179,7 +170,10 @@ FIGURES = {
         "The parallel kernels over threads.", (5.6, 3.8), lambda r: [partial(plot_threads, r)]
     ),
     "sizes": BenchFigure(
-        "Time an item over the guest's size; bands are quartiles.", (11.5, 3.2), _each_kernel
+        "Time an item over the guest's size; bands are quartiles.", (11.5, 3.2),
+        lambda r: [partial(plot_sizes, r, name) for name in dict.fromkeys(
+            row["kernel"] for row in r["rows"]
+        )],
     ),
     "growth": BenchFigure(
         "How time and memory grow, with fitted exponents.", (11.5, 3.0),

@@ -24,10 +24,10 @@ from p2mbatch.plots.style import (
     style,
 )
 from p2mbatch.store.columns import LAYOUTS
-from p2mbatch.store.fates import ordered
+from p2mbatch.store.fates import last_rows, ordered
+from p2mbatch.store.statistics import came_through, list_bytes, medians, quantiles
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -61,7 +61,7 @@ def plot_overhead(result: Any, *, ax: Axes | None = None) -> Axes:
         frame = frame[(frame["outcome"] == "ok")]
         if frame.empty:
             return say_empty(ax, "no guest has booted in this run")
-        frame = frame.loc[frame.groupby("cell", sort=False)["migration"].idxmax()]
+        frame = last_rows(frame)
         sizes = np.sort(frame["memory_bytes"].unique())
         if len(sizes) > _MAX_SIZES:
             sizes = sizes[np.linspace(0, len(sizes) - 1, _MAX_SIZES).round().astype(int)]
@@ -70,7 +70,7 @@ def plot_overhead(result: Any, *, ax: Axes | None = None) -> Axes:
             look = LAYOUT_LOOKS[layout]
             for size, (alpha, width) in zip(sizes, _SIZE_LINES, strict=False):
                 own = frame[(frame["layout"] == layout) & (frame["memory_bytes"] == size)]
-                line = own.groupby("sparsity")["structure_overhead"].median()
+                line = medians(own, "structure_overhead", "sparsity")
                 ax.plot(
                     line.index, line.to_numpy(), color=look.color, ls=look.dashes, alpha=alpha,
                     lw=width, marker=look.marker, ms=5, mec=PAPER, clip_on=False,
@@ -116,16 +116,6 @@ def copy_ns(num_bytes: float, budget_ns: int = 5_000_000) -> float:
     return float(min(taken))
 
 
-def list_bytes(frame: pd.DataFrame) -> pd.Series[float]:
-    """Return the bytes of each row's frame list, float64 per row: a word for each leaf.
-
-    The rebuild must at least read so many (the entry of each leaf's own page) and write as many,
-    which is what copying the list does.
-    """
-    words: pd.Series[float] = frame["leaves"] * frame["word_bytes"]
-    return words
-
-
 def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
     """Draw the time of rebuild, save walk and restore over guest memory, log-log.
 
@@ -137,24 +127,21 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
         ax = axes_for(ax)
         frame = frame_of(result)
         ax.set_title("Time per migration")
-        rows = frame[(frame["migration"] > 0) & (frame["outcome"] == "ok")]
+        rows = came_through(frame)
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
         handles: list[Any] = []
-        by_size = rows.groupby("memory_bytes")
         for column, look in _COSTS.items():
             if not (rows[column] > 0).any():
                 continue
-            quartiles = (
-                by_size[column].quantile(np.array([0.25, 0.5, 0.75])).unstack().clip(lower=1)
-            )
+            quartiles = quantiles(rows, column, "memory_bytes", (0.25, 0.5, 0.75)).clip(lower=1)
             x = quartiles.index.to_numpy(np.float64)
             ax.fill_between(x, quartiles[0.25], quartiles[0.75], color=look.color, alpha=0.15, lw=0)
             handles += ax.plot(
                 x, quartiles[0.5], color=look.color, ls=look.dashes, marker=look.marker,
                 mec=PAPER, label=look.label,
             )  # fmt: skip
-        sizes = list_bytes(rows).groupby(rows["memory_bytes"]).median()
+        sizes = medians(rows.assign(list_bytes=list_bytes(rows)), "list_bytes", "memory_bytes")
         copies = np.array([copy_ns(size) for size in sizes])
         # Fewer bytes can't take longer: where they did, something else had the processor.
         copies = np.minimum.accumulate(copies[::-1])[::-1]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK
 from p2mbatch.base.errors import InputError
-from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED
+from p2mbatch.model.fates import CORRUPTED, SURVIVED
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
@@ -36,6 +36,7 @@ from p2mbatch.store.fates import (
     varying_axes,
     worst_policy,
 )
+from p2mbatch.store.statistics import came_through, quantiles, silent_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +217,7 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
         ax = axes_for(ax)
         frame = frame_of(result)
         ax.set_title("Stray writes that no outcome tells of")
-        rows = frame[(frame["migration"] > 0) & (frame["outcome"] == "ok")]
+        rows = came_through(frame)
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
         policies = sorted(rows["policy"].unique(), key=sort_key)
@@ -224,12 +225,12 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
         handles: list[Any] = []
         for index, policy in enumerate(policies):
             look = policy_look(policy)
-            own = rows[rows["policy"] == policy].groupby("memory_bytes")
+            own = rows[rows["policy"] == policy]
             shift = 1.012 ** (index - (len(policies) - 1) / 2)
             for column, filled in (("stray_writes", True), ("stray_pages", False)):
-                quantiles = own[column].quantile([0.05, 0.5, 0.95]).unstack()
-                x = quantiles.index.to_numpy(np.float64) * shift
-                low, mid, high = (quantiles[q].to_numpy() for q in (0.05, 0.5, 0.95))
+                found = quantiles(own, column, "memory_bytes", (0.05, 0.5, 0.95))
+                x = found.index.to_numpy(np.float64) * shift
+                low, mid, high = (found[level].to_numpy() for level in found)
                 ax.errorbar(
                     x, mid, [mid - low, high - mid], color=look.color, marker=look.marker,
                     ls="-" if filled else ":", lw=1.5, elinewidth=0.9, capsize=2.2,
@@ -273,9 +274,7 @@ def _silent_shares(
         0.012, 0.985, "of the migrations reported ok, so many had corrupted the guest:",
         transform=ax.transAxes, va="top", fontsize=8.5, color=GREY,
     )  # fmt: skip
-    shares = (
-        (rows[list(DAMAGE)].sum(axis=1) > 0).groupby([rows["policy"], rows["memory_bytes"]]).mean()
-    )
+    shares = silent_shares(rows)
     logs = np.log2(sizes.astype(np.float64))
     room = (logs[-1] - logs[0]) / 9
     for index, policy in enumerate(policies):

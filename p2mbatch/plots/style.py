@@ -45,8 +45,10 @@ class Look(NamedTuple):
 
 def policy_look(name: str) -> Look:
     """Return how a policy is drawn, one that is not known here included."""
-    policy = policies.shown(name)
-    return Look(policy.label, policy.color, policy.hatch, policy.marker, policy.dashes)
+    policy, (place, _) = policies.shown(name), policies.sort_key(name)
+    # There are more eras than patterns that one would think of: each has a dot more.
+    dashes = (0, (5, 1.5, *(1, 1.5) * place)) if policy.is_era else policy.dashes
+    return Look(policy.label, policy.color, policy.hatch, policy.marker, dashes)
 
 
 FATE_LOOKS = {

@@ -11,7 +11,7 @@ from p2mbatch.bench.report_file import OWN, Change, rows_by_key
 from p2mbatch.plots.bench import FIGURES
 from p2mbatch.plots.gallery import save
 from p2mbatch.report.page import asset, inline, template, write_text
-from p2mbatch.report.table import Table
+from p2mbatch.report.table import Table, time_text
 
 NUMPY_BAR = 3.0  # how many times as fast as vectorised NumPy a compiled kernel should be
 CALL_NS = 20_000  # shorter work is no longer than what calling it costs
@@ -21,8 +21,7 @@ BUSY_SHARE = 0.1  # where others take more of the processors, the times are to b
 
 def tables(report: dict[str, Any]) -> list[Table]:
     """Return the report's tables: ceilings, kernels, compile and load times, growth."""
-    made = (ceiling_table, kernel_table, compile_table, growth_table)
-    return [table(report) for table in made]
+    return [f(report) for f in (ceiling_table, kernel_table, compile_table, growth_table)]
 
 
 def ceiling_table(report: dict[str, Any]) -> Table:
@@ -152,15 +151,6 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("measured in", f"{report['seconds']:.0f} s"),
         ("processors that others took", f"{report.get('others_share', 0.0):.0%}"),
     ]
-
-
-def time_text(ns: float) -> str:
-    """Return a time with three digits and its unit."""
-    for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        # What three digits would round up to a thousand belongs to the next unit.
-        if ns >= 0.9995 * factor:
-            return f"{ns / factor:.3g} {unit}"
-    return f"{ns:.3g} ns"
 
 
 def short_of_numpy(report: dict[str, Any]) -> str:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.plots.style import value_text
+from p2mbatch.report.summary import summary_table
 from p2mbatch.report.table import Table, TableColumn
-from p2mbatch.report.text import format_table
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.fates import fate_order, fates, varying_axes
 from p2mbatch.store.survival import Survival
@@ -211,4 +211,4 @@ def failure_table(failures: pd.DataFrame, max_rows: int = 500) -> Table | None:
 
 def survival_text(entries: list[Survival]) -> str:
     """Return the survival table as aligned text."""
-    return format_table(entries) if entries else ""
+    return summary_table(entries).to_text() if entries else ""

@@ -96,7 +96,7 @@ class Table(NamedTuple):
         return self.rows(MAX_STATIC_ROWS)
 
     def to_text(self) -> str:
-        """Return the table for a terminal, its title above it and its note below."""
+        """Return the table for a terminal, its title above it and its note below, if it has any."""
         rows = [[column.title for column in self.columns], *self.rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -106,7 +106,8 @@ class Table(NamedTuple):
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([self.title, *lines, *textwrap.wrap(self.note, 100)])
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*filter(None, [self.title]), *lines, *textwrap.wrap(self.note, 100)])
 
 
 def show(kind: str, value: Any) -> str:
@@ -118,10 +119,16 @@ def show(kind: str, value: Any) -> str:
     if kind == "share":
         return f"{value * 100:.3g} %"
     if kind == "time":
-        for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-            if value >= factor:
-                return f"{value / factor:.3g} {unit}"
-        return f"{value:.3g} ns"
+        return time_text(value)
     if kind == "number":
         return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     return str(value)
+
+
+def time_text(ns: float) -> str:
+    """Return a time with three digits and its unit."""
+    for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        # What three digits would round up to a thousand belongs to the next unit.
+        if ns >= 0.9995 * factor:
+            return f"{ns / factor:.3g} {unit}"
+    return f"{ns:.3g} ns"

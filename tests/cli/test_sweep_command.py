@@ -13,7 +13,7 @@ import pytest
 
 from p2mbatch.guests import rows as cell
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.report.text import format_table
+from p2mbatch.report.summary import summary_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.survival import survival
 from p2mbatch.sweeps import driver
@@ -97,10 +97,10 @@ def test_long_lives_are_folded_into_few_lines(tmp_path: Path, monkeypatch: Any) 
         return [*rows, row(lost_at, outcome="fault", detail="x")] if lost_at < 500 else rows
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     spec = SweepSpec.from_options(memory="256MiB", migrations="499", seeds="100")
     result = driver.sweep(spec, tmp_path / "s", progress="quiet")
-    lines = format_table(survival(result), max_lines=10).splitlines()
+    lines = summary_table(survival(result), max_lines=10).to_text().splitlines()
     assert len(lines) == 12
     assert lines[-1].split()[1:4] == ["298–499", "100", "0"]
 

@@ -29,12 +29,13 @@ from p2mbatch.model.fates import (
     STUCK,
     SURVIVED,
 )
-from p2mbatch.plots.costs import copy_ns, list_bytes
+from p2mbatch.plots.costs import copy_ns
 from p2mbatch.plots.style import FATE_LOOKS
 from p2mbatch.store.alive import alive_of
 from p2mbatch.store.columns import OUTCOMES
 from p2mbatch.store.fates import fates, telling_migration
 from p2mbatch.store.results import SweepResult
+from p2mbatch.store.statistics import list_bytes, quantiles, silent_shares
 from p2mbatch.store.survival import survival
 from report_support import made_up, run
 from sweep_support import one_line, p2mbatch
@@ -291,3 +292,12 @@ def test_the_check_for_overlaps_sees_one() -> None:
     figure.axes[0].text(0.5, 0.51, "two", transform=figure.axes[0].transAxes)
     with pytest.raises(AssertionError, match="overlaps"):
         assert_readable(figure)
+
+
+def test_statistics_are_of_each_policy_and_size() -> None:
+    frame = pd.DataFrame(
+        {"policy": list("aaab"), "memory_bytes": [1, 1, 2, 1], "stray_writes": [0, 8, 3, 0]}
+    ).assign(**{name: 0 for name in DAMAGE if name != "stray_writes"})
+    found = quantiles(frame, "stray_writes", "memory_bytes", (0.25, 0.5))
+    assert found.to_numpy().tolist() == [[0, 0], [3, 3]]
+    assert silent_shares(frame).to_dict() == {("a", 1): 0.5, ("a", 2): 1, ("b", 1): 0}

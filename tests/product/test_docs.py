@@ -14,7 +14,7 @@ from p2mbatch._version import __version__
 from p2mbatch.base.shipped import preset_names
 from p2mbatch.cli import COMMANDS
 from p2mbatch.model import policies
-from p2mbatch.report.text import format_table
+from p2mbatch.report.summary import summary_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.columns import COLUMNS, OUTCOMES
 from p2mbatch.store.survival import survival
@@ -138,7 +138,7 @@ def test_versions_and_names_agree() -> None:
 
 def test_the_readmes_table_is_the_headline_sweeps(tmp_path: Path) -> None:
     spec = SweepSpec.from_toml(ROOT / "data" / "sweeps" / "headline.toml")
-    table = format_table(survival(sweep(spec, tmp_path / "run", progress="quiet")))
+    table = summary_table(survival(sweep(spec, tmp_path / "run", progress="quiet"))).to_text()
     assert f"```\n{table}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from p2mbatch.guests import rows as cell
 from p2mbatch.guests import stage
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.fates import BY_OUTCOME, DAMAGE
-from p2mbatch.report.text import format_table
+from p2mbatch.report.summary import summary_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
@@ -77,7 +77,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
         return real(scenario, resident)
 
     monkeypatch.setattr(cell, "run_scenario", counting)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     return ran
 
 
@@ -127,7 +127,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception | None, seeds: set
         return [row(0), row(1)]
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_continued_sweep_does_not_look_at_its_settled_beginning_again(
         return [row(0)]
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     spec = SweepSpec.from_options(memory="256MiB", seeds="3000")
     result = run(spec, tmp_path / "s", jobs=6, fail_fast=True)
     settled = set(result.frame["seed"]) | set(result.failures["seed"])
@@ -261,7 +261,7 @@ def test_cells_in_flight_stay_within_the_memory_budget(
         return [row(0)]
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     monkeypatch.setattr(stage, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
     monkeypatch.setattr(feeder, "cost_ns", lambda values, resident: 10**9)
     for module in (costs, feeder, dry_run):
@@ -296,7 +296,7 @@ def test_cells_that_are_mostly_python_take_turns_and_others_run_beside_them(
         return [row(0)]
 
     monkeypatch.setattr(cell, "run_scenario", runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     # One cell to a batch, so that threads meet.
     monkeypatch.setattr(feeder, "_MAX_BATCH_CELLS", 1)
     spec = SweepSpec.from_options(memory="256MiB,64GiB", seeds="60")
@@ -384,7 +384,7 @@ def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> Non
         assert entry.num_ended == entry.num_guests - entry.num_survived
         for fate, number in entry.ends.items():
             assert number == (until["outcome"].map(BY_OUTCOME) == fate).sum()
-    text = format_table(entries)
+    text = summary_table(entries).to_text()
     assert text.splitlines()[2].startswith("tracked")
 
 

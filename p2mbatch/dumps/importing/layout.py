@@ -18,7 +18,7 @@ from p2mbatch.dumps.audit.structures import Structures, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.policies import MENDED, find, names
-from p2mbatch.model.runs import frame_runs
+from p2mbatch.model.runs import frame_runs, true_runs
 from p2mbatch.model.trace import GuestLayout
 
 _SPARE_POOL_PAGES = 512
@@ -183,9 +183,7 @@ def _free_stretch(
 ) -> int:
     """Return the first PFN of `num_pages` populated pages in a row below the direct map's end."""
     end = _mapped_end(geo, nr_pages)
-    have = populated[:end].astype(np.int8)
-    edges = np.flatnonzero(np.diff(have, prepend=0, append=0))
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    starts, lengths = true_runs(populated[:end]).T
     good = np.flatnonzero(lengths >= num_pages)
     if not good.size:
         raise InputError(

@@ -14,6 +14,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.writers.image import GuestImage
+from p2mbatch.model.runs import true_runs
 
 _MAX_SEGMENTS = 0xFFFF
 """From here on e_phnum is this number and section header 0 has the true one (ELF's PN_XNUM)."""
@@ -65,7 +66,7 @@ def write_flat(image: GuestImage, out: BinaryIO) -> None:
     """Write `image` to `out` as its memory by PFN: 4096 bytes for each PFN, zeros for holes."""
     sparse, at = _Sparse(out), 0
     span = image.p2m.size
-    for first, count in page_runs(image).tolist():
+    for first, count in true_runs(image.has_page).tolist():
         sparse.zeros((first - at) * PAGE_BYTES)
         at = first + count
         sparse.pages(image, first, count, last=at == span)
@@ -115,17 +116,10 @@ def write_elf(image: GuestImage, out: BinaryIO) -> None:
         sparse.pages(image, first, count, last=i == len(runs) - 1)
 
 
-def page_runs(image: GuestImage) -> Int64Array:
-    """Return int64[k, 2] of [first PFN, count]: the runs of PFNs that have a page, ascending."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], image.has_page.view(np.int8), [0]])))
-    starts, stops = edges[::2], edges[1::2]
-    return np.stack([starts, stops - starts], axis=1)
-
-
 def _mapped_runs(image: GuestImage) -> Int64Array:
-    """Return `page_runs`, cut where the direct map ends."""
+    """Return the runs of PFNs that have a page, cut where the direct map ends: int64[k, 2]."""
     limit = image.geometry.direct_map_limit_pages
-    runs = page_runs(image)
+    runs = true_runs(image.has_page)
     first, count = runs[:, 0], runs[:, 1]
     below = np.clip(limit - first, 0, count)
     parts = np.stack(

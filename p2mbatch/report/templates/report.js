@@ -2,14 +2,14 @@
 (() => {
   const PAGE = 50;
   const three = (x) => String(Number(x.toPrecision(3)));
-  const scaled = (x, units) => {
-    for (const [unit, factor] of units) if (x >= factor) return three(x / factor) + " " + unit;
+  const scaled = (x, units, least = 1) => {
+    for (const [unit, factor] of units) if (x >= least * factor) return three(x / factor) + " " + unit;
     return three(x) + " " + units[units.length - 1][2];
   };
   const show = (kind, v) => {
     if (v === null || v === undefined) return "–";
     if (kind === "size") return scaled(v, [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 1024, "B"]]);
-    if (kind === "time") return scaled(v, [["s", 1e9], ["ms", 1e6], ["µs", 1e3, "ns"]]);
+    if (kind === "time") return scaled(v, [["s", 1e9], ["ms", 1e6], ["µs", 1e3, "ns"]], 0.9995);
     if (kind === "share") return three(v * 100) + " %";
     if (kind === "number") return Number.isInteger(v) ? v.toLocaleString("en") : String(Number(v.toPrecision(4)));
     return String(v);
