@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture sweep test suite beside suite-beside lanes lint lives own-policies races bench clean
+.PHONY: torture test-lowest sweep test suite beside suite-beside lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -70,6 +70,16 @@ races: $(VENV)/.test
 # Kills, flipped bits, mutated files, signals, for MINUTES; docs/reliability.md has the figures.
 torture: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES)
+
+# Everything at the lower bound that pyproject.toml names, in an environment of its own.
+LOWEST := build/lowest
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/lowest.py > $(LOWEST)/bounds.txt
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check --quiet install \
+	    -c $(LOWEST)/bounds.txt -e '.[dask]' pytest pytest-timeout hypothesis jsonschema
+	P2MBATCH_CACHE_DIR=$(abspath $(LOWEST))/cache $(LOWEST)/bin/python -m pytest \
+	    tests/spec tests/store/test_torn.py tests/compiled/test_bijection.py
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

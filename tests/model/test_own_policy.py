@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from oracle.lives import Wanted, lives
 from oracle.recordings import Recording, recordings
 from p2mbatch.base.errors import InputError, PolicyError
 from p2mbatch.guests.guest import Guest
@@ -95,6 +97,33 @@ def test_before_the_change_traces_are_as_recorded() -> None:
     policy = named_policy(f"{TREES}:Stale")
     for recording in some("stale"):
         check(recording, policy)
+
+
+FOUND_BEFORE = (173, 1161, 1811, 1854, 2144, 2172, 2562, 3025, 3060, 3580, 3841, 4401)
+"""Lives of seed 1 in which an old MFN leads to a page that the kernel also has otherwise."""
+
+
+def test_a_store_by_the_kernels_own_pointer_is_not_stray() -> None:
+    """Where `mfn_to_virt` gave a mid, or the page that is taken next, counts are as ours."""
+    stale = named_policy(f"{TREES}:Stale")
+    for index in FOUND_BEFORE:
+        (life,) = lives("1", index, 1, Wanted("p2mbatch-trace/1"))
+        trace = parse_trace(life)
+        assert trace.policy == "stale"
+        events = replay(dataclasses.replace(trace, policy=stale))
+        theirs = [{key: event[key] for key in event if key != "where"} for event in events]
+        assert theirs == replay(trace), f"life {index}"
+
+
+def test_entries_count_as_written_wherever_they_went() -> None:
+    """A rebuild whose stores are all stray has written as many entries as ours."""
+    ours, theirs = (
+        run_scenario(Scenario.make(memory_bytes="256MiB", policy=policy, migrations=4))
+        for policy in ("stale", f"{TREES}:Stale")
+    )
+    written = [[row["entries_written"] for row in rows] for rows in (ours, theirs)]
+    assert written[0] == written[1]
+    assert any(row["stray_writes"] == row["entries_written"] > 0 for row in ours)
 
 
 def test_a_sweeps_rows_are_those_of_tracked(seed: str) -> None:
@@ -277,6 +306,54 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
 
 
 # --- what it is named by ----------------------------------------------------------------------
+
+
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, text: str) -> None:
+    """Lay a package with an entry point `offered` out as an installer does, and find it."""
+    (folder / "offers" / "deep").mkdir(parents=True)
+    for package in ("offers", "offers/deep"):
+        (folder / package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (folder / "offers" / "deep" / "kernels.py").write_text(text)
+    about = folder / "offers-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: offers\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[p2mbatch.policies]\noffered = {module}:Never\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+NEVER = """\
+from p2mbatch.linux import *
+class Never(Tracked):
+    def xen_post_suspend(self):
+        pass
+class Other(Never):
+    pass
+"""
+
+
+def test_an_installed_policy_is_found_by_its_name_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its entry point; of two classes the one that it names, also two packages deep."""
+    installed(tmp_path, monkeypatch, "offers.deep.kernels", NEVER)
+    name = named_policy("offered")
+    assert re.fullmatch(r"offered#[0-9a-f]{16}", name)
+    ours, theirs = (
+        run_scenario(Scenario.make(memory_bytes="16MiB", policy=policy, migrations=2))
+        for policy in ("none", "offered")
+    )
+    assert [row["outcome"] for row in theirs] == [row["outcome"] for row in ours]
+    assert not [module for module in sys.modules if module.startswith("offers")]
+
+
+@pytest.mark.parametrize("module", ["offers.deep.gone", "offers.gone.kernels", "gone.kernels"])
+def test_an_installed_policy_without_a_file_is_told(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry point may name what is not there."""
+    installed(tmp_path, monkeypatch, module, NEVER)
+    with pytest.raises(InputError, match=f"^policy: offered: there is no file of {module}$"):
+        named_policy("offered")
 
 
 def test_its_text_is_in_a_cells_id_and_where_it_lies_is_not(tmp_path: Path) -> None:

@@ -153,6 +153,16 @@ def store(t: P2MTables, h: HostTables, where: int, i: int, word: int, line: int)
         _store_any(t, h, where, i, word, line)
 
 
+@inline_kernel
+def _by_its_own_pointer(t: P2MTables, kind: int, word: int) -> bool:
+    """Return whether a store to the page that `mfn_to_virt` gave last was not through that.
+
+    An old MFN may lead to a mid of the tree, or to the very page that is taken next. What is stored
+    there as tree or as a fresh page's first words is no MFN that `virt_to_mfn` gave.
+    """
+    return (kind in (POINTER, TAKEN)) and word != t.statics[R_MFN] and word != t.statics[R_MFN_2]
+
+
 @inner_kernel
 def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line: int) -> None:
     """Do `store` of any kind."""
@@ -168,7 +178,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
             stop(t, OWN_ROOM, line)
         code = make_leaf(t, h, LAZY - code)
     kind = t.slots[code, P_KIND] if code >= 0 else ORDINARY
-    found = where == t.statics[R_FOUND]
+    found = where == t.statics[R_FOUND] and not _by_its_own_pointer(t, kind, word)
     listed = found or kind == FREED or (kind == MID_MFN and page != t.state[0].mid_missing_mfn)
     # Only what goes through a page of the list asks whether it is there (machine-v2 section 3b).
     if listed and store_page(t, h, where) >= UNREACHABLE:
@@ -184,6 +194,8 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
         if t.state[0].stray_writes == 0:
             t.statics[R_STRAY_LINE] = line
         stray_store(t, h, page, i, word)
+        # An entry of the list counts as written wherever it went (model section 6).
+        t.state[0].entries_written += found
         return
     if word < INVALID and t.state[0].word_bits == 32:
         word = word & 0xFFFFFFFF

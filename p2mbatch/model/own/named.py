@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -64,11 +65,15 @@ def _read(path: Path, shown: str, name: str, installed: str = "") -> str:
 
 
 def _file_of(entry: EntryPoint) -> Path:
-    """Return the file of an installed policy, which is not imported itself."""
-    try:
-        spec = importlib.util.find_spec(entry.module)
-    except ImportError as error:
-        raise InputError(f"policy: {entry.name} is not where it says: {error}") from None
+    """Return the file of an installed policy. Neither it nor a package around it is imported."""
+    first, *others = entry.module.split(".")
+    spec = importlib.util.find_spec(first)
+    full = first
+    for part in others:
+        full = f"{full}.{part}"
+        # `find_spec` of the whole name would run the packages that it is in.
+        within = spec.submodule_search_locations if spec else None
+        spec = PathFinder.find_spec(full, within) if within is not None else None
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise InputError(f"policy: {entry.name}: there is no file of {entry.module}")
     return Path(spec.origin)
