@@ -58,14 +58,19 @@ def flag_words(t: P2MTables, h: HostTables, identity: bool) -> None:
 
 
 @inner_kernel
-def brk_page(t: P2MTables, kind: int, word: int) -> int:
-    """Take a page from brk, filled with `word`; return its PFN, or minus the BUG's code."""
-    slot = extend_brk(t)
+def _begun(t: P2MTables, slot: int, kind: int, word: int) -> int:
+    """Fill the page just taken with `word`; return its PFN, or minus the BUG's code as it came."""
     if slot < 0:
         return slot
     t.slots[slot, P_KIND] = kind
     fill_page(t, slot, word)
     return t.slots[slot, P_PAGE]
+
+
+@inner_kernel
+def brk_page(t: P2MTables, kind: int, word: int) -> int:
+    """Take a page from brk, filled with `word`; return its PFN, or minus the BUG's code."""
+    return _begun(t, extend_brk(t), kind, word)
 
 
 @inner_kernel
@@ -225,32 +230,24 @@ def first_list(t: P2MTables, h: HostTables) -> int:
     """Take the list's own pages and build it for the first time, to `xen_max_p2m_pfn`."""
     never_inline()
     state = t.state[0]
-    slot = list_page(t)
-    if slot < 0:
-        return -slot
-    t.slots[slot, P_KIND] = MID_MFN
-    state.mid_missing_mfn = t.slots[slot, P_PAGE]
-    fill_page(t, slot, mfn_of(t, h, state.missing))
-    t.true_mid_mfn[:] = state.mid_missing_mfn
+    page = _begun(t, list_page(t), MID_MFN, mfn_of(t, h, state.missing))
+    if page < 0:
+        return -page
+    state.mid_missing_mfn = page
+    t.true_mid_mfn[:] = page
     if state.mid_identity != NO_PAGE and state.late_list == 0:
-        slot = list_page(t)
-        if slot < 0:
-            return -slot
-        t.slots[slot, P_KIND] = MID_MFN
-        state.mid_identity_mfn = t.slots[slot, P_PAGE]
-        fill_page(t, slot, mfn_of(t, h, state.identity))
-    slot = list_page(t)
-    if slot < 0:
-        return -slot
-    t.slots[slot, P_KIND] = POINTER
-    state.top_mfn_p = t.slots[slot, P_PAGE]
-    fill_page(t, slot, address(t, state.mid_missing_mfn))
-    slot = list_page(t)
-    if slot < 0:
-        return -slot
-    t.slots[slot, P_KIND] = TOP_MFN
-    state.top_mfn = t.slots[slot, P_PAGE]
-    fill_page(t, slot, mfn_of(t, h, state.mid_missing_mfn))
+        page = _begun(t, list_page(t), MID_MFN, mfn_of(t, h, state.identity))
+        if page < 0:
+            return -page
+        state.mid_identity_mfn = page
+    page = _begun(t, list_page(t), POINTER, address(t, state.mid_missing_mfn))
+    if page < 0:
+        return -page
+    state.top_mfn_p = page
+    page = _begun(t, list_page(t), TOP_MFN, mfn_of(t, h, state.mid_missing_mfn))
+    if page < 0:
+        return -page
+    state.top_mfn = page
     # A literal 0 would be a type of its own, and everything below be compiled twice.
     return rebuild(t, h, state.brk_closed)
 
