@@ -9,7 +9,6 @@ from p2mbatch.compiled.lookup import get_phys_to_machine, leaf_page_of, pfn_to_m
 from p2mbatch.compiled.loops import copy_each, copy_run
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_at, page_code, page_word
-from p2mbatch.compiled.status import FAULT_TOP
 from p2mbatch.compiled.tables import (
     HostTables,
     P2MTables,
@@ -35,6 +34,16 @@ def leaf_pages(t: P2MTables, out: Int64Array) -> None:
         out[x] = leaf_page_of(t, x)
 
 
+@inner_kernel
+def _entry_or_wild(t: P2MTables, h: HostTables, pfn: int) -> int:
+    """Return the entry of `pfn`, whichever number it is; WILD behind a wild pointer."""
+    shift = t.state[0].entries_shift
+    if pfn >= t.state[0].max_p2m or (pfn >> shift < t.state[0].num_leaves and t.state[0].wild == 0):
+        return get_phys_to_machine(t, h, pfn)
+    page = leaf_page_of(t, pfn >> shift)
+    return page_word(t, h, page, pfn & ((1 << shift) - 1)) if page >= 0 else WILD
+
+
 @kernel
 def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Write the entries of PFNs from `first` on to `out` (int64[k]), WILD behind a wild pointer."""
@@ -53,8 +62,7 @@ def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
                 out[k + j] = row[i + j]
             k += count
         else:
-            entry = get_phys_to_machine(t, h, pfn)
-            out[k] = entry if entry > FAULT_TOP else WILD
+            out[k] = _entry_or_wild(t, h, pfn)
             k += 1
 
 

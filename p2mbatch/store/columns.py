@@ -153,6 +153,15 @@ COLUMNS: tuple[Column, ...] = (
         earlier="end",
     ),
     Column(
+        "neighbour_map",
+        "str",
+        "",
+        "scenario",
+        "The real host's map whose frames the neighbours have, as path#digest, of which the digest "
+        "counts; empty where neighbours says it.",
+        earlier="",
+    ),
+    Column(
         "seed",
         "int64",
         "",
