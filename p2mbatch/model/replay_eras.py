@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int32Array, Int64Array
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.compiled.policies.three_lookup import mfns_of
+from p2mbatch.model.digests import hash_leaves, p2m_sha256
 from p2mbatch.model.era_life import NO_RANGES, EraLife
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.linear_life import LinearLife
@@ -19,9 +20,6 @@ from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 
 _NO_RUNS = np.zeros((0, 3), np.int64)
-
-_CHUNK_LEAVES = 1 << 11
-"""Leaves hashed at a time: 8 MiB of words."""
 
 
 def new_life(
@@ -188,21 +186,11 @@ def _frame_list_sha256(life: EraLife) -> str:
 
 def _p2m_sha256(life: EraLife) -> str:
     """Return the digest of the entries of every PFN below `max_p2m_pfn`, no bit masked."""
-    digest = hashlib.sha256()
-    end = life.scalar("max_p2m_pfn")
-    step = _CHUNK_LEAVES * life.tables.words.shape[1]
-    chunk = np.empty(min(step, end), np.int64)
-    for first in range(0, end, step):
-        part = chunk[: min(step, end - first)]
-        life.policy.operations.get_row(life.tables, life.host, first, part)
-        digest.update(part.data)
-    return digest.hexdigest()
+    return p2m_sha256(life, life.scalar("max_p2m_pfn"))
 
 
 def _leaf_words_sha256(life: EraLife, num_leaves: int | None = None) -> str:
     """Return the digest of all words of the page that each leaf is, a placeholder page's too."""
     digest = hashlib.sha256()
-    slots: Int32Array = life.tables.leaf_slot[:num_leaves]
-    for first in range(0, len(slots), _CHUNK_LEAVES):
-        digest.update(life.tables.words[slots[first : first + _CHUNK_LEAVES]].data)
+    hash_leaves(digest, life.tables.words, life.tables.leaf_slot[:num_leaves])
     return digest.hexdigest()
