@@ -13,6 +13,7 @@ from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.compiled.policies.three_lookup import mfns_of
 from p2mbatch.model.digests import hash_leaves, p2m_sha256
 from p2mbatch.model.era_life import NO_RANGES, EraLife
+from p2mbatch.model.era_tables import with_area, with_static
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import Policy
@@ -30,31 +31,13 @@ def new_life(
     if isinstance(guest, LinearLayout):
         state.pgd, state.p2m_vaddr = guest.pgd_pfn, guest.p2m_vaddr
         state.no_list = guest.virt_p2m_4tools
-        state.num_leaves = guest.max_p2m_pfn >> state.entries_shift
-        leaves = (np.zeros(state.num_leaves, np.int32) for _ in range(2))
-        tables = tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
+        tables = with_area(tables, guest.max_p2m_pfn >> state.entries_shift)
         return LinearLife(tables, host, policy, guest)
     if guest.static is not None:
-        tables = _with_static(tables, guest.static, guest.max_domain_pages)
+        tables = with_static(tables, guest.static, guest.max_domain_pages)
     if guest.bootmem is not None:
         state.bootmem_pfn, state.bootmem_pages = guest.bootmem
     return EraLife(tables, host, policy)
-
-
-def _with_static(
-    tables: tb.P2MTables, static: dict[str, int], max_domain_pages: int
-) -> tb.P2MTables:
-    """Return the tables of a guest with a p2m of two levels, whose arrays begin at `static`."""
-    state = tables.state[0]
-    state.max_domain_pages = max_domain_pages
-    state.missing, state.static_top = static["p2m_missing"], static["p2m_top"]
-    state.static_top_mfn = static["p2m_top_mfn"]
-    state.static_list = static["p2m_top_mfn_list"]
-    state.num_leaves = max_domain_pages >> state.entries_shift
-    # Pages of mfn_list past what the p2m holds are loaded too, and belong to no leaf.
-    booted = -(-state.nr_pages >> state.entries_shift)
-    leaves = (np.zeros(max(state.num_leaves, booted), np.int32) for _ in range(2))
-    return tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
 
 
 def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
