@@ -205,6 +205,9 @@ class Axes(BaseModel):
     )
     xen: AxisField = Field(None, description='The hypervisor\'s version, such as "4.0".')
     stuck: AxisField = Field(None, description="end, or stay: a refused guest is tried again.")
+    max_domain_pages: AxisField = Field(
+        None, description="PFNs that a kernel of two levels holds; 0: as it was configured."
+    )
     neighbour_map: AxisField = Field(
         None, description="Listings of xen-mfndump dump-m2p, in place of neighbours."
     )
