@@ -17,7 +17,7 @@ from p2mbatch.store.export import PROVENANCE_KEY, export, provenance_path
 from p2mbatch.store.journal import JOURNAL_NAME, Journal
 from p2mbatch.store.results import SweepResult, arrow_schema
 from sweep_support import STORE_SPEC as SPEC
-from sweep_support import command, one_line, p2mbatch, result
+from sweep_support import command, commit, one_line, p2mbatch, result
 
 
 def test_exports_agree_and_carry_the_provenance(store: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_status_says_how_many_failures_it_does_not_show(store: Path) -> None:
     with Journal.open(store) as journal:
         journal.admit(SPEC, resident="auto", extend=False)
         failures = [result(100 + i, error="Error", message=f"number {i}") for i in range(50)]
-        journal.commit(failures, 60)
+        commit(journal, failures, 60)
     shown = p2mbatch("status", str(store))
     assert shown.stdout.count("failed    1 × Error") == 20
     assert "failed    30 more" in shown.stdout
