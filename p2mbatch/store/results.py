@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1 << 18
 """Rows that are held at once while a table is read."""
 
-_TUPLE_ROWS = 1 << 15
-"""… and where each is made a tuple."""
-
 _FAILURE_COLUMNS = [*(c.name for c in SCENARIO_COLUMNS), "error", "message", "failed_at"]
 
 
@@ -125,11 +122,6 @@ class SweepResult:
     def batches(self, max_rows: int = _CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the table in order as Arrow record batches, in bounded memory."""
         return map(_record_batch, self.pieces(max_rows))
-
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the table's rows in order as plain tuples."""
-        for batch in self.batches(_TUPLE_ROWS):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
