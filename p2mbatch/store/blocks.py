@@ -6,40 +6,16 @@ column of codes beside its few words.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array
+from p2mbatch.base.words import Column, Columns, Words, joined_words, words_of
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sections import Values
 from p2mbatch.store.columns import BY_NAME, ROW_COLUMNS
-
-NULL = -1
-"""The code of a text that is not there."""
-
-
-class Words(NamedTuple):
-    """A column of text: `words[codes[i]]`, or none where the code is `NULL`."""
-
-    codes: Int32Array
-    words: list[str]
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def texts(self) -> list[str | None]:
-        """Return the texts one by one."""
-        known = [*self.words, None]
-        return [known[code] for code in self.codes.tolist()]
-
-
-Column = npt.NDArray[Any] | Words
-"""int64 or float64 values, or text."""
-
-Columns = dict[str, Column]
 
 
 class Cells(NamedTuple):
@@ -98,13 +74,6 @@ class CellResult(NamedTuple):
     """The kind of failure, such as "MemoryError"; empty where there was none."""
     message: str
     duration_ns: int
-
-
-def words_of(texts: Iterable[str | None]) -> Words:
-    """Return `texts` as a column, the words in the order in which they come first."""
-    known: dict[str, int] = {}
-    codes = [NULL if t is None else known.setdefault(t, len(known)) for t in texts]
-    return Words(np.array(codes, np.int32), list(known))
 
 
 def column_of(name: str, values: Sequence[Any]) -> Column:
@@ -175,23 +144,4 @@ def _joined_columns(parts: Sequence[Columns]) -> Columns:
             found[name] = joined_words([c for c in columns if isinstance(c, Words)])
         else:
             found[name] = np.concatenate([c for c in columns if not isinstance(c, Words)])
-    return found
-
-
-def joined_words(parts: Sequence[Words]) -> Words:
-    """Return columns of text one behind the other, over one list of words."""
-    known: dict[str, int] = {}
-    codes = []
-    for part in parts:
-        here = [known.setdefault(word, len(known)) for word in part.words]
-        # The last stands for `NULL`, which -1 finds.
-        codes.append(np.array([*here, NULL], np.int32)[part.codes])
-    return Words(np.concatenate(codes) if codes else np.zeros(0, np.int32), list(known))
-
-
-def taken(column: Column, at: npt.NDArray[Any]) -> Column:
-    """Return the entries `at` (indices or a mask) of a column."""
-    if isinstance(column, Words):
-        return Words(column.codes[at], column.words)
-    found: npt.NDArray[Any] = column[at]
     return found

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.words import Columns, Words
 from p2mbatch.guests.fields import FIELDS, cell_id_of
-from p2mbatch.store.blocks import Cells, Columns, Words
+from p2mbatch.store.blocks import Cells
 from p2mbatch.store.ledger import Head, Ledger, read_parts
 from p2mbatch.store.packing import Packed, ids_of, unpack_columns
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, UInt8Array
-from p2mbatch.store.blocks import Cells, Failed, Words, joined_failed, joined_words, taken
+from p2mbatch.base.words import Words, joined_words, taken
+from p2mbatch.store.blocks import Cells, Failed, joined_failed
 from p2mbatch.store.id_set import IdSet
 from p2mbatch.store.ledger import Head, read_parts
 from p2mbatch.store.order import Missing, no_cells, with_later

@@ -9,6 +9,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int8Array, Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.words import Columns, Words
 from p2mbatch.model import policies
 from p2mbatch.model.fates import (
     ABORTED,
@@ -20,7 +21,6 @@ from p2mbatch.model.fates import (
     STUCK,
     SURVIVED,
 )
-from p2mbatch.store.blocks import Columns, Words
 from p2mbatch.store.columns import SCENARIO_COLUMNS
 
 if TYPE_CHECKING:

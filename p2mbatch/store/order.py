@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array
+from p2mbatch.base.words import NULL, Column, Columns, Words, taken
 from p2mbatch.guests.fields import FIELDS
-from p2mbatch.store.blocks import NULL, Cells, Column, Columns, Words, joined_cells, taken
+from p2mbatch.store.blocks import Cells, joined_cells
 from p2mbatch.store.columns import BY_NAME
 from p2mbatch.store.ledger import Head, read_parts
 from p2mbatch.store.packing import ROW_NAMES, ids_of, unpack_columns

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import UInt8Array
-from p2mbatch.store.blocks import NULL, Block, Column, Columns, Words
+from p2mbatch.base.words import NULL, Column, Columns, Words
+from p2mbatch.store.blocks import Block
 from p2mbatch.store.columns import ROW_COLUMNS
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.words import Column, Columns, Words, taken
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.blocks import Column, Columns, Words, taken
 from p2mbatch.store.columns import COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.failures import num_failures, read_failures
 from p2mbatch.store.journal import JOURNAL_NAME

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from p2mbatch.base.words import Words
 from p2mbatch.model import policies
 from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, SURVIVED
-from p2mbatch.store.blocks import Words
 from p2mbatch.store.fates import FATE_COLUMNS, fate_codes
 from p2mbatch.store.results import SweepResult
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.words import Columns
 from p2mbatch.report.compare import Ratio, _ratio, compare, to_text, verdict
-from p2mbatch.store.blocks import Columns
 from p2mbatch.store.results import SweepResult
 from report_support import run
 from store_support import rewrite, tamper, without_row

@@ -10,7 +10,7 @@ import pytest
 
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError
-from p2mbatch.store.blocks import Columns
+from p2mbatch.base.words import Columns
 from p2mbatch.store.journal import JOURNAL_NAME, Journal
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
