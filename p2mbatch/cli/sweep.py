@@ -20,9 +20,11 @@ AXES = (
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
     ("neighbour-memory", "How large each other domain is."),
     ("host-memory", "Each host's machine memory."),
+    ("neighbour-map", "Listings of xen-mfndump dump-m2p: whose the hosts' other frames are."),
     ("hosts", "Each host's memory in turn, such as 8GiB,16GiB..32GiB; ';' separates lives."),
     ("xen", "The hypervisors' versions, such as 4.0."),
     ("stuck", "What becomes of a guest that is refused: end, stay."),
+    ("max-domain-pages", "PFNs that a kernel of two levels holds; 0: as it was configured."),
     ("build-order", "Extents that the domain builder gets, log2 pages."),
     ("restore-order", "Extents that a restore gets, log2 pages."),
     ("seeds", "How many seeds (5 is 0 to 4), or a list or range of them."),
@@ -144,8 +146,7 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
 
 
 def _first(result: Any) -> str:
-    rows = result.query("SELECT message FROM failures ORDER BY failed_at LIMIT 1")
-    return str(rows[0][0])
+    return str(result.failures.sort_values("failed_at", kind="stable")["message"].iloc[0])
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:

@@ -52,10 +52,11 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         frames = nth_host_frames(scenario, index)
         mfns = np.empty(placement.span, np.int64)
         others = np.empty(frames, np.int64)
-        write_out_host(nth_host(scenario, placement, index).par, mfns, others)
+        host = nth_host(scenario, placement, index)
+        write_out_host(host.par, host.m2p, mfns, others)
         if index == 0:
             events += (
-                placement.events(nth_host(scenario, placement, 0))
+                placement.events(host)
                 if isinstance(placement, GuestPlacement)
                 else _layout_events(placement, mfns)
             )
@@ -67,22 +68,32 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         hosts.append(
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
-    scenario_policy = placement.policy
-    bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
-    era = scenario_policy.is_era
-    guest = (EraLayout if era else GuestLayout)(
-        word_bytes=placement.geo.word_bytes,
-        nr_pages=placement.nr_pages,
-        max_p2m_pfn=placement.span,
-        mfn_list_pfn=placement.mfn_list_pfn,
-        brk_pfn=placement.brk_pfn,
-        brk_pages=placement.brk_pages,
-        page_pool=placement.page_pool,
-        directmap_pages=placement.directmap_pages,
-        **({"bootmem": bootmem} if scenario_policy.bootmem else {}),
-    )
+    era = placement.policy.is_era
     form = FORMAT_3 if xen or stays or era else FORMAT_2
+    guest = _guest(placement)
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
+
+
+def _guest(placement: Placement) -> GuestLayout:
+    """Return where a guest keeps its pages, with what its kernel has beside."""
+    policy = placement.policy
+    common: dict[str, Any] = {
+        "word_bytes": placement.geo.word_bytes,
+        "nr_pages": placement.nr_pages,
+        "max_p2m_pfn": placement.span,
+        "mfn_list_pfn": placement.mfn_list_pfn,
+        "brk_pfn": placement.brk_pfn,
+        "brk_pages": 0 if policy.is_two_level else placement.brk_pages,
+        "page_pool": placement.page_pool,
+        "directmap_pages": placement.directmap_pages,
+    }
+    if not policy.is_era:
+        return GuestLayout(**common)
+    if policy.is_two_level:
+        most = placement.max_domain_pages
+        return EraLayout(**common, static=placement.static, max_domain_pages=most)
+    bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
+    return EraLayout(**common, bootmem=bootmem if policy.bootmem else None)
 
 
 def _boot_frames(
@@ -91,7 +102,8 @@ def _boot_frames(
     """Make `mfns` what the guest boots with: the scattered layout's holes are still populated."""
     if placement.layout == tb.SCATTERED:
         whole = check_scenario(scenario.model_copy(update={"layout": "tail", "sparsity": 0.0}))
-        write_out_host(nth_host(scenario, whole, 0).par, mfns, np.empty_like(others))
+        host = nth_host(scenario, whole, 0)
+        write_out_host(host.par, host.m2p, mfns, np.empty_like(others))
     mfns[placement.nr_pages :] = -1
 
 

@@ -15,18 +15,16 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.model import replay_eras
+from p2mbatch.model.digests import p2m_sha256
 from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import find
-from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, Trace, goes_on
+from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, UNOBSERVED, Trace, goes_on
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 from p2mbatch.model.xen import keeps_freed_frames, parse_xen
-
-_CHUNK_PAGES = 1 << 20
-"""PFNs hashed at a time: 8 MiB of words."""
 
 
 def needed_bytes(trace: Trace) -> int:
@@ -124,6 +122,8 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
         return EventResult()
     if op == "migrate":
         return life.migrate(_host(trace, event))
+    if op == "poke":
+        return life.poke(event["words"])
     life.fail_alloc(event["at"])
     return EventResult()
 
@@ -146,7 +146,7 @@ def observed(
     life: Life, trace: Trace, event: dict[str, Any], result: EventResult
 ) -> dict[str, Any]:
     """Return the object that `expected` holds for an event that has just run."""
-    if event["op"] in ("fail_alloc", "tweak"):
+    if event["op"] in UNOBSERVED:
         return {"op": event["op"]}
     found = observe(life, event["op"], result)
     if event["op"] == "set":
@@ -180,7 +180,7 @@ def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
         "stray_pages": result.stray_pages,
         "frame_list_list_sha256": frame_list_list_sha256(life),
         "frame_list_sha256": frame_list_sha256(life),
-        "p2m_sha256": p2m_sha256(life),
+        "p2m_sha256": _p2m_sha256(life),
     }
 
 
@@ -206,15 +206,7 @@ def frame_list_sha256(life: Life) -> str:
     return hashlib.sha256(entries.data).hexdigest()
 
 
-def p2m_sha256(life: Life) -> str:
+def _p2m_sha256(life: Life) -> str:
     """Return the digest of the entries of every PFN below `xen_max_p2m_pfn`, no bit masked."""
-    digest = hashlib.sha256()
-    end = life.scalar("xen_max")
-    if life.scalar("top") == tb.NO_PAGE:
-        return digest.hexdigest()
-    chunk = np.empty(min(_CHUNK_PAGES, end), np.int64)
-    for first in range(0, end, _CHUNK_PAGES):
-        part = chunk[: min(_CHUNK_PAGES, end - first)]
-        life.policy.operations.get_row(life.tables, life.host, first, part)
-        digest.update(part.data)
-    return digest.hexdigest()
+    end = life.scalar("xen_max") if life.scalar("top") != tb.NO_PAGE else 0
+    return p2m_sha256(life, end)

@@ -16,7 +16,7 @@ from p2mbatch.base import provenance, say
 from p2mbatch.model.trace_file import load_trace, trace_to_json
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
-from sweep_support import fill, result
+from sweep_support import commit, fill, result
 
 PACKAGE = Path(command_line.__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -137,7 +137,7 @@ def strange_store(tmp_path):
     fill(store, range(2), spec)
     with Journal.open(store) as journal:
         journal.begin_run(provenance.collect(["p2mbatch", STRANGE]) | {"cpu": STRANGE})
-        journal.commit([result(2, "Err" + STRANGE, STRANGE)], 3)
+        commit(journal, [result(2, "Err" + STRANGE, STRANGE)], 3)
         journal.end_run("done", complete=True)
     return store
 
@@ -187,3 +187,40 @@ def test_nothing_else_prints():
         "bench/ready.py: print(json.dumps(warm_up(sys.argv[1])))",  # for its parent
     )
     assert [f for f in found if f not in allowed] == []
+
+
+BUG = """
+import gc, sys, threading
+import p2mbatch.cli as command_line
+from p2mbatch.__main__ import main
+
+text = sys.argv.pop(1)
+
+def raise_it(*_):
+    raise RuntimeError(text)
+
+class Leftover:
+    __del__ = raise_it
+
+def everywhere():
+    thread = threading.Thread(target=raise_it, name=text)
+    thread.start()
+    thread.join()
+    left = Leftover()
+    del left
+    raise_it()
+
+command_line._run = lambda args: everywhere()
+sys.argv = ["p2mbatch", "cache"]
+main()
+"""
+
+
+def test_the_traceback_of_a_bug_is_printable_wherever_it_is_from():
+    """In the command itself, in a thread of it, and in a finaliser."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUG, STRANGE], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("RuntimeError: a\\x01") == 3
+    clean(done.stderr, lines=False)

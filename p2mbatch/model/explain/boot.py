@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.tables import NO_PAGE
 from p2mbatch.model.explain.flat import tell_flat_boot
 from p2mbatch.model.explain.functions import boot_function, set_function
@@ -191,3 +192,15 @@ def tell_layout(view: View, num_grown: int) -> Step:
         f"{say.count(state.num_mids, 'mid page')} now."
     )
     return _step(say, set_function(view.policy), text)
+
+
+def tell_poke(view: View, words: Int64Array) -> Step:
+    """Return that words of the guest's pages are as its file has them (int64[k, 3])."""
+    say = view.said()
+    pages = sorted(set(words[:, 0].tolist()))
+    text = (
+        f"{say.count(len(words), 'word')} of {say.count(len(pages), 'page')} are as the guest's "
+        f"file has them, the first word {say.index(words[0, 1])} of {view.name(say, pages[0])}: "
+        f"{say.word(words[0, 2])}."
+    )
+    return Step("set", "the imported file", text, None, say.numbers)

@@ -10,7 +10,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
-from p2mbatch.model.explain.boot import tell_boot, tell_layout
+from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
 from p2mbatch.model.explain.rebuild import Rebuild
@@ -116,11 +116,11 @@ class Watcher:
         return self._end(steps)
 
     def noted(self, event: dict[str, Any]) -> list[Step]:
-        """Count an event that does nothing yet (`fail_alloc`, `tweak`)."""
+        """Tell an event that the kernel does not do: `fail_alloc`, `tweak`, `poke`."""
         self.num_events += 1
         if event["op"] == "tweak":
             self._tweak = event
-        return []
+        return [tell_poke(self.view(), event["words"])] if event["op"] == "poke" else []
 
     def set_runs(self, runs: Int64Array) -> Told:
         """Let the guest do a set; return what came of it and its steps."""
