@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest sweep test suite beside suite-beside lanes lint lives own-policies races bench clean
+.PHONY: torture test-lowest test-pythons sweep test suite beside suite-beside lanes lint lives own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -71,15 +71,13 @@ races: $(VENV)/.test
 torture: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m torture --minutes $(MINUTES)
 
-# Everything at the lower bound that pyproject.toml names, in an environment of its own.
-LOWEST := build/lowest
+# A representative set with everything at the lower bound that pyproject.toml names.
 test-lowest:
-	$(PYTHON) -m venv --clear $(LOWEST)
-	$(PYTHON) tests/lowest.py > $(LOWEST)/bounds.txt
-	$(LOWEST)/bin/python -m pip --disable-pip-version-check --quiet install \
-	    -c $(LOWEST)/bounds.txt -e '.[dask]' pytest pytest-timeout hypothesis jsonschema
-	P2MBATCH_CACHE_DIR=$(abspath $(LOWEST))/cache $(LOWEST)/bin/python -m pytest \
-	    tests/spec tests/store/test_torn.py tests/compiled/test_bijection.py
+	$(PYTHON) tests/environments.py lowest
+
+# The same under later Pythons; it says which are not to be had.
+test-pythons:
+	$(PYTHON) tests/environments.py pythons
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

@@ -14,6 +14,10 @@ import pytest
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.bench.cases import BenchGuest, cases
 from p2mbatch.dumps.p2m import SparseP2M
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.guests.written_out import scenario_trace
+from p2mbatch.model.digests import p2m_sha256
+from p2mbatch.model.replay import new_life, run_event
 
 KERNELS = (
     "lookup_random", "lookup_sorted", "lookup_sequential", "lookup_m2p", "rebuild", "save_walk",
@@ -42,6 +46,14 @@ def test_kernel(benchmark, guest, kernel, who):
     assert len(np.unique(words)) == words.size
 
 
+def hash_alone(num_bytes: int) -> str:
+    """Return the digest of as many bytes, of which there is one block of 1 MiB."""
+    digest, block = hashlib.sha256(), b"\xff" * MIB
+    for _ in range(num_bytes // MIB):
+        digest.update(block)
+    return digest.hexdigest()
+
+
 @pytest.mark.parametrize("who", ["p2mbatch", "hashlib"])
 @pytest.mark.parametrize("gap", [1 << 13, 1 << 20, 1 << 26])
 def test_hash_of_holes(benchmark, request, who, gap):
@@ -52,14 +64,28 @@ def test_hash_of_holes(benchmark, request, who, gap):
     span = 1 << (20 if request.config.getoption("--benchmark-disable") else 26)
     pfns = np.arange(0, span, gap)
     p2m = SparseP2M(pfns, pfns + 7, span)
-    block = b"\xff" * MIB
-
-    def peer():
-        digest = hashlib.sha256()
-        for _ in range(8 * span // MIB):
-            digest.update(block)
-        return digest.hexdigest()
-
     benchmark.group = f"hash of holes, a page in {gap}"
     benchmark.extra_info["items"] = span
-    assert len(benchmark(p2m.sha256 if who == "p2mbatch" else peer)) == 64
+    assert len(benchmark(p2m.sha256 if who == "p2mbatch" else lambda: hash_alone(8 * span))) == 64
+
+
+@pytest.mark.parametrize("who", ["p2mbatch", "hashlib"])
+@pytest.mark.parametrize("kind", ["dense", "extents", "scattered", "wild"])
+def test_hash_of_replay(benchmark, request, who, kind):
+    """The digest of a p2m after each event of a trace, beside hashlib over as many bytes.
+
+    Half of the guest is holes, but for a dense one; "wild" looks every leaf up by its pointers.
+    """
+    memory = "64MiB" if request.config.getoption("--benchmark-disable") else "16GiB"
+    layout = {"wild": "scattered", "dense": "tail"}.get(kind, kind)
+    sparsity = 0 if kind == "dense" else 0.5
+    made = Scenario.make(memory_bytes=memory, layout=layout, sparsity=sparsity)
+    trace = scenario_trace(made)
+    life = new_life(trace)
+    run_event(life, trace, trace.events[0])
+    life.tables.state[0].wild = kind == "wild"
+    end = life.scalar("xen_max")
+    benchmark.group = f"hash of a replayed guest, {kind}"
+    benchmark.extra_info["items"] = end
+    ours = who == "p2mbatch"
+    assert len(benchmark((lambda: p2m_sha256(life, end)) if ours else lambda: hash_alone(8 * end)))

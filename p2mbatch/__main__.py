@@ -11,6 +11,9 @@ def main() -> None:
     code: object = 1
     try:
         try:
+            from p2mbatch.base import crash
+
+            crash.install()
             from p2mbatch.cli import main as run
 
             run()

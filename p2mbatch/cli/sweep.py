@@ -23,6 +23,7 @@ AXES = (
     ("hosts", "Each host's memory in turn, such as 8GiB,16GiB..32GiB; ';' separates lives."),
     ("xen", "The hypervisors' versions, such as 4.0."),
     ("stuck", "What becomes of a guest that is refused: end, stay."),
+    ("max-domain-pages", "PFNs that a kernel of two levels holds; 0: as it was configured."),
     ("build-order", "Extents that the domain builder gets, log2 pages."),
     ("restore-order", "Extents that a restore gets, log2 pages."),
     ("seeds", "How many seeds (5 is 0 to 4), or a list or range of them."),

@@ -6,7 +6,7 @@ from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID, WILD
 from p2mbatch.compiled.jit import inner_kernel, kernel
 from p2mbatch.compiled.lookup import get_phys_to_machine, leaf_page_of, pfn_to_mfn
-from p2mbatch.compiled.loops import copy_each, copy_run
+from p2mbatch.compiled.loops import copy_each, copy_run, copy_words
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_at, page_code, page_word
 from p2mbatch.compiled.status import FAULT_TOP
@@ -43,19 +43,32 @@ def p2m_words(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     n = 1 << shift
     k = 0
     while k < len(out):
+        # All that one leaf holds of these PFNs at once.
         pfn = first + k
         x = pfn >> shift
+        i = pfn & (n - 1)
+        part = out[k : min(k + n - i, len(out))]
         if state.wild == 0 and x < state.num_leaves and t.leaf_slot[x] >= 0:
-            i = pfn & (n - 1)
-            count = min(n - i, len(out) - k)
-            row = t.words[t.leaf_slot[x]]
-            for j in range(count):
-                out[k + j] = row[i + j]
-            k += count
+            copy_words(t.words[t.leaf_slot[x], i : i + len(part)], part)
+        elif state.wild != 0 and pfn + len(part) <= state.max_p2m:
+            _walked_words(t, h, x, i, part)
         else:
-            entry = get_phys_to_machine(t, h, pfn)
-            out[k] = entry if entry > FAULT_TOP else WILD
-            k += 1
+            for j in range(len(part)):
+                entry = get_phys_to_machine(t, h, pfn + j)
+                part[j] = entry if entry > FAULT_TOP else WILD
+        k += len(part)
+
+
+@inner_kernel
+def _walked_words(t: P2MTables, h: HostTables, x: int, i: int, out: Int64Array) -> None:
+    """Write words of leaf `x` from `i` on to `out` (int64[k]), found by the pointers' own words."""
+    page = leaf_page_of(t, x)
+    code = page_code(t, page)
+    if page >= 0 and code >= 0:
+        copy_words(t.words[code, i : i + len(out)], out)
+        return
+    for j in range(len(out)):
+        out[j] = page_word(t, h, page, i + j) if page >= 0 else WILD
 
 
 @kernel

@@ -165,6 +165,8 @@ class ScenarioFields(BaseModel):
     for one of today."""
     stuck: Stuck = "end"
     """Whether a life ends with a refused save or restore, or stays and is tried again."""
+    max_domain_pages: Annotated[int, Field(ge=0)] = 0
+    """PFNs that a kernel of two levels holds, whole arrays of them; 0: as it was configured."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="before")
@@ -200,7 +202,14 @@ class ScenarioFields(BaseModel):
                 raise ValueError(f"{name}: {error}") from None
         if self.hosts and self.host_memory_bytes != largest_host(self.hosts):
             raise ValueError("host_memory_bytes: hosts says how large each host is: leave it out")
-        limit = geometry(self.word_bytes).max_p2m_pfn * PAGE_BYTES
+        geo = geometry(self.word_bytes)
+        limit = geo.max_p2m_pfn * PAGE_BYTES
+        step = geo.entries**2
+        if self.max_domain_pages % step or self.max_domain_pages > geo.max_p2m_pfn:
+            raise ValueError(
+                f"max_domain_pages: {self.max_domain_pages} is not a multiple of {step} up to "
+                f"{geo.max_p2m_pfn}"
+            )
         if self.memory_bytes > limit:
             raise ValueError(
                 f"memory_bytes: {format_size(self.memory_bytes)} is over MAX_P2M_PFN, "

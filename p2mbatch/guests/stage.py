@@ -69,6 +69,7 @@ def _place(scenario: ScenarioFields) -> Placement:
         policy=scenario.policy,
         word_bytes=scenario.word_bytes,
         seed=scenario.seed,
+        max_domain_pages=scenario.max_domain_pages,
     )
 
 

@@ -44,6 +44,7 @@ def row_of(
     stale_top, stale_mid = life.count_stale()
     leaves = placement.num_boot_leaves + life.scalar("num_grown")
     pages = life.scalar("brk_used") + life.scalar("bootmem_used") + life.scalar("pool_used")
+    pages += placement.num_static_pages
     if not placement.policy.moves_leaves(placement.geo.word_bytes):
         # The kernel frees mfn_list where its leaves were moved.
         pages += placement.num_boot_leaves

@@ -67,22 +67,32 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         hosts.append(
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
-    scenario_policy = placement.policy
-    bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
-    era = scenario_policy.is_era
-    guest = (EraLayout if era else GuestLayout)(
-        word_bytes=placement.geo.word_bytes,
-        nr_pages=placement.nr_pages,
-        max_p2m_pfn=placement.span,
-        mfn_list_pfn=placement.mfn_list_pfn,
-        brk_pfn=placement.brk_pfn,
-        brk_pages=placement.brk_pages,
-        page_pool=placement.page_pool,
-        directmap_pages=placement.directmap_pages,
-        **({"bootmem": bootmem} if scenario_policy.bootmem else {}),
-    )
+    era = placement.policy.is_era
     form = FORMAT_3 if xen or stays or era else FORMAT_2
+    guest = _guest(placement)
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
+
+
+def _guest(placement: Placement) -> GuestLayout:
+    """Return where a guest keeps its pages, with what its kernel has beside."""
+    policy = placement.policy
+    common: dict[str, Any] = {
+        "word_bytes": placement.geo.word_bytes,
+        "nr_pages": placement.nr_pages,
+        "max_p2m_pfn": placement.span,
+        "mfn_list_pfn": placement.mfn_list_pfn,
+        "brk_pfn": placement.brk_pfn,
+        "brk_pages": 0 if policy.is_two_level else placement.brk_pages,
+        "page_pool": placement.page_pool,
+        "directmap_pages": placement.directmap_pages,
+    }
+    if not policy.is_era:
+        return GuestLayout(**common)
+    if policy.is_two_level:
+        most = placement.max_domain_pages
+        return EraLayout(**common, static=placement.static, max_domain_pages=most)
+    bootmem = (placement.bootmem_pfn, placement.bootmem_pages)
+    return EraLayout(**common, bootmem=bootmem if policy.bootmem else None)
 
 
 def _boot_frames(

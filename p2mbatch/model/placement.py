@@ -6,7 +6,7 @@ the pool of `alloc_p2m` where free pages begin (docs/sweeps.md; model section 3)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import holes_of
 from p2mbatch.compiled.records import as_array
+from p2mbatch.model.era_tables import static_pages, with_static
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
 from p2mbatch.model.policies import MENDED, Policy, find, find_simulated
@@ -49,6 +50,24 @@ class Placement:
     pool_pages: int
     directmap_pages: int
     key: tuple[object, ...]
+    max_domain_pages: int = field(default=0, kw_only=True)
+    """PFNs that a p2m of two levels holds."""
+
+    @property
+    def num_static_pages(self) -> int:
+        """Return how many pages the arrays of a p2m of two levels take."""
+        if not self.max_domain_pages:
+            return 0
+        return sum(static_pages(self.geo.word_bytes, self.max_domain_pages).values())
+
+    @property
+    def static(self) -> dict[str, int]:
+        """Return the first PFN of each static array of a p2m of two levels: in brk's place."""
+        first, out = self.brk_pfn, {}
+        for name, count in static_pages(self.geo.word_bytes, self.max_domain_pages).items():
+            out[name] = first
+            first += count
+        return out
 
     @property
     def mfn_list_pfn(self) -> int:
@@ -150,7 +169,7 @@ class Placement:
         n = self.geo.entries
         slot_bytes = 8 * n + n // 8 + 8 * tb.P_WORDS
         directory = (self.num_blocks() << tb.BLOCK_SHIFT) * 4 + (self.directmap_pages >> 7)
-        num_leaves = -(-self.span // n)
+        num_leaves = max(self.span, self.max_domain_pages) // n + 1
         return self.num_slots(resident=resident) * slot_bytes + directory + 8 * num_leaves + 16 * n
 
     def new_life(self, host: tb.HostTables, *, resident: bool) -> Life:
@@ -170,6 +189,8 @@ class Placement:
         )
         tables.state[0].bootmem_pfn = self.bootmem_pfn
         tables.state[0].bootmem_pages = self.bootmem_pages
+        if self.max_domain_pages:
+            tables = with_static(tables, self.static, self.max_domain_pages)
         return Life(tables, host, self.policy)
 
     def check_host(
@@ -198,10 +219,12 @@ def place(
     policy: str,
     word_bytes: int,
     seed: int,
+    max_domain_pages: int = 0,
     spare_pool_pages: int = 0,
 ) -> Placement:
     """Return where a guest's pages go.
 
+    `max_domain_pages` is how many PFNs a kernel of two levels holds; 0: as it is configured.
     `spare_pool_pages` are kept for growth beyond what the layout does itself. Raises `InputError`
     with the numbers where a span can't hold its own structures or is over MAX_P2M_PFN, and for a
     policy that there is not.
@@ -226,6 +249,9 @@ def place(
     num_mids = -(-nr_pages // n**2)
     kernel = find_simulated(policy)
     pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown) + spare_pool_pages
+    most = (max_domain_pages or kernel.most_pages(word_bytes)) if kernel.is_two_level else 0
+    arrays = sum(static_pages(word_bytes, most).values()) if most else 0
+    brk_pages = max(policy.brk_pages(num_mids, word_bytes) for policy in (kernel, find(MENDED)))
     placement = Placement(
         geo=geo,
         policy=kernel,
@@ -235,10 +261,11 @@ def place(
         num_holes=span - populated,
         num_grown=num_grown,
         brk_pfn=BRK_PFN if nr_pages >= SMALL_GUEST_PAGES else nr_pages // 8,
-        brk_pages=max(policy.brk_pages(num_mids, word_bytes) for policy in (kernel, find(MENDED))),
+        brk_pages=max(brk_pages, arrays),
         pool_pages=pool_pages,
         directmap_pages=min(span, geo.direct_map_limit_pages),
         key=(seed, "layout"),
+        max_domain_pages=most,
     )
     _check_room(placement, memory_bytes)
     return placement

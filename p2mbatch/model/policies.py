@@ -140,14 +140,23 @@ class Policy:
 
     @property
     def in_scenarios(self) -> bool:
-        """Return whether a scenario may have it: so far all but those of two levels and linear."""
-        return not (self.is_two_level or self.is_linear)
+        """Return whether a scenario may have it: so far all but the linear ones."""
+        return not self.is_linear
+
+    def most_pages(self, word_bytes: int) -> int:
+        """Return `MAX_DOMAIN_PAGES` as a kernel of two levels is configured: 32 or 8 GiB; else 0.
+
+        Source: policies-spec P1.
+        """
+        return (8_388_608 if word_bytes == 8 else 2_097_152) if self.is_two_level else 0
 
     def brk_pages(self, num_mids: Pages, word_bytes: int) -> Pages:
         """Return the pages of brk that a boot with so many mid pages takes (model section 4).
 
         Of many boots at once where `num_mids` is an array.
         """
+        if self.is_two_level:
+            return num_mids * 0
         own_lists = num_mids * (word_bytes == 4 or self.lists_on_64_bit)
         override = word_bytes // 2 if self.asks_override else 0
         lists = 0 if self.late_list else self.list_brk_pages + own_lists

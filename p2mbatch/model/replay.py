@@ -15,6 +15,7 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.model import replay_eras
+from p2mbatch.model.digests import p2m_sha256
 from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
@@ -24,9 +25,6 @@ from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, Trace, goes_on
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 from p2mbatch.model.xen import keeps_freed_frames, parse_xen
-
-_CHUNK_PAGES = 1 << 20
-"""PFNs hashed at a time: 8 MiB of words."""
 
 
 def needed_bytes(trace: Trace) -> int:
@@ -174,7 +172,7 @@ def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
         "stray_pages": result.stray_pages,
         "frame_list_list_sha256": frame_list_list_sha256(life),
         "frame_list_sha256": frame_list_sha256(life),
-        "p2m_sha256": p2m_sha256(life),
+        "p2m_sha256": _p2m_sha256(life),
     }
 
 
@@ -200,15 +198,7 @@ def frame_list_sha256(life: Life) -> str:
     return hashlib.sha256(entries.data).hexdigest()
 
 
-def p2m_sha256(life: Life) -> str:
+def _p2m_sha256(life: Life) -> str:
     """Return the digest of the entries of every PFN below `xen_max_p2m_pfn`, no bit masked."""
-    digest = hashlib.sha256()
-    end = life.scalar("xen_max")
-    if life.scalar("top") == tb.NO_PAGE:
-        return digest.hexdigest()
-    chunk = np.empty(min(_CHUNK_PAGES, end), np.int64)
-    for first in range(0, end, _CHUNK_PAGES):
-        part = chunk[: min(_CHUNK_PAGES, end - first)]
-        life.policy.operations.get_row(life.tables, life.host, first, part)
-        digest.update(part.data)
-    return digest.hexdigest()
+    end = life.scalar("xen_max") if life.scalar("top") != tb.NO_PAGE else 0
+    return p2m_sha256(life, end)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int32Array, Int64Array
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.compiled.policies.three_lookup import mfns_of
+from p2mbatch.model.digests import hash_leaves, p2m_sha256
 from p2mbatch.model.era_life import NO_RANGES, EraLife
+from p2mbatch.model.era_tables import with_area, with_static
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import Policy
@@ -19,9 +21,6 @@ from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 
 _NO_RUNS = np.zeros((0, 3), np.int64)
-
-_CHUNK_LEAVES = 1 << 11
-"""Leaves hashed at a time: 8 MiB of words."""
 
 
 def new_life(
@@ -32,31 +31,13 @@ def new_life(
     if isinstance(guest, LinearLayout):
         state.pgd, state.p2m_vaddr = guest.pgd_pfn, guest.p2m_vaddr
         state.no_list = guest.virt_p2m_4tools
-        state.num_leaves = guest.max_p2m_pfn >> state.entries_shift
-        leaves = (np.zeros(state.num_leaves, np.int32) for _ in range(2))
-        tables = tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
+        tables = with_area(tables, guest.max_p2m_pfn >> state.entries_shift)
         return LinearLife(tables, host, policy, guest)
     if guest.static is not None:
-        tables = _with_static(tables, guest.static, guest.max_domain_pages)
+        tables = with_static(tables, guest.static, guest.max_domain_pages)
     if guest.bootmem is not None:
         state.bootmem_pfn, state.bootmem_pages = guest.bootmem
     return EraLife(tables, host, policy)
-
-
-def _with_static(
-    tables: tb.P2MTables, static: dict[str, int], max_domain_pages: int
-) -> tb.P2MTables:
-    """Return the tables of a guest with a p2m of two levels, whose arrays begin at `static`."""
-    state = tables.state[0]
-    state.max_domain_pages = max_domain_pages
-    state.missing, state.static_top = static["p2m_missing"], static["p2m_top"]
-    state.static_top_mfn = static["p2m_top_mfn"]
-    state.static_list = static["p2m_top_mfn_list"]
-    state.num_leaves = max_domain_pages >> state.entries_shift
-    # Pages of mfn_list past what the p2m holds are loaded too, and belong to no leaf.
-    booted = -(-state.nr_pages >> state.entries_shift)
-    leaves = (np.zeros(max(state.num_leaves, booted), np.int32) for _ in range(2))
-    return tables._replace(leaf_slot=next(leaves), leaf_page=next(leaves))
 
 
 def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
@@ -188,21 +169,11 @@ def _frame_list_sha256(life: EraLife) -> str:
 
 def _p2m_sha256(life: EraLife) -> str:
     """Return the digest of the entries of every PFN below `max_p2m_pfn`, no bit masked."""
-    digest = hashlib.sha256()
-    end = life.scalar("max_p2m_pfn")
-    step = _CHUNK_LEAVES * life.tables.words.shape[1]
-    chunk = np.empty(min(step, end), np.int64)
-    for first in range(0, end, step):
-        part = chunk[: min(step, end - first)]
-        life.policy.operations.get_row(life.tables, life.host, first, part)
-        digest.update(part.data)
-    return digest.hexdigest()
+    return p2m_sha256(life, life.scalar("max_p2m_pfn"))
 
 
 def _leaf_words_sha256(life: EraLife, num_leaves: int | None = None) -> str:
     """Return the digest of all words of the page that each leaf is, a placeholder page's too."""
     digest = hashlib.sha256()
-    slots: Int32Array = life.tables.leaf_slot[:num_leaves]
-    for first in range(0, len(slots), _CHUNK_LEAVES):
-        digest.update(life.tables.words[slots[first : first + _CHUNK_LEAVES]].data)
+    hash_leaves(digest, life.tables.words, life.tables.leaf_slot[:num_leaves])
     return digest.hexdigest()

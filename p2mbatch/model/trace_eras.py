@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID, PAGE_BYTES, Geometry, geometry
+from p2mbatch.base.geometry import INVALID, Geometry, geometry
 from p2mbatch.model.checks import Checker, kind
+from p2mbatch.model.era_tables import static_pages
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace import GuestLayout
 
@@ -43,8 +44,7 @@ class EraLayout(GuestLayout):
         """How many pages each static array has, by its name."""
         if self.static is None:
             return {}
-        tops = self.max_domain_pages // (PAGE_BYTES // self.word_bytes) ** 2
-        return {"p2m_missing": 1, "p2m_top": tops, "p2m_top_mfn": tops, "p2m_top_mfn_list": 1}
+        return static_pages(self.word_bytes, self.max_domain_pages)
 
 
 def parse_guest(check: Checker, value: Any, policy: Policy) -> EraLayout:

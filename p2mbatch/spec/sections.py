@@ -166,6 +166,9 @@ class Axes(BaseModel):
     )
     xen: AxisField = Field(None, description='The hypervisor\'s version, such as "4.0".')
     stuck: AxisField = Field(None, description="end, or stay: a refused guest is tried again.")
+    max_domain_pages: AxisField = Field(
+        None, description="PFNs that a kernel of two levels holds; 0: as it was configured."
+    )
     seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
     seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
 

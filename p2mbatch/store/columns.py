@@ -153,6 +153,13 @@ COLUMNS: tuple[Column, ...] = (
         earlier="end",
     ),
     Column(
+        "max_domain_pages",
+        "int64",
+        "pages",
+        "scenario",
+        "PFNs that a kernel of two levels holds; 0 for as many as it was configured for.",
+    ),
+    Column(
         "seed",
         "int64",
         "",

@@ -187,3 +187,40 @@ def test_nothing_else_prints():
         "bench/ready.py: print(json.dumps(warm_up(sys.argv[1])))",  # for its parent
     )
     assert [f for f in found if f not in allowed] == []
+
+
+BUG = """
+import gc, sys, threading
+import p2mbatch.cli as command_line
+from p2mbatch.__main__ import main
+
+text = sys.argv.pop(1)
+
+def raise_it(*_):
+    raise RuntimeError(text)
+
+class Leftover:
+    __del__ = raise_it
+
+def everywhere():
+    thread = threading.Thread(target=raise_it, name=text)
+    thread.start()
+    thread.join()
+    left = Leftover()
+    del left
+    raise_it()
+
+command_line._run = lambda args: everywhere()
+sys.argv = ["p2mbatch", "cache"]
+main()
+"""
+
+
+def test_the_traceback_of_a_bug_is_printable_wherever_it_is_from():
+    """In the command itself, in a thread of it, and in a finaliser."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUG, STRANGE], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("RuntimeError: a\\x01") == 3
+    clean(done.stderr, lines=False)

@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_documented_table() -> None:
         "hosts": "",
         "xen": "",
         "stuck": "end",
+        "max_domain_pages": 0,
         "seed": 0,
     }
 

@@ -88,6 +88,7 @@ def _take_static(t: P2MTables) -> None:
     for page in range(state.num_leaves >> state.entries_shift):
         t.slots[take_slot(t, state.static_top + page), P_KIND] = POINTER
         t.slots[take_slot(t, state.static_top_mfn + page), P_KIND] = MID_MFN
+        t.true_mid_mfn[page] = state.static_top_mfn + page
 
 
 # --- the list ----------------------------------------------------------------------------------
