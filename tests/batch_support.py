@@ -9,6 +9,8 @@ from typing import Any
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB, MIB
+from p2mbatch.base.words import Columns
+from p2mbatch.guests.batch.cells import columns_of
 from p2mbatch.guests.batch.columns import Lived
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
@@ -17,9 +19,9 @@ from p2mbatch.guests.stepped import step_scenario
 MEASURED = ("rebuild_ns", "save_walk_ns", "restore_ns")
 
 
-def values_of(scenario: Scenario) -> tuple[Any, ...]:
-    """Return the canonical values of a scenario, as a sweep has them."""
-    return tuple(getattr(scenario, name) for name in FIELDS)
+def columns(scenarios: Sequence[Scenario]) -> Columns:
+    """Return scenarios as the columns that a batch is handed."""
+    return columns_of([tuple(getattr(one, name) for name in FIELDS) for one in scenarios])
 
 
 def random_scenario(

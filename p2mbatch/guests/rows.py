@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p2mbatch.guests.batch.cells import columns_of
 from p2mbatch.guests.batch.lives import live_covered
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.stepped import step_scenario
@@ -20,5 +21,6 @@ def run_scenario(scenario: ScenarioFields, resident: str = "auto") -> list[dict[
     lets a refused guest stay, each further try has its row. Raises `InputError` where the guest
     can't be placed.
     """
-    lived, left = live_covered([tuple(getattr(scenario, name) for name in FIELDS)], resident)
-    return step_scenario(scenario, resident) if left else lived.as_rows()
+    one = columns_of([tuple(getattr(scenario, name) for name in FIELDS)])
+    lived, left = live_covered(one, resident)
+    return step_scenario(scenario, resident) if len(left) else lived.as_rows()

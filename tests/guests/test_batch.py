@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch_support import assert_as_stepped, random_scenario, values_of
+from batch_support import assert_as_stepped, columns, random_scenario
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.shipped import find_spec, preset_names
 from p2mbatch.base.sizes import GIB, MIB
+from p2mbatch.base.words import words_of
 from p2mbatch.compiled.tables import LAYOUTS
 from p2mbatch.guests.batch import lives
-from p2mbatch.guests.batch.cells import AT, is_covered
+from p2mbatch.guests.batch.cells import columns_of, covered
 from p2mbatch.guests.batch.lives import StoppedError, live, live_covered, new_control
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
@@ -27,6 +28,8 @@ from p2mbatch.model.policies import find
 from p2mbatch.spec.sweep_spec import SweepSpec
 
 TREES = ("tracked", "stale", "none", "tail", "identity", "moved", "mid-identity", "late-list")
+
+_MEMORY, _MIGRATIONS = FIELDS.index("memory_bytes"), FIELDS.index("migrations")
 
 RANDOM = int(os.environ.get("P2MBATCH_RANDOM_CELLS", "240"))
 
@@ -42,8 +45,8 @@ def test_small_guests_have_the_rows_of_steps() -> None:
         Scenario.make(**{"memory_bytes": 16 * MIB, "migrations": 1, "seed": 3} | one)
         for one in some
     ]
-    lived, left = live_covered([values_of(one) for one in scenarios])
-    assert left == []
+    lived, left = live_covered(columns(scenarios))
+    assert not len(left)
     assert_as_stepped(scenarios, lived)
 
 
@@ -52,7 +55,7 @@ def test_random_cells_have_the_rows_of_steps() -> None:
     draw = random.Random(24)
     for begin in range(0, RANDOM, 120):
         scenarios = [random_scenario(draw, TREES) for _ in range(min(RANDOM - begin, 120))]
-        lived = live([values_of(one) for one in scenarios])
+        lived = live(columns(scenarios))
         assert_as_stepped(scenarios, lived)
         outcomes = {row["outcome"] for row in lived.as_rows()}
         assert {"ok", "save-failed", "fault"} <= outcomes
@@ -62,17 +65,15 @@ def test_a_batch_lives_all_that_can_be_placed() -> None:
     """What is left to be lived step by step can't be lived at all."""
     draw = random.Random(7)
     scenarios = [random_scenario(draw, TREES[:2], GIB) for _ in range(60)]
-    _, left = live_covered([values_of(one) for one in scenarios])
+    _, left = live_covered(columns(scenarios))
     assert 0 < len(left) < 30
-    assert [
-        failure.cell for failure in live([values_of(one) for one in scenarios]).failures
-    ] == left
+    assert [failure.cell for failure in live(columns(scenarios)).failures] == left
 
 
 def test_resident_leaves_are_those_of_steps() -> None:
     draw = random.Random(3)
     scenarios = [random_scenario(draw, TREES[:2], 64 * MIB) for _ in range(24)]
-    assert_as_stepped(scenarios, live([values_of(one) for one in scenarios], "all"), "all")
+    assert_as_stepped(scenarios, live(columns(scenarios), "all"), "all")
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -81,11 +82,12 @@ def test_presets_have_the_rows_of_steps(name: str) -> None:
     cells = [
         values
         for values in itertools.islice(spec.expand(), 0, 4000)
-        if values[AT["memory_bytes"]] <= 8 * GIB and values[AT["migrations"]] <= 12
+        if values[FIELDS.index("memory_bytes")] <= 8 * GIB
+        and values[FIELDS.index("migrations")] <= 12
     ]
     some = cells[:: max(len(cells) // 8, 1)][:8]
     scenarios = [Scenario.make(**dict(zip(FIELDS, values, strict=True))) for values in some]
-    assert_as_stepped(scenarios, live(some))
+    assert_as_stepped(scenarios, live(columns_of(some)))
 
 
 def test_shapes_are_those_of_one_guest_at_a_time() -> None:
@@ -138,25 +140,24 @@ def test_a_cell_that_needs_more_room_is_lived_anew(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lives, "make_room", counting)
     lives._ROOMS.__dict__.clear()
     scenarios = [Scenario.make(memory_bytes="256MiB", migrations=2, seed=k) for k in range(3)]
-    assert_as_stepped(scenarios, live([values_of(one) for one in scenarios]))
+    assert_as_stepped(scenarios, live(columns(scenarios)))
     assert len(made) == 2
     assert made[1].slots > made[0].slots
 
 
 def test_a_batch_stops_when_it_is_told() -> None:
-    endless = values_of(Scenario.make(memory_bytes="1GiB", migrations=1_000_000))
+    endless = columns([Scenario.make(memory_bytes="1GiB", migrations=1_000_000)])
     control = new_control()
     timer = threading.Timer(0.2, control["stop"].fill, (1,))
     timer.start()
     with pytest.raises(StoppedError):
-        live([endless], control=control)
+        live(endless, control=control)
     assert control[0].rows == 0
     timer.join()
 
 
 def test_what_a_batch_covers_is_said_by_one_predicate() -> None:
-    plain = values_of(Scenario.make(memory_bytes="1GiB"))
-    assert is_covered(plain)
-    guest = list(plain)
-    guest[AT["guest"]], guest[AT["layout"]] = "guest.json#00", "guest"
-    assert not is_covered(tuple(guest))
+    plain = columns([Scenario.make(memory_bytes="1GiB")])
+    assert covered(plain).all()
+    assert not covered(plain | {"guest": words_of(["guest.json#00"])}).any()
+    assert not covered(plain | {"policy": words_of(["linear"])}).any()

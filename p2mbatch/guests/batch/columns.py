@@ -7,17 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int32Array, Int64Array
-
-
-class Coded(NamedTuple):
-    """A column of few words, each by its number."""
-
-    codes: Int32Array
-    """-1: none."""
-    words: list[str]
-
-
-Column = np.ndarray[Any, Any] | Coded
+from p2mbatch.base.words import Column, Columns, Words, joined_words, taken
 
 
 class Failure(NamedTuple):
@@ -36,13 +26,13 @@ class Lived(NamedTuple):
     """int32[cells]: 0 for one that failed."""
     duration_ns: Int64Array
     """int64[cells]."""
-    rows: dict[str, Column]
+    rows: Columns
     """The row columns by name, the cells' rows in the order of the cells."""
     failures: list[Failure]
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Return each row by itself, its values as plain Python ones."""
-        columns = [_plain(column) for column in self.rows.values()]
+        columns = [_values(column) for column in self.rows.values()]
         return [dict(zip(self.rows, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -53,7 +43,7 @@ class Part(NamedTuple):
     """int64[k]: which cells."""
     num_rows: Int64Array
     duration_ns: Int64Array
-    rows: dict[str, Column]
+    rows: Columns
 
 
 def joined(num_cells: int, parts: list[Part], failures: list[Failure]) -> Lived:
@@ -76,21 +66,13 @@ def joined(num_cells: int, parts: list[Part], failures: list[Failure]) -> Lived:
 
 def _taken(columns: list[Column], order: Int64Array) -> Column:
     """Return the columns one after the other, their elements put in `order`."""
-    coded = [column for column in columns if isinstance(column, Coded)]
-    if not coded:
-        plain: list[Any] = list(columns)
-        return np.concatenate(plain)[order]
-    words: dict[str, int] = {}
-    codes = []
-    for column in coded:
-        new = [words.setdefault(word, len(words)) for word in column.words]
-        codes.append(np.array([*new, -1], np.int32)[column.codes])
-    return Coded(np.concatenate(codes)[order], list(words))
+    text = [column for column in columns if isinstance(column, Words)]
+    if text:
+        return taken(joined_words(text), order)
+    plain: list[Any] = list(columns)
+    return np.concatenate(plain)[order]
 
 
-def _plain(column: Column) -> list[Any]:
+def _values(column: Column) -> list[Any]:
     """Return the values of a column."""
-    if not isinstance(column, Coded):
-        return list(column.tolist())
-    words: list[str | None] = [*column.words, None]
-    return [words[code] for code in column.codes.tolist()]
+    return list(column.texts() if isinstance(column, Words) else column.tolist())

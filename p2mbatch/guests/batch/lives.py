@@ -8,23 +8,31 @@ join the others.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import geometry
+from p2mbatch.base.words import Columns, Words, taken
 from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
 from p2mbatch.compiled.batch.lives import live_cells
 from p2mbatch.compiled.batch.room import Room, Size, make_room
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.status import MORE_ROOM, OK
 from p2mbatch.compiled.tables import LAYOUTS, STATIC_WORDS
-from p2mbatch.guests.batch.cells import AT, Values, are_held, are_whole, cell_records, is_covered
+from p2mbatch.guests.batch.cells import (
+    are_held,
+    are_whole,
+    cell_records,
+    covered,
+    plain,
+    told,
+    values_at,
+)
 from p2mbatch.guests.batch.columns import Lived, Part, joined
 from p2mbatch.guests.batch.one import live_one
 from p2mbatch.guests.batch.rows import row_columns
-from p2mbatch.guests.fields import FIELDS
 from p2mbatch.model.calls import calls_of
 from p2mbatch.model.placing import Placements, place_each
 from p2mbatch.model.policies import Policy, find
@@ -46,50 +54,54 @@ def new_control() -> OneRecord[Control]:
 
 
 def live(
-    cells: Sequence[Values], resident: str = "auto", control: OneRecord[Control] | None = None
+    cells: Columns, resident: str = "auto", control: OneRecord[Control] | None = None
 ) -> Lived:
-    """Live through `cells`, and return their rows and what could not be lived.
+    """Live through `cells`, columns by the names of `FIELDS`; return rows, and what failed.
 
     `control` is how another thread stops it: raises `StoppedError`, and nothing was done. Raises
     `PolicyError` where a policy of the user's own does not work.
     """
     control = new_control() if control is None else control
     lived, left = live_covered(cells, resident, control)
-    if not left:
+    if not len(left):
         return lived
     ones = []
-    for k in left:
+    for k in left.tolist():
         if control[0].stop:
             raise StoppedError
-        ones.append(live_one(k, cells[k], resident))
+        ones.append(live_one(k, values_at(cells, k), resident))
     failures = [failure for _, failure in ones if failure is not None]
     every = np.flatnonzero(lived.num_rows)
-    done = Part(every, lived.num_rows[every].astype(np.int64), lived.duration_ns[every], lived.rows)
-    return joined(len(cells), [done, *(part for part, _ in ones)], failures)
+    num_rows = lived.num_rows[every].astype(np.int64)
+    done = Part(every, num_rows, lived.duration_ns[every], lived.rows)
+    return joined(len(lived.num_rows), [done, *(part for part, _ in ones)], failures)
 
 
 def live_covered(
-    cells: Sequence[Values], resident: str = "auto", control: OneRecord[Control] | None = None
-) -> tuple[Lived, list[int]]:
+    cells: Columns, resident: str = "auto", control: OneRecord[Control] | None = None
+) -> tuple[Lived, Int64Array]:
     """Do `live` of what a batch covers; return also which cells are left to be lived one by one.
 
     Among these are those that can't be placed, whose failure is told best by placing them.
     """
     control = new_control() if control is None else control
-    groups: dict[tuple[str, int], list[int]] = {}
-    left: list[int] = []
-    for k, values in enumerate(cells):
-        if is_covered(values):
-            groups.setdefault((values[AT["policy"]], values[AT["word_bytes"]]), []).append(k)
-        else:
-            left.append(k)
+    policies, word_bytes = cells["policy"], cells["word_bytes"]
+    assert isinstance(policies, Words)
+    assert isinstance(word_bytes, np.ndarray)
+    good = covered(cells)
     parts: list[Part] = []
-    for (policy, word_bytes), places in groups.items():
-        group = _Group(find(policy), word_bytes, resident == "all")
-        found, others = group.live([cells[k] for k in places], np.array(places), control)
-        parts += found
-        left += others
-    return joined(len(cells), parts, []), sorted(left)
+    left = [np.flatnonzero(~good)]
+    for code, policy in enumerate(policies.words):
+        for width in (8, 4):
+            places = np.flatnonzero(good & (policies.codes == code) & (word_bytes == width))
+            if not len(places):
+                continue
+            group = _Group(find(policy), width, resident == "all")
+            some = {name: taken(column, places) for name, column in cells.items()}
+            found, others = group.live(some, places, control)
+            parts += found
+            left.append(others)
+    return joined(len(good), parts, []), np.sort(np.concatenate(left))
 
 
 class _Group:
@@ -101,14 +113,13 @@ class _Group:
         self.resident = resident
 
     def live(
-        self, cells: list[Values], places: np.ndarray[Any, Any], control: OneRecord[Control]
-    ) -> tuple[list[Part], list[int]]:
-        """Live through `cells`, which are at `places`; return their rows and the places left."""
-        columns = dict(zip(FIELDS, zip(*cells, strict=True), strict=True))
+        self, columns: Columns, places: Int64Array, control: OneRecord[Control]
+    ) -> tuple[list[Part], Int64Array]:
+        """Live through cells that are at `places`; return their rows and the places left."""
         placed = place_each(
-            np.array(columns["memory_bytes"], np.int64),
-            np.array(columns["sparsity"], np.float64),
-            np.array([LAYOUTS[layout] for layout in columns["layout"]], np.int64),
+            plain(columns["memory_bytes"]),
+            plain(columns["sparsity"]),
+            told(columns["layout"], LAYOUTS.__getitem__),
             self.policy,
             self.word_bytes,
             resident=self.resident,
@@ -116,21 +127,21 @@ class _Group:
         made, sizes = cell_records(columns, placed, self.policy, self.word_bytes)
         good = placed.fits & are_held(placed, made, sizes) & are_whole(columns)
         if not good.any():
-            return [], places.tolist()
+            return [], places
         size = _size_of(placed, made, good)
         try:
             part = self._run(made[good], sizes, size, places[good], control)
         except MemoryError:
             # Cell by cell, so that one that is too large does not take the others with it.
-            return [], places.tolist()
-        return [part], places[~good].tolist()
+            return [], places
+        return [part], places[~good]
 
     def _run(
         self,
         made: np.ndarray[Any, Any],
-        sizes: np.ndarray[Any, Any],
+        sizes: Int64Array,
         size: Size,
-        places: np.ndarray[Any, Any],
+        places: Int64Array,
         control: OneRecord[Control],
     ) -> Part:
         """Live through the CELL records `made`."""

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.errors import P2MBatchError, PolicyError
+from p2mbatch.base.words import Column, words_of
 from p2mbatch.guests.batch.cells import Values
-from p2mbatch.guests.batch.columns import Coded, Column, Failure, Part
+from p2mbatch.guests.batch.columns import Failure, Part
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stepped import step_scenario
@@ -49,9 +50,5 @@ def _as_columns(rows: list[dict[str, Any]]) -> Iterator[tuple[str, Column]]:
     """Yield the columns of rows that were made one by one, by name."""
     for name in rows[0] if rows else ():
         found = [row[name] for row in rows]
-        if name not in ("outcome", "detail"):
-            yield name, np.array(found)
-            continue
-        words = sorted({word for word in found if word is not None})
-        codes = [-1 if word is None else words.index(word) for word in found]
-        yield name, Coded(np.array(codes, np.int32), words)
+        is_text = name in ("outcome", "detail")
+        yield name, words_of(found) if is_text else np.array(found)

@@ -8,9 +8,9 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.words import Columns, Words
 from p2mbatch.compiled.batch.cells import ROW
 from p2mbatch.compiled.status import NO_MEMORY, OK, OWN
-from p2mbatch.guests.batch.columns import Coded, Column
 from p2mbatch.model.life import meaning_of
 from p2mbatch.model.policies import Policy
 
@@ -27,9 +27,9 @@ def row_columns(
     policy: Policy,
     word_bytes: int,
     statics: Int64Array,
-) -> dict[str, Column]:
+) -> Columns:
     """Return the row columns by name."""
-    found: dict[str, Column] = {name: np.ascontiguousarray(rows[name]) for name in _COLUMNS}
+    found: Columns = {name: np.ascontiguousarray(rows[name]) for name in _COLUMNS}
     pages = rows["structure_pages"]
     populated = np.repeat(made["span"] - made["num_holes"], num_rows)
     found["structure_bytes"] = pages * PAGE_BYTES
@@ -50,6 +50,6 @@ def row_columns(
             code = -1 if more is None else words.setdefault(more, len(words))
             known[key] = OUTCOMES.index(said), code
         outcome[k], detail[k] = known[key]
-    found["outcome"] = Coded(outcome, list(OUTCOMES))
-    found["detail"] = Coded(detail, list(words))
+    found["outcome"] = Words(outcome, list(OUTCOMES))
+    found["detail"] = Words(detail, list(words))
     return found
