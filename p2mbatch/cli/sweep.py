@@ -145,8 +145,7 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
 
 
 def _first(result: Any) -> str:
-    rows = result.query("SELECT message FROM failures ORDER BY failed_at LIMIT 1")
-    return str(rows[0][0])
+    return str(result.failures.sort_values("failed_at", kind="stable")["message"].iloc[0])
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:

@@ -29,10 +29,11 @@ from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.policies import MENDED, find_simulated
 from p2mbatch.model.runs import leading, single_runs
+from p2mbatch.model.trace import REFUSED
 
 
 class Guest:
-    """A PV guest that has booted; changed by its methods until it is lost.
+    """A PV guest that has booted; changed by its methods until it has ended.
 
     Made by `boot`, `from_scenario` and `from_file`.
     """
@@ -40,7 +41,9 @@ class Guest:
     def __init__(self, staged: StagedGuest) -> None:
         self._staged = staged
         self.lost: EventResult | None = None
-        """The event that ended its life, or None. A refusal does not where `stuck` is "stay"."""
+        """The event that crashed it or moved it wrong, or None."""
+        self.refused: EventResult | None = None
+        """Its last migration if that was refused, or None: it runs on where it was, stuck."""
         self.booted = self._happened(staged.boot())
         """The boot, with all that comes before the first migration, as one event."""
 
@@ -145,6 +148,15 @@ class Guest:
         return self._staged.placement
 
     @property
+    def ended(self) -> EventResult | None:
+        """Return the event after which nothing more can be done with it, or None.
+
+        It is lost, or it was refused and its scenario does not let it stay (`stuck`).
+        """
+        stays = self.scenario.stuck == "stay"
+        return self.lost or (None if stays else self.refused)
+
+    @property
     def life(self) -> Life:
         """Return the guest on its present host."""
         return self._staged.life
@@ -192,7 +204,7 @@ class Guest:
         """Give the guest the pages `pfns` (int64, any order), growing the tree where it must.
 
         Pages that are populated already stay as they are. Raises `InputError` for PFNs outside the
-        span, a guest that is lost or a host without frames for them.
+        span, a guest that has ended or a host without frames for them.
         Source: kernel `set_phys_to_machine`, model section 5.
         """
         wanted = self._pages(pfns)
@@ -207,7 +219,7 @@ class Guest:
     def balloon_out(self, pfns: npt.ArrayLike) -> EventResult:
         """Take the pages `pfns` (int64, any order) from the guest; their frames become free.
 
-        Raises `InputError` for PFNs outside the span or a guest that is lost.
+        Raises `InputError` for PFNs outside the span or a guest that has ended.
         """
         wanted = self._pages(pfns)
         gone = np.full(len(wanted), INVALID, np.int64)
@@ -216,11 +228,14 @@ class Guest:
     def migrate(self, *, threads: int = 1) -> EventResult:
         """Save the guest, restore it on the next host and resume it (model section 7).
 
-        On `threads` threads for one big guest; what happens is the same on any number.
-        Raises `InputError` for a guest that is lost and for fewer `threads` than one.
+        Each call goes to a host further on, after a refusal too. On `threads` threads for one big
+        guest; what happens is the same on any number.
+        Raises `InputError` for a guest that has ended and for fewer `threads` than one.
         """
         self._alive()
-        return self._happened(self._staged.migrate(_checked(threads)))
+        result = self._happened(self._staged.migrate(_checked(threads)))
+        self.refused = result if result.outcome in REFUSED else None
+        return result
 
     def save(self, *, threads: int = 1) -> EventResult:
         """Return what the toolstack's checks would say now, with no effect on the guest.
@@ -279,13 +294,15 @@ class Guest:
         )
 
     def _happened(self, result: EventResult) -> EventResult:
-        if not self._staged.goes_on(result):
+        if not result.ok and result.outcome not in REFUSED:
             self.lost = result
         return result
 
     def _alive(self) -> None:
-        if self.lost is not None:
-            raise InputError(f"the guest is lost: {self.lost.outcome} {self.lost.detail}")
+        end = self.ended
+        if end is not None:
+            said = "lost" if self.lost else 'stuck, and its scenario not stuck="stay"'
+            raise InputError(f"the guest is {said}: {end.outcome} {end.detail}")
 
     def _pages(self, pfns: npt.ArrayLike) -> Int64Array:
         """Return the distinct PFNs in ascending order, all inside the span of a living guest."""

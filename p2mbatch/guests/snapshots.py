@@ -19,7 +19,7 @@ def live_through(row: Any, migration: int, policy: str | None = None) -> list[Sn
     guest = Guest.from_scenario(Scenario.make(**fields | ({"policy": policy} if policy else {})))
     shots = [guest.snapshot(event=guest.booted)]
     for _ in range(migration):
-        if guest.lost is not None:
+        if guest.ended is not None:
             break
         event = guest.migrate()
         shots.append(guest.snapshot(event=event))

@@ -61,11 +61,22 @@ def _ended(entry: Survival, *, spoken: bool) -> str:
     guests = f" guest{'s'[: entry.num_guests != 1]}" if spoken else ""
     total = f"{entry.num_guests:,}{guests}"
     if not entry.num_ended:
-        return f"all of {total} survived" if entry.num_guests != 1 else f"{total} survived"
-    fates = [(fate, number) for fate, number in entry.ends.items() if number]
+        all_of = "all of " if entry.num_guests != 1 else ""
+        return f"{all_of}{total} survived{_of_these_damaged(entry)}"
+    fates = [f"{number:,} {fate}" for fate, number in entry.ends.items() if number]
     if entry.num_survived:
-        fates.append(("survived", entry.num_survived))
-    return f"of {total} " + ", ".join(f"{number:,} {fate}" for fate, number in fates)
+        fates.append(f"{entry.num_survived:,} survived{_of_these_damaged(entry)}")
+    return f"of {total} " + ", ".join(fates)
+
+
+def _of_these_damaged(entry: Survival) -> str:
+    """Return how many of the survivors are silently corrupted, in brackets, or ""."""
+    if not entry.num_corrupted:
+        return ""
+    some = f"{entry.num_corrupted:,} of them "
+    if entry.num_corrupted == entry.num_survived:
+        some = "all " if entry.num_survived > 1 else ""
+    return f" ({some}silently corrupted)"
 
 
 def operator_answer(entries: list[Survival]) -> str:

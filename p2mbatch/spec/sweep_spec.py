@@ -131,6 +131,12 @@ class SweepSpec(BaseModel):
         grids = sum(grid.num_cells for grid in self.grid)
         return grids + len(self.cells) + sum(sample.n for sample in self.sample)
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether `expand` may yield the same cell again: draws that have no seed of their own."""
+        has_seeds = any(sample.axis("seed") is not None for sample in self.sample)
+        return has_seeds or len(self.sample) > 1
+
     def expand(self) -> Iterator[Values]:
         """Yield each cell's canonical values, lazily; a cell that an earlier grid has is left out.
 

@@ -58,7 +58,7 @@ def test_lookup_keeps_shape_and_answers_out_of_range() -> None:
     assert guest.lookup([]).shape == (0,)
 
 
-def test_stale_guest_is_lost_and_says_so() -> None:
+def test_stale_guest_is_stuck_and_says_so() -> None:
     guest = p2m.Guest.boot("1GiB", "stale", seed=2)
     first = guest.migrate()
     assert first.stray_writes > 0
@@ -67,9 +67,31 @@ def test_stale_guest_is_lost_and_says_so() -> None:
     assert len(view.hit_pages) == first.stray_pages
     second = guest.migrate()
     assert second.outcome == "save-failed"
-    assert guest.lost is second
-    with pytest.raises(p2m.InputError, match="lost: save-failed map-fl-failed 0"):
+    assert guest.refused is guest.ended is second
+    assert guest.lost is None, "it runs on where it was"
+    with pytest.raises(p2m.InputError, match=r'stuck, .*"stay": save-failed map-fl-failed 0'):
         guest.migrate()
+
+
+def test_a_guest_that_may_stay_is_refused_and_goes_on() -> None:
+    guest = p2m.Guest.boot("1GiB", "stale", seed=2, stuck="stay")
+    guest.migrate()
+    tries = [guest.migrate() for _ in range(2)]
+    assert [t.outcome for t in tries] == ["save-failed"] * 2
+    assert guest.refused is tries[1] and guest.ended is guest.lost is None
+    assert guest.balloon_out([5]).ok
+    assert guest.refused is tries[1], "and still can't be moved"
+
+
+def test_a_guest_that_crashes_is_lost() -> None:
+    guest = p2m.Guest.boot(
+        "256MiB", "stale", seed=4, host_memory="512MiB", neighbours=0.2, stuck="stay"
+    )
+    crash = guest.migrate()
+    assert (crash.outcome, crash.detail) == ("fault", "mid_mfn store")
+    assert guest.lost is guest.ended is crash and guest.refused is None
+    with pytest.raises(p2m.InputError, match="lost: fault mid_mfn store"):
+        guest.balloon_out([5])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +130,7 @@ def test_threads_change_nothing(policy: str, resident: str) -> None:
         back = one.m2p(mfns)
         assert np.array_equal(back, many.m2p(mfns, threads=2))
         assert one.save().outcome == many.save(threads=2).outcome
-        if one.lost is not None:
+        if one.ended is not None:
             break
         assert np.array_equal(back, pfns)
         first, second = one.migrate(), many.migrate(threads=2)

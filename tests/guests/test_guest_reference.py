@@ -123,7 +123,7 @@ def test_whatever_a_guest_does_is_what_the_naive_model_does(
     first, last = placement.brk_pfn, placement.brk_pfn + placement.struct_pages - 1
     pfns = st.integers(first, last) | st.integers(0, placement.span - 1)
     for _ in range(draw.draw(st.integers(1, 7))):
-        if guest.lost is not None:
+        if guest.ended is not None:
             break
         op = draw.draw(st.sampled_from(["migrate", "migrate", "populate", "balloon_out"]))
         if op == "migrate" and guest.num_migrations == scenario.migrations:

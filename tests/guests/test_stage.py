@@ -64,7 +64,7 @@ def test_rows_guest_pictures_and_trace_are_one_life(scenario: Scenario) -> None:
     trace = scenario_trace(scenario)
     events, states = [guest.booted], [state_of(guest, "boot", guest.booted, trace.format)]
     stale = [guest.life.count_stale()]
-    while guest.lost is None and guest.num_migrations < scenario.migrations:
+    while guest.ended is None and guest.num_migrations < scenario.migrations:
         events.append(guest.migrate())
         states.append(state_of(guest, "migrate", events[-1], trace.format))
         stale.append(guest.life.count_stale())

@@ -110,6 +110,19 @@ def test_answers_of_small_and_long_runs(entries: list[Survival], said: str) -> N
     assert corruption_answer(entries) == ""
 
 
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((7, 0, 2), "all of 7 guests survived (2 of them silently corrupted)"),
+        ((7, 0, 7), "all of 7 guests survived (all silently corrupted)"),
+        ((7, 6, 1), "of 7 guests 6 stuck, 1 survived (silently corrupted)"),
+        ((1, 0, 1), "1 guest survived (silently corrupted)"),
+    ],
+)
+def test_survivors_that_are_damaged_are_no_good_news(counts: tuple[int, ...], said: str) -> None:
+    assert answer([entry("stale", 1, *counts)]) == f"Stale by the first migration: {said}."
+
+
 def test_what_follows_for_an_operator_is_said_of_the_fates_that_there_are() -> None:
     assert operator_answer([entry("tracked", 1, 5, 0)]) == ""
     said = operator_answer([entry("stale", 1, 5, 1, corrupted=2), entry("stale", 2, 5, 2)])
