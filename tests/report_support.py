@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pandas as pd
 from p2mbatch.model.fates import DAMAGE
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.columns import COLUMNS, OUTCOMES
-from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep
 
@@ -24,19 +22,6 @@ def run(out: Path, question: str = QUESTION, **grid: Any) -> SweepResult:
     fields: dict[str, Any] = {"memory": ["630MiB", "2GiB"], "seed": "0..2", "migrations": 2, **grid}
     spec = SweepSpec.from_dict({"question": question, "grid": fields})
     return sweep(spec, out, progress="quiet")
-
-
-def tamper(store: Path, column: str, value: Any, row: int = 5) -> tuple[int, int]:
-    """Change one value of a finished store; return the row's (cell number, migration)."""
-    with sqlite3.connect(store / JOURNAL_NAME) as connection:
-        keys = connection.execute(
-            "SELECT number, migration FROM rows ORDER BY number, migration LIMIT 1 OFFSET ?", (row,)
-        ).fetchone()
-        connection.execute(
-            f"UPDATE rows SET {column} = ? WHERE number = ? AND migration = ?", (value, *keys)
-        )
-    connection.close()
-    return int(keys[0]), int(keys[1])
 
 
 def made_up(num_cells: int, migrations: int = 3, num_sizes: int = 9) -> pd.DataFrame:

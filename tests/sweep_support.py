@@ -18,8 +18,9 @@ from p2mbatch.base import provenance
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.blocks import CellResult, block_of
 from p2mbatch.store.columns import MEASURED_COLUMNS, ROW_COLUMNS
-from p2mbatch.store.journal import CellResult, Journal
+from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps import driver
 
@@ -48,6 +49,11 @@ def result(seed: int, error: str = "", message: str = "", **fields: Any) -> Cell
     return CellResult(scenario.cell_id, values, rows, error, message, 1000)
 
 
+def commit(journal: Journal, results: Sequence[CellResult], num_done: int) -> None:
+    """Write cells one by one made up, in one transaction."""
+    journal.commit(block_of(results), num_done)
+
+
 STORE_SPEC = SweepSpec.from_options(memory="1GiB", seeds="100000")
 
 
@@ -56,7 +62,7 @@ def fill(directory: Path, seeds: range, spec: SweepSpec = STORE_SPEC) -> None:
     with Journal.open(directory) as journal:
         journal.admit(spec, resident="auto", extend=False)
         journal.begin_run(provenance.collect(["p2mbatch", "sweep"]))
-        journal.commit([result(seed) for seed in seeds], len(seeds))
+        journal.commit(block_of([result(seed) for seed in seeds]), len(seeds))
         journal.end_run("done", complete=False)
 
 

@@ -14,15 +14,15 @@ from p2mbatch.base.say import say
 @click.argument("b", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def compare(a: str, b: str, as_json: bool) -> int:
-    """Compare the sweeps in the stores A and B; exit 1 where what must be equal is not.
+    """Compare the sweeps A and B, stores or exports; exit 1 where what must be equal is not.
 
     Cells are matched by scenario. Exact columns that differ are listed; measured ones are given
     as ratios B / A with a bootstrap interval, by size.
     """
     from p2mbatch.report.compare import compare as run_compare
     from p2mbatch.report.compare import to_text
-    from p2mbatch.store.results import SweepResult
+    from p2mbatch.store.exported import open_table
 
-    found = run_compare(SweepResult.open(a), SweepResult.open(b))
+    found = run_compare(open_table(a), open_table(b))
     say(json.dumps(found.to_dict(), indent=2) if as_json else to_text(found))
     return 0 if found.equal else 1

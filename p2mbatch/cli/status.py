@@ -22,9 +22,7 @@ def status(run: str, as_json: bool) -> int:
 
     result = SweepResult.open(run)
     progress = result.progress
-    failures = result.query(
-        "SELECT error, message, COUNT(*) FROM failures GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
-    )
+    failures = result.failure_counts()
     if as_json:
         found = {
             **progress._asdict(),

@@ -20,6 +20,7 @@ AXES = (
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
     ("neighbour-memory", "How large each other domain is."),
     ("host-memory", "Each host's machine memory."),
+    ("neighbour-map", "Listings of xen-mfndump dump-m2p: whose the hosts' other frames are."),
     ("hosts", "Each host's memory in turn, such as 8GiB,16GiB..32GiB; ';' separates lives."),
     ("xen", "The hypervisors' versions, such as 4.0."),
     ("stuck", "What becomes of a guest that is refused: end, stay."),
@@ -145,8 +146,7 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
 
 
 def _first(result: Any) -> str:
-    rows = result.query("SELECT message FROM failures ORDER BY failed_at LIMIT 1")
-    return str(rows[0][0])
+    return str(result.failures.sort_values("failed_at", kind="stable")["message"].iloc[0])
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:

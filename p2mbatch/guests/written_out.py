@@ -52,10 +52,11 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         frames = nth_host_frames(scenario, index)
         mfns = np.empty(placement.span, np.int64)
         others = np.empty(frames, np.int64)
-        write_out_host(nth_host(scenario, placement, index).par, mfns, others)
+        host = nth_host(scenario, placement, index)
+        write_out_host(host.par, host.m2p, mfns, others)
         if index == 0:
             events += (
-                placement.events(nth_host(scenario, placement, 0))
+                placement.events(host)
                 if isinstance(placement, GuestPlacement)
                 else _layout_events(placement, mfns)
             )
@@ -101,7 +102,8 @@ def _boot_frames(
     """Make `mfns` what the guest boots with: the scattered layout's holes are still populated."""
     if placement.layout == tb.SCATTERED:
         whole = check_scenario(scenario.model_copy(update={"layout": "tail", "sparsity": 0.0}))
-        write_out_host(nth_host(scenario, whole, 0).par, mfns, np.empty_like(others))
+        host = nth_host(scenario, whole, 0)
+        write_out_host(host.par, host.m2p, mfns, np.empty_like(others))
     mfns[placement.nr_pages :] = -1
 
 

@@ -21,7 +21,7 @@ from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import find
-from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, Trace, goes_on
+from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, UNOBSERVED, Trace, goes_on
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 from p2mbatch.model.xen import keeps_freed_frames, parse_xen
@@ -122,6 +122,8 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
         return EventResult()
     if op == "migrate":
         return life.migrate(_host(trace, event))
+    if op == "poke":
+        return life.poke(event["words"])
     life.fail_alloc(event["at"])
     return EventResult()
 
@@ -135,7 +137,7 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
     life = new_life(trace)
     for event in trace.events:
         result = run_event(life, trace, event)
-        if event["op"] in ("fail_alloc", "tweak"):
+        if event["op"] in UNOBSERVED:
             yield {"op": event["op"]}
             continue
         observed = observe(life, event["op"], result)

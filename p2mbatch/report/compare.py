@@ -15,6 +15,7 @@ from p2mbatch.base.arrays import BoolArray, Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line
 from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
+from p2mbatch.store.exported import Exported
 from p2mbatch.store.results import SweepResult
 
 NUM_RESAMPLES = 1000
@@ -114,7 +115,7 @@ def _guests_by_content(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(guest=frame["guest"].str.rpartition("#")[2])
 
 
-def compare(a: SweepResult, b: SweepResult) -> Comparison:
+def compare(a: SweepResult | Exported, b: SweepResult | Exported) -> Comparison:
     """Return how run `b` differs from run `a`.
 
     Cells are the same where all scenario columns are; where each run has one policy and these are

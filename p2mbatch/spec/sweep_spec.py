@@ -35,7 +35,16 @@ from p2mbatch.spec import file as specfile
 from p2mbatch.spec.axes import HOSTS, Axis, Span
 from p2mbatch.spec.file import KeyPath
 from p2mbatch.spec.messages import OPTIONS, complaint, option_of, placed
-from p2mbatch.spec.sections import GUEST_KEY, SHORT_NAMES, Cell, Grid, Sample, Values, resolve
+from p2mbatch.spec.sections import (
+    GUEST_KEY,
+    MAP_KEY,
+    SHORT_NAMES,
+    Cell,
+    Grid,
+    Sample,
+    Values,
+    resolve,
+)
 
 _MAX_CHECKED = 4096
 """Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""
@@ -130,6 +139,12 @@ class SweepSpec(BaseModel):
         """How many cells there are at most: cells that several sections name count in each."""
         grids = sum(grid.num_cells for grid in self.grid)
         return grids + len(self.cells) + sum(sample.n for sample in self.sample)
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether `expand` may yield the same cell again: draws that have no seed of their own."""
+        has_seeds = any(sample.axis("seed") is not None for sample in self.sample)
+        return has_seeds or len(self.sample) > 1
 
     def expand(self) -> Iterator[Values]:
         """Yield each cell's canonical values, lazily; a cell that an earlier grid has is left out.
@@ -252,8 +267,11 @@ def _plain_values(values: Values) -> list[Any]:
     """Return a cell's values for a digest: of a file that it names its digest, not its path."""
     at = FIELDS.index("policy")
     values = (*values[:at], identity(values[at]), *values[at + 1 :])
-    guest = [digest_of(values[GUEST_KEY])] if values[GUEST_KEY] else []
-    return [*values[:GUEST_KEY], *values[GUEST_KEY + 1 :], *guest]
+    # A field that came later is named where it says something, so that old digests stay.
+    files = [digest_of(values[GUEST_KEY])] if values[GUEST_KEY] else []
+    if values[MAP_KEY]:
+        files.append(f"neighbour_map={digest_of(values[MAP_KEY])}")
+    return [v for i, v in enumerate(values) if i not in (GUEST_KEY, MAP_KEY)] + files
 
 
 def _thin(axis: Axis, keep: int) -> Sequence[Any]:

@@ -6,50 +6,67 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import is_special, write_whole
+from p2mbatch.store.checksum import TableDigest
 from p2mbatch.store.columns import COLUMNS
 from p2mbatch.store.results import SweepResult, arrow_schema
 
 PROVENANCE_KEY = "p2mbatch"
 """The key of the provenance (JSON) in a Parquet file's metadata."""
 
+_TUPLE_ROWS = 1 << 15
+"""Rows that are Python objects at once."""
+
 _NAMES = [column.name for column in COLUMNS]
 
 
-def _write_parquet(result: SweepResult, file: IO[bytes]) -> None:
+DIGEST_KEY = "p2mbatch-digest"
+"""The key of the digest over table and provenance (`checksum.py`): the last thing in a file."""
+
+
+def _write_parquet(result: SweepResult, file: IO[bytes], digest: TableDigest) -> None:
     import pyarrow.parquet as pq
 
     details = {PROVENANCE_KEY: json.dumps(result.provenance)}
     schema = arrow_schema().with_metadata(details)
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in result.batches():
+            digest.add(batch)
             writer.write_batch(batch.replace_schema_metadata(details))
+        writer.add_key_value_metadata({DIGEST_KEY: digest.text(result.provenance)})
 
 
-def _write_csv(result: SweepResult, file: IO[str]) -> None:
+def _rows(result: SweepResult, digest: TableDigest) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows as plain tuples, some thousand of them at a time."""
+    for batch in result.batches(_TUPLE_ROWS):
+        digest.add(batch)
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _write_csv(result: SweepResult, file: IO[str], digest: TableDigest) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_NAMES)
-    writer.writerows(result.rows())
+    writer.writerows(_rows(result, digest))
 
 
-def _write_json(result: SweepResult, file: IO[str]) -> None:
-    """One object: provenance, the columns, and the rows, one to a line."""
+def _write_json(result: SweepResult, file: IO[str], digest: TableDigest) -> None:
+    """One object: provenance, the columns, the rows, one to a line, and the digest."""
     columns = [{k: v for k, v in c._asdict().items() if k != "earlier"} for c in COLUMNS]
     file.write('{"provenance": ' + json.dumps(result.provenance))
     file.write(',\n"columns": ' + json.dumps(columns) + ',\n"rows": [')
-    for index, row in enumerate(result.rows()):
+    for index, row in enumerate(_rows(result, digest)):
         file.write(",\n" if index else "\n")
         file.write(json.dumps(dict(zip(_NAMES, row, strict=True))))
-    file.write("\n]}\n")
+    file.write("\n],\n" + f'"{DIGEST_KEY}": "{digest.text(result.provenance)}"' + "}\n")
 
 
-_WRITERS: dict[str, Callable[[SweepResult, Any], None]] = {
+_WRITERS: dict[str, Callable[[SweepResult, Any, TableDigest], None]] = {
     "parquet": _write_parquet,
     "csv": _write_csv,
     "json": _write_json,
@@ -75,8 +92,9 @@ def _as_text(write: Callable[[IO[str]], object]) -> Callable[[BinaryIO], None]:
     return encoded
 
 
-def _write_provenance(result: SweepResult, file: IO[str]) -> None:
-    json.dump(result.provenance, file, indent=1)
+def _write_provenance(result: SweepResult, digest: TableDigest, file: IO[str]) -> None:
+    told = digest.text(result.provenance)
+    json.dump({**result.provenance, DIGEST_KEY: told}, file, indent=1)
     file.write("\n")
 
 
@@ -84,20 +102,24 @@ def export(result: SweepResult, path: str | Path, file_format: str = "parquet") 
     """Write `result`'s table to `path` as `file_format` ("parquet", "csv" or "json").
 
     Columns and their types are those of `store.columns`, rows are sorted by scenario. Parquet and
-    JSON carry the provenance; beside a CSV file it is `<path>.provenance.json`. `path` "-" is
+    JSON carry the provenance and a digest over it and the table; beside a CSV file they are in
+    `<path>.provenance.json`. `path` "-" is
     stdout. Raises `InputError` for another format, and where the place can't be written to.
     """
     write = _WRITERS.get(file_format)
     if write is None:
         raise InputError(f"{file_format}: not an export format: use {', '.join(FORMATS)}")
-    binary = file_format == "parquet"
+    binary, digest = file_format == "parquet", TableDigest()
     if str(path) == "-":
-        write(result, sys.stdout.buffer if binary else sys.stdout)
+        write(result, sys.stdout.buffer if binary else sys.stdout, digest)
         return
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a directory: name a file to write")
-    one = partial(write, result)
+
+    def one(file: Any) -> None:
+        write(result, file, digest)
+
     write_whole(path, one if binary else _as_text(one))
     if file_format == "csv" and not is_special(path):
-        write_whole(provenance_path(path), _as_text(partial(_write_provenance, result)))
+        write_whole(provenance_path(path), _as_text(partial(_write_provenance, result, digest)))

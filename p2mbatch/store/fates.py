@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int8Array, Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.words import Columns, Words
 from p2mbatch.model import policies
 from p2mbatch.model.fates import (
     ABORTED,
@@ -42,6 +44,34 @@ def fates(frame: pd.DataFrame) -> pd.Series[Any]:
     aborted = frame["detail"].astype(object).str.startswith(ABORTED_DETAIL).fillna(False)
     fate = fate.mask((fate == STUCK) & aborted.astype(bool), ABORTED)
     return fate.mask((fate == SURVIVED) & (damage > 0), CORRUPTED)
+
+
+FATE_COLUMNS = ("outcome", "detail", *DAMAGE)
+"""The columns of rows that tell their fates."""
+
+
+def fate_codes(rows: Columns, num_rows: Int64Array) -> Int8Array:
+    """Return each row's fate as an index of `FATES`.
+
+    `rows` has `FATE_COLUMNS` of whole cells, of which each has `num_rows`, by migration.
+    """
+    outcome, detail = rows["outcome"], rows["detail"]
+    assert isinstance(outcome, Words) and isinstance(detail, Words)
+    plain = [FATES.index(BY_OUTCOME[word]) for word in outcome.words]
+    code = np.array([*plain, 0], np.int8)[outcome.codes]
+    is_abort = np.array([*(w.startswith(ABORTED_DETAIL) for w in detail.words), False], np.bool_)
+    code[(code == FATES.index(STUCK)) & is_abort[detail.codes]] = FATES.index(ABORTED)
+    damage = np.zeros(len(code), np.int64)
+    for name in DAMAGE:
+        column = rows[name]
+        assert not isinstance(column, Words)
+        # Of a sum only whether it is above zero is asked, and counts may be large.
+        damage += column > 0
+    total = np.cumsum(damage)
+    first = np.cumsum(num_rows) - num_rows
+    before = np.repeat((total - damage)[first] if len(total) else total, num_rows)
+    code[(code == FATES.index(SURVIVED)) & (total > before)] = FATES.index(CORRUPTED)
+    return code
 
 
 def fate_order(found: Sequence[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """The result store on disk: a SQLite journal with one writer, in which only finished cells are.
 
-A store is a directory. `journal.sqlite` holds the cells, their rows and the failures; `lock` is
-held by the one process that writes. A transaction carries whole cells and is on disk (WAL,
-synchronous=FULL) before it counts as done, so a process that dies loses only what it had not yet
-said was finished.
+A store is a directory. `journal.sqlite` holds blocks of cells with their rows (`blocks.py`), each
+with a digest, and the specs and runs that they are of; `lock` is held by the one process that
+writes. A transaction carries one block of whole cells and is on disk (WAL, synchronous=FULL) before
+it counts as done, so a process that dies loses only what it had not yet said was finished.
 """
 
 from __future__ import annotations
@@ -11,88 +11,49 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 from p2mbatch._version import MODEL_CHANGE, MODEL_VERSION
 from p2mbatch.base import provenance
+from p2mbatch.base.arrays import BoolArray, UInt8Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.spec.sections import Values
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.columns import ROW_COLUMNS, SCENARIO_COLUMNS, Column
-from p2mbatch.store.lock import LOCK_NAME, hold_lock
-from p2mbatch.store.messages import APPLICATION_ID, STORE_VERSION, check_format, damaged, explained
+from p2mbatch.store.blocks import Block
+from p2mbatch.store.damage import Damage, error_of, find_damage
+from p2mbatch.store.id_set import IdSet
+from p2mbatch.store.ledger import (
+    TABLES,
+    Head,
+    Ledger,
+    RunRow,
+    SpecRow,
+    Tally,
+    meta_mark,
+    read_ledger,
+    read_parts,
+    write_block,
+    write_meta,
+    write_row,
+)
+from p2mbatch.store.lock import LOCK_NAME, Lock, hold_lock
+from p2mbatch.store.messages import (
+    APPLICATION_ID,
+    STORE_VERSION,
+    check_writable,
+    damaged,
+    explained,
+)
+from p2mbatch.store.packing import ids_of, pack
 
 JOURNAL_NAME = "journal.sqlite"
 
 _MAX_CHECKED_BYTES = 1 << 30
 """Journals up to this size are checked from end to end before they are written to."""
 
-_SQL_TYPES = {"int64": "INTEGER", "float64": "REAL", "str": "TEXT"}
-
 _CELL_IDS = "without defaults"
 """What the cells' ids are digests of; stores that do not say so are older and only read."""
-
-_CELL_COLUMNS = tuple(column for column in SCENARIO_COLUMNS if column.name != "cell")
-
-
-def _declare(columns: Iterable[Column]) -> str:
-    return ", ".join(
-        f"{c.name} {_SQL_TYPES[c.dtype]}{'' if c.nullable else ' NOT NULL'}" for c in columns
-    )
-
-
-_TABLES = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE specs (
-    digest TEXT PRIMARY KEY, spec TEXT NOT NULL, source TEXT NOT NULL, added_at TEXT NOT NULL,
-    num_cells INTEGER NOT NULL, num_done INTEGER NOT NULL, settled_prefix INTEGER NOT NULL,
-    complete INTEGER NOT NULL
-);
-CREATE TABLE runs (
-    run INTEGER PRIMARY KEY, spec TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,
-    state TEXT NOT NULL, provenance TEXT NOT NULL
-);
-CREATE TABLE cells (
-    number INTEGER PRIMARY KEY, cell TEXT NOT NULL UNIQUE, {_declare(_CELL_COLUMNS)},
-    duration_ns INTEGER NOT NULL
-);
-CREATE TABLE rows (
-    number INTEGER NOT NULL, {_declare(ROW_COLUMNS)},
-    PRIMARY KEY (number, migration)
-) WITHOUT ROWID;
-CREATE TABLE failures (
-    cell TEXT PRIMARY KEY, {_declare(_CELL_COLUMNS)},
-    error TEXT NOT NULL, message TEXT NOT NULL, failed_at TEXT NOT NULL
-);
-"""
-
-
-def _insert(table: str, num_columns: int, verb: str = "INSERT") -> str:
-    return f"{verb} INTO {table} VALUES ({', '.join('?' * num_columns)})"
-
-
-_INSERT_CELL = _insert("cells", len(_CELL_COLUMNS) + 3)
-
-_INSERT_ROW = _insert("rows", len(ROW_COLUMNS) + 1)
-
-_INSERT_FAILURE = _insert("failures", len(_CELL_COLUMNS) + 4, "INSERT OR REPLACE")
-
-
-class CellResult(NamedTuple):
-    """What became of one cell."""
-
-    cell: str
-    """The cell's id."""
-    values: Values
-    """Its canonical values, in the order of `fields.FIELDS`."""
-    rows: list[tuple[Any, ...]]
-    """One tuple per row in the order of `columns.ROW_COLUMNS`; empty where the cell failed."""
-    error: str
-    """The kind of failure, such as "MemoryError"; empty where there was none."""
-    message: str
-    duration_ns: int
 
 
 def _logs_of(path: Path) -> tuple[Path, Path]:
@@ -108,7 +69,7 @@ class Journal:
     """
 
     def __init__(
-        self, directory: Path, lock: IO[str], connection: sqlite3.Connection, made: Sequence[Path]
+        self, directory: Path, lock: Lock, connection: sqlite3.Connection, made: Sequence[Path]
     ) -> None:
         self.directory = directory
         self._made = made
@@ -116,8 +77,16 @@ class Journal:
         self.path = directory / JOURNAL_NAME
         self._lock = lock
         self._connection = connection
-        self._run = 0
+        known = None if self.path in made else lock.tally
+        ledger = read_ledger(connection, known)
+        self.damage: Damage = find_damage(connection, ledger)
+        """What is not as it was written; `admit` takes it out of the store."""
+        self._ledger: Ledger | None = ledger
+        self._meta, self._tally, self._heads = ledger.meta, ledger.tally, ledger.heads
+        self._run: RunRow | None = None
         self._spec_digest = ""
+        self._finished: IdSet | None = None
+        self._failed = IdSet()
 
     @classmethod
     def open(cls, directory: Path) -> Journal:
@@ -142,13 +111,13 @@ class Journal:
                 connection = sqlite3.connect(path, isolation_level=None, timeout=30)
                 try:
                     _prepare(connection, path)
+                    return cls(directory, lock, connection, made)
                 except BaseException:
                     connection.close()
                     raise
         except BaseException:
             lock.close()
             raise
-        return cls(directory, lock, connection, made)
 
     def __enter__(self) -> Journal:
         return self
@@ -174,180 +143,217 @@ class Journal:
         self._connection.close()
         self._lock.close()
 
-    def _meta(self, key: str) -> str | None:
-        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
     def admit(self, spec: SweepSpec, *, resident: str, extend: bool) -> None:
         """Enter `spec`, or find that it is the store's; raises `InputError` for another one.
 
-        With `extend` another spec is added beside those there are.
+        With `extend` another spec is added beside those there are. What is damaged is taken out,
+        so that its cells are run anew.
         """
-        with explained(self.path), self._transaction():
-            is_new = self._meta("model_version") is None
-            for key, value, what in (
-                ("model_version", str(MODEL_VERSION), "model"),
-                ("resident", resident, "--resident"),
-            ):
-                kept = self._meta(key)
-                if kept is None:
-                    self._connection.execute("INSERT INTO meta VALUES (?, ?)", (key, value))
-                elif kept != value and key == "model_version":
+        wanted = {"model_version": str(MODEL_VERSION), "resident": resident, "cell_ids": _CELL_IDS}
+        with explained(self.path), self._changes():
+            self._mend_meta(wanted)
+            is_new = "model_version" not in self._meta
+            for key, what in (("model_version", "model"), ("resident", "--resident")):
+                kept = self._meta.setdefault(key, wanted[key])
+                if kept != wanted[key] and key == "model_version":
                     raise InputError(
-                        f"{self.directory}: its rows are of model {kept}, not {value} "
+                        f"{self.directory}: its rows are of model {kept}, not {MODEL_VERSION} "
                         f"({MODEL_CHANGE}): it can be read, but no rows can be added; use "
                         "another --out"
                     )
-                elif kept != value:
+                if kept != wanted[key]:
                     raise InputError(
-                        f"{self.directory}: was made with {what} {kept}, not {value}: its rows "
-                        "would not compare; use another --out"
+                        f"{self.directory}: was made with {what} {kept}, not {wanted[key]}: its "
+                        "rows would not compare; use another --out"
                     )
-            self._admit_ids(is_new=is_new)
-            digest = spec.digest
-            known = dict(self._connection.execute("SELECT digest, spec FROM specs"))
-            if digest in known:
-                self._renew(digest, known[digest], spec)
-            elif known and not extend:
+            if is_new:
+                self._meta["cell_ids"] = _CELL_IDS
+            elif self._meta.get("cell_ids") != _CELL_IDS:
                 raise InputError(
-                    f"{self.directory}: was made for another spec (digest {list(known)[-1][:12]}, "
-                    f"now {digest[:12]}): use another --out, or --extend to add the new cells"
+                    f"{self.directory}: its cells' ids are digests of every field, defaults too: "
+                    "it can be read, but no rows can be added; use another --out"
                 )
-            else:
-                self._connection.execute(
-                    _insert("specs", 8),
-                    (
-                        digest,
-                        json.dumps(spec.to_dict()),
-                        spec.source,
-                        provenance.now(),
-                        spec.num_cells,
-                        0,
-                        0,
-                        0,
-                    ),
-                )
-            self._spec_digest = digest
+            self._mend(spec.digest)
+            self._admit_spec(spec, extend=extend)
+            self._spec_digest = spec.digest
 
-    def _admit_ids(self, *, is_new: bool) -> None:
-        """Enter which ids the store's cells have; raises `InputError` where they are others."""
-        if is_new:
-            self._connection.execute("INSERT INTO meta VALUES ('cell_ids', ?)", (_CELL_IDS,))
-        elif self._meta("cell_ids") != _CELL_IDS:
+    def _admit_spec(self, spec: SweepSpec, *, extend: bool) -> None:
+        known = {row.digest: row for row in self._specs()}
+        digest, now = spec.digest, spec.to_dict()
+        if digest in known:
+            if json.loads(known[digest].spec) != now:
+                # It means the same. The same cells may come in another order, and then the first
+                # ones are not the settled ones.
+                row = known[digest]._replace(spec=json.dumps(now), settled_prefix=0)
+                write_row(self._connection, "specs", row)
+            return
+        if known and not extend:
             raise InputError(
-                f"{self.directory}: its cells' ids are digests of every field, defaults too: "
-                "it can be read, but no rows can be added; use another --out"
+                f"{self.directory}: was made for another spec (digest {list(known)[-1][:12]}, "
+                f"now {digest[:12]}): use another --out, or --extend to add the new cells"
             )
+        row = SpecRow(
+            digest, json.dumps(now), spec.source, provenance.now(), spec.num_cells, 0, 0, 0
+        )
+        write_row(self._connection, "specs", row)
 
-    def _renew(self, digest: str, written: str, spec: SweepSpec) -> None:
-        """Keep the spec that means the same as the one `written` before as it is written now.
+    def _mend_meta(self, wanted: dict[str, str]) -> None:
+        """Put `wanted` in the place of settings one of which was damaged, where they were these."""
+        ledger = self._ledger
+        if ledger is None or not ledger.is_meta_wrong:
+            return
+        mended = {**self._meta, **wanted}
+        if mended != self._meta and meta_mark(mended) != self._meta.get("mark"):
+            raise error_of(self.path, self.damage)
+        self._meta = mended
 
-        The same cells may come in another order, and then the first ones are not the settled ones.
-        """
-        now = spec.to_dict()
-        if json.loads(written) != now:
-            self._connection.execute(
-                "UPDATE specs SET spec = ?, settled_prefix = 0 WHERE digest = ?",
-                (json.dumps(now), digest),
+    def _mend(self, digest: str) -> None:
+        """Take out what is damaged, so that it is missing: its cells are then run anew."""
+        ledger, self._ledger = self._ledger, None
+        if not self.damage or ledger is None:
+            return
+        wrong = set(self.damage.blocks)
+        self._connection.executemany(
+            "DELETE FROM blocks WHERE number = ?", [(number,) for number in wrong]
+        )
+        self._connection.executemany(
+            "DELETE FROM runs WHERE run = ?", [(run.run,) for run in ledger.wrong_runs]
+        )
+        # A spec can't be told from its damaged text; the one at hand is entered anew.
+        gone = [(row.digest,) for row in ledger.wrong_specs]
+        self._connection.executemany("DELETE FROM specs WHERE digest = ?", gone)
+        for row in self._specs():
+            write_row(
+                self._connection, "specs", row._replace(num_done=0, settled_prefix=0, complete=0)
             )
+        self._heads = [head for head in self._heads if head.number not in wrong]
+        changes = max(self._tally.num_changes, (self._lock.tally or Tally()).num_changes)
+        self._tally = Tally()
+        for head in self._heads:
+            self._tally = self._tally.after(head.mark, head.num_cells + head.num_failed)
+        self._tally = self._tally._replace(num_changes=changes)
+
+    def _specs(self) -> list[SpecRow]:
+        names = ", ".join(SpecRow._fields)
+        found = self._connection.execute(f"SELECT {names} FROM specs ORDER BY rowid")
+        return [SpecRow(*row) for row in found]
+
+    def _spec(self) -> SpecRow | None:
+        return next((row for row in self._specs() if row.digest == self._spec_digest), None)
 
     def begin_run(self, details: dict[str, Any]) -> None:
         """Enter that a process with the provenance `details` starts to work."""
         self._is_used = True
-        with explained(self.path), self._transaction():
-            cursor = self._connection.execute(
-                "INSERT INTO runs (spec, started_at, state, provenance) VALUES (?, ?, ?, ?)",
-                (self._spec_digest, provenance.now(), "running", json.dumps(details)),
+        with explained(self.path), self._changes():
+            number = self._connection.execute("SELECT IFNULL(MAX(run), 0) + 1 FROM runs")
+            self._run = RunRow(
+                number.fetchone()[0],
+                self._spec_digest,
+                provenance.now(),
+                None,
+                "running",
+                json.dumps(details),
             )
-            self._run = cursor.lastrowid or 0
+            write_row(self._connection, "runs", self._run)
 
     def end_run(self, state: str, *, complete: bool) -> None:
         """Enter how the work ended ("done", "interrupted", "failed"), and whether all is done."""
-        with explained(self.path), self._transaction():
-            self._connection.execute(
-                "UPDATE runs SET ended_at = ?, state = ? WHERE run = ?",
-                (provenance.now(), state, self._run),
-            )
-            if complete:
-                self._connection.execute(
-                    "UPDATE specs SET complete = 1, num_done = num_cells WHERE digest = ?",
-                    (self._spec_digest,),
-                )
+        with explained(self.path), self._changes():
+            if self._run is not None:
+                ended = self._run._replace(ended_at=provenance.now(), state=state)
+                write_row(self._connection, "runs", ended)
+            spec = self._spec()
+            if complete and spec is not None:
+                now = spec._replace(complete=1, num_done=spec.num_cells)
+                write_row(self._connection, "specs", now)
 
-    def known(self, cells: Sequence[str], *, failed_too: bool) -> set[str]:
-        """Return which of the ids `cells` are finished, and with `failed_too` those that failed."""
-        marks = ", ".join("?" * len(cells))
-        query = f"SELECT cell FROM cells WHERE cell IN ({marks})"
-        parameters = list(cells)
-        if failed_too:
-            query += f" UNION ALL SELECT cell FROM failures WHERE cell IN ({marks})"
-            parameters += cells
-        with explained(self.path):
-            return {cell for (cell,) in self._connection.execute(query, parameters)}
+    def known(self, ids: UInt8Array, *, failed_too: bool) -> BoolArray:
+        """Return bool[n]: which of the ids are of finished cells, or with `failed_too` failed ones.
+
+        As of when the store was opened, and of what `note` was told since.
+        """
+        known = self._load_ids().holds(ids)
+        return known | self._failed.holds(ids) if failed_too else known
+
+    def _load_ids(self) -> IdSet:
+        """Return the ids of the cells that were finished when the store was opened."""
+        if self._finished is None:
+            self._finished = IdSet()
+            with explained(self.path):
+                for head in self._heads:
+                    parts = read_parts(self._connection, head, ["ids"])
+                    if parts is None:
+                        raise damaged(self.path, f"the ids of block {head.number}")
+                    found = ids_of(parts[0])
+                    self._finished.add(found[: head.num_cells])
+                    self._failed.add(found[head.num_cells :])
+        return self._finished
+
+    def note(self, block: Block) -> None:
+        """Let `known` know of a block that was committed: where the same cell may come again."""
+        self._load_ids().add(block.cells.ids)
+        self._failed.add(block.failed.cells.ids)
 
     def settled_prefix(self) -> int:
         """Return how many of the spec's first cells are all settled, so need not be looked up."""
-        query = "SELECT settled_prefix FROM specs WHERE digest = ?"
         with explained(self.path):
-            return int(self._connection.execute(query, (self._spec_digest,)).fetchone()[0])
+            spec = self._spec()
+            return 0 if spec is None else spec.settled_prefix
 
-    def counts(self) -> tuple[int, int]:
-        """Return how many cells are finished and how many failed."""
+    def num_finished(self) -> int:
+        """Return how many cells are finished."""
         with explained(self.path):
-            done = self._connection.execute("SELECT COUNT(*) FROM cells").fetchone()[0]
-            failed = self._connection.execute("SELECT COUNT(*) FROM failures").fetchone()[0]
-        return done, failed
+            found = self._connection.execute("SELECT IFNULL(SUM(num_cells), 0) FROM blocks")
+            return int(found.fetchone()[0])
 
-    def commit(self, results: Sequence[CellResult], num_done: int, settled_prefix: int = 0) -> None:
-        """Write `results` in one transaction; on return they are on the disk.
+    def commit(self, block: Block, num_done: int, settled_prefix: int = 0) -> None:
+        """Write `block` in one transaction; on return it is on the disk.
 
         `num_done` is how many of the spec's cells are settled by now, `settled_prefix` how many of
         its first ones are so without a gap.
         """
         self._is_used = True
-        with explained(self.path), self._transaction():
-            first = self._connection.execute("SELECT IFNULL(MAX(number), 0) FROM cells")
-            number = first.fetchone()[0]
-            cells, rows, failures = [], [], []
-            for result in results:
-                if result.error:
-                    failures.append(
-                        (
-                            result.cell,
-                            *result.values,
-                            result.error,
-                            result.message,
-                            provenance.now(),
-                        )
-                    )
-                    continue
-                number += 1
-                cells.append((number, result.cell, *result.values, result.duration_ns))
-                rows += [(number, *row) for row in result.rows]
-            self._connection.executemany(_INSERT_CELL, cells)
-            self._connection.executemany(_INSERT_ROW, rows)
-            self._connection.executemany(_INSERT_FAILURE, failures)
-            if cells:
-                # A cell that failed before and was tried again with success.
-                self._connection.executemany(
-                    "DELETE FROM failures WHERE cell = ?", [(cell[1],) for cell in cells]
-                )
-            self._connection.execute(
-                "UPDATE specs SET num_done = MAX(num_done, ?), "
-                "settled_prefix = MAX(settled_prefix, ?) WHERE digest = ?",
-                (num_done, settled_prefix, self._spec_digest),
+        packed = pack(block, provenance.now())
+        origin = b"" if self._run is None else self._run.origin()
+        with explained(self.path), self._changes():
+            number = self._connection.execute("SELECT IFNULL(MAX(number), 0) + 1 FROM blocks")
+            head = Head(
+                number.fetchone()[0],
+                0 if self._run is None else self._run.run,
+                len(block.cells),
+                int(block.num_rows.sum()),
+                len(block.failed.cells),
+                packed.checks(),
+                b"",
             )
+            mark = write_block(self._connection, head, packed, origin)
+            self._tally = self._tally.after(mark, block.num_settled)
+            spec = self._spec()
+            if spec is not None:
+                row = spec._replace(
+                    num_done=max(spec.num_done, num_done),
+                    settled_prefix=max(spec.settled_prefix, settled_prefix),
+                )
+                write_row(self._connection, "specs", row)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _changes(self) -> Iterator[None]:
+        """Do what is inside as one transaction, which the tally counts."""
+        before = self._tally, dict(self._meta), list(self._heads)
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._tally = self._tally.after(None)
+            write_meta(self._connection, self._meta, self._tally)
             self._connection.execute("COMMIT")
         except BaseException:
+            self._tally, self._meta, self._heads = before
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             raise
+        with contextlib.suppress(OSError):
+            # It is there to miss a log's end; where it can't be written none is missed.
+            self._lock.note(self._tally)
 
 
 def _foreign_files(directory: Path) -> bool:
@@ -358,7 +364,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Bring a connection to the journal into shape: check what is there, or make the tables."""
     is_new = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
     if not is_new:
-        check_format(connection, path)
+        check_writable(connection, path)
         if path.stat().st_size <= _MAX_CHECKED_BYTES:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
@@ -372,6 +378,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     if is_new:
         connection.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id = {APPLICATION_ID}; "
-            f"PRAGMA user_version = {STORE_VERSION}; COMMIT;"
+            f"BEGIN; {TABLES} PRAGMA application_id = {APPLICATION_ID}; "
+            f"PRAGMA user_version = {STORE_VERSION};"
         )
+        write_meta(connection, {}, Tally())
+        connection.execute("COMMIT")

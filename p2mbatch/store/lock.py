@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
 from pathlib import Path
-from typing import IO
 
 from p2mbatch.base.errors import ResourceError
+from p2mbatch.store.ledger import Tally
 
 LOCK_NAME = "lock"
 
@@ -20,43 +21,81 @@ def holder_pid(directory: Path) -> int | None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                text = lock.read().strip()
+                text = lock.readline().strip()
                 return int(text) if text.isdecimal() else 0
     except OSError:
         pass
     return None
 
 
-def _is_at(lock: IO[str], path: Path) -> bool:
+def read_tally(directory: Path) -> Tally | None:
+    """Return what was ever written to the store, as its writer noted it; None where none did."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        lines = (directory / LOCK_NAME).read_text().splitlines()
+        return Tally.of_text(lines[1]) if len(lines) > 1 else None
+    return None
+
+
+class Lock:
+    """The lock, held by this process until `close`; it goes with the process, however that ends.
+
+    The file has the process's pid and, in a line of its own, the store's tally.
+    """
+
+    def __init__(self, descriptor: int, tally: Tally | None) -> None:
+        self._descriptor = descriptor
+        self.tally = tally
+        """That of the file."""
+
+    def note(self, tally: Tally) -> None:
+        """Note what was written, once it is on the disk; raises OSError where there is no room."""
+        text = f"{os.getpid()}\n{tally.text()}\n".encode()
+        # In one piece: a reader, or a kill, finds the line before or this one.
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
+        self.tally = tally
+
+    def close(self) -> None:
+        """Let go of it; a second time does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
     """Return whether the open file is still the one at `path`: another store may have been made."""
     try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
 
-def hold_lock(directory: Path) -> IO[str]:
-    """Take the store's lock for this process; it goes with the process, however that ends."""
+def hold_lock(directory: Path) -> Lock:
+    """Take the store's lock for this process.
+
+    Raises `ResourceError` where another process holds it, OSError where it can't be written.
+    """
     path = directory / LOCK_NAME
     # `holder_pid` holds a shared lock for a moment: that is no reason to give up.
     for attempts_left in reversed(range(5)):
-        lock = path.open("a+")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            os.close(descriptor)
             time.sleep(0.05 * bool(attempts_left))
             continue
-        if _is_at(lock, path):
+        if _is_at(descriptor, path):
             try:
-                lock.truncate(0)
-                # Unbuffered: on a full disk closing it would fail once more.
-                os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+                tally = read_tally(directory)
+                lock = Lock(descriptor, tally)
+                lock.note(tally or Tally())
+                lock.tally = tally
             except OSError:
-                lock.close()
+                os.close(descriptor)
                 raise
             return lock
-        lock.close()
+        os.close(descriptor)
     pid = holder_pid(directory)
     who = f"process {pid}" if pid else "another process"
     raise ResourceError(

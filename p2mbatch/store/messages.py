@@ -10,8 +10,11 @@ from pathlib import Path
 
 from p2mbatch.base.errors import InputError, ResourceError
 
-STORE_VERSION = 2
-"""Raised when the tables change. 2: cells have a guest."""
+STORE_VERSION = 3
+"""Raised when the tables change. 2: cells have a guest. 3: blocks of cells, with digests."""
+
+OLDEST_READ = 2
+"""The oldest version that is still read."""
 
 APPLICATION_ID = 0x70326D62
 """`p2mb`: marks a SQLite file as one of ours."""
@@ -58,8 +61,11 @@ def damaged(path: Path, what: str) -> InputError:
     )
 
 
-def check_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `InputError` unless the file is a p2mbatch journal of a version that this one reads."""
+def check_format(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the journal; raises `InputError` for one that this p2mbatch can't read.
+
+    And for what is no journal of p2mbatch's.
+    """
     application_id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if not connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
@@ -74,8 +80,19 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: written by a newer p2mbatch (store version {version}, this one knows "
             f"{STORE_VERSION}): update p2mbatch or use another --out"
         )
-    if version < STORE_VERSION:
+    if version < OLDEST_READ:
         raise InputError(
-            f"{path}: written by an older p2mbatch (store version {version}, this one needs "
-            f"{STORE_VERSION}): use another --out"
+            f"{path}: written by an older p2mbatch (store version {version}, this one reads "
+            f"{OLDEST_READ} to {STORE_VERSION}): use another --out"
+        )
+    return int(version)
+
+
+def check_writable(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `InputError` unless rows can be added to the journal: it is read, but was older."""
+    version = check_format(connection, path)
+    if version != STORE_VERSION:
+        raise InputError(
+            f"{path}: written by an older p2mbatch (store version {version}, this one writes "
+            f"{STORE_VERSION}): it can be read, but no rows can be added; use another --out"
         )

@@ -7,37 +7,35 @@ another number of threads gives the same table.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.words import Column, Columns, Words, taken
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.columns import COLUMNS, ROW_COLUMNS, SCENARIO_COLUMNS
+from p2mbatch.store.columns import COLUMNS, SCENARIO_COLUMNS
+from p2mbatch.store.failures import num_failures, read_failures
 from p2mbatch.store.journal import JOURNAL_NAME
+from p2mbatch.store.ledger import Ledger
 from p2mbatch.store.lock import holder_pid
-from p2mbatch.store.messages import check_format, damaged, explained
+from p2mbatch.store.order import Piece, Shelf, blocks, hex_names, pieces, read_shelf, sort_cells
+from p2mbatch.store.packing import ROW_NAMES, arrow_array
+from p2mbatch.store.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 
-_CHUNK_ROWS = 65_536
-"""Rows that are held as Python objects at once while a table is read."""
-
-_ORDER = ", ".join(f"c.{c.name}" for c in SCENARIO_COLUMNS if c.name != "cell") + ", c.cell"
-
-_SELECT = (
-    "SELECT "
-    + ", ".join([f"c.{c.name}" for c in SCENARIO_COLUMNS] + [f"r.{c.name}" for c in ROW_COLUMNS])
-    + f" FROM cells c JOIN rows r ON r.number = c.number ORDER BY {_ORDER}, r.migration"
-)
+_CHUNK_ROWS = 1 << 18
+"""Rows that are held at once while a table is read."""
 
 _FAILURE_COLUMNS = [*(c.name for c in SCENARIO_COLUMNS), "error", "message", "failed_at"]
 
@@ -70,6 +68,7 @@ class SweepResult:
         self.path = path
         """The store's directory."""
         self.journal_path = path / JOURNAL_NAME
+        self._reading = Reading(path, self.journal_path)
 
     @classmethod
     def open(cls, path: str | Path) -> SweepResult:
@@ -80,9 +79,8 @@ class SweepResult:
         result = cls(Path(path))
         if not result.journal_path.is_file():
             raise InputError(f"{path}: no sweep's results are here ({JOURNAL_NAME} is missing)")
-        with result._connected() as connection:
-            check_format(connection, result.journal_path)
-        return result
+        with result._reading.connected():
+            return result
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -91,88 +89,83 @@ class SweepResult:
             f"{progress.num_failed} failed)"
         )
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        with explained(self.journal_path):
-            uri = self.journal_path.resolve().as_uri()
-            if os.access(self.path, os.W_OK) and os.access(self.journal_path, os.W_OK):
-                # A connection that could write clears the write-ahead log away when it is the last.
-                uri += "?mode=rw"
-            elif self._has_log():
-                uri += "?mode=ro"
-            else:
-                # The log's index can't be made here; the file is whole without it.
-                uri += "?mode=ro&immutable=1"
-            with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
-                _show_later_columns(connection)
-                connection.execute("PRAGMA query_only = ON")
-                yield connection
-
-    def _has_log(self) -> bool:
-        log = self.journal_path.with_name(JOURNAL_NAME + "-wal")
-        return log.exists() and log.stat().st_size > 0
-
     def refresh(self) -> None:
         """Forget what was read, so that the next use reads the store as it is then."""
-        for name in ("frame", "failures", "provenance", "spec", "specs", "progress"):
+        for name in _CACHED:
             self.__dict__.pop(name, None)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    @cached_property
+    def _ledger(self) -> Ledger:
+        with self._reading.checked() as (_, ledger):
+            return ledger
+
+    @cached_property
+    def shelf(self) -> tuple[Shelf, Int64Array]:
+        """All finished cells as columns, in no order, and the indices that put them in order."""
+        with self._reading.checked(self._ledger) as (connection, ledger):
+            found = read_shelf(connection, ledger.heads)
+        return found, sort_cells(found.cells)
+
+    def pieces(
+        self, max_rows: int = _CHUNK_ROWS, names: Collection[str] = ROW_NAMES
+    ) -> Iterator[Piece]:
+        """Yield the cells in order with their rows' columns `names`, some `max_rows` at a time."""
+        shelf, order = self.shelf
+        with self._reading.checked(self._ledger) as (connection, ledger):
+            yield from pieces(connection, ledger.heads, shelf, order, max_rows, names)
+
+    def blocks(self, names: Collection[str] = ROW_NAMES) -> Iterator[Piece]:
+        """Yield all finished cells with their rows' columns `names`, in the order of finishing."""
+        with self._reading.checked(self._ledger) as (connection, ledger):
+            yield from blocks(connection, ledger.heads, names)
+
+    def batches(self, max_rows: int = _CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the table in order as Arrow record batches, in bounded memory."""
-        import pyarrow as pa
-
-        schema = arrow_schema()
-        with self._connected() as connection:
-            cursor = connection.execute(_SELECT)
-            while chunk := cursor.fetchmany(_CHUNK_ROWS):
-                arrays = [
-                    self._array(values, field)
-                    for values, field in zip(zip(*chunk, strict=True), schema, strict=True)
-                ]
-                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-    def _array(self, values: Sequence[Any], field: pa.Field) -> pa.Array:
-        """Return one column's values; raises `InputError` where they are not the column's."""
-        import pyarrow as pa
-
-        try:
-            array = pa.array(values, type=field.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise damaged(self.journal_path, f"{field.name}: {error}") from None
-        if array.null_count and not field.nullable:
-            raise damaged(self.journal_path, f"{field.name} is missing in a row")
-        return array
-
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the table's rows in order as plain tuples."""
-        with self._connected() as connection:
-            yield from connection.execute(_SELECT)
+        return map(_record_batch, self.pieces(max_rows))
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The table: one row per cell and migration, the columns of `store.columns`."""
         import pyarrow as pa
 
-        table = pa.Table.from_batches(self.batches(), schema=arrow_schema())
+        table = pa.Table.from_batches(self.batches(1 << 62), schema=arrow_schema())
         frame: pd.DataFrame = table.to_pandas(self_destruct=True, split_blocks=True)
         return frame
 
     @cached_property
     def failures(self) -> pd.DataFrame:
         """The cells that failed: their scenario, `error`, `message` and `failed_at`."""
-        import pandas as pd
+        import pyarrow as pa
 
-        with self._connected() as connection:
-            columns = ", ".join(f"c.{name}" for name in _FAILURE_COLUMNS)
-            found = connection.execute(f"SELECT {columns} FROM failures c ORDER BY {_ORDER}")
-            return pd.DataFrame(found.fetchall(), columns=_FAILURE_COLUMNS)
+        with self._reading.checked(self._ledger) as (connection, ledger):
+            failed, when = read_failures(connection, ledger.heads)
+        order = sort_cells(failed.cells)
+        columns: Columns = {
+            **failed.cells.values,
+            "error": failed.error,
+            "message": failed.message,
+            "failed_at": when,
+        }
+        arrays = [
+            hex_names(failed.cells.ids[order])
+            if name == "cell"
+            else _plain_array(taken(columns[name], order))
+            for name in _FAILURE_COLUMNS
+        ]
+        frame: pd.DataFrame = pa.table(arrays, names=_FAILURE_COLUMNS).to_pandas()
+        return frame
+
+    def failure_counts(self) -> list[tuple[str, str, int]]:
+        """Return (error, message, number of cells) of the failures, the most frequent first."""
+        failures = self.failures
+        found = Counter(zip(failures["error"], failures["message"], strict=True))
+        counts = [(error, message, number) for (error, message), number in found.items()]
+        return sorted(counts, key=lambda one: (-one[2], one[0], one[1]))
 
     @cached_property
     def specs(self) -> list[SweepSpec]:
         """The specs whose cells the store is for, the first first; more than one by --extend."""
-        with self._connected() as connection:
-            found = connection.execute("SELECT spec, source FROM specs ORDER BY rowid").fetchall()
-            return [SweepSpec.from_dict(_plain(text), source) for text, source in found]
+        return [SweepSpec.from_dict(json.loads(r.spec), r.source) for r in self._ledger.specs]
 
     @cached_property
     def spec(self) -> SweepSpec:
@@ -194,9 +187,8 @@ class SweepResult:
     def policies(self) -> dict[str, str]:
         """The text of each policy of the user's own that wrote rows, by its name in the tables."""
         found: dict[str, str] = {}
-        with self._connected() as connection:
-            for (text,) in connection.execute("SELECT provenance FROM runs ORDER BY run"):
-                found |= _plain(text).get("policies", {})
+        for run in self._ledger.runs:
+            found |= json.loads(run.provenance).get("policies", {})
         return found
 
     @cached_property
@@ -206,34 +198,32 @@ class SweepResult:
         Keys as in `p2mbatch.base.provenance.collect`, and "started_at" of the first run,
         "ended_at" of the last (None while it runs). JSON values only.
         """
-        with self._connected() as connection:
-            meta = dict(connection.execute("SELECT key, value FROM meta"))
-            specs = connection.execute(
-                "SELECT digest, source, added_at, num_cells, spec FROM specs ORDER BY rowid"
-            ).fetchall()
-            runs = connection.execute(
-                "SELECT started_at, ended_at, state, spec, provenance FROM runs ORDER BY run"
-            ).fetchall()
-            details = [
-                {
-                    "started_at": start,
-                    "ended_at": end,
-                    "state": state,
-                    "spec": spec,
-                    **_plain(text),
-                }
-                for start, end, state, spec, text in runs
-            ]
-            plain = [_plain(row[4]) for row in specs]
-        keys = ("digest", "source", "added_at", "num_cells")
+        ledger = self._ledger
+        details = [
+            {
+                "started_at": run.started_at,
+                "ended_at": run.ended_at,
+                "state": run.state,
+                "spec": run.spec,
+                **json.loads(run.provenance),
+            }
+            for run in ledger.runs
+        ]
+        plain = [json.loads(row.spec) for row in ledger.specs]
         return {
             **(details[-1] if details else {}),
             "started_at": details[0]["started_at"] if details else None,
-            "resident": meta.get("resident"),
+            "resident": ledger.meta.get("resident"),
             "spec": plain[-1] if plain else None,
             "specs": [
-                {**dict(zip(keys, row, strict=False)), "spec": spec}
-                for row, spec in zip(specs, plain, strict=True)
+                {
+                    "digest": row.digest,
+                    "source": row.source,
+                    "added_at": row.added_at,
+                    "num_cells": row.num_cells,
+                    "spec": spec,
+                }
+                for row, spec in zip(ledger.specs, plain, strict=True)
             ],
             "runs": details,
         }
@@ -241,67 +231,61 @@ class SweepResult:
     @cached_property
     def progress(self) -> Progress:
         """How far the sweep has come."""
-        with self._connected() as connection:
-
-            def value(query: str) -> int:
-                return int(connection.execute(query).fetchone()[0] or 0)
-
-            num_cells = value("SELECT SUM(num_cells) FROM specs")
-            settled = value("SELECT SUM(num_done) FROM specs")
-            incomplete = value("SELECT COUNT(*) FROM specs WHERE NOT complete")
-            finished = value("SELECT COUNT(*) FROM cells")
-            failed = value("SELECT COUNT(*) FROM failures")
-            num_rows = value("SELECT COUNT(*) FROM rows")
+        with self._reading.checked(self._ledger) as (connection, ledger):
+            num_failed = num_failures(connection, ledger.heads)
+        num_cells = sum(row.num_cells for row in ledger.specs)
         pid = holder_pid(self.path)
         if pid is not None:
             state = "running"
         elif num_cells == 0:
             state = "empty"
         else:
-            state = "interrupted" if incomplete else "complete"
-        return Progress(state, pid, num_cells, settled, finished, failed, num_rows)
+            is_complete = all(row.complete for row in ledger.specs)
+            state = "complete" if is_complete else "interrupted"
+        return Progress(
+            state,
+            pid,
+            num_cells,
+            sum(row.num_done for row in ledger.specs),
+            sum(head.num_cells for head in ledger.heads),
+            num_failed,
+            sum(head.num_rows for head in ledger.heads),
+        )
 
     @property
     def num_failed(self) -> int:
         """How many cells failed."""
         return self.progress.num_failed
 
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return what the SELECT `sql` finds over the tables `cells`, `rows` and `failures`.
 
-        `cells.number` = `rows.number`; other columns as in `store.columns`. Raises `InputError`
-        for one that is none.
-        """
-        with self._connected() as connection:
-            try:
-                return connection.execute(sql).fetchall()
-            except sqlite3.OperationalError as error:
-                if getattr(error, "sqlite_errorname", "") != "SQLITE_ERROR":
-                    raise
-                raise InputError(f"{self.path}: not a query of its tables: {error}") from None
+_CACHED = tuple(
+    name for name, value in vars(SweepResult).items() if isinstance(value, cached_property)
+)
 
 
-_TABLES = {"cells": SCENARIO_COLUMNS, "rows": ROW_COLUMNS, "failures": SCENARIO_COLUMNS}
+def _record_batch(piece: Piece) -> pa.RecordBatch:
+    """Return a piece of the table as a batch of `arrow_schema`."""
+    import pyarrow as pa
+
+    each = np.repeat(np.arange(len(piece.cells)), piece.num_rows)
+    arrays = []
+    for column in COLUMNS:
+        if column.name == "cell":
+            array = hex_names(piece.cells.ids[each])
+        elif column.name in piece.rows:
+            array = _plain_array(piece.rows[column.name])
+        else:
+            array = _plain_array(taken(piece.cells.values[column.name], each))
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema())
 
 
-def _show_later_columns(connection: sqlite3.Connection) -> None:
-    """Let the tables of a store that is older than some columns be read as if it had these."""
-    for table, columns in _TABLES.items():
-        found = {row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")}
-        later = [column for column in columns if found and column.name not in found]
-        if later:
-            added = ", ".join(f"{_literal(column.earlier)} AS {column.name}" for column in later)
-            # A temporary view is found before a table of its name.
-            connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {added} FROM main.{table}")
+def _plain_array(column: Column) -> pa.Array:
+    """Return a column as an Arrow array of its plain type."""
+    import pyarrow as pa
 
-
-def _literal(value: int | str) -> str:
-    return str(value) if isinstance(value, int) else f"'{value}'"
-
-
-def _plain(text: Any) -> Any:
-    """Return the JSON value that a store's column holds; what is no text is no JSON either."""
-    return json.loads(text if isinstance(text, str) else "")
+    array = arrow_array(column)
+    return array.cast(pa.string()) if isinstance(column, Words) else array
 
 
 def arrow_schema() -> pa.Schema:

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
+from p2mbatch.base.words import Words
 from p2mbatch.model import policies
-from p2mbatch.model.fates import (
-    ABORTED,
-    ABORTED_DETAIL,
-    BY_OUTCOME,
-    CORRUPTED,
-    DAMAGE,
-    ENDS,
-    FATES,
-    SURVIVED,
-)
+from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, SURVIVED
+from p2mbatch.store.fates import FATE_COLUMNS, fate_codes
 from p2mbatch.store.results import SweepResult
-
-_FATE = " ".join(
-    f"WHEN outcome = '{outcome}' THEN '{fate}'" for outcome, fate in BY_OUTCOME.items()
-)
-
-_QUERY = f"""
-SELECT policy, migrations, migration,
-       CASE WHEN outcome = 'ok' AND damage > 0 THEN '{CORRUPTED}'
-            WHEN detail LIKE '{ABORTED_DETAIL}%' THEN '{ABORTED}' {_FATE} END AS fate,
-       migration = last, COUNT(*)
-FROM (
-    SELECT c.policy, c.migrations, r.migration, r.outcome, r.detail,
-           MAX(r.migration) OVER (PARTITION BY r.number) AS last,
-           SUM({" + ".join(f"r.{name}" for name in DAMAGE)})
-               OVER (PARTITION BY r.number ORDER BY r.migration) AS damage
-    FROM rows r JOIN cells c ON c.number = r.number
-)
-GROUP BY 1, 2, 3, 4, 5
-"""
 
 
 class Survival(NamedTuple):
@@ -70,7 +47,7 @@ def survival(result: SweepResult) -> list[Survival]:
     at: Counter[tuple[str, int, int, str]] = Counter()
     last: Counter[tuple[str, int, int, str]] = Counter()
     planned: dict[str, Counter[int]] = {}
-    for policy, migrations, migration, fate, is_last, count in result.query(_QUERY):
+    for policy, migrations, migration, fate, is_last, count in _counts(result):
         at[policy, migrations, migration, fate] += count
         if is_last:
             last[policy, migrations, migration, fate] += count
@@ -98,3 +75,22 @@ def survival(result: SweepResult) -> list[Survival]:
                 )
             )
     return entries
+
+
+def _counts(result: SweepResult) -> Iterator[tuple[str, int, int, str, bool, int]]:
+    """Yield (policy, planned migrations, migration, fate, whether its row is the last, rows)."""
+    for piece in result.blocks(["migration", *FATE_COLUMNS]):
+        each = np.repeat(np.arange(len(piece.cells)), piece.num_rows)
+        policy, planned = piece.cells.values["policy"], piece.cells.values["migrations"]
+        at = piece.rows["migration"]
+        assert isinstance(policy, Words)
+        assert isinstance(planned, np.ndarray) and isinstance(at, np.ndarray)
+        is_last = np.zeros(len(each), np.int64)
+        is_last[np.cumsum(piece.num_rows) - 1] = 1
+        fate = fate_codes(piece.rows, piece.num_rows)
+        keys = np.stack([policy.codes[each], planned[each], at, fate, is_last])
+        found, counts = np.unique(keys, axis=1, return_counts=True)
+        for (which, length, migration, code, last), count in zip(
+            found.T.tolist(), counts.tolist(), strict=True
+        ):
+            yield policy.words[which], length, migration, FATES[code], bool(last), count

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError, ResourceError
+from p2mbatch.base.say import say
 from p2mbatch.base.shipped import find_spec
 from p2mbatch.base.signals import Interrupted
 from p2mbatch.guests.fields import FIELDS
@@ -72,6 +73,9 @@ def sweep(
         stop.listening(),
     ):
         journal.admit(spec, resident=resident, extend=extend)
+        if journal.damage:
+            # Not even a quiet sweep keeps that to itself.
+            say(f"{journal.path}: {journal.damage.text()} not as written: run anew", err=True)
         with stop.at_once():
             cells = [values for values, _ in spec.structural_cells()]
             warm_up(
@@ -106,7 +110,7 @@ def sweep(
                     journal.end_run(state, complete=complete)
         if stop.reason == "signal":
             report.notice(
-                f"stopped; {journal.counts()[0]:,} cells are in {journal.directory}: "
+                f"stopped; {journal.num_finished():,} cells are in {journal.directory}: "
                 "give the same command again to continue"
             )
             raise Interrupted(stop.number)

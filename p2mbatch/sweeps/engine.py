@@ -20,8 +20,8 @@ from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.own.policy import Carried, carried, registered
 from p2mbatch.spec.sections import Values
+from p2mbatch.store.blocks import CellResult
 from p2mbatch.store.columns import ROW_COLUMNS
-from p2mbatch.store.journal import CellResult
 from p2mbatch.sweeps import costs
 
 THREADS, DASK = "threads", "dask"

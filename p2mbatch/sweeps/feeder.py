@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 
+import numpy as np
+
 from p2mbatch.base.errors import PolicyError, ResourceError
 from p2mbatch.guests.fields import cell_id_of
 from p2mbatch.spec.sections import Values
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.journal import CellResult, Journal
+from p2mbatch.store.blocks import CellResult, block_of
+from p2mbatch.store.journal import Journal
 from p2mbatch.sweeps import engine as engines
 from p2mbatch.sweeps.costs import cost_ns, is_mostly_python, memory_bytes
 from p2mbatch.sweeps.engine import Batch, Engine
@@ -152,10 +155,11 @@ class Feeder:
 
     def _unsettled(self, chunk: Sequence[Values]) -> Iterator[tuple[str, Values]]:
         ids = [cell_id_of(values) for values in chunk]
-        known = self._journal.known(ids, failed_too=not self._retry_failed)
+        packed = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, 16)
+        known = self._journal.known(packed, failed_too=not self._retry_failed)
         skipped = 0
-        for cell, values in zip(ids, chunk, strict=True):
-            if cell in known or cell in self._open:
+        for cell, values, is_known in zip(ids, chunk, known.tolist(), strict=True):
+            if is_known or cell in self._open:
                 skipped += 1
                 self._position += 1
             else:
@@ -244,7 +248,10 @@ class Feeder:
         for result in results:
             del self._open[result.cell]
         prefix = next(iter(self._open.values()), self._position)
-        self._journal.commit(results, self._num_settled + len(results), prefix)
+        block = block_of(results)
+        self._journal.commit(block, self._num_settled + len(results), prefix)
+        if self._spec.may_repeat:
+            self._journal.note(block)
         self._finished = []
         self._num_settled += len(results)
         failed = sum(bool(result.error) for result in results)

@@ -16,7 +16,7 @@ from p2mbatch.base import provenance, say
 from p2mbatch.model.trace_file import load_trace, trace_to_json
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
-from sweep_support import fill, result
+from sweep_support import commit, fill, result
 
 PACKAGE = Path(command_line.__file__).parents[1]
 ROOT = PACKAGE.parent
@@ -137,7 +137,7 @@ def strange_store(tmp_path):
     fill(store, range(2), spec)
     with Journal.open(store) as journal:
         journal.begin_run(provenance.collect(["p2mbatch", STRANGE]) | {"cpu": STRANGE})
-        journal.commit([result(2, "Err" + STRANGE, STRANGE)], 3)
+        commit(journal, [result(2, "Err" + STRANGE, STRANGE)], 3)
         journal.end_run("done", complete=True)
     return store
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.words import Columns
 from p2mbatch.report.compare import Ratio, _ratio, compare, to_text, verdict
-from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.results import SweepResult
-from report_support import run, tamper
+from report_support import run
+from store_support import rewrite, tamper, without_row
 from sweep_support import one_line, p2mbatch
 
 
@@ -42,7 +42,7 @@ def test_two_runs_of_one_spec_are_the_same(first: SweepResult, tmp_path: Path) -
 
 
 def test_one_tampered_value_is_named(first: SweepResult, second: Path) -> None:
-    _, migration = tamper(second, "stray_pages", 12345)
+    migration = tamper(second, "stray_pages", 12345)
     found = compare(first, SweepResult.open(second))
     assert not found.equal
     assert (found.num_differences, found.num_different_cells) == (1, 1)
@@ -75,12 +75,8 @@ def test_measured_columns_may_differ(first: SweepResult, second: Path) -> None:
 
 
 def test_a_row_that_one_run_lacks_is_a_difference(first: SweepResult, second: Path) -> None:
-    number, migration = tamper(second, "rebuild_ns", 1)
-    with sqlite3.connect(second / JOURNAL_NAME) as connection:
-        connection.execute(
-            "DELETE FROM rows WHERE number = ? AND migration = ?", (number, migration)
-        )
-    connection.close()
+    migration = tamper(second, "rebuild_ns", 1)
+    without_row(second, 5)
     found = compare(first, SweepResult.open(second))
     assert [(d.column, d.migration, d.b) for d in found.differences] == [
         ("outcome", migration, "no such row")
@@ -142,9 +138,11 @@ def test_a_run_of_the_old_model_is_compared_and_what_changed_is_said(
 ) -> None:
     """The older run, made before the columns of losses, beside one of the model that has them."""
     tamper(second, "stray_pages", 12345)
-    with sqlite3.connect(second / JOURNAL_NAME) as connection:
-        connection.execute("ALTER TABLE rows DROP COLUMN lost_pages")
-    connection.close()
+
+    def older_rows(cells: Columns, rows: Columns) -> None:
+        del rows["lost_pages"]
+
+    rewrite(second, older_rows)
     older = SweepResult.open(second)
     older.__dict__["provenance"] = {**first.provenance, "model_version": 1}
     newer = SweepResult(first.path)

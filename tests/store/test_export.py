@@ -12,12 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.report.compare import compare
 from p2mbatch.store.columns import COLUMNS
-from p2mbatch.store.export import PROVENANCE_KEY, export, provenance_path
+from p2mbatch.store.export import (
+    DIGEST_KEY,
+    FORMATS,
+    PROVENANCE_KEY,
+    export,
+    provenance_path,
+)
+from p2mbatch.store.exported import open_table, read_export
 from p2mbatch.store.journal import JOURNAL_NAME, Journal
 from p2mbatch.store.results import SweepResult, arrow_schema
 from sweep_support import STORE_SPEC as SPEC
-from sweep_support import command, one_line, p2mbatch, result
+from sweep_support import command, commit, one_line, p2mbatch, result
 
 
 def test_exports_agree_and_carry_the_provenance(store: Path, tmp_path: Path) -> None:
@@ -36,9 +44,16 @@ def test_exports_agree_and_carry_the_provenance(store: Path, tmp_path: Path) -> 
     pd.testing.assert_frame_equal(
         csv.drop(columns=empty), opened.frame.drop(columns=empty), check_dtype=False
     )
-    assert json.loads(provenance_path(tmp_path / "t.csv").read_text()) == details
+    beside = json.loads(provenance_path(tmp_path / "t.csv").read_text())
+    told = beside.pop(DIGEST_KEY)
+    assert beside == details
     document = json.loads((tmp_path / "t.json").read_text())
     assert document["provenance"] == details
+    assert document[DIGEST_KEY] == told
+    for file_format in FORMATS:
+        read = read_export(tmp_path / f"t.{file_format}")
+        pd.testing.assert_frame_equal(read.frame, opened.frame)
+        assert read.provenance == details
     assert [column["name"] for column in document["columns"]] == list(opened.frame.columns)
     assert [r["cell"] for r in document["rows"]] == opened.frame["cell"].tolist()
 
@@ -82,7 +97,7 @@ def test_status_says_how_many_failures_it_does_not_show(store: Path) -> None:
     with Journal.open(store) as journal:
         journal.admit(SPEC, resident="auto", extend=False)
         failures = [result(100 + i, error="Error", message=f"number {i}") for i in range(50)]
-        journal.commit(failures, 60)
+        commit(journal, failures, 60)
     shown = p2mbatch("status", str(store))
     assert shown.stdout.count("failed    1 × Error") == 20
     assert "failed    30 more" in shown.stdout
@@ -100,3 +115,25 @@ def test_a_stdout_that_takes_no_more_is_one_line(store: Path, args: list[str]) -
         )
     assert done.returncode == 2
     assert done.stderr == "p2mbatch: error: the output can't be written: No space left on device\n"
+
+
+def test_what_is_no_export_is_named(store: Path, tmp_path: Path) -> None:
+    export(SweepResult.open(store), tmp_path / "t.csv", "csv")
+    provenance_path(tmp_path / "t.csv").unlink()
+    (tmp_path / "t.txt").write_text("mine")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 not really PAR1")
+    (tmp_path / "t.json").write_text('{"rows": [1]}')
+    for name, says in (
+        ("t.csv", r"provenance.json: is missing beside"),
+        ("t.txt", r"neither a store's directory nor an export"),
+        ("t.parquet", r"not an export, or damaged"),
+        ("t.json", r"not an export, or damaged"),
+    ):
+        with pytest.raises(InputError, match=says) as caught:
+            open_table(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_store_is_compared_with_an_export_of_it(store: Path, tmp_path: Path) -> None:
+    export(SweepResult.open(store), tmp_path / "t.parquet", "parquet")
+    assert compare(open_table(store), open_table(tmp_path / "t.parquet")).equal

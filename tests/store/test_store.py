@@ -16,13 +16,15 @@ import pytest
 from p2mbatch.base.errors import InputError, P2MBatchError, ResourceError
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store import journal as journal_module
+from p2mbatch.store.blocks import block_of
 from p2mbatch.store.columns import COLUMNS
 from p2mbatch.store.journal import JOURNAL_NAME, Journal
+from p2mbatch.store.ledger import read_ledger, write_meta
 from p2mbatch.store.lock import LOCK_NAME, holder_pid
 from p2mbatch.store.messages import STORE_VERSION
 from p2mbatch.store.results import SweepResult
 from sweep_support import STORE_SPEC as SPEC
-from sweep_support import fill, one_line, p2mbatch, result, start
+from sweep_support import commit, fill, one_line, p2mbatch, result, start
 
 
 def test_what_was_committed_is_read_back_in_the_schemas_order_and_types(store: Path) -> None:
@@ -42,7 +44,7 @@ def test_rows_are_sorted_by_scenario_not_by_when_they_finished(tmp_path: Path) -
     with Journal.open(tmp_path / "down") as journal:
         journal.admit(SPEC, resident="auto", extend=False)
         for seed in reversed(range(10)):
-            journal.commit([result(seed)], 1)
+            commit(journal, [result(seed)], 1)
     up, down = (SweepResult.open(tmp_path / name).frame for name in ("up", "down"))
     pd.testing.assert_frame_equal(up, down)
 
@@ -58,18 +60,27 @@ def test_an_empty_store_is_an_empty_table_of_the_right_columns(tmp_path: Path) -
 def test_a_failure_is_kept_with_its_message_until_the_cell_succeeds(store: Path) -> None:
     with Journal.open(store) as journal:
         journal.admit(SPEC, resident="auto", extend=False)
-        journal.commit([result(77, error="MemoryError", message="no room")], 11)
-        failed = result(77).cell
-        assert journal.known([failed], failed_too=True) == {failed}
-        assert journal.known([failed], failed_too=False) == set()
+        commit(journal, [result(77, error="MemoryError", message="no room")], 11)
         opened = SweepResult.open(store)
         assert opened.failures[["seed", "error", "message"]].values.tolist() == [
             [77, "MemoryError", "no room"]
         ]
-        journal.commit([result(77)], 11)
+        commit(journal, [result(77)], 11)
         opened.refresh()
         assert opened.num_failed == 0
         assert 77 in set(opened.frame["seed"])
+
+
+def test_known_cells_are_those_that_were_there_and_those_that_are_noted(store: Path) -> None:
+    with Journal.open(store) as journal:
+        journal.admit(SPEC, resident="auto", extend=False)
+        commit(journal, [result(77, error="MemoryError", message="no room")], 11)
+    cells = block_of([result(seed) for seed in (9, 77, 500)])
+    with Journal.open(store) as journal:
+        assert journal.known(cells.cells.ids, failed_too=True).tolist() == [True, True, False]
+        assert journal.known(cells.cells.ids, failed_too=False).tolist() == [True, False, False]
+        journal.note(cells)
+        assert journal.known(cells.cells.ids, failed_too=False).all()
 
 
 def test_a_store_is_readable_while_it_is_written(store: Path) -> None:
@@ -80,7 +91,7 @@ def test_a_store_is_readable_while_it_is_written(store: Path) -> None:
         assert opened.progress[:2] == ("running", os.getpid())
         assert len(opened.frame) == 20
         journal.admit(SPEC, resident="auto", extend=False)
-        journal.commit([result(50)], 11)
+        commit(journal, [result(50)], 11)
         assert len(opened.frame) == 20
         opened.refresh()
         assert len(opened.frame) == 22
@@ -90,20 +101,24 @@ def test_reading_leaves_nothing_behind_and_changes_nothing(store: Path) -> None:
     before = (store / JOURNAL_NAME).read_bytes()
     opened = SweepResult.open(store)
     assert len(opened.frame) == 20
-    with pytest.raises(P2MBatchError):
-        opened.query("DELETE FROM cells")
     assert sorted(path.name for path in store.iterdir()) == [JOURNAL_NAME, LOCK_NAME]
     assert (store / JOURNAL_NAME).read_bytes() == before
 
 
-def test_a_transaction_is_whole_cells_or_nothing(store: Path) -> None:
+def test_a_transaction_is_a_block_or_nothing(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal.open(store) as journal:
         journal.admit(SPEC, resident="auto", extend=False)
-        broken = result(51)
-        broken.rows.append(broken.rows[0])
-        with pytest.raises(P2MBatchError):
-            journal.commit([result(50), broken], 12)
-    assert len(SweepResult.open(store).frame) == 20
+
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("made up")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module, "write_meta", full)
+            with pytest.raises(P2MBatchError):
+                commit(journal, [result(50), result(51)], 12)
+        assert len(SweepResult.open(store).frame) == 20
+        commit(journal, [result(52)], 12)
+    assert len(SweepResult.open(store).frame) == 22
 
 
 def test_another_spec_is_refused_and_added_with_extend(store: Path) -> None:
@@ -135,9 +150,10 @@ def test_rows_that_would_not_compare_are_not_mixed(
 def test_a_store_of_older_ids_is_only_read(store: Path) -> None:
     with Journal.open(store) as journal:
         journal.admit(SPEC, resident="auto", extend=False)
-    connection = sqlite3.connect(store / JOURNAL_NAME)
-    with connection:
-        assert connection.execute("DELETE FROM meta WHERE key = 'cell_ids'").rowcount == 1
+    with sqlite3.connect(store / JOURNAL_NAME) as connection:
+        ledger = read_ledger(connection, None)
+        del ledger.meta["cell_ids"]
+        write_meta(connection, ledger.meta, ledger.tally)
     connection.close()
     with Journal.open(store) as journal, pytest.raises(InputError, match="no rows can be added"):
         journal.admit(SPEC, resident="auto", extend=True)
@@ -170,15 +186,15 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     code = """
         import itertools, sys
         from pathlib import Path
-        from sweep_support import result
+        from sweep_support import commit, result
         from test_store import SPEC
         from p2mbatch.store.journal import Journal
         journal = Journal.open(Path(sys.argv[1]))
         journal.admit(SPEC, resident="auto", extend=False)
-        first = journal.counts()[0]
+        first = journal.num_finished()
         for number in itertools.count():
             seeds = range(first + 7 * number, first + 7 * number + 7)
-            journal.commit([result(seed) for seed in seeds], 0)
+            commit(journal, [result(seed) for seed in seeds], 0)
             print(seeds[-1], flush=True)
     """
     store = tmp_path / "s"
@@ -200,7 +216,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
 FILL = """
     import sys, resource
     from pathlib import Path
-    from sweep_support import result
+    from sweep_support import commit, result
     from test_store import SPEC
     from p2mbatch.base.errors import P2MBatchError
     from p2mbatch.store.journal import Journal
@@ -211,7 +227,7 @@ FILL = """
         with Journal.open(Path(sys.argv[1])) as journal:
             journal.admit(SPEC, resident="auto", extend=False)
             for seed in range(0, 5000, 10):
-                journal.commit([result(s) for s in range(seed, seed + 10)], 0)
+                commit(journal, [result(s) for s in range(seed, seed + 10)], 0)
                 print(seed + 9, flush=True)
     except P2MBatchError as error:
         print(type(error).__name__, error, file=sys.stderr)
@@ -235,7 +251,7 @@ def check_full(store: Path, limit: int) -> None:
 def test_a_file_size_limit_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     check_full(tmp_path / "s", 300_000)
     with Journal.open(tmp_path / "s") as journal:
-        assert journal.counts()[0] > 10
+        assert journal.num_finished() > 10
 
 
 @pytest.fixture
@@ -255,12 +271,12 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> No
     check_full(small_disk / "s", 0)
     with pytest.raises(P2MBatchError) as caught, Journal.open(small_disk / "s") as journal:
         journal.admit(SPEC, resident="auto", extend=False)
-        journal.commit([result(s) for s in range(10_000, 12_000)], 0)
+        commit(journal, [result(s) for s in range(10_000, 12_000)], 0)
     assert "make room" in str(caught.value)
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     with Journal.open(small_disk / "s") as journal:
         journal.admit(SPEC, resident="auto", extend=False)
-        journal.commit([result(s) for s in range(10_000, 12_000)], 0)
+        commit(journal, [result(s) for s in range(10_000, 12_000)], 0)
     assert 11_999 in set(SweepResult.open(small_disk / "s").frame["seed"])
 
 
@@ -373,47 +389,14 @@ def without(store: Path, good: bytes, bad: bytes) -> None:
 @pytest.mark.parametrize(
     ("good", "bad"),
     [
-        (b"mids INTEGER NOT NULL", b"mids INTEGER NOT N\xffLL"),
+        (b"checks BLOB NOT NULL", b"checks BLOB NOT N\xffLL"),
         (b'{"question": ', b'{"question"; '),
         (b'{"p2mbatch": ', b'{"p2mbatch"\xff '),
     ],
 )
 def test_a_store_whose_text_is_damaged_says_so(store: Path, good: bytes, bad: bytes) -> None:
     without(store, good, bad)
-    one_line(p2mbatch("status", str(store)), 2, "the store is damaged", ".recover")
+    one_line(p2mbatch("status", str(store)), 2, "the store is damaged", "give the same")
     target = store.parent / "x.parquet"
     one_line(p2mbatch("export", str(store), "-o", str(target)), 2, "the store is damaged")
     assert not target.exists()
-
-
-@pytest.mark.parametrize("value", ["NULL", "'many'", "x'00ff'"])
-def test_a_row_of_the_wrong_kind_is_damage_and_not_a_traceback(store: Path, value: str) -> None:
-    with sqlite3.connect(store / JOURNAL_NAME) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '')")
-    with sqlite3.connect(store / JOURNAL_NAME) as connection:
-        connection.execute(f"UPDATE rows SET mids = {value} WHERE migration = 1")
-    with pytest.raises(InputError, match=r"the store is damaged .mids"):
-        SweepResult.open(store).frame  # noqa: B018
-
-
-def test_a_query_that_is_none_is_named(store: Path) -> None:
-    with pytest.raises(InputError, match="not a query of its tables: no such column: nosuch"):
-        SweepResult.open(store).query("SELECT nosuch FROM cells")
-
-
-def test_a_store_older_than_a_column_is_read_with_what_it_had(store: Path) -> None:
-    with Journal.open(store) as journal:
-        journal.commit([result(50)], 1)
-    before = SweepResult.open(store)
-    expected = before.frame.assign(lost_pages=0, guest="")
-    connection = sqlite3.connect(store / JOURNAL_NAME)
-    with connection:
-        connection.execute("ALTER TABLE rows DROP COLUMN lost_pages")
-        connection.execute("ALTER TABLE cells DROP COLUMN guest")
-    connection.close()
-    older = SweepResult.open(store)
-    pd.testing.assert_frame_equal(older.frame, expected)
-    assert older.query("SELECT SUM(lost_pages), SUM(ghost_pages) FROM rows") == [(0, 22)]
-    assert older.failures.empty
-    assert older.progress.num_finished == before.progress.num_finished

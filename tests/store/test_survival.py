@@ -15,7 +15,7 @@ from p2mbatch.store.fates import fates
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import survival
-from sweep_support import result, row, rows_of
+from sweep_support import commit, result, row, rows_of
 
 SPEC = SweepSpec.from_options(memory="1GiB", seeds="100")
 
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> SweepResult:
             rows = [row(0, **CLEAN)]
             for m, (outcome, said) in enumerate(life, 1):
                 rows.append(row(m, **(CLEAN | {"outcome": outcome} | said)))
-            journal.commit([cell._replace(rows=rows_of(*rows))], seed + 1)
+            commit(journal, [cell._replace(rows=rows_of(*rows))], seed + 1)
         journal.end_run("done", complete=True)
     return SweepResult.open(tmp_path / "s")
 

@@ -13,13 +13,13 @@ from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, MAX_DOMAIN_PAGES
 from p2mbatch.base.sizes import format_size
+from p2mbatch.base.sources import file_bytes, open_source
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import find_structures
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.importing.layout import find_layout
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
-from p2mbatch.dumps.readers.sources import file_bytes, open_source
 from p2mbatch.model.policies import names
 from p2mbatch.model.replay import replay_events
 from p2mbatch.model.runs import frame_runs
