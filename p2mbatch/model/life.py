@@ -24,7 +24,7 @@ from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
 from p2mbatch.compiled.owners import note_presence
 from p2mbatch.compiled.pages import poke_words, reached_pages
-from p2mbatch.compiled.policies.operations import rebuild_parallel
+from p2mbatch.compiled.policies.operations import Operations, rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
     move,
@@ -107,11 +107,15 @@ class Life:
         self.host = host
         self.policy = policy
         self._does = policy.operations
-        self.marked = (np.zeros((0, 2), np.int64),) if policy.marks else ()
-        """What boot marks 1:1, where the policy's boot takes such ranges: none in a scenario."""
+        self.marked = np.zeros((0, 2), np.int64)
+        """int64[k, 2]: what boot marks 1:1, where the policy does: nothing in a scenario."""
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
+
+    def use(self, operations: Operations) -> None:
+        """Run these functions from now on in place of the policy's: the same, watched."""
+        self._does = operations
 
     def scalar(self, name: str) -> int:
         """Return one field of the guest's `State`."""
@@ -131,7 +135,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host, *self.marked))
+        result = self._result(self._does.boot(self.tables, self.host, self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -298,7 +302,8 @@ class Life:
 
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
-        if self._ready is host and threads == 1:
+        watched = self._does is not self.policy.operations
+        if watched or (self._ready is host and threads == 1):
             return
         self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
@@ -307,7 +312,7 @@ class Life:
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(self._does.boot, t, host, *self.marked)
+        make_ready(self._does.boot, t, host, self.marked)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)
@@ -350,19 +355,29 @@ class Life:
         return result
 
     def _meaning(self, status: int) -> EventResult:
-        if status == OK:
-            return EventResult()
         if status == NO_MEMORY:
             return EventResult(set_returned=False)
-        if status in BUGS:
-            return EventResult("bug", BUGS[status])
-        if status in FAULTS:
-            return EventResult("fault", FAULTS[status])
-        if status == MISDIRECTED:
-            return EventResult("misdirected", "-")
-        if status >= OWN and self.policy.own is not None:
-            return EventResult(*self.policy.own.meaning(status, self.tables.statics))
         number = self.scalar("detail") % (1 << self.scalar("word_bits"))
-        if status in RESTORE_FAILURES:
-            return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
-        return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")
+        return EventResult(*meaning_of(status, number, self.policy, self.tables.statics))
+
+
+def meaning_of(
+    status: int, number: int, policy: Policy, statics: Int64Array
+) -> tuple[str, str | None]:
+    """Return the outcome and the detail that a kernel's status code means.
+
+    `number` is `State.detail` as the guest's word, `statics` the guest's `P2MTables.statics`.
+    """
+    if status in (OK, NO_MEMORY):
+        return "ok", None
+    if status in BUGS:
+        return "bug", BUGS[status]
+    if status in FAULTS:
+        return "fault", FAULTS[status]
+    if status == MISDIRECTED:
+        return "misdirected", "-"
+    if status >= OWN and policy.own is not None:
+        return policy.own.meaning(status, statics)
+    if status in RESTORE_FAILURES:
+        return "restore-failed", f"{RESTORE_FAILURES[status]} {number}"
+    return "save-failed", f"{SAVE_FAILURES[status]} {number}"
