@@ -83,7 +83,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 # One handler is for all three: each place has one of them, each of them two places.
 @pytest.mark.parametrize(
-    ("place", "number"), zip(PLACES, itertools.cycle(NUMBERS), strict=False), ids=list(PLACES)
+    ("place", "number"), list(zip(PLACES, itertools.cycle(NUMBERS), strict=False)), ids=list(PLACES)
 )
 def test_a_signal_where_an_exception_gets_lost(place, number):
     code = (
