@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -117,6 +118,7 @@ def check_told(told: Explanation, expected: list[dict[str, Any]]) -> None:
         failed = [step for step in story.steps if step.held is False]
         assert story.outcome == "ok" or (failed and failed[-1] is story.steps[-1]), story.title
     assert told.conclusion.endswith(".") and told.advice.endswith((".", "", ":"))
+    json.dumps(told.to_json())
     text = to_text(told)
     assert told.fate in text and told.name in text
 
