@@ -117,7 +117,8 @@ def resolved(columns: Columns) -> Columns:
     )
     hosts = columns["hosts"]
     assert isinstance(hosts, Words)
-    assert isinstance(memory, np.ndarray) and isinstance(neighbour, np.ndarray)
+    assert isinstance(memory, np.ndarray) and isinstance(host, np.ndarray)
+    assert isinstance(neighbour, np.ndarray)
     largest = np.array([largest_host(word) if word else 0 for word in hosts.words], np.int64)
     own = largest[hosts.codes]
     plain = np.where(own > 0, own, np.maximum(4 * memory, GIB))
