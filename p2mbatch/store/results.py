@@ -150,6 +150,11 @@ class SweepResult:
         shelf, order = self.shelf
         return shelf.cells.ids[order]
 
+    def cells_beginning(self, prefix: str) -> list[int]:
+        """Return the numbers in `compact` of the cells whose ids begin with `prefix`."""
+        names = Cells(self._ids, {}).names()
+        return [number for number, name in enumerate(names) if name.startswith(prefix)]
+
     def cell_names(self, numbers: Sequence[int]) -> list[str]:
         """Return the ids of cells of `compact` by their numbers."""
         return Cells(self._ids[np.array(numbers, np.int64)], {}).names()
