@@ -30,8 +30,8 @@ def read_with_progress(file: str, width: str | None = None) -> DumpGuest:
 
     from tqdm import tqdm
 
+    from p2mbatch.base.sources import file_bytes
     from p2mbatch.dumps.readers.read import read_dump
-    from p2mbatch.dumps.readers.sources import file_bytes
 
     with tqdm(
         total=file_bytes(file),

@@ -20,6 +20,7 @@ AXES = (
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
     ("neighbour-memory", "How large each other domain is."),
     ("host-memory", "Each host's machine memory."),
+    ("neighbour-map", "Listings of xen-mfndump dump-m2p: whose the hosts' other frames are."),
     ("hosts", "Each host's memory in turn, such as 8GiB,16GiB..32GiB; ';' separates lives."),
     ("xen", "The hypervisors' versions, such as 4.0."),
     ("stuck", "What becomes of a guest that is refused: end, stay."),

@@ -109,8 +109,15 @@ def index_pfn(par: HostParameters, index: int) -> int:
 
 
 @inner_kernel
-def neighbour_pfn(par: HostParameters, index: int) -> int:
-    """Return what m2p holds for the `index`-th frame, one that is not the guest's."""
+def neighbour_pfn(par: HostParameters, known: Int64Array, mfn: int, index: int) -> int:
+    """Return what m2p holds for frame `mfn`, one that is not the guest's and goes out `index`-th.
+
+    `known` (int64[k] or empty) is a real host's m2p; frames beyond it are nobody's.
+    """
+    if len(known) > 0:
+        return known[mfn] if mfn < len(known) else INVALID
+    if index < 0:
+        return INVALID
     other = index - par.guest_frames
     if par.holes_to_others != 0:
         other = other + par.num_holes if other >= 0 else hole_rank(par, index_pfn(par, index))
@@ -120,8 +127,10 @@ def neighbour_pfn(par: HostParameters, index: int) -> int:
 
 
 @kernel
-def write_out_host(par: OneRecord[HostParameters], mfns: Int64Array, others: Int64Array) -> None:
-    """Write a function host out in full.
+def write_out_host(
+    par: OneRecord[HostParameters], known: Int64Array, mfns: Int64Array, others: Int64Array
+) -> None:
+    """Write a function host out in full; `known` is its m2p where that is a real host's.
 
     `mfns` (int64[span]) gets the frame named for each PFN; `others` (int64[frames]) what m2p holds
     for each frame that is nobody's or another domain's; INVALID where there is none.
@@ -129,8 +138,7 @@ def write_out_host(par: OneRecord[HostParameters], mfns: Int64Array, others: Int
     for pfn in range(len(mfns)):
         mfns[pfn] = given_frame(par[0], pfn)
     for mfn in range(len(others)):
-        index = host_index(par[0], mfn)
-        others[mfn] = neighbour_pfn(par[0], index) if index >= 0 else INVALID
+        others[mfn] = neighbour_pfn(par[0], known, mfn, host_index(par[0], mfn))
     for pfn in range(len(mfns)):
         if mfns[pfn] != INVALID:
             others[mfns[pfn]] = INVALID

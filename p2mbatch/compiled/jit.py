@@ -13,7 +13,6 @@ Environment:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
@@ -283,6 +282,35 @@ def make_ready(function: Any, *arguments: Any) -> None:
             raise CompileError(str(error)) from error
 
 
+class _Typed(types.WrapperAddressProtocol):  # type: ignore[misc]
+    """A compiled function as a value of its type: what other compiled code may be handed."""
+
+    def __init__(self, function: Any, signature: Any) -> None:
+        self._function = function
+        self._signature = signature
+
+    def __wrapper_address__(self) -> int:
+        made = self._function.get_compile_result(self._signature)
+        return int(made.library.get_pointer_to_function(made.fndesc.llvm_cfunc_wrapper_name))
+
+    def signature(self) -> Any:
+        """Return the numba type of the function."""
+        return self._signature
+
+
+def function_value(function: Any, *arguments: Any) -> Any:
+    """Return `function` as a value that a kernel takes, loaded or compiled for such `arguments`.
+
+    Whoever is handed it goes by its type alone, so that it is compiled once for all functions of
+    that type. The function itself where nothing is compiled.
+    """
+    if not hasattr(function, "compile"):
+        return function
+    kinds = tuple(function.typeof_pyval(value) for value in arguments)
+    function.compile(kinds)
+    return _Typed(function, function.overloads[kinds].signature)
+
+
 @contextlib.contextmanager
 def compile_lock(own: str = "") -> Iterator[bool]:
     """Hold the lock under which kernels are compiled; yields whether the cache was empty before.
@@ -291,16 +319,13 @@ def compile_lock(own: str = "") -> Iterator[bool]:
     second waits and then loads. `own` is as for `cache_dir`.
     """
     directory = cache_dir(own)
-    if directory is None:
-        yield True
-        return
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield not (directory / "complete").exists()
+    with cache.locked(directory) as locked:
+        if directory is None or not locked:
+            yield True
+            return
+        yield not (directory / "complete").exists()
+        with contextlib.suppress(OSError):  # a full disk: the next process is told again
             (directory / "complete").touch()
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def has_compiled_kernels() -> bool:

@@ -63,13 +63,11 @@ def m2p(t: P2MTables, h: HostTables, mfn: int) -> int:
     if par.kind != FUNCTION_HOST:
         return h.m2p[mfn]
     index = host_index(par, mfn)
-    if index < 0:
-        return INVALID
-    if index < par.guest_frames:
+    if 0 <= index < par.guest_frames:
         pfn = index_pfn(par, index)
         if _has_frame(t, h, pfn) or (par.keeps_freed != 0 and _was_freed(h, pfn)):
             return pfn
-    return neighbour_pfn(par, index)
+    return neighbour_pfn(h.par[0], h.m2p, mfn, index)
 
 
 @inner_kernel

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import layout_frame
-from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.rows import given_row
 from p2mbatch.compiled.tables import (
     BLOCK_SHIFT,
@@ -206,3 +207,25 @@ def stray_slot(t: P2MTables, h: HostTables, page: int) -> int:
         t.slots[code, P_EVENT] = t.state[0].event
         t.state[0].stray_pages += 1
     return code
+
+
+@kernel
+def reached_pages(t: P2MTables, words: Int64Array, out: Int64Array) -> None:
+    """Write to `out` (int64[k]) the page that each of `words` reaches as an address, or NO_PAGE."""
+    for k in range(len(words)):
+        page = reached_page(t, words[k])
+        out[k] = page if page < UNREACHABLE else NO_PAGE
+
+
+@kernel
+def poke_words(t: P2MTables, h: HostTables, pages: Int64Array, words: Int64Array) -> None:
+    """Write `words`, int64[k, 3] of [page, index, word], whatever the pages are.
+
+    `pages` are those and what the words reach as addresses: a page that a pointer leads to has a
+    slot. There must be room for them. Ownership, m2p and presence stay.
+    """
+    for k in range(len(pages)):
+        if page_code(t, pages[k]) == NO_PAGE:
+            take_slot(t, pages[k])
+    for k in range(len(words)):
+        t.words[stray_slot(t, h, words[k, 0]), words[k, 1]] = words[k, 2]

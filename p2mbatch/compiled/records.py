@@ -40,6 +40,9 @@ class OneRecord(Protocol[R_co]):
     def __getitem__(self, index: int, /) -> R_co: ...
     @overload
     def __getitem__(self, index: str, /) -> Int64Array: ...
+    @overload
+    def __setitem__(self, index: int, value: Any, /) -> None: ...
+    @overload
     def __setitem__(self, index: str, value: int | Int64Array, /) -> None: ...
 
     @property
@@ -218,8 +221,8 @@ class HostParameters:
     """Where the layout's holes, or the leaves that grow, lie."""
 
 
-def _record(kind: type[Any], **nested: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of a class's record; `nested` are those of the records that it names."""
+def record_dtype(kind: type[Any], **nested: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of a class's record: int64 but for the types that `nested` says."""
     names = [field.name for field in dataclasses.fields(kind)]
     # Attributes are fields where nothing is compiled too. NumPy's own record does as much, but
     # asks for everything else first: 2 us a field instead of 0.1.
@@ -246,12 +249,12 @@ def _paths(kind: type[Any], before: str = "") -> Iterator[str]:
             yield before + field.name
 
 
-BIJECTION = _record(Bijection)
+BIJECTION = record_dtype(Bijection)
 
 _DTYPES = {
     Bijection: BIJECTION,
-    State: _record(State),
-    HostParameters: _record(HostParameters, Bijection=BIJECTION),
+    State: record_dtype(State),
+    HostParameters: record_dtype(HostParameters, Bijection=BIJECTION),
 }
 
 _NUMBERS = {kind: attrgetter(*_paths(kind)) for kind in _DTYPES}

@@ -24,6 +24,9 @@ SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = ra
 
 SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
 
+STOPPED = 15
+"""A batch was told to stop before it was done."""
+
 RESTORE_POPULATE = 29
 """A PFN that was sent has no frame on the destination: `State.detail`."""
 

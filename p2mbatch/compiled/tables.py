@@ -134,14 +134,15 @@ class HostTables(NamedTuple):
     """One host: which MFN a PFN gets there, and who owns each frame (model section 7).
 
     A table host has explicit runs and an m2p; a function host computes both from `par`, and its
-    arrays are empty. Ownership on a function host is kept beside the guest's leaves
-    (`P2MTables.own`), since only the guest's own frames can change hands.
+    arrays are empty where it has no real host's map. Ownership on a function host is kept beside
+    the guest's leaves (`P2MTables.own`), since only the guest's own frames can change hands.
     """
 
     par: OneRecord[HostParameters]
     """record[1]: the parameters."""
     m2p: Int64Array
-    """int64[frames] or empty: PFN that m2p holds for each frame, INVALID elsewhere."""
+    """int64[frames]: PFN that m2p holds for each frame, INVALID elsewhere. On a function host
+    empty, or int64[k] of a real host's map: what frames stand for that are not the guest's."""
     owned: UInt8Array
     """uint8[frames] or empty: 1 where the frame is this guest's own. On a function host that keeps
     freed frames' words uint8[span]: 1 where the guest freed the frame of a PFN."""

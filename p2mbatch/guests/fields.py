@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,9 @@ from p2mbatch.guests.host_sizes import canonical_hosts, largest_host
 from p2mbatch.guests.wording import describe
 from p2mbatch.model import policies
 from p2mbatch.model.xen import parse_xen
+
+if TYPE_CHECKING:
+    from p2mbatch.model.host_map import NeighbourMap
 
 MAX_ORDER: Final = 18
 """The largest extent order that Xen's allocator has (1 GiB pages): `MAX_ORDER` is 18 or above."""
@@ -167,6 +170,8 @@ class ScenarioFields(BaseModel):
     """Whether a life ends with a refused save or restore, or stays and is tried again."""
     max_domain_pages: Annotated[int, Field(ge=0)] = 0
     """PFNs that a kernel of two levels holds, whole arrays of them; 0: as it was configured."""
+    neighbour_map: str = ""
+    """"PATH#DIGEST" of a real host's m2p (`p2mbatch.model.host_map`), or empty."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
     @model_validator(mode="before")
@@ -182,8 +187,14 @@ class ScenarioFields(BaseModel):
         except InputError:
             return data  # the field's own check says what is wrong
         filled = dict(data)
+        mapped = None
+        if isinstance(filled.get("neighbour_map"), str) and filled["neighbour_map"]:
+            mapped = _map_named(filled["neighbour_map"])
+            filled["neighbour_map"] = mapped.reference
         if filled.get("host_memory_bytes") is None:
-            filled["host_memory_bytes"] = default_host_memory_bytes(memory_bytes)
+            filled["host_memory_bytes"] = (
+                mapped.memory_bytes if mapped else default_host_memory_bytes(memory_bytes)
+            )
             with contextlib.suppress(ValueError):  # the field's own check says what is wrong
                 if hosts := canonical_hosts(filled.get("hosts") or ""):
                     filled["host_memory_bytes"] = largest_host(hosts)
@@ -200,6 +211,11 @@ class ScenarioFields(BaseModel):
                 _whole_pages(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        if self.neighbour_map and (
+            self.neighbours != 1.0 or self.neighbour_memory_bytes != self.memory_bytes
+        ):
+            name = "neighbours" if self.neighbours != 1.0 else "neighbour_memory_bytes"
+            raise ValueError(f"{name}: neighbour_map says whose each frame is: leave {name} out")
         if self.hosts and self.host_memory_bytes != largest_host(self.hosts):
             raise ValueError("host_memory_bytes: hosts says how large each host is: leave it out")
         geo = geometry(self.word_bytes)
@@ -238,10 +254,15 @@ class ScenarioFields(BaseModel):
 FIELDS: Final[tuple[str, ...]] = tuple(ScenarioFields.model_fields)
 """The scenario's fields in canonical order."""
 
-_MEMORY, _HOST_MEMORY, _NEIGHBOUR_MEMORY, _POLICY, _GUEST = (
+_MEMORY, _HOST_MEMORY, _NEIGHBOUR_MEMORY, _POLICY = (
     FIELDS.index(name)
-    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "policy", "guest")
+    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "policy")
 )
+
+FILES: Final = ("guest", "neighbour_map")
+"""The fields that name a file as "PATH#DIGEST", of which the digest counts."""
+
+_FILES_AT = tuple(FIELDS.index(name) for name in FILES)
 
 _DEFAULTS: Final[tuple[Any, ...]] = tuple(
     None if field.is_required() else field.default for field in ScenarioFields.model_fields.values()
@@ -261,10 +282,9 @@ def cell_id_of(values: tuple[Any, ...]) -> str:
     parts = [
         f"{name}={value!r}"
         for name, value, default in zip(FIELDS, _plain(values), defaults, strict=True)
-        if value != default and name != "guest"
+        if value != default and name not in FILES
     ]
-    if values[_GUEST]:
-        parts.append(f"guest={digest_of(values[_GUEST])}")
+    parts += [f"{FIELDS[at]}={digest_of(values[at])}" for at in _FILES_AT if values[at]]
     text = f"p2mbatch-cell/{MODEL_VERSION}:" + ",".join(parts)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -275,7 +295,7 @@ def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def digest_of(reference: str) -> str:
-    """Return the digest of a guest's "PATH#DIGEST"; empty where there is no guest."""
+    """Return the digest of a file's "PATH#DIGEST"; empty where there is none."""
     return reference.rpartition("#")[2]
 
 
@@ -294,6 +314,23 @@ def guest_fields(reference: str) -> dict[str, Any]:
         "word_bytes": guest.layout.word_bytes,
         "guest": guest.reference,
     }
+
+
+def map_memory_bytes(reference: str) -> int:
+    """Return the memory of the host whose map "PATH#DIGEST" or "PATH" is."""
+    from p2mbatch.model.host_map import map_of
+
+    return map_of(reference).memory_bytes
+
+
+def _map_named(reference: str) -> NeighbourMap:
+    """Return the map of "PATH#DIGEST" or "PATH"; ValueError where there is no such map."""
+    from p2mbatch.model.host_map import map_of
+
+    try:
+        return map_of(reference)
+    except InputError as error:
+        raise ValueError(f"neighbour_map: {error}") from None
 
 
 def _with_guest(data: dict[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Guest:
         hosts: str | Sequence[str | int] = "",
         xen: str = "",
         stuck: str = "end",
+        neighbour_map: str = "",
         resident: str = "auto",
     ) -> Guest:
         """Boot a guest that spans `memory`, with the hosts of `seed`.
@@ -101,6 +102,7 @@ class Guest:
             hosts=hosts,
             xen=xen,
             stuck=stuck,
+            neighbour_map=neighbour_map,
             word_bytes=word_bytes,
             seed=seed,
         )

@@ -1,16 +1,13 @@
-"""One cell of a sweep: a scenario lived through, its rows, its trace, and what it will cost."""
+"""One cell of a sweep: a scenario lived through, and its rows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from p2mbatch.base.geometry import PAGE_BYTES
-from p2mbatch.compiled import tables as tb
-from p2mbatch.guests.stage import StagedGuest
-from p2mbatch.model.life import EventResult, Life
-from p2mbatch.model.placement import Placement
+from p2mbatch.guests.batch.cells import columns_of
+from p2mbatch.guests.batch.lives import live_covered
+from p2mbatch.guests.fields import FIELDS
+from p2mbatch.guests.stepped import step_scenario
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -24,51 +21,6 @@ def run_scenario(scenario: ScenarioFields, resident: str = "auto") -> list[dict[
     lets a refused guest stay, each further try has its row. Raises `InputError` where the guest
     can't be placed.
     """
-    guest = StagedGuest(scenario, resident)
-    result = guest.boot()
-    rows = [_row(guest, result)]
-    while guest.goes_on(result) and guest.num_migrations < scenario.migrations:
-        result = guest.migrate()
-        rows.append(_row(guest, result))
-    return rows
-
-
-def _row(guest: StagedGuest, result: EventResult) -> dict[str, Any]:
-    return row_of(guest.life, guest.placement, guest.num_migrations, result, guest.entries_written)
-
-
-def row_of(
-    life: Life, placement: Placement, migration: int, result: EventResult, entries_written: int
-) -> dict[str, Any]:
-    """Return one row: what happened, what it costs, what was measured."""
-    stale_top, stale_mid = life.count_stale()
-    leaves = placement.num_boot_leaves + life.scalar("num_grown")
-    pages = life.scalar("brk_used") + life.scalar("bootmem_used") + life.scalar("pool_used")
-    pages += placement.num_static_pages
-    if not placement.policy.moves_leaves(placement.geo.word_bytes):
-        # The kernel frees mfn_list where its leaves were moved.
-        pages += placement.num_boot_leaves
-    num_resident = np.count_nonzero(life.tables.slots[: life.scalar("num_slots"), tb.P_LEAF] >= 0)
-    return {
-        "migration": migration,
-        "outcome": result.outcome,
-        "detail": result.detail,
-        "stray_writes": result.stray_writes,
-        "stray_pages": result.stray_pages,
-        "lost_pages": result.lost_pages,
-        "ghost_pages": result.ghost_pages,
-        "lost_identity_pages": result.lost_identity_pages,
-        "placeholder_writes": result.placeholder_writes,
-        "stale_top_entries": stale_top,
-        "stale_mid_entries": stale_mid,
-        "leaves": leaves,
-        "mids": life.scalar("num_mids"),
-        "mid_mfn_pages": life.scalar("num_mid_mfns"),
-        "structure_bytes": pages * PAGE_BYTES,
-        "structure_overhead": pages / placement.populated_pages,
-        "entries_written": entries_written,
-        "resident_leaves": int(num_resident),
-        "rebuild_ns": result.rebuild_ns,
-        "save_walk_ns": result.save_walk_ns,
-        "restore_ns": result.restore_ns,
-    }
+    one = columns_of([tuple(getattr(scenario, name) for name in FIELDS)])
+    lived, left = live_covered(one, resident)
+    return step_scenario(scenario, resident) if len(left) else lived.as_rows()

@@ -16,6 +16,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.file import guest_of
 from p2mbatch.guests.file_placement import GuestPlacement, place_guest
 from p2mbatch.guests.host_sizes import host_bytes, host_ranges
+from p2mbatch.model.host_map import map_of
 from p2mbatch.model.hosts import function_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement, place
@@ -90,6 +91,7 @@ def nth_host(
         first=index == 0,
         names_all=names_all or bool(scenario.guest),
         xen=parse_xen(scenario.xen) if scenario.xen else None,
+        **({"known": map_of(scenario.neighbour_map).m2p} if scenario.neighbour_map else {}),
     )
 
 

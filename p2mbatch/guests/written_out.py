@@ -52,10 +52,11 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         frames = nth_host_frames(scenario, index)
         mfns = np.empty(placement.span, np.int64)
         others = np.empty(frames, np.int64)
-        write_out_host(nth_host(scenario, placement, index).par, mfns, others)
+        host = nth_host(scenario, placement, index)
+        write_out_host(host.par, host.m2p, mfns, others)
         if index == 0:
             events += (
-                placement.events(nth_host(scenario, placement, 0))
+                placement.events(host)
                 if isinstance(placement, GuestPlacement)
                 else _layout_events(placement, mfns)
             )
@@ -68,7 +69,8 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
     era = placement.policy.is_era
-    form = FORMAT_3 if xen or stays or era else FORMAT_2
+    pokes = any(event["op"] == "poke" for event in events)
+    form = FORMAT_3 if xen or stays or era or pokes else FORMAT_2
     guest = _guest(placement)
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
 
@@ -101,7 +103,8 @@ def _boot_frames(
     """Make `mfns` what the guest boots with: the scattered layout's holes are still populated."""
     if placement.layout == tb.SCATTERED:
         whole = check_scenario(scenario.model_copy(update={"layout": "tail", "sparsity": 0.0}))
-        write_out_host(nth_host(scenario, whole, 0).par, mfns, np.empty_like(others))
+        host = nth_host(scenario, whole, 0)
+        write_out_host(host.par, host.m2p, mfns, np.empty_like(others))
     mfns[placement.nr_pages :] = -1
 
 

@@ -40,8 +40,7 @@ class EraLife(Life):
         self.begin_event()
         kb.load_mfn_list(self.tables, self.host, 0, 1 << 62)
         kb.load_domain(self.tables, self.host)
-        marked = (ranges,) if self.policy.marks else ()
-        return self._result(self._does.boot(self.tables, self.host, *marked))
+        return self._result(self._does.boot(self.tables, self.host, ranges))
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, as a `Life` does."""

@@ -129,6 +129,7 @@ def function_host(
     first: bool,
     names_all: bool = False,
     xen: Version | None = None,
+    known: Int64Array = _EMPTY,
 ) -> tb.HostTables:
     """Return a host whose frames go out in aligned extents of 2^`order` pages, shuffled by `key`.
 
@@ -136,7 +137,8 @@ def function_host(
     `neighbour_pages` each. `first` is the host to boot on: what is ballooned out there is free.
     With `names_all` every page of the span has a frame kept for it, populated or not. Before Xen
     4.2 (`xen`; None: one of today) m2p keeps the word of a frame that is freed: all frames that are
-    not the guest's have one, of domains that departed where not of neighbours.
+    not the guest's have one, of domains that departed where not of neighbours. Where `known`
+    (int64[k]) is a real host's m2p, that says what all frames stand for that are not the guest's.
     """
     reserved = reserved_frames(order)
     num_extents = (frames - reserved) >> order
@@ -172,7 +174,7 @@ def function_host(
         holes_perm=population.holes_parameters,
     )
     freed = np.zeros(population.span, np.uint8) if keeps_freed else _NONE_OWNED
-    return tb.HostTables(as_array(par), _EMPTY, freed, _NO_RUNS)
+    return tb.HostTables(as_array(par), known[:frames], freed, _NO_RUNS)
 
 
 def reserved_frames(order: int) -> int:

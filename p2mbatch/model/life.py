@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
@@ -21,7 +23,8 @@ from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
 from p2mbatch.compiled.owners import note_presence
-from p2mbatch.compiled.policies.operations import rebuild_parallel
+from p2mbatch.compiled.pages import poke_words, reached_pages
+from p2mbatch.compiled.policies.operations import Operations, rebuild_parallel
 from p2mbatch.compiled.restore import (
     missing_is_blank,
     move,
@@ -104,11 +107,15 @@ class Life:
         self.host = host
         self.policy = policy
         self._does = policy.operations
-        self.marked = (np.zeros((0, 2), np.int64),) if policy.marks else ()
-        """What boot marks 1:1, where the policy's boot takes such ranges: none in a scenario."""
+        self.marked = np.zeros((0, 2), np.int64)
+        """int64[k, 2]: what boot marks 1:1, where the policy does: nothing in a scenario."""
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
+
+    def use(self, operations: Operations) -> None:
+        """Run these functions from now on in place of the policy's: the same, watched."""
+        self._does = operations
 
     def scalar(self, name: str) -> int:
         """Return one field of the guest's `State`."""
@@ -128,7 +135,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host, *self.marked))
+        result = self._result(self._does.boot(self.tables, self.host, self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -145,6 +152,48 @@ class Life:
         result = self._result(status)
         result.entries_set = self.scalar("position")
         return result
+
+    def poke(self, words: Int64Array) -> EventResult:
+        """Write `words`, int64[k, 3] of [page, index, word], into the guest's pages.
+
+        The pages lie in the direct map. Raises `InputError` for pages of pointers that the kernels
+        take for whole: all of an era's, page tables too, and `p2m_top_mfn_p`; and for a word that
+        no entry of a leaf can be.
+        """
+        self.begin_event()
+        num_slots = self.scalar("num_slots")
+        slots = self.tables.slots[:num_slots]
+        self._check_poke(words, slots)
+        reached = np.empty(len(words), np.int64)
+        reached_pages(self.tables, np.ascontiguousarray(words[:, 2]), reached)
+        pages = np.union1d(words[:, 0], reached[reached >= 0])
+        more = int(np.count_nonzero(~np.isin(pages, slots[:, tb.P_PAGE])))
+        if num_slots + more > len(self.tables.words):
+            self.tables = tb.grown(self.tables, more, 0)
+        if self.scalar("num_blocks") + more > len(self.tables.block_code):
+            self.tables = tb.grown(self.tables, 0, more)
+        poke_words(self.tables, self.host, pages, words)
+        self.begin_event()
+        return EventResult()
+
+    def _check_poke(self, words: Int64Array, slots: Int64Array) -> None:
+        """Raise `InputError` for words that the kernels would not see as they are."""
+        pages, kinds = slots[:, tb.P_PAGE], slots[:, tb.P_KIND]
+        fixed = pages == self.scalar("top_mfn_p")
+        if self.policy.is_era:
+            fixed = np.isin(kinds, (tb.POINTER, tb.TABLE))
+        if hit := np.intersect1d(words[:, 0], pages[fixed]).tolist():
+            what = "holds pointers or page table entries" if self.policy.is_era else "is top_mfn_p"
+            raise InputError(
+                f"poke: page {hit[0]} {what}: under policy {self.policy.short} that is not modelled"
+            )
+        large = (words[:, 2] < INVALID) & np.isin(words[:, 0], pages[kinds == tb.LEAF])
+        if large.any() and not self.policy.is_era:
+            page, index, word = words[large][0].tolist()
+            raise InputError(
+                f"poke: page {page} is a leaf, and its entry {index} can't be {word % (1 << 64):#x}"
+                f": under policy {self.policy.short} entries are below 2^63, or null"
+            )
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
         """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
@@ -253,7 +302,8 @@ class Life:
 
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
-        if self._ready is host and threads == 1:
+        watched = self._does is not self.policy.operations
+        if watched or (self._ready is host and threads == 1):
             return
         self._ready = host
         t, none = self.tables, np.zeros(0, np.int64)
@@ -262,7 +312,7 @@ class Life:
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(self._does.boot, t, host, *self.marked)
+        make_ready(self._does.boot, t, host, self.marked)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)
@@ -305,19 +355,29 @@ class Life:
         return result
 
     def _meaning(self, status: int) -> EventResult:
-        if status == OK:
-            return EventResult()
         if status == NO_MEMORY:
             return EventResult(set_returned=False)
-        if status in BUGS:
-            return EventResult("bug", BUGS[status])
-        if status in FAULTS:
-            return EventResult("fault", FAULTS[status])
-        if status == MISDIRECTED:
-            return EventResult("misdirected", "-")
-        if status >= OWN and self.policy.own is not None:
-            return EventResult(*self.policy.own.meaning(status, self.tables.statics))
         number = self.scalar("detail") % (1 << self.scalar("word_bits"))
-        if status in RESTORE_FAILURES:
-            return EventResult("restore-failed", f"{RESTORE_FAILURES[status]} {number}")
-        return EventResult("save-failed", f"{SAVE_FAILURES[status]} {number}")
+        return EventResult(*meaning_of(status, number, self.policy, self.tables.statics))
+
+
+def meaning_of(
+    status: int, number: int, policy: Policy, statics: Int64Array
+) -> tuple[str, str | None]:
+    """Return the outcome and the detail that a kernel's status code means.
+
+    `number` is `State.detail` as the guest's word, `statics` the guest's `P2MTables.statics`.
+    """
+    if status in (OK, NO_MEMORY):
+        return "ok", None
+    if status in BUGS:
+        return "bug", BUGS[status]
+    if status in FAULTS:
+        return "fault", FAULTS[status]
+    if status == MISDIRECTED:
+        return "misdirected", "-"
+    if status >= OWN and policy.own is not None:
+        return policy.own.meaning(status, statics)
+    if status in RESTORE_FAILURES:
+        return "restore-failed", f"{RESTORE_FAILURES[status]} {number}"
+    return "save-failed", f"{SAVE_FAILURES[status]} {number}"

@@ -27,7 +27,7 @@ from p2mbatch.model.policies import MENDED, Policy, find, find_simulated
 BRK_PFN = 4096
 """16 MiB, where brk begins in guests that boot with 64 MiB or more."""
 
-_SMALL_GUEST_PAGES = 16384
+SMALL_GUEST_PAGES = 16384
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def place(
         nr_pages=nr_pages,
         num_holes=span - populated,
         num_grown=num_grown,
-        brk_pfn=BRK_PFN if nr_pages >= _SMALL_GUEST_PAGES else nr_pages // 8,
+        brk_pfn=BRK_PFN if nr_pages >= SMALL_GUEST_PAGES else nr_pages // 8,
         brk_pages=max(brk_pages, arrays),
         pool_pages=pool_pages,
         directmap_pages=min(span, geo.direct_map_limit_pages),

@@ -14,7 +14,7 @@ import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from p2mbatch.base.errors import InputError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TREE: Final = "tree"
 """The toolstack finds the list by way of the frame list list (model section 7)."""
+
+Pages = TypeVar("Pages", int, "Int64Array")
+"""A number of pages, or one for each of many guests."""
 
 MENDED: Final = "tracked"
 """The policy that others are shown beside, and that is taken where nothing says which it was."""
@@ -147,11 +150,14 @@ class Policy:
         """
         return (8_388_608 if word_bytes == 8 else 2_097_152) if self.is_two_level else 0
 
-    def brk_pages(self, num_mids: int, word_bytes: int) -> int:
-        """Return the pages of brk that a boot with so many mid pages takes (model section 4)."""
+    def brk_pages(self, num_mids: Pages, word_bytes: int) -> Pages:
+        """Return the pages of brk that a boot with so many mid pages takes (model section 4).
+
+        Of many boots at once where `num_mids` is an array.
+        """
         if self.is_two_level:
-            return 0
-        own_lists = num_mids if word_bytes == 4 or self.lists_on_64_bit else 0
+            return num_mids * 0
+        own_lists = num_mids * (word_bytes == 4 or self.lists_on_64_bit)
         override = word_bytes // 2 if self.asks_override else 0
         lists = 0 if self.late_list else self.list_brk_pages + own_lists
         return self.placeholders + num_mids + override + lists
@@ -160,10 +166,13 @@ class Policy:
         """Return whether boot moves the leaves out of `mfn_list` (policies-spec P4b)."""
         return self.bootmem and word_bytes == 8
 
-    def bootmem_pages(self, num_mids: int, num_leaves: int, word_bytes: int) -> int:
-        """Return the boot allocator's pages that a boot with so many mids and leaves takes."""
-        lists = self.list_brk_pages + num_mids if self.late_list else 0
-        return lists + (num_leaves if self.moves_leaves(word_bytes) else 0)
+    def bootmem_pages(self, num_mids: Pages, num_leaves: Pages, word_bytes: int) -> Pages:
+        """Return the boot allocator's pages that a boot with so many mids and leaves takes.
+
+        Of many boots at once where these are arrays.
+        """
+        lists = (self.list_brk_pages + num_mids) * self.late_list
+        return lists + num_leaves * self.moves_leaves(word_bytes)
 
 
 _OWN = (

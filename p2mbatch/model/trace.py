@@ -69,6 +69,9 @@ LOSS_FIELDS = {
 }
 """What format 3 expects of an event beside the other formats' fields, by its op."""
 
+UNOBSERVED = ("fail_alloc", "tweak", "poke")
+"""Events of which nothing but their `op` is expected."""
+
 REFUSED = ("save-failed", "restore-failed")
 """Outcomes of a migration that the toolstack gave up before the guest had gone."""
 

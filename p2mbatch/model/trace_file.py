@@ -14,7 +14,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import IMAGE_MAP_PAGES, geometry
 from p2mbatch.base.limits import check_json_values
-from p2mbatch.model import policies, trace_eras, trace_linear
+from p2mbatch.model import policies, trace_eras, trace_linear, trace_poke
 from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.trace import (
     FORMAT,
@@ -46,6 +46,7 @@ _EVENT_KEYS = {
     "set": {"op", "runs"},
     "fail_alloc": {"op", "at"},
     "tweak": {"op"},
+    "poke": {"op", "words"},
 }
 
 _OPTIONAL_KEYS_3 = {
@@ -218,7 +219,8 @@ def _parse_events(
         raise check.fail(
             "events", f"has {len(value)}: at most {most} for a guest of {guest.max_p2m_pfn} PFNs"
         )
-    known = [op for op in _EVENT_KEYS if op != "tweak" or policy.is_linear]
+    rare = {"tweak": policy.is_linear, "poke": form == FORMAT_3}
+    known = [op for op in _EVENT_KEYS if rare.get(op, True)]
     for i, event in enumerate(value):
         path = f"events[{i}]"
         op = event.get("op") if isinstance(event, dict) else None
@@ -262,6 +264,8 @@ def _parse_event(
     out = dict(event)
     if event["op"] == "tweak":
         return trace_linear.parse_tweak(check, event, path)
+    if event["op"] == "poke":
+        return out | {"words": trace_poke.parse_words(check, event["words"], path, guest)}
     if "identity" in event:
         out["identity"] = trace_eras.parse_ranges(check, event["identity"], f"{path}.identity")
     if event.get("toolstack", "tree") != "tree":
@@ -327,7 +331,7 @@ def written_format(trace: Trace) -> str:
         return trace.format
     added = frozenset().union(*_OPTIONAL_KEYS_3.values())
     told = frozenset().union(*LOSS_FIELDS.values())
-    needs = any(added & event.keys() for event in trace.events) or any(
+    needs = any(added & event.keys() or event["op"] == "poke" for event in trace.events) or any(
         told & event.keys() for event in trace.expected or ()
     )
     return FORMAT_3 if needs else FORMAT_2
@@ -378,6 +382,8 @@ def _event_to_json(event: dict[str, Any], policy: str) -> dict[str, Any]:
             ]
     if "identity" in out:
         out["identity"] = out["identity"].tolist()
+    if "words" in out:
+        out["words"] = trace_poke.words_to_json(out["words"])
     return out
 
 

@@ -125,7 +125,7 @@ def value_text(column: str, value: Any) -> str:
         return size_text(float(value))
     if isinstance(value, float | np.floating):
         return f"{value:.3g}"
-    if column == "guest":
+    if column in ("guest", "neighbour_map"):
         # A file's name says more than where it lies; the digest tells namesakes apart.
         path, _, digest = str(value).rpartition("#")
         return f"{path.rpartition('/')[2]}#{digest[:6]}" if value else "none"

@@ -19,6 +19,7 @@ from p2mbatch.guests.fields import (
     default_host_memory_bytes,
     digest_of,
     guest_fields,
+    map_memory_bytes,
 )
 from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.guests.scenario import Scenario
@@ -54,6 +55,8 @@ _SEED, _POLICY = FIELDS.index("seed"), FIELDS.index("policy")
 
 _HOSTS = FIELDS.index("hosts")
 
+MAP_KEY = FIELDS.index("neighbour_map")
+
 GUEST_KEY = FIELDS.index("guest")
 
 _DEFAULTS: Final[Values] = tuple(
@@ -72,6 +75,9 @@ def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
     if name == "guest":
         directory = (info.context or {}).get("directory")
         return _parse_guests(raw, [] if directory is None else [directory])
+    if name == "neighbour_map":
+        directory = (info.context or {}).get("directory")
+        return _parse_maps(raw, [] if directory is None else [directory])
     if name in ("policy", "policies"):
         raw = _find_policies(raw, (info.context or {}).get("directory"))
     return parse_axis(SHORT_NAMES.get(name, name), raw)
@@ -101,21 +107,54 @@ def _parse_guests(raw: Any, directories: Sequence[Path]) -> Axis:
     A digest that is there already is left for the cells to check, so that a store's spec can be
     read where the files are not.
     """
-    from p2mbatch.guests.file import find_guest, split_reference
+    from p2mbatch.guests.file import find_guest
+
+    return _parse_files(
+        raw,
+        "a guest's trace file",
+        lambda text: find_guest(text, directories),
+        checked=bool(directories),
+    )
+
+
+def _parse_maps(raw: Any, directories: Sequence[Path]) -> Axis:
+    """Return the hosts' maps that `raw` names, as `_parse_guests`; empty text is no map."""
+    from p2mbatch.model.host_map import find_map
+
+    return _parse_files(
+        raw,
+        "a host's map",
+        lambda text: find_map(text, directories),
+        checked=bool(directories),
+        empty=True,
+    )
+
+
+def _parse_files(
+    raw: Any, what: str, find: Callable[[str], Any], *, checked: bool, empty: bool = False
+) -> Axis:
+    """Return the files that `raw` (a name or a list of them) names, as "PATH#DIGEST" of `find`.
+
+    A name that has its digest is left for the cells unless `checked`. With `empty`, "" is none.
+    """
+    from p2mbatch.guests.file import split_reference
 
     found: dict[str, str] = {}
     for text in raw if isinstance(raw, list | tuple) else [raw]:
         if not isinstance(text, str):
-            raise ValueError(f"{text!r} is not the name of a guest's trace file")
+            raise ValueError(f"{text!r} is not the name of {what}")
         digest = split_reference(text)[1]
-        if digest and not directories:
+        if not text and empty:
+            found.setdefault("", "")
+            continue
+        if digest and not checked:
             found.setdefault(digest, text)
             continue
         try:
-            guest = find_guest(text, directories)
+            file = find(text)
         except InputError as error:
             raise ValueError(str(error)) from None
-        found.setdefault(guest.digest, guest.reference)
+        found.setdefault(file.digest, file.reference)
     if not found:
         raise ValueError("an empty list names no value")
     return list(found.values())
@@ -168,6 +207,9 @@ class Axes(BaseModel):
     stuck: AxisField = Field(None, description="end, or stay: a refused guest is tried again.")
     max_domain_pages: AxisField = Field(
         None, description="PFNs that a kernel of two levels holds; 0: as it was configured."
+    )
+    neighbour_map: AxisField = Field(
+        None, description="Listings of xen-mfndump dump-m2p, in place of neighbours."
     )
     seed: AxisField = Field(None, description="One seed, a range of them, or a list.")
     seeds: AxisField = Field(None, description="How many seeds: 5 is 0 to 4. Or as seed.")
@@ -228,6 +270,9 @@ class Axes(BaseModel):
         if self.guest is not None:
             # Where the file lies does not matter.
             plain["guest"] = sorted(map(digest_of, self.guest))
+        maps = plain.pop("neighbour_map")
+        if maps != [""]:
+            plain["neighbour_map"] = sorted(map(digest_of, self.axes[MAP_KEY]))
         return plain
 
     def to_dict(self) -> dict[str, Any]:
@@ -285,7 +330,8 @@ class Grid(Axes):
 
 def _key(index: int) -> Callable[[Any], Any]:
     """Return what makes two values of the field `index` the same."""
-    return {GUEST_KEY: digest_of, _POLICY: identity}.get(index, _itself)
+    known = {GUEST_KEY: digest_of, MAP_KEY: digest_of, _POLICY: identity}
+    return known.get(index, _itself)
 
 
 def _itself(value: Any) -> Any:
@@ -293,8 +339,8 @@ def _itself(value: Any) -> Any:
 
 
 def _bare(values: Values) -> Values:
-    """Return a cell's memory, guest and hosts, from which the rest may follow, and no more."""
-    kept = (_MEMORY, GUEST_KEY, _HOSTS)
+    """Return a cell's memory, files and hosts, from which the rest may follow, and no more."""
+    kept = (_MEMORY, GUEST_KEY, _HOSTS, MAP_KEY)
     return tuple(v if i in kept else None for i, v in enumerate(values))
 
 
@@ -358,6 +404,8 @@ def resolve(values: Values) -> Values:
     host, hosts = values[_HOST], values[_HOSTS]
     if host is None:
         host = largest_host(hosts) if hosts else default_host_memory_bytes(memory_bytes)
+        if values[MAP_KEY] and not hosts:
+            host = map_memory_bytes(values[MAP_KEY])
     neighbour = values[_NEIGHBOUR]
     return (
         *values[:_HOST],

@@ -38,7 +38,16 @@ from p2mbatch.spec.axes import HOSTS, Axis, Span
 from p2mbatch.spec.columns import columns_between
 from p2mbatch.spec.file import KeyPath
 from p2mbatch.spec.messages import OPTIONS, complaint, option_of, placed
-from p2mbatch.spec.sections import GUEST_KEY, SHORT_NAMES, Cell, Grid, Sample, Values, resolve
+from p2mbatch.spec.sections import (
+    GUEST_KEY,
+    MAP_KEY,
+    SHORT_NAMES,
+    Cell,
+    Grid,
+    Sample,
+    Values,
+    resolve,
+)
 
 _MAX_CHECKED = 4096
 """Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""
@@ -270,8 +279,11 @@ def _plain_values(values: Values) -> list[Any]:
     """Return a cell's values for a digest: of a file that it names its digest, not its path."""
     at = FIELDS.index("policy")
     values = (*values[:at], identity(values[at]), *values[at + 1 :])
-    guest = [digest_of(values[GUEST_KEY])] if values[GUEST_KEY] else []
-    return [*values[:GUEST_KEY], *values[GUEST_KEY + 1 :], *guest]
+    # A field that came later is named where it says something, so that old digests stay.
+    files = [digest_of(values[GUEST_KEY])] if values[GUEST_KEY] else []
+    if values[MAP_KEY]:
+        files.append(f"neighbour_map={digest_of(values[MAP_KEY])}")
+    return [v for i, v in enumerate(values) if i not in (GUEST_KEY, MAP_KEY)] + files
 
 
 def _thin(axis: Axis, keep: int) -> Sequence[Any]:

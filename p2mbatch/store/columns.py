@@ -160,6 +160,15 @@ COLUMNS: tuple[Column, ...] = (
         "PFNs that a kernel of two levels holds; 0 for as many as it was configured for.",
     ),
     Column(
+        "neighbour_map",
+        "str",
+        "",
+        "scenario",
+        "The real host's map whose frames the neighbours have, as path#digest, of which the digest "
+        "counts; empty where neighbours says it.",
+        earlier="",
+    ),
+    Column(
         "seed",
         "int64",
         "",

@@ -12,8 +12,8 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.importing.to_trace import import_trace
-from p2mbatch.dumps.readers.mfndump import read_host_map
 from p2mbatch.dumps.readers.read import read_bytes, read_dump
+from p2mbatch.model.host_map import read_host_map
 
 FIELD = Path(__file__).parents[2] / "data" / "field"
 

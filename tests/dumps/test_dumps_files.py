@@ -11,10 +11,10 @@ import pytest
 
 from dump_guests import build, core, stream
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.sources import FileBytes
 from p2mbatch.dumps.audit.findings import audit
 from p2mbatch.dumps.importing.to_trace import is_trace_file
 from p2mbatch.dumps.readers.read import read_bytes, read_dump
-from p2mbatch.dumps.readers.sources import FileBytes
 
 
 @pytest.mark.parametrize("change", ["cut", "write", "grow"])

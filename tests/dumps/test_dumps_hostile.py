@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from dump_guests import build, core, stream
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.sources import SequentialCursor
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor, read_dump
-from p2mbatch.dumps.readers.sources import SequentialCursor
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
 sys.path.insert(0, str(FUZZ))

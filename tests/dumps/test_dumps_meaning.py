@@ -11,12 +11,12 @@ from test_dumps_readers import mfndump_text
 from dump_guests import build, core, fl_pfn, fll_pfn, stream
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.base.sources import SequentialCursor
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.audit.findings import audit
 from p2mbatch.dumps.audit.walk import save_check
 from p2mbatch.dumps.importing.to_trace import import_trace
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor
-from p2mbatch.dumps.readers.sources import SequentialCursor
 from p2mbatch.model.anonymise import anonymise
 
 

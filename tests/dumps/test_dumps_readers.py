@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from dump_guests import build, core, fl_pfn, fll_pfn, images, legacy, stream
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.sources import SequentialCursor
 from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.audit.walk import save_check
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor, read_dump
-from p2mbatch.dumps.readers.sources import SequentialCursor
 from p2mbatch.dumps.writers.containers import LEGACY_WRAPPERS, WRAPPERS
 
 DUMPS = Path(__file__).parents[2] / "data" / "dumps"

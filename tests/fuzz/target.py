@@ -10,9 +10,9 @@ import gzip
 import io
 
 from p2mbatch.base.errors import P2MBatchError
+from p2mbatch.base.sources import SequentialCursor
 from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor
-from p2mbatch.dumps.readers.sources import SequentialCursor
 
 AUDIT_PFNS = 1 << 21
 """Guests that claim a larger span are read but not audited, so that one run takes milliseconds."""

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB, MIB
-from p2mbatch.guests.rows import row_of, run_scenario
+from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario, estimate_memory_bytes
+from p2mbatch.guests.stepped import row_of
 from p2mbatch.guests.written_out import scenario_trace
 from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.trace import goes_on

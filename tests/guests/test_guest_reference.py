@@ -65,7 +65,7 @@ class Written:
             host = nth_host(scenario, staged.placement, index, names_all=True)
             mfns = np.empty(staged.placement.span, np.int64)
             others = np.empty(int(host.par[0].frames), np.int64)
-            write_out_host(host.par, mfns, others)
+            write_out_host(host.par, host.m2p, mfns, others)
             pfns, owned = np.arange(len(mfns)), np.flatnonzero(others >= 0)
             self.trace["hosts"].append(
                 {

@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_documented_table() -> None:
         "xen": "",
         "stuck": "end",
         "max_domain_pages": 0,
+        "neighbour_map": "",
         "seed": 0,
     }
 

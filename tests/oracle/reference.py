@@ -367,6 +367,10 @@ class Machine:
         if op == "fail_alloc":
             self.allocations, self.fail_at = 0, event["at"]
             return {"op": op}
+        if op == "poke":
+            for page, index, word in event["words"]:
+                self.page(page)[index] = self.invalid if word is None else word
+            return {"op": op}
         self.stray_writes, self.stray_pages = 0, set()
         result: Json = {"op": op, "outcome": "ok", "detail": None}
         losses = Losses()

@@ -208,13 +208,13 @@ def _first_list(t: P2MTables, h: HostTables) -> int:
     return status
 
 
-def boot(t: P2MTables, h: HostTables) -> int:
+def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
     """Do `Operations.boot` in the tree that p2mbatch builds."""
     status = build_tree(t, h)
     return _first_list(t, h) if status == OK else status
 
 
-def boot_own_tree(t: P2MTables, h: HostTables) -> int:
+def boot_own_tree(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
     """Do `Operations.boot` where the policy lays its p2m out itself."""
     t.state[0].m2p_order = h.par[0].m2p_order
     t.statics[R_OWN_TREE] = 1

@@ -32,8 +32,8 @@ class Operations(NamedTuple):
 
     boot: Callable[..., int]
     """Build what the kernel keeps its p2m in over the loaded `mfn_list`, the first list, and report
-    it: all that boot does, what it takes from brk included. Takes `t` and `h`; that of an era takes
-    what it marks besides."""
+    it: all that boot does, what it takes from brk included. Takes `t`, `h` and the 1:1 ranges to
+    mark (int64[k, 2]: start, end), which only some kernels do; that of a linear p2m takes more."""
     set_runs: Callable[[P2MTables, HostTables, Int64Array, int], int]
     """`set_phys_to_machine` over runs (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the
     first so many entries: as `grow.set_each`."""

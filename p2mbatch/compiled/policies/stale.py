@@ -137,8 +137,11 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
 
 
 @kernel
-def boot(t: P2MTables, h: HostTables) -> int:
-    """Build the tree and the first list (model section 4). Returns OK, a BUG_ or a FAULT_ code."""
+def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
+    """Build the tree and the first list (model section 4). Returns OK, a BUG_ or a FAULT_ code.
+
+    No `ranges` are marked: this kernel has no 1:1 entries.
+    """
     status = build_tree(t, h)
     if status == OK:
         status = first_list_page(t, h)

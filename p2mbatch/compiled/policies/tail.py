@@ -23,8 +23,11 @@ from p2mbatch.compiled.tables import HostTables, P2MTables
 
 
 @kernel
-def boot(t: P2MTables, h: HostTables) -> int:
-    """Build the tree and the first list. Returns OK, a BUG_ or a FAULT_ code."""
+def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
+    """Build the tree and the first list. Returns OK, a BUG_ or a FAULT_ code.
+
+    No `ranges` are marked: this kernel has no 1:1 entries.
+    """
     flag_words(t, h, False)
     status = old_placeholders(t)
     if status == OK:

@@ -54,10 +54,11 @@ def _set_word(t: P2MTables, first: int, i: int, word: int) -> None:
 
 
 @kernel
-def boot(t: P2MTables, h: HostTables) -> int:
+def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
     """Hang `mfn_list` into `p2m_top`, build the list and report it. Returns OK.
 
-    The tail of the last page stays as the domain builder left it.
+    The tail of the last page stays as the domain builder left it. No `ranges` are marked: this
+    kernel has no 1:1 entries.
     """
     state = t.state[0]
     shift = state.entries_shift

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from p2mbatch.base.sources import CHUNK_BYTES, Cursor
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.readers.legacy import LegacyReader, looks_like_legacy, looks_like_legacy_hvm
 from p2mbatch.dumps.readers.others import NO_P2M
-from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor
 from p2mbatch.dumps.readers.stream import LibxcReader, check_body_bytes, skip_body
 
 _LIBXC_MAGIC = formats.IMAGE_MARKER.to_bytes(8, "big")

@@ -18,11 +18,11 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.sources import CHUNK_BYTES, Cursor, FileBytes, HeldBytes, SeekableCursor
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest, excess_span, p2m_span, parse_shared_info
 from p2mbatch.dumps.p2m import SparseP2M
 from p2mbatch.dumps.readers.others import NO_P2M
-from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, FileBytes, HeldBytes, SeekableCursor
 from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
 
 _NEEDED = (".note.Xen", ".xen_pages", ".xen_p2m")

@@ -7,10 +7,10 @@ from array import array
 import numpy as np
 
 from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.base.listing import RANGE, Capture, Line, checked_width
+from p2mbatch.base.sources import Cursor
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
-from p2mbatch.dumps.readers.sources import Cursor
-from p2mbatch.dumps.readers.text import RANGE, Capture, Line, checked_width
 from p2mbatch.dumps.stores import NoPages
 
 _LEVELS = {b"level top", b"level middle", b"level entry", b"level error"}

@@ -7,10 +7,10 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import geometry
+from p2mbatch.base.sources import Cursor
 from p2mbatch.dumps.model import DumpGuest, SharedInfo, excess_span, p2m_span
 from p2mbatch.dumps.p2m import LeafP2M
 from p2mbatch.dumps.readers.pages import StreamPages
-from p2mbatch.dumps.readers.sources import Cursor
 
 
 def finish_stream(

@@ -14,11 +14,11 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.sources import Cursor
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest, SharedInfo, parse_shared_info
 from p2mbatch.dumps.readers.finish import finish_stream
 from p2mbatch.dumps.readers.pages import PageIds, StreamPages, new_pages
-from p2mbatch.dumps.readers.sources import Cursor
 
 _VALID_TYPE = np.array([code in formats.VALID_TYPES for code in range(16)])
 

@@ -1,58 +1,29 @@
-"""Read what `xen-mfndump` prints: a guest's p2m (`dump-p2m`), and a host's m2p (`dump-m2p`)."""
+"""Read what `xen-mfndump dump-p2m` prints: a guest's p2m."""
 
 from __future__ import annotations
 
-import os
 from array import array
-from typing import NamedTuple
 
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import geometry
-from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.dumps.p2m import SparseP2M
-from p2mbatch.dumps.readers.sources import Cursor, open_source
-from p2mbatch.dumps.readers.text import (
+from p2mbatch.base.listing import (
     ENTRY,
     HEADER,
-    M2P_ENTRY,
-    M2P_HEADER,
     RULE,
     Capture,
     checked_width,
-    first_line,
     gaps,
 )
+from p2mbatch.base.sources import Cursor
+from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.dumps.p2m import SparseP2M
 from p2mbatch.dumps.stores import NoPages
 
 _ALL_ONES = (1 << 64) - 1
 
 _ENTRY_FORM = "a line '  pfn=0x… ==> mfn=0x… (type 0x…)'"
-
-_M2P_FORM = "a line '  mfn=0x… ==> pfn=0x…'"
-
-_MAX_MFN = 1 << 36
-"""Frames of the largest host that a map is read of: 256 TiB."""
-
-
-class HostMap(NamedTuple):
-    """Who is where on a host, as `dump-m2p` prints it."""
-
-    m2p: Int64Array
-    """int64[frames]: the PFN that each frame stands for, INVALID where nobody has it."""
-    notes: tuple[str, ...]
-
-
-def is_host_map(head: bytes) -> bool:
-    """Return whether a file that begins with `head` is a host's map and no guest's listing."""
-    first = first_line(head)
-    if first is None:
-        return False
-    rule = RULE.fullmatch(first)
-    if rule is not None:
-        return rule[2] == b"M2P"
-    return bool(M2P_ENTRY.fullmatch(first) or M2P_HEADER.fullmatch(first))
 
 
 def read_p2m_listing(cursor: Cursor, word_bytes: int | None = None) -> DumpGuest:
@@ -131,43 +102,3 @@ def _listed_guest(
         pages=NoPages(),
         notes=notes,
     )
-
-
-def read_m2p_listing(cursor: Cursor) -> HostMap:
-    """Read the `dump-m2p` listing at `cursor`. Raises `InputError` unless it is whole."""
-    size, ended = None, False
-    values, capture = array("Q"), Capture(cursor)
-    for line in capture.lines():
-        entry = M2P_ENTRY.fullmatch(line.text)
-        if entry is not None and line.ended:
-            if (mfn := int(entry[1], 16)) != len(values):
-                text = f"expected a line for mfn {len(values):#x}, found {mfn:#x}"
-                raise cursor.fail(text, line.at)
-            values.append(int(entry[2], 16))
-        elif header := M2P_HEADER.fullmatch(line.text):
-            size = int(header[1])
-        elif rule := RULE.fullmatch(line.text):
-            ended |= rule[1] == b"End of"
-        else:
-            capture.pass_over(line, _M2P_FORM)
-    if not values:
-        raise cursor.fail(f"expected at least one {_M2P_FORM[2:]}")
-    if size not in (None, len(values)):
-        raise cursor.fail(f"expected {size} frames as the header says, found {len(values)}")
-    if size is None and not ended:
-        raise cursor.fail("expected the header or the end line of dump-m2p: the map is cut short")
-    m2p = np.frombuffer(values, np.uint64).copy()
-    # A 32-bit dump-m2p prints 32-bit words; Xen's own debug pattern marks frames nobody ever had.
-    m2p[(m2p == 0xFFFF_FFFF) | (m2p >= _MAX_MFN)] = _ALL_ONES
-    return HostMap(m2p.view(np.int64), capture.notes())
-
-
-def read_host_map(path: str | os.PathLike[str]) -> HostMap:
-    """Return the map in the `dump-m2p` listing at `path`, plain or gzipped.
-
-    Raises `InputError` naming the file where it is no such listing, or not a whole one.
-    """
-    with open_source(path) as cursor:
-        if not is_host_map(cursor.peek(1 << 16)):
-            raise cursor.fail("expected the text of xen-mfndump dump-m2p")
-        return read_m2p_listing(cursor)

@@ -29,8 +29,8 @@ import numpy as np
 from p2mbatch.base.arrays import BoolArray, Int64Array, UInt64Array
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import MIB
+from p2mbatch.base.sources import CHUNK_BYTES, Cursor, SeekableCursor
 from p2mbatch.dumps import formats
-from p2mbatch.dumps.readers.sources import CHUNK_BYTES, Cursor, SeekableCursor
 from p2mbatch.dumps.stores import Page, PageStore, TableData, widen
 
 _WITH_DATA = np.array([code not in formats.TYPES_WITHOUT_DATA for code in range(16)])

@@ -10,14 +10,8 @@ import numpy as np
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.dumps import formats
-from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.dumps.readers.containers import looks_like_stream, read_stream
-from p2mbatch.dumps.readers.core import core_bytes, read_core
-from p2mbatch.dumps.readers.debugfs import read_debugfs
-from p2mbatch.dumps.readers.mfndump import is_host_map, read_m2p_listing, read_p2m_listing
-from p2mbatch.dumps.readers.others import describe, describe_core
-from p2mbatch.dumps.readers.sources import (
+from p2mbatch.base.listing import RANGE, first_line
+from p2mbatch.base.sources import (
     CHUNK_BYTES,
     SMALL_BYTES,
     Cursor,
@@ -27,7 +21,14 @@ from p2mbatch.dumps.readers.sources import (
     SequentialCursor,
     open_source,
 )
-from p2mbatch.dumps.readers.text import RANGE, first_line
+from p2mbatch.dumps import formats
+from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.dumps.readers.containers import looks_like_stream, read_stream
+from p2mbatch.dumps.readers.core import core_bytes, read_core
+from p2mbatch.dumps.readers.debugfs import read_debugfs
+from p2mbatch.dumps.readers.mfndump import read_p2m_listing
+from p2mbatch.dumps.readers.others import describe, describe_core
+from p2mbatch.model.host_map import is_host_map, read_m2p_listing
 
 _RECOGNISED = (
     "a save file of xl, libvirt, XenServer or xend, a libxl or libxc migration stream (v1 to v3), "

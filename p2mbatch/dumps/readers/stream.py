@@ -12,12 +12,12 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import geometry
+from p2mbatch.base.sources import Cursor
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.model import DumpGuest, SharedInfo, parse_shared_info
 from p2mbatch.dumps.readers.finish import finish_stream
 from p2mbatch.dumps.readers.others import NO_P2M
 from p2mbatch.dumps.readers.pages import StreamPages, new_pages
-from p2mbatch.dumps.readers.sources import Cursor
 
 _VALID_TYPE = np.array([code in formats.VALID_TYPES for code in range(16)])
 

@@ -167,7 +167,7 @@ def _compile_all(made: Operations) -> None:
     )  # fmt: skip
     runs = np.zeros((1, 3), np.int64)
     h = table_host(1, runs, runs)
-    make_ready(made.boot, t, h)
+    make_ready(made.boot, t, h, np.zeros((0, 2), np.int64))
     make_ready(made.rebuild, t, h, 0)
     make_ready(made.report, t, h)
     make_ready(made.set_runs, t, h, runs, 0)

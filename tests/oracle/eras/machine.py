@@ -324,6 +324,10 @@ class Machine:
         if op == "fail_alloc":
             self.allocations, self.fail_at = 0, event["at"]
             return {"op": op}
+        if op == "poke":
+            for page, index, word in event["words"]:
+                self.page(page)[index] = self.invalid if word is None else word
+            return {"op": op}
         result: Json = {"op": op, "outcome": "ok", "detail": None}
         self.placeholder_writes = 0
         if op == "migrate" and self.second_machine:

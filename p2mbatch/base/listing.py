@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.dumps import formats
-from p2mbatch.dumps.readers.sources import Cursor
+from p2mbatch.base.sources import Cursor
 
 ENTRY = re.compile(rb"pfn=0x([0-9a-f]{1,16}) ==> mfn=0x([0-9a-f]{1,16}) \(type 0x[0-9a-f]+\).*")
 
@@ -159,7 +158,7 @@ def checked_width(cursor: Cursor, own: int, asked: int | None) -> tuple[int, tup
 
     Raises `InputError` where the two differ, or the listing tells what is no width.
     """
-    if own and own not in formats.PT_LEVELS:
+    if own and own not in (4, 8):
         raise cursor.fail(f"expected guest width 4 or 8, found {own}")
     if own and asked and own != asked:
         raise cursor.fail(f"the listing is of a {8 * own}-bit guest, {8 * asked} bits were asked")

@@ -1,0 +1,1 @@
+"""A batch of lives in one compiled call: scenarios come as columns, rows go out as columns."""

@@ -1,0 +1,91 @@
+"""What crosses into a batch and out of it: a record for each cell, and one for each row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from p2mbatch.compiled.records import record_dtype
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Cell:
+    """One cell: its guest as it was placed, its hosts, its life. Counts and PFNs in pages."""
+
+    layout: int
+    span: int
+    """`max_p2m_pfn`."""
+    nr_pages: int
+    num_holes: int
+    num_grown: int
+    brk_pfn: int
+    brk_pages: int
+    num_boot_leaves: int
+    bootmem_pages: int
+    pool_pages: int
+    directmap: int
+    num_leaves: int
+    frees_list: int
+    """Whether the pages of `mfn_list` are free once booted, as where boot moves the leaves."""
+    first_host: int
+    num_hosts: int
+    """Which of the batch's hosts are this cell's; the last is taken for all that follow."""
+    build_order: int
+    restore_order: int
+    neighbours: float
+    """The part of the frames that are not the guest's and belong to other domains."""
+    neighbour_pages: int
+    small_order: int
+    """Whether a 64-bit guest is told the smallest m2p order that holds the host's frames."""
+    keeps_freed: int
+    """Whether m2p keeps the PFN of a frame that was freed."""
+    migrations: int
+    stays: int
+    """Whether a guest whose save or restore is refused lives on."""
+    seed: int
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Row:
+    """One row: a boot's or a migration's."""
+
+    migration: int
+    status: int
+    """A status code (`status`); OK and NO_MEMORY are survived."""
+    detail: int
+    """The number of a save's or a restore's failed check."""
+    stray_writes: int
+    stray_pages: int
+    lost_pages: int
+    ghost_pages: int
+    stale_top_entries: int
+    stale_mid_entries: int
+    leaves: int
+    mids: int
+    mid_mfn_pages: int
+    structure_pages: int
+    entries_written: int
+    resident_leaves: int
+    rebuild_ns: int
+    save_walk_ns: int
+    restore_ns: int
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Control:
+    """How far a batch is, and whether it is to stop."""
+
+    stop: int = 0
+    """Not 0: give up before the next event. Any thread may set it."""
+    cell: int = 0
+    """The cell to go on with."""
+    rows: int = 0
+    """Rows that the cells before it have."""
+
+
+CELL = record_dtype(Cell, float=np.dtype(np.float64))
+
+ROW = record_dtype(Row)
+
+CONTROL = record_dtype(Control)

@@ -1,0 +1,194 @@
+"""Cells lived through as a batch: scenarios as columns in, rows as columns out.
+
+`guests.stepped` tells what one cell's rows are, event by event; a batch gives the same rows without
+Python for a cell. What it does not cover (`cells.is_covered`) is lived step by step, and its rows
+join the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import geometry
+from p2mbatch.base.words import Columns, Words, taken
+from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
+from p2mbatch.compiled.batch.lives import live_cells
+from p2mbatch.compiled.batch.room import Room, Size, make_room
+from p2mbatch.compiled.records import OneRecord
+from p2mbatch.compiled.status import MORE_ROOM, OK
+from p2mbatch.compiled.tables import LAYOUTS, STATIC_WORDS
+from p2mbatch.guests.batch.cells import (
+    are_held,
+    are_whole,
+    cell_records,
+    covered,
+    plain,
+    told,
+    values_at,
+)
+from p2mbatch.guests.batch.columns import Lived, Part, joined
+from p2mbatch.guests.batch.one import live_one
+from p2mbatch.guests.batch.rows import row_columns
+from p2mbatch.model.calls import calls_of
+from p2mbatch.model.placing import Placements, place_each
+from p2mbatch.model.policies import Policy, find
+
+_KEPT_BYTES = 1 << 28
+"""A workspace larger than this is not kept for the next batch."""
+
+_ROOMS = threading.local()
+
+
+class StoppedError(Exception):
+    """The batch was told to stop before it was done."""
+
+
+def new_control() -> OneRecord[Control]:
+    """Return what stops a batch, from another thread, by its field `stop`."""
+    made: OneRecord[Control] = np.zeros(1, CONTROL)
+    return made
+
+
+def live(
+    cells: Columns, resident: str = "auto", control: OneRecord[Control] | None = None
+) -> Lived:
+    """Live through `cells`, columns by the names of `FIELDS`; return rows, and what failed.
+
+    `control` is how another thread stops it: raises `StoppedError`, and nothing was done. Raises
+    `PolicyError` where a policy of the user's own does not work.
+    """
+    control = new_control() if control is None else control
+    lived, left = live_covered(cells, resident, control)
+    if not len(left):
+        return lived
+    ones = []
+    for k in left.tolist():
+        if control[0].stop:
+            raise StoppedError
+        ones.append(live_one(k, values_at(cells, k), resident))
+    failures = [failure for _, failure in ones if failure is not None]
+    every = np.flatnonzero(lived.num_rows)
+    num_rows = lived.num_rows[every].astype(np.int64)
+    done = Part(every, num_rows, lived.duration_ns[every], lived.rows)
+    return joined(len(lived.num_rows), [done, *(part for part, _ in ones)], failures)
+
+
+def live_covered(
+    cells: Columns, resident: str = "auto", control: OneRecord[Control] | None = None
+) -> tuple[Lived, Int64Array]:
+    """Do `live` of what a batch covers; return also which cells are left to be lived one by one.
+
+    Among these are those that can't be placed, whose failure is told best by placing them.
+    """
+    control = new_control() if control is None else control
+    policies, word_bytes = cells["policy"], cells["word_bytes"]
+    assert isinstance(policies, Words)
+    assert isinstance(word_bytes, np.ndarray)
+    good = covered(cells)
+    parts: list[Part] = []
+    left = [np.flatnonzero(~good)]
+    for code, policy in enumerate(policies.words):
+        for width in (8, 4):
+            places = np.flatnonzero(good & (policies.codes == code) & (word_bytes == width))
+            if not len(places):
+                continue
+            group = _Group(find(policy), width, resident == "all")
+            some = {name: taken(column, places) for name, column in cells.items()}
+            found, others = group.live(some, places, control)
+            parts += found
+            left.append(others)
+    return joined(len(good), parts, []), np.sort(np.concatenate(left))
+
+
+class _Group:
+    """Cells of one policy and one width: what one compiled call lives."""
+
+    def __init__(self, policy: Policy, word_bytes: int, resident: bool) -> None:
+        self.policy = policy
+        self.word_bytes = word_bytes
+        self.resident = resident
+
+    def live(
+        self, columns: Columns, places: Int64Array, control: OneRecord[Control]
+    ) -> tuple[list[Part], Int64Array]:
+        """Live through cells that are at `places`; return their rows and the places left."""
+        placed = place_each(
+            plain(columns["memory_bytes"]),
+            plain(columns["sparsity"]),
+            told(columns["layout"], LAYOUTS.__getitem__),
+            self.policy,
+            self.word_bytes,
+            resident=self.resident,
+        )
+        made, sizes = cell_records(columns, placed, self.policy, self.word_bytes)
+        good = placed.fits & are_held(placed, made, sizes) & are_whole(columns)
+        if not good.any():
+            return [], places
+        size = _size_of(placed, made, good)
+        try:
+            part = self._run(made[good], sizes, size, places[good], control)
+        except MemoryError:
+            # Cell by cell, so that one that is too large does not take the others with it.
+            return [], places
+        return [part], places[~good]
+
+    def _run(
+        self,
+        made: np.ndarray[Any, Any],
+        sizes: Int64Array,
+        size: Size,
+        places: Int64Array,
+        control: OneRecord[Control],
+    ) -> Part:
+        """Live through the CELL records `made`."""
+        calls = calls_of(self.policy.operations)
+        rows = np.empty(int(made["migrations"].sum()) + len(made), ROW)
+        ends, took_ns = np.empty(len(made), np.int64), np.empty(len(made), np.int64)
+        statics = np.empty((len(made), STATIC_WORDS if self.policy.own else 0), np.int64)
+        control["cell"] = control["rows"] = 0
+        status = MORE_ROOM
+        while status == MORE_ROOM:
+            room = _room(self.word_bytes, size)
+            status = live_cells(
+                made, sizes, self.resident, room, calls, rows, ends, took_ns, statics, control
+            )
+            size = size._replace(slots=2 * size.slots + 64, blocks=2 * size.blocks + 64)
+        if status != OK:
+            raise StoppedError
+        num_rows = np.diff(ends, prepend=0)
+        columns = row_columns(
+            rows[: ends[-1]], num_rows, made, self.policy, self.word_bytes, statics
+        )
+        return Part(places, num_rows, took_ns, columns)
+
+
+def _size_of(placed: Placements, made: np.ndarray[Any, Any], good: np.ndarray[Any, Any]) -> Size:
+    """Return the room that the largest of the cells need."""
+    keeps = good & (made["keeps_freed"] != 0)
+    return Size(
+        slots=int(placed.num_slots[good].max()),
+        blocks=int(placed.num_blocks[good].max()),
+        directmap=int(placed.directmap[good].max()),
+        leaves=int(placed.num_leaves[good].max()),
+        span=int(placed.span[keeps].max()) if keeps.any() else 0,
+    )
+
+
+def _room(word_bytes: int, size: Size) -> Room:
+    """Return this thread's workspace for guests of a width, made anew where it is too small."""
+    kept: dict[int, tuple[Size, Room]] = _ROOMS.__dict__.setdefault("kept", {})
+    if word_bytes in kept:
+        has, room = kept[word_bytes]
+        if all(a <= b for a, b in zip(size, has, strict=True)):
+            return room
+        # Both at once would be twice the memory.
+        del kept[word_bytes], room
+        size = Size(*(max(a, b) for a, b in zip(size, has, strict=True)))
+    room = make_room(geometry(word_bytes), size)
+    if sum(np.asarray(array).nbytes for array in room) <= _KEPT_BYTES:
+        kept[word_bytes] = size, room
+    return room
