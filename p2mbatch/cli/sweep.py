@@ -119,7 +119,8 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
 
 def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
     from p2mbatch.report.summary import summary_table
-    from p2mbatch.store.survival import survival
+    from p2mbatch.report.words import together
+    from p2mbatch.store.survival import ends, survival
     from p2mbatch.sweeps.driver import sweep as run_sweep
 
     quiet = options.pop("quiet")
@@ -131,6 +132,8 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
             say(one_line(spec.question))
         if progress.num_finished:
             say(summary_table(survival(result)).to_text())
+        if spec.sample and progress.num_finished:
+            say(together(ends(result)))
         say(f"{progress.num_finished:,} cells, {progress.num_rows:,} rows in {one_line(out)}")
     if wants_report if wants_report is not None else progress.num_finished > 1:
         _report(result, out, quiet)
@@ -150,11 +153,13 @@ def _first(result: Any) -> str:
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:
-    from p2mbatch.report.sweep import write_html
+    from p2mbatch.report.sweep import NUM_STEPS, write_html
+    from p2mbatch.sweeps.progress import StepReport
 
     path = out / "report.html"
     try:
-        write_html(result, path)
+        with StepReport("report", NUM_STEPS, "quiet" if quiet else "auto") as steps:
+            write_html(result, path, on_step=steps.next)
     except (OSError, P2MBatchError) as error:
         # The results are safe; the page can be made again by `p2mbatch report`.
         say(f"p2mbatch: the report could not be written: {one_line(error)}", err=True)
