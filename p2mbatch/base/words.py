@@ -59,3 +59,15 @@ def taken(column: Column, at: npt.NDArray[Any]) -> Column:
         return Words(column.codes[at], column.words)
     found: npt.NDArray[Any] = column[at]
     return found
+
+
+def joined_columns(parts: Sequence[Columns]) -> Columns:
+    """Return the columns of `parts`, of which there is at least one, one behind the other."""
+    found: Columns = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        if isinstance(columns[0], Words):
+            found[name] = joined_words([c for c in columns if isinstance(c, Words)])
+        else:
+            found[name] = np.concatenate([c for c in columns if not isinstance(c, Words)])
+    return found

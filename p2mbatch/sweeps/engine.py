@@ -78,6 +78,8 @@ class Engine(NamedTuple):
     """For the provenance."""
     trouble: Callable[[], str | None]
     """Says in one line why nothing moves, None where nothing is known to be wrong."""
+    notice: str = ""
+    """What a person should know before the first cell."""
 
 
 def _row(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,11 +1,13 @@
 """SIGINT, SIGTERM and SIGHUP end a command in one line and 130, 143 or 129, whatever it is at."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from torture import signals as torture
@@ -51,6 +53,20 @@ def work(*a, **k):
     hashlib.pbkdf2_hmac("sha256", b"x", b"y", 40_000_000)
 c.cli.main = work
 """,
+    "the compiler, which no exception may leave half way": """
+import p2mbatch.cli as c
+compiler = {"__name__": "llvmlite.binding.module"}
+exec('''def called_back(wait):
+    try:
+        wait()
+    except BaseException:
+        print("half way", flush=True)
+        raise''', compiler)
+def work(*a, **k):
+    sys.stdout.write("!"); sys.stdout.flush()
+    compiler["called_back"](lambda: time.sleep(30))
+c.cli.main = work
+""",
     "an error's own line": """
 import p2mbatch.cli as c
 from p2mbatch.base.errors import InputError
@@ -63,8 +79,13 @@ c.cli.main, c.say = work, echo
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("place", PLACES)
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+# One handler is for all three: each place has one of them, each of them two places.
+@pytest.mark.parametrize(
+    ("place", "number"), list(zip(PLACES, itertools.cycle(NUMBERS), strict=False)), ids=list(PLACES)
+)
 def test_a_signal_where_an_exception_gets_lost(place, number):
     code = (
         "import sys, time\nfrom p2mbatch.base import signals\nsignals.install()\n" + PLACES[place]
@@ -80,9 +101,10 @@ def test_a_signal_where_an_exception_gets_lost(place, number):
     time.sleep(0.05)
     start = time.monotonic()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=25)
+    out, errors = process.communicate(timeout=25)
     assert time.monotonic() - start < 20
     assert (process.returncode, errors) == (128 + number, torture.LINES[number] + "\n")
+    assert out == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -126,6 +148,25 @@ def test_the_command_itself_is_guarded(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (143, "p2mbatch: terminated\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_command_that_started_it(number, tmp_path):
+    torture.prepare(tmp_path)
+    process = torture.start(["bench", "--smoke"], tmp_path)
+    # It says so just before it starts two processes that compile.
+    assert "compiling every kernel" in process.stderr.readline()
+    for _ in range(200):
+        started = psutil.Process(process.pid).children()
+        if len(started) == 2:
+            break
+        time.sleep(0.05)
+    assert len(started) == 2
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert torture.alone(process.pid)
+    left = list((tmp_path / "tmp").glob("p2mbatch*"))
+    assert left == [] or number == signal.SIGKILL, "what nobody could remove"
 
 
 def test_signals_at_random_moments(tmp_path):

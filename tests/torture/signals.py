@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ LINES = {
 
 OWN_ENDS = {"report": 2}
 """How a command ends that has nothing to do."""
+
+COLD = 0.2
+"""The part of the commands that has to compile its kernels."""
 
 LATE_S = 1.0
 """A signal that comes as a command ends by itself may be too late to be heard."""
@@ -77,20 +81,41 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 def prepare(folder: Path) -> None:
     """Write the files that the commands read."""
+    (folder / "tmp").mkdir(exist_ok=True)
     (folder / "listing").write_text(" [0x0->0x1000000] pfn\n")
 
 
-def one(name: str, arguments: list[str], number: int, after_s: float, folder: Path) -> Try:
-    """Start a command, send it a signal `after_s` its first instruction, look what it does."""
-    reading, writing = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-c", START, str(writing), *arguments],
-        pass_fds=(writing,),
+def start(
+    arguments: list[str],
+    folder: Path,
+    code: str = "from p2mbatch.__main__ import main\nmain()",
+    pass_fds: tuple[int, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start a command by `code` in `folder`, with a group of processes to itself."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        pass_fds=pass_fds,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder / "tmp")} | (environment or {}),
+        start_new_session=True,
     )
+
+
+def one(
+    name: str, arguments: list[str], number: int, after_s: float, folder: Path, cold: bool = False
+) -> Try:
+    """Start a command, send it a signal `after_s` its first instruction, look what it does.
+
+    `cold`: it finds no compiled kernels, so the compiler is at work.
+    """
+    empty = {"P2MBATCH_CACHE_DIR": str(folder / "cold")} if cold else {}
+    shutil.rmtree(folder / "cold", ignore_errors=True)
+    reading, writing = os.pipe()
+    process = start([str(writing), *arguments], folder, START, (writing,), empty)
     os.close(writing)
     ready = select.select([reading], [], [], 60)[0]
     os.close(reading)
@@ -101,7 +126,7 @@ def one(name: str, arguments: list[str], number: int, after_s: float, folder: Pa
         process.wait(after_s)
         process.communicate()
         return Try(name, number, after_s, "done", 0.0)
-    start = time.monotonic()
+    sent = time.monotonic()
     process.send_signal(number)
     try:
         _, errors = process.communicate(timeout=60)
@@ -109,10 +134,12 @@ def one(name: str, arguments: list[str], number: int, after_s: float, folder: Pa
         process.kill()
         process.communicate()
         return Try(name, number, after_s, "still there after 60 s", 60.0)
-    took_s = time.monotonic() - start
+    took_s = time.monotonic() - sent
     if process.returncode == OWN_ENDS.get(name, 0) and took_s < LATE_S and "error:" in errors:
         return Try(name, number, after_s, "done", took_s)
     fault = _fault(process.returncode, errors, number, folder)
+    if not alone(process.pid):
+        fault = f"{fault} left processes behind"
     return Try(name, number, after_s, fault, took_s)
 
 
@@ -132,7 +159,20 @@ def _fault(code: int, errors: str, number: int, folder: Path) -> str:
     if said.count(line) != 1 or any("Traceback" in text or "rror" in text for text in others):
         return f"said {errors[-600:]!r}"
     left = [path.name for path in folder.rglob(".*.part")]
+    left += [path.name for path in (folder / "tmp").glob("p2mbatch*")]
     return f"left {left}" if left else ""
+
+
+def alone(group: int) -> bool:
+    """Return whether no process of `group` is left soon after its first one's end."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    return False
 
 
 def run(folder: Path, seed: int, seconds: float, most: int, within_s: float = 3.0) -> list[Try]:
@@ -145,5 +185,6 @@ def run(folder: Path, seed: int, seconds: float, most: int, within_s: float = 3.
         number = dice.choice(list(LINES))
         # Half of them early: that is where imports are.
         after_s = dice.random() * (within_s if dice.random() < 0.5 else 0.6)
-        tries.append(one(name, known[name], number, after_s, folder))
+        cold = dice.random() < COLD
+        tries.append(one(name, known[name], number, after_s, folder, cold))
     return tries
