@@ -13,7 +13,7 @@ from typing import NamedTuple
 from p2mbatch.dumps.audit.structures import NO_TOP, Structures
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.model.policies import Policy, find, trace_names
+from p2mbatch.model.policies import Policy, find, names
 
 _KERNELS = {"stale": "Linux 2.6.37's release candidates", "tracked": "Linux 2.6.37"}
 """Policies that are called by the change, by their kernels."""
@@ -51,7 +51,7 @@ def era_of(guest: DumpGuest, walk: Walk, structures: Structures) -> Era:
     distance = walk.fll_pfn - structures.missing
     own = set(structures.mids.values()) - {structures.mid_missing}
     num_mids = sum(structures.missing < pfn < walk.fll_pfn for pfn in own)
-    trees = [find(name) for name in trace_names() if _has_tree(find(name))]
+    trees = [find(name) for name in names() if _has_tree(find(name))]
     trees = [policy for policy in trees if policy.moves_leaves(guest.word_bytes) == moved]
     fitting = tuple(
         policy.name

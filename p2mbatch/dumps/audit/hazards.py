@@ -30,7 +30,7 @@ _SEVERITY_OF = {
     "stale-entries": "loss",
     "lost-in-dump": "loss",
     "odd-generation": "risk",
-    # Every guest that was ever restored has it, in every kernel up to 3.18: it takes growth to hurt.
+    # Every guest that was ever restored has it, up to 3.18: it takes growth to hurt.
     "stale-list-tail": "note",
     "repeated-frames": "risk",
     "zero-frames": "risk",
