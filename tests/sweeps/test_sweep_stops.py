@@ -278,8 +278,7 @@ def test_a_future_that_is_cancelled_is_not_waited_for(
     @contextlib.contextmanager
     def opened(*args: Any) -> Iterator[engines.Engine]:
         with engines.thread_engine(1, None) as engine:
-            deaf = Deaf()
-            yield engine._replace(executor=deaf, short_executor=deaf, max_batches=1)
+            yield engine._replace(executor=Deaf(), max_batches=1)
 
     monkeypatch.setattr(driver, "open_engine", opened)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
