@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID, WILD
-from p2mbatch.compiled.jit import inner_kernel, kernel
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
 from p2mbatch.compiled.lookup import get_phys_to_machine, leaf_page_of, pfn_to_mfn
 from p2mbatch.compiled.loops import copy_each, copy_run, copy_words
 from p2mbatch.compiled.owners import own_pfn
@@ -114,15 +114,22 @@ def _stale_entries(
         if done < stop:
             done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, work)
         if done == stop:
-            row = words[slot]
-            for k in range(x & (n - 1), (x & (n - 1)) + stop - x):
-                num_stale += row[k] != work[k]
-            return num_stale
+            i = x & (n - 1)
+            return _num_different(words[slot, i : i + stop - x], work[i : i + stop - x])
     for k in range(x, stop):
         leaf = leaf_page_of(t, k)
         true = pfn_to_mfn(t, h, leaf) if leaf >= 0 else leaf
         num_stale += page_word(t, h, page, k & (n - 1)) != true
     return num_stale
+
+
+@inner_kernel
+def _num_different(row: Int64Array, other: Int64Array) -> int:
+    """Return how many words of two rows differ."""
+    differ = as_int(0)
+    for k in range(len(row)):
+        differ += row[k] != other[k]
+    return differ
 
 
 @kernel
