@@ -34,7 +34,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 # One core has most of the suite, the other what takes about as long: its words come when it is done.
-BESIDE := tests/dumps tests/race tests/report tests/plots tests/sweeps
+BESIDE := tests/base tests/dumps tests/race tests/report tests/plots tests/sweeps
 
 test: lint
 	@$(MAKE) --no-print-directory -j2 suite beside

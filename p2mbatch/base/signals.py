@@ -4,7 +4,9 @@ A handler that raises is not enough. What it raises is lost where Python is call
 compiler, finalisers), becomes another error on its way through an import, and is not raised at all
 while one long call of compiled code runs. So there are three steps:
 
-1. While the command is being loaded there is nothing to clear away: the process ends at once.
+1. While the command is being loaded there is nothing to clear away: the process ends at once. So it
+   does where the compiler is at work: an exception that leaves LLVM's Python half way may have it
+   free a module twice. What is open then is as after a kill, which stores survive.
 2. Then the handler raises `Interrupted`, once, so that what is open is closed and put away. In
    whatever form that arrives at the command line, it is told as an interruption.
 3. A thread that the C handler wakes ends the process where the main thread did not get to the
@@ -107,9 +109,18 @@ def handle(number: int, frame: FrameType | None) -> None:
     again = _State.received and not _State.lost
     _State.received = _State.received or number
     _State.lost = False
-    if again or not _State.unwinds:
+    if again or not _State.unwinds or _compiles(frame):
         end(_State.received)
     raise Interrupted(_State.received)
+
+
+def _compiles(frame: FrameType | None) -> bool:
+    """Return whether the compiler called what runs in `frame`, or is it."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ("llvmlite", "numba"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def end(number: int) -> None:

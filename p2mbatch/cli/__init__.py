@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
+    "explain": ("explain", "explain", "Say step by step how a guest lived and why it died."),
     "race": ("race", "race", "Explore every interleaving of CPUs that grow the p2m."),
     "bench": (
         "bench",

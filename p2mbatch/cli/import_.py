@@ -18,7 +18,7 @@ policy_option = click.option(
 heal_option = click.option(
     "--heal",
     is_flag=True,
-    help="Start the trace with a sound list where FILE's is damaged; refused otherwise.",
+    help="Start the trace with a sound list where FILE's is damaged, not with that.",
 )
 
 

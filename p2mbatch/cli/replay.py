@@ -138,6 +138,20 @@ def _describe(trace: Trace) -> str:
     )
 
 
+def _state(event: dict[str, Any]) -> str:
+    """Return where the list is and what it takes; of a linear p2m, where its table is."""
+    pool = event["pool_pages_used"]
+    if "p2m_cr3_mfn" not in event:
+        used = f"{event['brk_pages_used']} brk and {pool} pool pages"
+        return f"list at MFN {event['frame_list_list_mfn']}, {used}"
+    listed = event["frame_list_list_sha256"] is not None
+    parts = [f"list at MFN {event['frame_list_list_mfn']}" if listed else "no list"]
+    if event["p2m_cr3_mfn"]:
+        parts.append(f"tables from MFN {event['p2m_cr3_mfn']}")
+    used = f"{event['boot_pages_used']} boot and {pool} pool pages"
+    return ", ".join([*parts, f"max_pfn {event['max_pfn']}", used])
+
+
 def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     """Return one event as a person reads it."""
     from p2mbatch.model.trace import REFUSED, goes_on
@@ -145,6 +159,11 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     op = event["op"]
     if op == "fail_alloc":
         return f"fail_alloc   allocation {asked['at']} from here on will fail"
+    if op == "poke":
+        pages = len(set(asked["words"][:, 0].tolist()))
+        return f"poke         {len(asked['words'])} words in {pages} pages are others from here on"
+    if op == "tweak":
+        return "tweak        the next save reads other values than there are"
     what = f"{op} to host {asked['host']}" if op == "migrate" else op
     if op == "boot":
         what = f"boot on host {asked['host']}"
@@ -156,17 +175,14 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
         parts.append(f"{event['entries_set']} of {wanted} entries set")
         if not event["ok"]:
             parts.append("then out of pages")
-    if event["stray_writes"]:
+    if event.get("stray_writes"):
         parts.append(f"{event['stray_writes']} stray writes on {event['stray_pages']} pages")
     for name in ("lost_pages", "ghost_pages", "lost_identity_pages", "placeholder_writes"):
         if event.get(name):
             parts.append(f"{event[name]} {name.replace('_', ' ')}")
     if event["outcome"] in REFUSED and goes_on(asked, event["outcome"]):
         parts.append("stays where it was")
-    parts.append(
-        f"list at MFN {event['frame_list_list_mfn']}, "
-        f"{event['brk_pages_used']} brk and {event['pool_pages_used']} pool pages"
-    )
+    parts.append(_state(event))
     if event.get("where"):
         parts.append(f"at {event['where']}")
     return "  ".join(parts)

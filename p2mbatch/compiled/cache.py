@@ -8,12 +8,14 @@ is used is the open descriptor, so that nothing can be put in its place afterwar
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import pickle
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,23 @@ def _read_own(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
             return b""
         return file.read()
+
+
+@contextlib.contextmanager
+def locked(directory: Path | None) -> Iterator[bool]:
+    """Hold the lock of `directory`; yields whether there is one, which no full disk prevents."""
+    try:
+        lock = None if directory is None else (directory / "lock").open("w")
+    except OSError as error:
+        say_once(f"the kernels' cache can't be written to: {error.strerror}")
+        lock = None
+    if lock is None:
+        yield False
+        return
+    with lock:
+        # Closing it ends the lock.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield True
 
 
 class _CheckedFile:

@@ -13,7 +13,6 @@ Environment:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
@@ -320,16 +319,13 @@ def compile_lock(own: str = "") -> Iterator[bool]:
     second waits and then loads. `own` is as for `cache_dir`.
     """
     directory = cache_dir(own)
-    if directory is None:
-        yield True
-        return
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield not (directory / "complete").exists()
+    with cache.locked(directory) as locked:
+        if directory is None or not locked:
+            yield True
+            return
+        yield not (directory / "complete").exists()
+        with contextlib.suppress(OSError):  # a full disk: the next process is told again
             (directory / "complete").touch()
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def has_compiled_kernels() -> bool:

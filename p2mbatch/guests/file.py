@@ -42,7 +42,8 @@ class GuestFile:
     events: tuple[dict[str, Any], ...]
     """The events between boot and the first migration. A set's "runs" are int64[k, 3] of
     [pfn, value, count]; the value is INVALID, OWN, or what counts up along the run: the entry of a
-    page that is another domain's or no memory (foreign, identity)."""
+    page that is another domain's or no memory (foreign, identity). A poke has, beside its "words",
+    "pfns": int64[k], the PFN whose own frame a word is, INVALID where it is none's."""
     populated_pages: int
     """Pages whose entry is not INVALID after `events`."""
     num_grown: int
@@ -52,6 +53,8 @@ class GuestFile:
     lowest_kept: int | None
     """The lowest entry that is neither INVALID nor OWN."""
     digest: str
+    damaged_policy: str | None = None
+    """The policy whose list a poke of `events` writes into, None where there is no poke."""
 
     @property
     def reference(self) -> str:
@@ -133,6 +136,9 @@ def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
         if event["op"] == "set":
             event = {"op": "set", "runs": _without_frames(event["runs"], frames)}
             _check_span(trace, path, number, event["runs"])
+        elif event["op"] == "poke":
+            owners = _owners(trace, trace.events[1:number])
+            event = event | {"pfns": _pfns_named(event["words"], owners)}
         events.append(event)
     sets = [event["runs"] for event in events if event["op"] == "set"]
     runs = np.concatenate([np.zeros((0, 3), np.int64), *sets])
@@ -151,6 +157,7 @@ def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
         len(np.setdiff1d(leaves // n, np.arange(-(-trace.guest.nr_pages // n**2)))),
         int(kept.min()) if len(kept) else None,
         _digest(trace.guest, events),
+        trace.policy if any(event["op"] == "poke" for event in events) else None,
     )
 
 
@@ -163,6 +170,28 @@ def _without_frames(runs: Int64Array, frames: int) -> Int64Array:
     rest = np.stack([pfn + inside, np.where(mfn >= 0, mfn + inside, INVALID), count - inside], 1)
     runs = np.stack([parts, rest], axis=1).reshape(-1, 3)
     return merged_runs(runs[runs[:, 2] > 0])
+
+
+def _owners(trace: Trace, events: list[dict[str, Any]]) -> Int64Array:
+    """Return int64[span]: the guest's entries after its boot and the sets of `events`."""
+    layout = trace.guest
+    entries = np.full(layout.max_p2m_pfn, INVALID, np.int64)
+    boot = trace.hosts[trace.events[0]["host"]].domain
+    for runs in (boot, *(event["runs"] for event in events if event["op"] == "set")):
+        end = layout.nr_pages if runs is boot else layout.max_p2m_pfn
+        for pfn, mfn, count in runs.tolist():
+            stop = max(min(pfn + count, end), pfn)
+            entries[pfn:stop] = INVALID if mfn == INVALID else np.arange(mfn, mfn + stop - pfn)
+    return entries
+
+
+def _pfns_named(words: Int64Array, entries: Int64Array) -> Int64Array:
+    """Return int64[k]: the PFN whose own frame each poked word is, INVALID where it is none's."""
+    order = np.argsort(entries, kind="stable")
+    at = np.minimum(np.searchsorted(entries, words[:, 2], sorter=order), len(entries) - 1)
+    found = order[at]
+    named = (words[:, 2] > 0) & (entries[found] == words[:, 2])
+    return np.where(named, found, INVALID)
 
 
 def _check_span(trace: Trace, path: str, number: int, runs: Int64Array) -> None:
@@ -207,10 +236,22 @@ def _digest(guest: GuestLayout, events: list[dict[str, Any]]) -> str:
     plain["page_pool"] = guest.page_pool.tolist()
     value = {
         "guest": plain,
-        "events": [
-            {**event, "runs": event["runs"].tolist()} if event["op"] == "set" else event
-            for event in events
-        ],
+        "events": [_without_arrays(event) for event in events],
     }
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
+
+
+def _without_arrays(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event as plain values; of a poked word that is an own frame, the PFN alone."""
+    if event["op"] == "set":
+        return {**event, "runs": event["runs"].tolist()}
+    if event["op"] != "poke":
+        return event
+    words = [
+        [page, index, word if pfn == INVALID else {"pfn": pfn}]
+        for (page, index, word), pfn in zip(
+            event["words"].tolist(), event["pfns"].tolist(), strict=True
+        )
+    ]
+    return {"op": "poke", "words": words}

@@ -9,7 +9,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
@@ -90,6 +90,13 @@ class GuestPlacement(Placement):
 
     def check_policy(self) -> None:
         """Raise `InputError` with the numbers where brk is too small for the policy's boot."""
+        damaged = self.guest.damaged_policy
+        if damaged not in (None, self.policy.name):
+            raise InputError(
+                f"policy: {self.guest.path} begins with a damaged list of policy {damaged}, and "
+                f"{self.policy.short} has its own in other pages: use {damaged}, or a guest that "
+                "was imported with --heal"
+            )
         num_mids = -(-self.nr_pages // self.geo.entries**2)
         needed = self.policy.brk_pages(num_mids, self.geo.word_bytes)
         if needed > self.brk_pages:
@@ -124,6 +131,9 @@ class GuestPlacement(Placement):
             if event["op"] == "fail_alloc":
                 life.fail_alloc(event["at"])
                 continue
+            if event["op"] == "poke":
+                life.poke(event["words"])
+                continue
             result = life.set_runs(event["runs"])
             # Stray writes of growth hit pages fresh from the pool: no page is counted twice.
             result.stray_writes += total.stray_writes
@@ -136,12 +146,7 @@ class GuestPlacement(Placement):
 
     def events(self, host: tb.HostTables) -> list[dict[str, Any]]:
         """Return what happens before the first migration, with the frames of `host`."""
-        return [
-            {"op": "set", "runs": _with_frames(event["runs"], host)}
-            if event["op"] == "set"
-            else event
-            for event in self.guest.events
-        ]
+        return [_on_host(event, host) for event in self.guest.events]
 
 
 def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
@@ -171,6 +176,22 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
     placement.check_machine()
     placement.check_policy()
     return placement
+
+
+def _on_host(event: dict[str, Any], host: tb.HostTables) -> dict[str, Any]:
+    """Return an event of a guest's file with the frames of `host` in place of its own.
+
+    A poked word that was no frame of the guest's stays the number that it is.
+    """
+    if event["op"] == "set":
+        return {"op": "set", "runs": _with_frames(event["runs"], host)}
+    if event["op"] != "poke":
+        return event
+    words, own = event["words"].copy(), event["pfns"] != INVALID
+    mfns = np.empty(np.count_nonzero(own), np.int64)
+    given_frames(host.par, event["pfns"][own], mfns)
+    words[own, 2] = mfns
+    return {"op": "poke", "words": words}
 
 
 def _with_frames(runs: Int64Array, host: tb.HostTables) -> Int64Array:

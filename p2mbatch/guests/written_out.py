@@ -69,7 +69,8 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
     era = placement.policy.is_era
-    form = FORMAT_3 if xen or stays or era else FORMAT_2
+    pokes = any(event["op"] == "poke" for event in events)
+    form = FORMAT_3 if xen or stays or era or pokes else FORMAT_2
     guest = _guest(placement)
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import IDENTITY_FLAG, is_foreign, is_identity
-from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, geometry
 from p2mbatch.model.policies import refuse_era
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace import REFUSED, HostRuns, Trace
@@ -39,6 +39,10 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
             mine = _in_host(runs, trace.hosts[host].frames)
             used[host].append(runs[mine])
             sets[host].append(runs[is_foreign(runs[:, 1], width) & ~mine])
+        elif event["op"] == "poke":
+            # Each may be a frame that is nobody's.
+            count = len(event["words"])
+            sets[host].append(np.array([[0, 0, count]], np.int64))
     maps = [
         _Renumbering(np.concatenate(mine), int(np.concatenate(others)[:, 2].sum()), random)
         for mine, others in zip(used, sets, strict=True)
@@ -60,6 +64,10 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
             runs[mine] = maps[host].apply(runs[mine])
             runs[~mine] = maps[host].hide(runs[~mine], width)
             event = {"op": "set", "runs": runs}
+        elif event["op"] == "poke":
+            words = event["words"].copy()
+            words[:, 2] = maps[host].words(words[:, 2], trace.hosts[host].frames, width)
+            event = {"op": "poke", "words": words}
         events.append(event)
     return replace(trace, name="anonymous", hosts=hosts, events=events, expected=None)
 
@@ -102,7 +110,8 @@ class _Renumbering:
         # A stretch begins where no run before it reaches.
         new = np.flatnonzero(np.append(True, used[1:, 0] > ends[:-1])[: len(used)])
         self._starts = used[new, 0]
-        lengths = ends[np.append(new[1:], ends.size)[: new.size] - 1] - self._starts
+        self._others: dict[int, int] = {}
+        self._lengths = ends[np.append(new[1:], ends.size)[: new.size] - 1] - self._starts
         offsets = self._starts % _ALIGN
         self._targets = np.zeros(self._starts.size, np.int64)
         at = 0
@@ -111,7 +120,7 @@ class _Renumbering:
             # so that two of them become one.
             at += 1 + (int(offsets[i]) - at - 1) % _ALIGN
             self._targets[i] = at
-            at += int(lengths[i])
+            at += int(self._lengths[i])
         self._next_foreign = at + 1
         self.frames = self._next_beyond = at + 1 + num_foreign
 
@@ -133,6 +142,27 @@ class _Renumbering:
                 hidden[at, 1] = self._next_beyond
                 self._next_beyond += int(runs[at, 2])
         return hidden
+
+    def words(self, words: Int64Array, frames: int, word_bytes: int) -> Int64Array:
+        """Return poked `words` (int64[k]) of a host of `frames`, renumbered as the entries are.
+
+        A number that is no used frame gets one that nobody has, the same for the same; INVALID, 0
+        and what is an address stay.
+        """
+        at = np.clip(np.searchsorted(self._starts, words, side="right") - 1, 0, None)
+        used = (words >= self._starts[at]) & (words < self._starts[at] + self._lengths[at])
+        moved = np.where(used, words + self._targets[at] - self._starts[at], words)
+        address = geometry(word_bytes).va_base if word_bytes == 4 else 1 << 62
+        for i in np.flatnonzero(~used & (words > 0) & (words < address)).tolist():
+            word = int(words[i])
+            if word not in self._others and word < frames:
+                self._others[word] = self._next_foreign
+                self._next_foreign += 1
+            elif word not in self._others:
+                self._others[word] = self._next_beyond
+                self._next_beyond += 1
+            moved[i] = self._others[word]
+        return moved
 
     def apply(self, runs: Int64Array) -> Int64Array:
         """Return `runs`, int64[k, 3] of [pfn, mfn, count], with their MFNs renumbered."""

@@ -137,21 +137,27 @@ def replay_events(trace: Trace) -> Iterator[dict[str, Any]]:
     life = new_life(trace)
     for event in trace.events:
         result = run_event(life, trace, event)
-        if event["op"] in UNOBSERVED:
-            yield {"op": event["op"]}
-            continue
-        observed = observe(life, event["op"], result)
-        if event["op"] == "set":
-            observed["entries_set"] = result.entries_set
-            observed["ok"] = result.set_returned
-        if life.policy.own is not None:
-            observed["where"] = result.where
-        if trace.format == FORMAT_3:
-            names = LOSS_FIELDS.get(event["op"], ())
-            observed |= {name: getattr(result, name) for name in names}
-        yield observed
+        yield observed(life, trace, event, result)
         if not goes_on(event, result.outcome):
             return
+
+
+def observed(
+    life: Life, trace: Trace, event: dict[str, Any], result: EventResult
+) -> dict[str, Any]:
+    """Return the object that `expected` holds for an event that has just run."""
+    if event["op"] in UNOBSERVED:
+        return {"op": event["op"]}
+    found = observe(life, event["op"], result)
+    if event["op"] == "set":
+        found["entries_set"] = result.entries_set
+        found["ok"] = result.set_returned
+    if life.policy.own is not None:
+        found["where"] = result.where
+    if trace.format == FORMAT_3:
+        names = LOSS_FIELDS.get(event["op"], ())
+        found |= {name: getattr(result, name) for name in names}
+    return found
 
 
 def replay(trace: Trace) -> list[dict[str, Any]]:

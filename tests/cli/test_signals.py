@@ -51,6 +51,20 @@ def work(*a, **k):
     hashlib.pbkdf2_hmac("sha256", b"x", b"y", 40_000_000)
 c.cli.main = work
 """,
+    "the compiler, which no exception may leave half way": """
+import p2mbatch.cli as c
+compiler = {"__name__": "llvmlite.binding.module"}
+exec('''def called_back(wait):
+    try:
+        wait()
+    except BaseException:
+        print("half way", flush=True)
+        raise''', compiler)
+def work(*a, **k):
+    sys.stdout.write("!"); sys.stdout.flush()
+    compiler["called_back"](lambda: time.sleep(30))
+c.cli.main = work
+""",
     "an error's own line": """
 import p2mbatch.cli as c
 from p2mbatch.base.errors import InputError
@@ -80,9 +94,10 @@ def test_a_signal_where_an_exception_gets_lost(place, number):
     time.sleep(0.05)
     start = time.monotonic()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=25)
+    out, errors = process.communicate(timeout=25)
     assert time.monotonic() - start < 20
     assert (process.returncode, errors) == (128 + number, torture.LINES[number] + "\n")
+    assert out == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

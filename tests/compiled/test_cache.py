@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from p2mbatch.compiled import cache
+from p2mbatch.compiled import cache, jit
 
 _USE = (
     "from p2mbatch.compiled.bijection import *\n"
@@ -102,3 +105,81 @@ def test_two_processes_that_compile_at_once(tmp_path: Path) -> None:
         assert process.stdout in ("42 True 0\n", "42 True 1\n")
     assert run(tmp_path / "cache", tmp_path).stdout == "42 True 1\n"
     assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+class FullDisk:
+    """Lets the `fails_at`-th step of a file that is made and written find no room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
+        self.steps, self._fails_at = 0, fails_at
+        for place, name in ((os, "mkdir"), (os, "fdopen"), (Path, "replace")):
+            monkeypatch.setattr(place, name, self._before(getattr(place, name)))
+        made, opened = os.open, Path.open
+        ask = self._before(lambda: None)
+
+        def make(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+            if flags & os.O_CREAT:
+                ask()
+            return made(path, flags, *rest, **options)
+
+        def open_path(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            if "w" in mode:
+                ask()
+            return opened(path, mode, *rest, **options)
+
+        monkeypatch.setattr(os, "open", make)
+        monkeypatch.setattr(Path, "open", open_path)
+
+    def _before(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **options: Any) -> Any:
+            self.steps += 1
+            if self.steps - 1 == self._fails_at:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return call(*arguments, **options)
+
+        return step
+
+
+def keep_and_load(base: Path) -> tuple[bool, Any]:
+    """Make a cache below `base`, keep a kernel there under its lock, and load it again."""
+    try:
+        fd = cache.open_trusted(base, ("kernels", "build"))
+    except OSError:
+        return False, None  # what jit.py tells in one line
+    with cache.locked(cache.usable_path(fd)):
+        kept = cache._CheckedFile(str(cache.usable_path(fd)), "twice")
+        kept.save("key", b"machine code")
+    found = kept.load("key")
+    os.close(fd)
+    return True, found
+
+
+def test_a_disk_that_is_full_at_each_step_of_keeping_a_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    outcomes = []
+    for step in range(20):
+        base = tmp_path / f"cache{step}"
+        with monkeypatch.context() as patched:
+            disk = FullDisk(patched, step)
+            outcomes.append(keep_and_load(base))
+        assert list(base.rglob("*.part")) == []
+        if disk.steps <= step:
+            break
+    assert outcomes[-1] == (True, b"machine code"), "nothing failed in the last"
+    assert len(outcomes) > 6
+    # Without a directory nothing is kept; without a lock it is; never half of it.
+    assert all(found in (None, b"machine code") for _, found in outcomes)
+    assert (False, None) in outcomes and (True, None) in outcomes
+
+
+def test_no_room_for_the_lock_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit, "cache_dir", lambda own="": tmp_path)
+    for step in range(4):
+        with monkeypatch.context() as patched:
+            FullDisk(patched, step)
+            with jit.compile_lock() as compiled:
+                assert compiled == (step < 3), "then it was complete"

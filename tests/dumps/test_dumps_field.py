@@ -221,8 +221,9 @@ def test_no_policy_is_named_that_the_tree_does_not_show():
 
 def test_a_sick_guest_is_not_healed_without_a_word():
     guest = read_dump(DATA / "dumps" / "stale-64.core.gz")
+    assert [event["op"] for event in import_trace(guest, "x").events] == ["boot", "poke"]
     with pytest.raises(InputError, match=r"map-fl-failed 0.*0xff06"):
-        import_trace(guest, "x")
+        import_trace(guest, "x", "tracked")
     check_import(guest, import_trace(guest, "x", heal=True))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ LINES = {
 
 OWN_ENDS = {"report": 2}
 """How a command ends that has nothing to do."""
+
+COLD = 0.2
+"""The part of the commands that has to compile its kernels."""
 
 LATE_S = 1.0
 """A signal that comes as a command ends by itself may be too late to be heard."""
@@ -80,8 +84,15 @@ def prepare(folder: Path) -> None:
     (folder / "listing").write_text(" [0x0->0x1000000] pfn\n")
 
 
-def one(name: str, arguments: list[str], number: int, after_s: float, folder: Path) -> Try:
-    """Start a command, send it a signal `after_s` its first instruction, look what it does."""
+def one(
+    name: str, arguments: list[str], number: int, after_s: float, folder: Path, cold: bool = False
+) -> Try:
+    """Start a command, send it a signal `after_s` its first instruction, look what it does.
+
+    `cold`: it finds no compiled kernels, so the compiler is at work.
+    """
+    empty = {"P2MBATCH_CACHE_DIR": str(folder / "cold")} if cold else {}
+    shutil.rmtree(folder / "cold", ignore_errors=True)
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", START, str(writing), *arguments],
@@ -90,6 +101,7 @@ def one(name: str, arguments: list[str], number: int, after_s: float, folder: Pa
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
+        env=os.environ | empty,
     )
     os.close(writing)
     ready = select.select([reading], [], [], 60)[0]
@@ -145,5 +157,6 @@ def run(folder: Path, seed: int, seconds: float, most: int, within_s: float = 3.
         number = dice.choice(list(LINES))
         # Half of them early: that is where imports are.
         after_s = dice.random() * (within_s if dice.random() < 0.5 else 0.6)
-        tries.append(one(name, known[name], number, after_s, folder))
+        cold = dice.random() < COLD
+        tries.append(one(name, known[name], number, after_s, folder, cold))
     return tries

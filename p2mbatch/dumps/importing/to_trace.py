@@ -16,7 +16,7 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.base.sources import file_bytes, open_source
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import find_structures
-from p2mbatch.dumps.audit.walk_state import Walk
+from p2mbatch.dumps.importing.damage import with_damage
 from p2mbatch.dumps.importing.layout import find_layout
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
@@ -44,10 +44,10 @@ def import_trace(
     (later kernels) become the model's, marked by bit 31. Where the file names no frames, PFNs get
     frames in ascending order. Pages that a dump lost are the guest's, as its leaves say.
 
-    A trace starts with a sound list. So a guest whose list is damaged is refused unless `heal` says
-    that a sound one is wanted in its place. Raises `InputError` then, where the policy can't be
-    told and none is given, and where the guest can't be one of the model's; `ResourceError` where
-    it is too large to hold.
+    A damaged list is carried over: the trace ends with a `poke` of its words; with `heal` a sound
+    one takes its place. Raises `InputError` where the damage is not in the list's own pages, where
+    the policy can't be told and none is given, and where the guest can't be one of the model's;
+    `ResourceError` where it is too large to hold.
     """
     if policy is not None and policy not in names():
         raise InputError(f"policy: {policy!r} is not one: use {', '.join(names())}")
@@ -79,8 +79,6 @@ def import_trace(
         )
     recovered = recover(guest)
     guest, walk = recovered.guest, recovered.walk
-    if walk.result not in (None, "ok") and not heal:
-        raise InputError(_damaged(guest, walk))
     entries = model_entries(guest)
     width = guest.word_bytes
     own = (entries != INVALID) & ~is_foreign(entries, width) & ~is_identity(entries, width)
@@ -106,7 +104,10 @@ def import_trace(
         if pfns.size:
             events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
     host = HostRuns(frames, domain, np.zeros((0, 3), np.int64))
-    return Trace(name, policy, found.layout, [host], events, None)
+    trace = Trace(name, policy, found.layout, [host], events, None)
+    if walk.result in (None, "ok") or heal:
+        return trace
+    return with_damage(guest, walk, trace, exact=found.exact)
 
 
 def _changes(entries: Int64Array, booted: Int64Array, n: int) -> Int64Array:
@@ -124,21 +125,9 @@ def _changes(entries: Int64Array, booted: Int64Array, n: int) -> Int64Array:
     )
 
 
-def _damaged(guest: DumpGuest, walk: Walk) -> str:
-    """Return why a guest with a damaged list is no trace of this format."""
-    at = ""
-    if walk.failing is not None and walk.failing.mfn is not None:
-        at = f": {walk.failing.where} is MFN {walk.failing.mfn:#x}, {walk.failing.leads_to}"
-    return (
-        f"{guest.name}: the guest's mfn list list is damaged ({walk.result}{at}), and a trace "
-        "starts with a sound one: its replay would begin with another guest than the file's; use "
-        "--heal for that guest with a sound list"
-    )
-
-
 def check_import(guest: DumpGuest, trace: Trace) -> None:
     """Replay `trace` and raise `InputError` unless its p2m ends as `guest`'s (see import_trace)."""
-    *_, last = replay_events(trace)
+    *_, last = (event for event in replay_events(trace) if "outcome" in event)
     guest = recover(guest).guest
     digest = hashlib.sha256(model_entries(guest).astype("<i8").data).hexdigest()
     if last["outcome"] != "ok" or last["p2m_sha256"] != digest:

@@ -119,12 +119,19 @@ class GuestImage:
 
 
 def image_at(trace: Trace, event: int | None = None) -> GuestImage:
-    """Run `trace` up to and including event `event` (the last that runs, by default).
+    """Return the guest of `trace` as it is after event `event` (the last that runs, by default).
 
-    Raises `InputError` where there is no such event, or the guest was lost before it; and for an
-    era's trace.
+    Raises `InputError` as `life_at` and `image_of`.
     """
     refuse_era(trace.policy, trace.name)
+    return image_of(life_at(trace, event))
+
+
+def life_at(trace: Trace, event: int | None = None) -> Life:
+    """Run `trace` up to and including event `event` (the last that runs, by default).
+
+    Raises `InputError` where there is no such event, or the guest was lost before it.
+    """
     num_events = len(trace.events)
     if event is not None and not 0 <= event < num_events:
         raise InputError(f"event {event}: {trace.name} has events 0 to {num_events - 1}")
@@ -140,7 +147,7 @@ def image_at(trace: Trace, event: int | None = None) -> GuestImage:
                 f"event {event}: {trace.name} ended at event {index} "
                 f"({result.outcome} {result.detail}): use {index} at most"
             )
-    return image_of(life)
+    return life
 
 
 def image_of(life: Life) -> GuestImage:

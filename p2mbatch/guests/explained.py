@@ -1,0 +1,114 @@
+"""A scenario explained: the sweep's cell lived once more, event for event, with the log on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.guests.fields import FIELDS
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.guests.stage import StagedGuest
+from p2mbatch.model.explain.life import Watcher
+from p2mbatch.model.explain.meaning import conclude, fate_of_life
+from p2mbatch.model.explain.story import EventStory, Explanation, Step
+from p2mbatch.model.explain.trace import describe_guest, story_of
+from p2mbatch.model.life import EventResult
+from p2mbatch.model.replay import observe
+
+if TYPE_CHECKING:
+    from p2mbatch.guests.fields import ScenarioFields
+
+Action = tuple[str, Any]
+"""What a guest did behind its boot: ("migrate", None), ("set", runs) or ("keep", None)."""
+
+_WORDS = {"migrate": "migration", "set": "set"}
+
+
+class _Living:
+    """A scenario's guest that is being told."""
+
+    def __init__(self, scenario: ScenarioFields, digests: bool, *, spare_pool: bool) -> None:
+        self.guest = StagedGuest(scenario, spare_pool=spare_pool)
+        self.watcher = Watcher(self.guest.life)
+        self.digests = digests
+        self.stories: list[EventStory] = []
+
+    def add(self, op: str, title: str, result: EventResult, steps: list[Step]) -> bool:
+        """Add an event that has just run; return whether the guest lives on."""
+        told: dict[str, Any] = {}
+        if self.digests:
+            told = observe(self.guest.life, op, result)
+            losses = ("lost_pages", "ghost_pages", "lost_identity_pages")
+            told |= {name: getattr(result, name) for name in losses if op == "migrate"}
+        self.stories.append(story_of(op, title, result, steps, self.watcher, told))
+        return self.guest.goes_on(result)
+
+    def boot(self) -> bool:
+        """Boot, with all that comes before the first migration."""
+        result = self.guest.boot()
+        grown = self.guest.placement.num_grown
+        return self.add("boot", "boot on host 0", result, self.watcher.booted(result, {}, grown))
+
+    def migrate(self) -> bool:
+        """Go to the next host."""
+        number = self.guest.num_migrations + 1
+        result, steps = self.watcher.migrate(self.guest.migrate, number, {})
+        return self.add("migrate", f"migration {number} to host {number}", result, steps)
+
+    def set_runs(self, runs: Int64Array) -> bool:
+        """Populate or balloon out."""
+        result, steps = self.watcher.set_runs(runs)
+        count = int(runs[:, 2].sum()) if len(runs) else 0
+        return self.add("set", f"set {count} {'entry' if count == 1 else 'entries'}", result, steps)
+
+
+def explain_scenario(scenario: ScenarioFields, digests: bool = False) -> Explanation:
+    """Live `scenario` with the log on and tell it: the cell of a sweep, its rows' events.
+
+    With `digests` each event has a trace's, which for a large guest takes seconds. Raises
+    `InputError` where the guest can't be placed.
+    """
+    living = _Living(scenario, digests, spare_pool=False)
+    alive = living.boot()
+    while alive and living.guest.num_migrations < scenario.migrations:
+        alive = living.migrate()
+    return _told(living)
+
+
+def explain_actions(scenario: ScenarioFields, actions: Iterable[Action]) -> Explanation:
+    """Tell the life of a `Guest` that did `actions` behind its boot."""
+    living = _Living(scenario, False, spare_pool=True)
+    living.boot()
+    for what, runs in actions:
+        if what == "keep":
+            living.guest.keep_frames_for_holes()
+        elif what == "set":
+            living.set_runs(runs)
+        else:
+            living.migrate()
+    return _told(living)
+
+
+def _told(living: _Living) -> Explanation:
+    scenario, placement = living.guest.scenario, living.guest.placement
+    policy = placement.policy
+    conclusion, advice = conclude(policy, living.stories)
+    return Explanation(
+        f"cell {scenario.cell_id}",
+        policy.short,
+        policy.meaning,
+        describe_guest(scenario.word_bytes, placement.nr_pages, placement.span),
+        living.stories,
+        fate_of_life(living.stories),
+        conclusion,
+        advice,
+        scenario.cell_id,
+        scenario.canonical(),
+    )
+
+
+def scenario_of(row: Any) -> Scenario:
+    """Return the scenario of a row of a sweep's table: anything with its columns by name."""
+    values = {name: getattr(row[name], "item", lambda name=name: row[name])() for name in FIELDS}
+    return Scenario.make(**values)

@@ -1,0 +1,185 @@
+"""A life lived once with the log on, told event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke
+from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
+from p2mbatch.model.explain.log import Logged
+from p2mbatch.model.explain.rebuild import Rebuild
+from p2mbatch.model.explain.restore import tell_report, tell_restore
+from p2mbatch.model.explain.save import TreeWalk
+from p2mbatch.model.explain.save_table import TableWalk, shared_info, tell_generation
+from p2mbatch.model.explain.sets import LoggedSets, tell_set
+from p2mbatch.model.explain.story import Step, folded
+from p2mbatch.model.explain.view import Known, View
+from p2mbatch.model.life import EventResult, Life
+
+Told = tuple[EventResult, list[Step]]
+"""What an event came to, and its steps."""
+
+
+class Watcher:
+    """Looks on at one life: swaps its policy's functions for ones with a log."""
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.policy = life.policy
+        self.num_events = self.num_migrations = 0
+        self._plain: Operations = life.policy.operations
+        self._logged = Logged()
+        self._known = Known()
+        self._host_number = 0
+        self._tweak: dict[str, Any] = {}
+        self._restored: View | None = None
+        self._resumed: View | None = None
+        self._sets = LoggedSets(self._plain, self._logged)
+        self._rebuild = self._logged.of(self._plain.rebuild)
+        if self._is_large():
+            self._rebuild = LargeRebuild(self._plain, self._logged).rebuild
+        life.use(
+            self._plain._replace(
+                rebuild=self._resume,
+                rebuild_mids=None,
+                report=self._report,
+                set_runs=self._sets.set_runs,
+            )
+        )
+
+    def _is_large(self) -> bool:
+        """Return whether a rebuild is too long for a log of each store, and can do without."""
+        policy = self.policy
+        by_address = policy.own is None and policy.name not in ("stale", "none")
+        if policy.is_linear or policy.is_two_level or not by_address:
+            return False
+        n = self.life.tables.words.shape[1]
+        return bool(self.life.scalar("max_p2m_pfn") > MAX_LOGGED_LEAVES * n)
+
+    def _resume(self, t: tb.P2MTables, h: tb.HostTables, x: int) -> int:
+        """Do `Operations.rebuild` with the log on, the guest as it arrived kept."""
+        if self._restored is None:
+            self._restored = View.kept(t, h, self.policy, self._host_number)
+        return int(self._rebuild(t, h, np.int64(x)))
+
+    def _report(self, t: tb.P2MTables, h: tb.HostTables) -> int:
+        """Do `Operations.report`, the guest as its rebuild left it kept."""
+        self._resumed = View.kept(t, h, self.policy, self._host_number)
+        return int(self._plain.report(t, h))
+
+    def view(self) -> View:
+        """Return a view of the guest as it is now."""
+        return View(self.life.tables, self.life.host, self.policy, self._host_number)
+
+    def _begin(self) -> View:
+        """Begin an event; return the guest as it is before it."""
+        self._logged.log.records.clear()
+        self._sets.begin()
+        self._restored = self._resumed = None
+        return View.kept(self.life.tables, self.life.host, self.policy, self._host_number)
+
+    def _end(self, steps: list[Step]) -> list[Step]:
+        """Note what later events may ask about; return the steps, like ones told once."""
+        view = self.view()
+        slots = self.life.tables.slots[: int(view.state.num_slots)]
+        hit = slots[slots[:, tb.P_EVENT] == view.state.event, tb.P_PAGE]
+        self._known.hit.update(dict.fromkeys(hit.tolist(), self.num_events))
+        self.num_events += 1
+        return folded(steps)
+
+    def _arrived(self) -> None:
+        """Note which frames the guest's structures have on the host that it lives on."""
+        self._known.mfns.append((self._host_number, self.view().structure_mfns()))
+
+    def booted(self, result: EventResult, event: dict[str, Any], num_grown: int = 0) -> list[Step]:
+        """Return the steps of a boot that has just run, with all that it did up to a migration.
+
+        `num_grown` leaves were populated behind it.
+        """
+        view = self.view()
+        if result.ok or not self._sets.grown:
+            steps = tell_boot(view, result, event)
+        else:
+            steps = tell_boot(view, EventResult(), event)
+        if num_grown and result.ok:
+            steps.append(tell_layout(view, num_grown))
+        steps += tell_set(view, view, self._sets, None, result, "boot")
+        self._sets.begin()
+        if result.ok:
+            self._arrived()
+        return self._end(steps)
+
+    def noted(self, event: dict[str, Any]) -> list[Step]:
+        """Tell an event that the kernel does not do: `fail_alloc`, `tweak`, `poke`."""
+        self.num_events += 1
+        if event["op"] == "tweak":
+            self._tweak = event
+        return [tell_poke(self.view(), event["words"])] if event["op"] == "poke" else []
+
+    def set_runs(self, runs: Int64Array) -> Told:
+        """Let the guest do a set; return what came of it and its steps."""
+        before = self._begin()
+        result = self.life.set_runs(runs)
+        return result, self._end(tell_set(before, self.view(), self._sets, runs, result))
+
+    def migrate(self, run: Callable[[], EventResult], number: int, event: dict[str, Any]) -> Told:
+        """Migrate by `run()` to the host of that number; return what came of it and its steps."""
+        before = self._begin()
+        self.num_migrations += 1
+        source, self._host_number = self._host_number, number
+        tweak, self._tweak = self._tweak, {}
+        result = run()
+        steps = self._save_steps(before, result, event, tweak)
+        restored = self._restored
+        steps += tell_restore(before, restored, result)
+        if restored is None:
+            self._host_number = source
+            return result, self._end(steps)
+        rebuild = Rebuild(restored, self._resumed or self.view(), self._known)
+        steps += rebuild.tell(self._logged.log.records, (result.outcome, result.detail))
+        steps += tell_report(self.view(), result)
+        if result.ok:
+            self._arrived()
+        return result, self._end(steps)
+
+    def _walk(
+        self, before: View, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
+    ) -> TreeWalk:
+        """Return the walk of the save that has just been, by which way it went."""
+        if not before.policy.is_linear:
+            return TreeWalk(before, result, self._known)
+        says = shared_info(before, tweak)
+        if says["p2m_cr3_mfn"] != 0 and event.get("toolstack") != "tree":
+            return TableWalk(before, result, self._known, tweak)
+        return TreeWalk(before, result, self._known, says)
+
+    def _save_steps(
+        self, before: View, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
+    ) -> list[Step]:
+        """Return the steps up to the restore: the walk, what a live guest did, the rest."""
+        walk = self._walk(before, result, event, tweak)
+        steps = walk.tell()
+        if steps and steps[-1].held is False:
+            return steps
+        # Of a guest that has moved only copies are left as it was.
+        now = self.view() if self._restored is None else before
+        if "during" in event:
+            runs = np.asarray(event["during"])
+            steps += tell_set(before, now, self._sets, runs, result, "live")
+        if result.outcome in ("bug", "fault") and self._restored is None:
+            return steps
+        if result.detail == "p2m-generation-changed":
+            return [*steps, tell_generation(now, before)]
+        if isinstance(walk, TableWalk):
+            steps += walk.tell_tables(now)
+        elif result.detail and result.detail.startswith("bad-mfn-in-page-table"):
+            steps += TableWalk(before, result, self._known, tweak).tell_tables(now)
+        if result.outcome == "misdirected":
+            steps += walk.tell_misdirected(now)
+        return steps

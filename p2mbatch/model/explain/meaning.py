@@ -1,0 +1,259 @@
+"""What the end of a life means, and what to do: for whoever runs the guest or mends its kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from p2mbatch.model.explain.story import EventStory
+from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED, fate_of
+from p2mbatch.model.policies import Policy
+
+Meaning = tuple[str, str]
+"""What it means, and what to do."""
+
+_SHUT_DOWN = "Shut the guest down cleanly where it runs and boot {better}."
+
+_BETTER = {
+    "stale": "a kernel with commit 375b2a9ada6d (Linux 2.6.37 and newer)",
+    "none": "a kernel that rebuilds its list at every resume",
+    "two-level-none": "Linux up to 2.6.29, or 2.6.33 and newer",
+    "linear-3.19": "a current kernel",
+    "linear-4.4": "Linux 5.14 and newer, or a stable kernel with its fix of max_pfn",
+}
+
+_OLD_LIST = {
+    "stale": "The list still has frames of an earlier host: at the last resume the kernel looked "
+    "for its list's pages by MFNs of the old host, found none of its own, and wrote elsewhere",
+    "none": "The list still has the frames of an earlier host: this kernel builds it at boot and "
+    "never again",
+    "two-level-none": "The list still has the frames of an earlier host: this kernel's resume "
+    "reports the list anew and does not build it (Linux 2.6.30 to 2.6.32 did so)",
+}
+
+_SAVE: dict[str, str] = {
+    "max_pfn-too-large": "The guest reports more pages than a three-level list can name",
+    "bad-fll-mfn": "The guest reports no frame for its list that a host can have: the shared info "
+    "page was never set, or it was not set again after a restore",
+    "map-fll-failed": "The guest reports a frame for its list that is not its own",
+    "bad-mfn-in-fll": "An entry of the frame list list can't be a frame at all: something wrote "
+    "over it",
+    "map-fl-failed": "The frame list list names a frame that is not the guest's",
+    "bad-mfn-in-fl": "An entry of a frame list can't be a frame at all: something wrote over it, "
+    "or the page's PFN has none",
+    "map-leaves-failed": "A frame list names a frame that is not the guest's",
+    "bad-mfn-in-p2m-frame-list": "A page that the list names is not the leaf it should be: its own "
+    "frame is not in the p2m where it must be",
+    "bad-p2m-cr3": "The guest reports no possible frame for its page tables",
+    "bad-p2m-range": "The guest reports an address for its linear list at which it can't lie",
+    "map-ptes-failed": "A page table of the linear list is no page of the guest's",
+    "bad-mfn-in-walk": "The page tables do not lead to every part of the linear list",
+    "bad-mfn-in-page-table": "A page table under the linear list names a page that no save "
+    "carries: it lies past what the guest reports as its end",
+    "p2m-generation-changed": "The guest changed its linear list while it was being sent",
+}
+
+_FAULTS = {
+    "p2m_top entry": "The kernel followed a pointer of p2m_top that had been written over",
+    "p2m_mid entry": "The kernel followed a pointer of a mid page that had been written over",
+    "mid_mfn store": "The kernel stored a leaf's MFN through an address that leads to no page",
+    "null list page": "The rebuild asked for a page for the list, got NULL, and stored into it "
+    "without looking",
+}
+
+_BUGS = {
+    "brk overflow": (
+        "The kernel had reserved less memory at boot than the p2m of a guest this large needs",
+        "Boot the guest with less memory, or a kernel that reserves more.",
+    ),
+    "bootmem overflow": (
+        "The boot allocator has no page left for the p2m",
+        "Boot the guest with more memory.",
+    ),
+    "_brk_start == 0": (
+        "The resume needs a page for the list that only boot could have given: a top index has a "
+        "mid page and no page of the list, for growing it had got the first and not the second",
+        "Nothing can bring this guest back. Don't migrate a guest whose balloon driver has met a "
+        "failed allocation; kernels from Linux 3.17 on take such a page when they need it.",
+    ),
+    "virt_to_mfn(mid_mfn) != *top_mfn_p": (
+        "Memory was populated past the PFNs that the rebuild walks: there p2m_top_mfn keeps the "
+        "numbers of an earlier host, and growing checks them",
+        "Give a guest that was migrated no memory past the maximum that it booted with; kernels "
+        "from Linux 3.19 on walk all of it.",
+    ),
+    "mfn != INVALID_P2M_ENTRY": (
+        "A frame was set for a PFN past all that the p2m can hold",
+        "Whatever asked for that PFN is wrong: find it.",
+    ),
+    "!ptep || level != PG_LEVEL_4K": (
+        "A frame was set for a PFN past the linear p2m's area, where nothing is mapped",
+        "Whatever asked for that PFN is wrong: find it.",
+    ),
+    "Out of memory": (
+        "The resume asked for a page for the list and the guest had none left",
+        "Leave the guest some memory when it is migrated.",
+    ),
+    "p == NULL": (
+        "Growing got no page, and this kernel takes no NULL for an answer",
+        "Leave the guest some memory; kernels from Linux 2.6.37 on return false instead.",
+    ),
+    "panic": (
+        "Boot asked for a page of the linear p2m and got none",
+        "Boot the guest with more memory.",
+    ),
+}  # fmt: skip
+
+_MID_IDENTITY = (
+    "The resume takes a whole mid of identity entries for an allocated one and asks brk for its "
+    "page of the list: no guest with such a hole below its end survives a migration on this kernel",
+    "Boot without e820_host, or a kernel of Linux 3.17 and newer.",
+)
+
+_DAMAGED = {
+    "stray_writes": "the kernel stored {num} of its list into pages that are not the list's: what "
+    "they held is gone",
+    "lost_pages": "{num} that the guest had before are not its own any more",
+    "ghost_pages": "{num} that it did not have before are its own now",
+    "placeholder_writes": "{num} went into pages that many PFNs share",
+}
+
+_UNITS = {
+    "stray_writes": ("MFN", "MFNs"),
+    "lost_pages": ("page", "pages"),
+    "ghost_pages": ("page", "pages"),
+    "placeholder_writes": ("store", "stores"),
+}
+
+
+def _damage(stories: Iterable[EventStory]) -> dict[str, int]:
+    """Return how much of each kind of damage a life did, where it did any."""
+    totals: dict[str, int] = {}
+    for story in stories:
+        for name in DAMAGE:
+            totals[name] = totals.get(name, 0) + story.damage.get(name, 0)
+    return {name: num for name, num in totals.items() if num}
+
+
+def fate_of_life(stories: list[EventStory]) -> str:
+    """Return the fate of a life: its last event's, or that it was damaged unseen."""
+    last = stories[-1]
+    fate = fate_of(last.outcome, last.detail)
+    return CORRUPTED if fate == SURVIVED and _damage(stories) else fate
+
+
+def conclude(policy: Policy, stories: list[EventStory]) -> Meaning:
+    """Return what the end of a life means, and what to do."""
+    last = stories[-1]
+    detail = last.detail or ""
+    if last.outcome in ("save-failed", "restore-failed", "misdirected"):
+        text, advice = _refused(policy, last, detail.partition(" ")[0])
+    elif last.outcome == "bug":
+        text, advice = _bug(policy, stories, detail)
+    elif last.outcome == "fault":
+        text, advice = _fault(policy, last, detail)
+    else:
+        return _came_through(policy, stories)
+    damage = _damage(stories[:-1])
+    if "stray_writes" in damage:
+        text += f". Before that, {_told(damage)}"
+    return text + ".", advice
+
+
+def _better(policy: Policy) -> str:
+    return _SHUT_DOWN.format(better=_BETTER.get(policy.name, "a current kernel"))
+
+
+def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
+    if last.outcome == "restore-failed":
+        return (
+            "The new host has no frame for a page that was sent; the guest is still where it was",
+            "Migrate to a host with more memory.",
+        )
+    if last.outcome == "misdirected":
+        text = (
+            "Every check passed, on pages that are not the p2m: the guest that arrives runs on "
+            "other memory than its own"
+        )
+        return text, "Keep the source until the guest has been seen to run. " + _better(policy)
+    if check == "p2m-generation-changed":
+        return _SAVE[check] + "; nothing is lost", "Try again."
+    text = _SAVE[check]
+    if check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list"):
+        text = _unshared(policy, last) or _OLD_LIST.get(policy.name, text)
+    return (
+        f"{text}. The guest can't be saved, and so not be moved; it runs on where it is",
+        _better(policy) if not policy.is_linear or policy.name in _BETTER else
+        "Shut the guest down cleanly.",
+    )  # fmt: skip
+
+
+def _unshared(policy: Policy, last: EventStory) -> str:
+    """Return what is wrong where a first list was never right; "" elsewhere."""
+    if policy.name != "stale" or last.number != 1 or last.word_bits == 32:
+        return ""
+    return (
+        "The list was wrong from boot on: a kernel before the change tells its placeholder page "
+        "by an address that mfn_to_virt() never gives on 64-bit, so all mids share one page of "
+        "the list, and the last one's leaves are what it has"
+    )
+
+
+def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
+    if detail == "_brk_start == 0" and _has_mid_identity(stories):
+        return _MID_IDENTITY
+    if detail in _BUGS:
+        return _BUGS[detail]
+    return (
+        f"The kernel found its p2m in a state that it holds impossible: BUG_ON({detail})",
+        "Read what the steps before it stored where.",
+    )
+
+
+def _has_mid_identity(stories: list[EventStory]) -> bool:
+    return any("p2m_mid_identity" in step.text for step in stories[-1].steps)
+
+
+def _fault(policy: Policy, last: EventStory, detail: str) -> Meaning:
+    text = _FAULTS.get(detail, f"The kernel followed a pointer that leads nowhere, at {detail}")
+    if detail == "mid_mfn store" and policy.name == "stale":
+        text += ": it had looked for its list's page by the MFN that it had on the old host"
+        if last.op == "migrate":
+            text += ", and on the new one nobody has that frame, or no page lies there"
+    if detail == "null list page":
+        return text, "Leave the guest some memory when it is migrated."
+    return text, (
+        f"Nothing can bring this guest back. Boot {_BETTER.get(policy.name, 'a current kernel')}."
+    )
+
+
+def _told(damage: dict[str, int]) -> str:
+    parts = []
+    for name, num in damage.items():
+        one, many = _UNITS[name]
+        parts.append(_DAMAGED[name].format(num=f"{num} {one if num == 1 else many}"))
+    return ", and ".join(parts)
+
+
+def _came_through(policy: Policy, stories: list[EventStory]) -> Meaning:
+    moves = sum(story.op == "migrate" for story in stories)
+    num = f"{moves} migration{'' if moves == 1 else 's'}"
+    damage = _damage(stories)
+    if not damage:
+        if not moves:
+            return "The guest runs; it was not migrated.", ""
+        return f"The guest came through {num} with all that it had.", ""
+    text = f"The guest came through {num}, all reported ok, but {_told(damage)}. Nothing tells it."
+    if "stray_writes" in damage:
+        return text, "Don't trust what this guest has in memory. " + _better(policy)
+    if "lost_pages" in damage:
+        return text, _lost(policy)
+    return text, "Read which step stored where; " + _better(policy)
+
+
+def _lost(policy: Policy) -> str:
+    if policy.name in _BETTER:
+        return _better(policy)
+    return (
+        "Keep a guest's memory below the end that it reports at boot (max_pfn): what lies past it "
+        "no save carries."
+    )

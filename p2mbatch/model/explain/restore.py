@@ -1,0 +1,113 @@
+"""The restore on the new host, and the report at a resume's end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.tables import NO_PAGE
+from p2mbatch.model.explain.boot import report_step
+from p2mbatch.model.explain.flat import tell_flat_report
+from p2mbatch.model.explain.story import Step
+from p2mbatch.model.explain.view import View
+from p2mbatch.model.life import EventResult
+
+RESTORE = "update_guest_p2m()"
+
+POPULATE = "populate_pfns()"
+
+
+def tell_restore(before: View, after: View | None, result: EventResult) -> list[Step]:
+    """Return the steps of a restore: `after` is the guest before it resumed, None where it did not.
+
+    Nothing where the save had failed.
+    """
+    if result.outcome == "restore-failed":
+        return [_refused(before, result)]
+    if after is None:
+        return []
+    return [_given(before, after), *_not_carried(before, after)]
+
+
+def _refused(before: View, result: EventResult) -> Step:
+    say = before.said()
+    pfn = int((result.detail or "0 0").split()[1])
+    text = (
+        f"{say.pfn(pfn)} was sent, its entry is {say.mfn(before.entry(pfn))}, and the new host has "
+        f'no frame for it. "Failed to populate physmap": nothing of the guest is changed here.'
+    )
+    return Step("restore", POPULATE, text, False, say.numbers)
+
+
+def _given(before: View, after: View) -> Step:
+    """Return what the guest was given: its frames, and how its own pages are numbered now."""
+    say = after.said()
+    last = int(after.state.saved_max_pfn)
+    text = (
+        f"The new host ({say.count(after.frames)} frames) gives frames to what was sent of PFNs to "
+        f"{say.pfn(last)[4:]}; the leaves that were found are overwritten with them. All other "
+        "pages arrive as they were, the list among them"
+    )
+    page = _list_page(after)
+    if page >= 0:
+        old, new = before.mfn(page), after.mfn(page)
+        text += (
+            f": {after.what(say, page)} ({say.pfn(page)}) was {say.mfn(old)} and is {say.mfn(new)}"
+        )
+    return Step("restore", RESTORE, text + ".", None, say.numbers)
+
+
+def _list_page(view: View) -> int:
+    """Return the page whose MFN the guest reports, or -1."""
+    for name in ("static_list", "top_mfn"):
+        page = int(getattr(view.state, name))
+        if page != NO_PAGE and (name != "static_list" or view.policy.is_two_level):
+            return page
+    return -1
+
+
+MAX_PFNS_COMPARED = 1 << 22
+"""Spans that are compared PFN by PFN: 16 GiB."""
+
+
+def _not_carried(before: View, after: View) -> list[Step]:
+    """Return the PFNs whose entries no save carries, where the guest is not too large to look."""
+    end = int(before.state.max_p2m_pfn)
+    if end > MAX_PFNS_COMPARED:
+        return []
+    rows = np.empty((2, end), np.int64)
+    for row, view in zip(rows, (before, after), strict=True):
+        view.policy.operations.get_row(view.t, view.h, 0, row)
+    steps = []
+    last = int(after.state.saved_max_pfn)
+    gone = np.flatnonzero((rows[0, : last + 1] >= 0) & (rows[1, : last + 1] == INVALID))
+    if gone.size:
+        say = after.said()
+        text = (
+            f"{say.count(gone.size, 'entry', 'entries')} that were no frame of the guest's own "
+            f"arrive as INVALID, the first {say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
+        )
+        steps.append(Step("restore", RESTORE, text, None, say.numbers))
+    beyond = np.flatnonzero((rows[0, last + 1 :] >= 0) & (rows[0] == rows[1])[last + 1 :])
+    if beyond.size and not _is_identity(before, int(rows[0, last + 1 + beyond[0]])):
+        say = after.said()
+        text = (
+            f"{say.count(beyond.size, 'populated PFN')} past {say.pfn(last)} were not saved, the "
+            f"first {say.pfn(last + 1 + beyond[0])}: their entries keep the old host's MFNs."
+        )
+        steps.append(Step("restore", RESTORE, text, False, say.numbers))
+    return steps
+
+
+def _is_identity(view: View, word: int) -> bool:
+    bit = int(view.state.identity_bit)
+    return bool(bit and word & bit)
+
+
+def tell_report(view: View, result: EventResult) -> list[Step]:
+    """Return what the shared info page says after a resume that came through."""
+    if result.outcome != "ok":
+        return []
+    if view.policy.is_linear:
+        return [tell_flat_report(view, "report")]
+    return [report_step(view, "report")]

@@ -1,0 +1,269 @@
+"""What `set_phys_to_machine` did: what grew, what was stored where, what was wanting.
+
+Entries that need a mere store run compiled; only where the p2m grows, or a shared page is written,
+does one entry at a time run with the log on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled import lookup
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.compiled.status import MORE_ROOM, OK
+from p2mbatch.model.explain.changes import change_of
+from p2mbatch.model.explain.functions import set_function
+from p2mbatch.model.explain.log import Asked, Logged, Reached, Record, Store, Took
+from p2mbatch.model.explain.story import Part, Said, Step
+from p2mbatch.model.explain.view import View
+from p2mbatch.model.life import EventResult
+
+MAX_TOLD = 64
+"""Growths that are logged one by one in an event; what follows is only counted."""
+
+
+@dataclass
+class Grown:
+    """One entry's set that was logged."""
+
+    pfn: int
+    word: int
+    records: list[Record]
+    stray: int
+    placeholders: int
+    status: int
+    before: dict[str, int]
+    """Some of the state before it."""
+
+
+class LoggedSets:
+    """A policy's `set_runs` that logs what is not a mere store."""
+
+    def __init__(self, plain: Operations, logged: Logged) -> None:
+        self._plain, self._logged = plain, logged
+        self._twin = logged.of(plain.set_runs)
+        self.grown: list[Grown] = []
+        self.num_plain = 0
+
+    def begin(self) -> None:
+        """Forget the last event's."""
+        self.grown, self.num_plain = [], 0
+
+    def set_runs(self, t: tb.P2MTables, h: tb.HostTables, runs: Int64Array, done: int) -> int:
+        """Do `Operations.set_runs`."""
+        state: Any = t.state[0]
+        position = int(done)
+        for pfn, word, count in _parts(runs, done, 1 << int(state.entries_shift)):
+            left = count
+            while left:
+                at, value = pfn + count - left, word if word < 0 else word + count - left
+                quiet = self._is_quiet(t, at, value) or len(self.grown) >= MAX_TOLD
+                some = left if quiet else 1
+                status, number = self._some(t, h, at, value, some, quiet)
+                position += number
+                state.position = position
+                if status != OK:
+                    return status
+                left -= some
+        state.position = position
+        return OK
+
+    def _some(
+        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int, quiet: bool
+    ) -> tuple[int, int]:
+        """Set some entries of one leaf; return the status and how many were done."""
+        state: Any = t.state[0]
+        run = np.array([[pfn, word, count]], np.int64)
+        if quiet:
+            status = int(self._plain.set_runs(t, h, run, 0))
+            self.num_plain += int(state.position)
+            return status, int(state.position)
+        records = self._logged.log.records
+        records.clear()
+        names = ("stray_writes", "placeholder_writes", "pool_used", "generation", "hint")
+        before = {name: int(getattr(state, name)) for name in names}
+        status = int(self._twin(t, h, run, np.int64(0)))
+        if status != MORE_ROOM:
+            self.grown.append(
+                Grown(
+                    pfn,
+                    word,
+                    list(records),
+                    int(state.stray_writes) - before["stray_writes"],
+                    int(state.placeholder_writes) - before["placeholder_writes"],
+                    status,
+                    before,
+                )
+            )
+        return status, int(state.position)
+
+    def _is_quiet(self, t: tb.P2MTables, pfn: int, word: int) -> bool:
+        """Return whether setting a PFN's entry is a mere store, or nothing at all."""
+        state: Any = t.state[0]
+        x = pfn >> int(state.entries_shift)
+        if pfn >= state.max_p2m:
+            return word == INVALID
+        if state.wild == 0 and x < state.num_leaves:
+            page = int(t.leaf_page[x])
+        else:
+            with np.errstate(over="ignore"):
+                page = int(_leaf_page_of(self._logged)(t, np.int64(x)))
+        if page == state.missing:
+            return word == INVALID
+        return page != state.identity and page >= 0
+
+
+def _leaf_page_of(logged: Logged) -> Any:
+    return logged.of(lookup.leaf_page_of)
+
+
+def _parts(runs: Int64Array, done: int, n: int) -> list[tuple[int, int, int]]:
+    """Return runs, but for their first `done` entries, as parts of one leaf each."""
+    parts, skip = [], int(done)
+    for pfn, word, count in runs.tolist():
+        k = min(skip, count)
+        skip -= k
+        while k < count:
+            some = min(count - k, n - (pfn + k) % n)
+            parts.append((pfn + k, word if word < 0 else word + k, some))
+            k += some
+    return parts
+
+
+# --- telling --------------------------------------------------------------------------------------
+
+
+def tell_set(
+    before: View,
+    after: View,
+    sets: LoggedSets,
+    runs: Int64Array | None,
+    result: EventResult,
+    part: Part = "set",
+) -> list[Step]:
+    """Return the steps of a set that has just run, or of what a guest did while it was sent.
+
+    `runs` are int64[k, 3]; None for those of a whole boot, of which no count is told.
+    """
+    steps = _Telling(before, after, result).tell(sets, runs)
+    return [dataclasses.replace(step, part=part) for step in steps]
+
+
+class _Telling:
+    def __init__(self, before: View, after: View, result: EventResult) -> None:
+        self.before, self.after, self.result = before, after, result
+        self.function = set_function(before.policy)
+
+    def tell(self, sets: LoggedSets, runs: Int64Array | None) -> list[Step]:
+        steps = []
+        if sets.num_plain and runs is not None:
+            say = self.before.said()
+            total = int(runs[:, 2].sum())
+            first = runs[0]
+            text = (
+                f"{say.count(sets.num_plain)} of {say.count(total, 'entry', 'entries')} need no "
+                f"more than a store, or nothing: the runs begin at {say.pfn(first[0])} with "
+                f"{say.mfn(first[1])}."
+            )
+            steps.append(Step("set", "set_phys_to_machine()", text, None, say.numbers))
+        failed = self.result.outcome in ("bug", "fault") or not self.result.set_returned
+        for grown in sets.grown:
+            last = failed and grown is sets.grown[-1]
+            steps.append(self._grown(grown, last))
+        return steps
+
+    def _grown(self, grown: Grown, last: bool) -> Step:
+        view, say = self.before, self.before.said()
+        x = grown.pfn >> view.shift
+        top = x >> view.shift
+        self._top = top
+        took = [r for r in grown.records if isinstance(r, Took)]
+        pages = [r.page for r in took if r.page >= 0]
+        text = (
+            f"{say.pfn(grown.pfn)} (leaf {say.index(x)}, top index {say.index(top)}) is to be "
+            f"{say.mfn(grown.word)}"
+        )
+        text += self._pages(say, grown, pages) + "."
+        text += self._chain(say, grown)
+        if grown.placeholders:
+            text += (
+                " The store goes into a page that many PFNs share: "
+                f"{say.count(grown.placeholders, 'placeholder write')}."
+            )
+        if last:
+            text += " " + self._failing(say, grown, took)
+        stores = [r for r in grown.records if isinstance(r, Store)]
+        changes = tuple(change_of(view, store) for store in stores)
+        alike = None if last or grown.stray else f"{len(pages)} {grown.placeholders}"
+        return Step(
+            "set", self.function, text, False if last or grown.stray else None, say.numbers,
+            changes, grown.stray, sum(s.count for s in stores), alike, x, unit="leaf",
+        )  # fmt: skip
+
+    def _pages(self, say: Said, grown: Grown, pages: list[int]) -> str:
+        """Return which pages were taken, and what for."""
+        if not pages:
+            return ""
+        named = []
+        for page in pages:
+            what = self.after.what(say, page)
+            named.append(f"{say.pfn(page)} as {what}")
+        return f": the p2m grows, with {', '.join(named)}"
+
+    def _chain(self, say: Said, grown: Grown) -> str:
+        """Return how a store through an old MFN went."""
+        asked = [r for r in grown.records if isinstance(r, Asked)]
+        reached = [r for r in grown.records if isinstance(r, Reached)]
+        if not asked:
+            return ""
+        mfn, pfn = asked[-1]
+        text = (
+            f" Its page of the list is looked for by p2m_top_mfn[{say.index(self._top)}], "
+            f"{say.mfn(mfn)}: mfn_to_virt() asks m2p and gets {say.pfn(pfn)}"
+        )
+        if grown.stray and reached:
+            page = reached[-1].page
+            text += (
+                f", {self.before.name(say, page)}: the leaf's MFN is stored there, "
+                f"{say.count(grown.stray, 'stray write')}"
+            )
+        return text + "."
+
+    def _failing(self, say: Said, grown: Grown, took: list[Took]) -> str:
+        """Return what ended the set."""
+        view, detail = self.after, self.result.detail
+        if not self.result.set_returned:
+            return (
+                f"alloc_p2m_page() returns NULL for the {self._ordinal(took)} page that it needs, "
+                "so set_phys_to_machine() returns false, and what was installed stays."
+            )
+        if detail == "virt_to_mfn(mid_mfn) != *top_mfn_p":
+            page = int(view.t.true_mid_mfn[self._top])
+            word = view.word(int(view.state.top_mfn), self._top)
+            return (
+                f"p2m_top_mfn_p leads to {view.name(say, page)}, which is {say.mfn(view.mfn(page))}"
+                f" on this host; p2m_top_mfn[{say.index(self._top)}] is {say.mfn(word)}, of an "
+                f"earlier one, for no rebuild reaches it: BUG_ON({detail})."
+            )
+        if detail == "mid_mfn store":
+            return "The store is a fault: no page can be reached there."
+        if detail == "mfn != INVALID_P2M_ENTRY":
+            end = say.pfn(view.state.max_p2m)
+            return f"The p2m ends at {end}: BUG_ON({detail})."
+        if detail == "p == NULL":
+            return (
+                f"alloc_p2m() gets no page and does not take NULL for an answer: BUG_ON({detail})."
+            )
+        if self.result.outcome == "bug":
+            return f"BUG_ON({detail})."
+        return f"A wild pointer is in the way: a fault, at the {detail}."
+
+    def _ordinal(self, took: list[Took]) -> str:
+        return ("first", "second", "third", "fourth")[min(len(took) - 1, 3)]

@@ -1,0 +1,105 @@
+"""A trace explained: its life lived once more, with the log on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.sizes import format_size
+from p2mbatch.model.explain.life import Watcher
+from p2mbatch.model.explain.meaning import conclude, fate_of_life
+from p2mbatch.model.explain.story import EventStory, Explanation, Step
+from p2mbatch.model.fates import DAMAGE, fate_of
+from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.policies import shown
+from p2mbatch.model.replay import new_life, observed, run_event
+from p2mbatch.model.trace import Trace, goes_on
+
+
+def describe_guest(word_bytes: int, nr_pages: int, span: int) -> str:
+    """Return a guest in a few words."""
+    return f"{8 * word_bytes}-bit, boots with {nr_pages} pages of {format_size(span * PAGE_BYTES)}"
+
+
+def explain_trace(trace: Trace, digests: bool = False) -> Explanation:
+    """Live `trace` with the log on and tell it. With `digests` each event has a trace's.
+
+    Raises `ResourceError` as a replay does.
+    """
+    life = new_life(trace)
+    watcher = Watcher(life)
+    stories = []
+    for event in trace.events:
+        result, steps = _run(watcher, life, trace, event)
+        told = observed(life, trace, event, result) if digests else {}
+        stories.append(story_of(event["op"], title_of(event, trace), result, steps, watcher, told))
+        if not goes_on(event, result.outcome):
+            break
+    policy, guest = shown(trace.policy), trace.guest
+    conclusion, advice = conclude(policy, stories)
+    return Explanation(
+        trace.name,
+        policy.short,
+        policy.meaning,
+        describe_guest(guest.word_bytes, guest.nr_pages, guest.max_p2m_pfn),
+        stories,
+        fate_of_life(stories),
+        conclusion,
+        advice,
+    )
+
+
+def story_of(
+    op: str,
+    title: str,
+    result: EventResult,
+    steps: list[Step],
+    watcher: Watcher,
+    observed: dict[str, Any],
+) -> EventStory:
+    """Return one event's story."""
+    return EventStory(
+        title,
+        op,
+        result.outcome,
+        result.detail,
+        observed or {"op": op, "outcome": result.outcome, "detail": result.detail},
+        steps,
+        fate=fate_of(result.outcome, result.detail),
+        number=watcher.num_migrations if op == "migrate" else 0,
+        damage={name: getattr(result, name) for name in DAMAGE},
+        word_bits=watcher.life.scalar("word_bits"),
+    )
+
+
+def _run(
+    watcher: Watcher, life: Life, trace: Trace, event: dict[str, Any]
+) -> tuple[EventResult, list[Step]]:
+    op = event["op"]
+    if op == "boot":
+        result = run_event(life, trace, event)
+        return result, watcher.booted(result, event)
+    if op == "set":
+        return watcher.set_runs(np.asarray(event["runs"]))
+    if op == "migrate":
+        return watcher.migrate(lambda: run_event(life, trace, event), event["host"], event)
+    return run_event(life, trace, event), watcher.noted(event)
+
+
+def title_of(event: dict[str, Any], trace: Trace) -> str:
+    """Return an event in a few words."""
+    op = str(event["op"])
+    if op == "boot":
+        return f"boot on host {event['host']}"
+    if op == "migrate":
+        before = [e for e in trace.events if e["op"] == "migrate"]
+        number = next(i for i, e in enumerate(before, 1) if e is event)
+        return f"migration {number} to host {event['host']}"
+    if op == "set":
+        count = int(np.asarray(event["runs"])[:, 2].sum())
+        return f"set {count} {'entry' if count == 1 else 'entries'}"
+    if op == "fail_alloc":
+        return f"allocation {event['at']} from here on will fail"
+    return op
