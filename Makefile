@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+CELLS ?= 20000
 MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite beside suite-beside lanes lint lives own-policies races bench clean
+.PHONY: torture test-lowest test-pythons sweep test suite beside suite-beside lanes lint lives cells own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -58,6 +59,10 @@ lanes: $(VENV)/.test
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
+
+# Random cells lived in batches, against the same cells lived step by step.
+cells: $(VENV)/.test
+	P2MBATCH_RANDOM_CELLS=$(CELLS) $(BIN)/python -m pytest -q tests/guests/test_batch.py -k random
 
 # The two sides of the change as users' files: every trace, the headline's columns, random lives.
 own-policies: $(VENV)/.test
