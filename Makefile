@@ -9,7 +9,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite beside suite-beside lanes lint lives cells own-policies races bench clean
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -34,26 +34,32 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-# One core has most of the suite, the other what takes about as long: its words come when it is done.
-BESIDE := tests/base tests/dumps tests/race tests/report tests/plots tests/sweeps
+# The tests as jobs: each core takes the next when it is done with one, so both end together whatever
+# is added. What takes long comes first, and before all others the one that shares no compiled kernels:
+# while it compiles its own, one job alone fills the cache for the rest. A job's words come at its end.
+APART := model sweeps dumps race product guests cli compiled store report
+PYTEST := $(BIN)/python -m pytest -W error --durations=5
+JOBS := lint lane-bounds $(APART:%=suite-%) lane-python suite-rest lane-benchmarks lane-lives
 
-test: lint
-	@$(MAKE) --no-print-directory -j2 suite beside
+test: $(VENV)/.test
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j2 $(JOBS)
 
-suite: $(VENV)/.test
-	$(BIN)/python -m pytest -W error $(BESIDE:%=--ignore=%)
+suite-rest: $(VENV)/.test
+	$(PYTEST) $(APART:%=--ignore=tests/%)
 
-beside: $(VENV)/.test
-	@$(MAKE) --no-print-directory suite-beside lanes >$(VENV)/beside.log 2>&1; ended=$$?; \
-	cat $(VENV)/beside.log; exit $$ended
+suite-%: $(VENV)/.test
+	$(PYTEST) tests/$*
 
-suite-beside: $(VENV)/.test
-	$(BIN)/python -m pytest -W error $(BESIDE)
+lane-bounds: $(VENV)/.test
+	P2MBATCH_BOUNDSCHECK=1 $(PYTEST) -m lane
 
-lanes: $(VENV)/.test
-	$(BIN)/python -m pytest -W error benchmarks --benchmark-disable
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -W error -m lane
-	P2MBATCH_BOUNDSCHECK=1 $(BIN)/python -m pytest -W error -m lane
+lane-python: $(VENV)/.test
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m lane
+
+lane-benchmarks: $(VENV)/.test
+	$(PYTEST) benchmarks --benchmark-disable
+
+lane-lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives 1000
 
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.

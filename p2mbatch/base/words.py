@@ -72,3 +72,15 @@ def told(column: Column, of_word: Callable[..., Any]) -> Int64Array:
     assert isinstance(column, Words)
     found: Int64Array = np.array([int(of_word(word)) for word in column.words], np.int64)
     return found[column.codes]
+
+
+def joined_columns(parts: Sequence[Columns]) -> Columns:
+    """Return the columns of `parts`, of which there is at least one, one behind the other."""
+    found: Columns = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        if isinstance(columns[0], Words):
+            found[name] = joined_words([c for c in columns if isinstance(c, Words)])
+        else:
+            found[name] = np.concatenate([c for c in columns if not isinstance(c, Words)])
+    return found

@@ -29,6 +29,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "compare": ("compare", "compare", "Compare two sweeps cell by cell."),
     "notebooks": ("notebooks", "notebooks", "Copy the notebooks to a directory of yours."),
     "export": ("export", "export", "Write a sweep's table as Parquet, CSV or JSON."),
+    "policies": (
+        "policies",
+        "policies",
+        "List the kernels, what goes wrong with them, what mends it.",
+    ),
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
     "explain": ("explain", "explain", "Say step by step how a guest lived and why it died."),

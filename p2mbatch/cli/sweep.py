@@ -14,7 +14,7 @@ from p2mbatch.model.policies import names
 AXES = (
     ("memory", "The guests' spans, such as 1GiB,16GiB or '1GiB..512GiB x2'."),
     ("sparsity", "Parts of the span not populated, such as 0,0.5 or '0..0.9 +0.1'."),
-    ("layout", "Where the holes lie: tail, scattered, extents."),
+    ("layout", "Where the holes lie: tail, scattered, extents, identity."),
     ("migrations", "How many migrations."),
     ("policy", f"How the list is rebuilt: {', '.join(names())}, or files: mine.py."),
     ("neighbours", "Parts of the hosts' other frames that belong to other domains."),
@@ -25,6 +25,15 @@ AXES = (
     ("xen", "The hypervisors' versions, such as 4.0."),
     ("stuck", "What becomes of a guest that is refused: end, stay."),
     ("max-domain-pages", "PFNs that a kernel of two levels holds; 0: as it was configured."),
+    ("linux", "Releases of Linux in place of policies, such as 2.6.32,5.10."),
+    ("toolstack", "The toolstacks that save: legacy, 4.6, 4.7."),
+    ("hole", "How much is 1:1 with layout identity."),
+    ("hole-at", "Where that begins."),
+    ("grow", "What guests get more before each migration."),
+    ("grow-where", "Where they get it: within the span's holes, beyond it, identity."),
+    ("hotplug-gib", "GiB that a linear p2m has room for, at least."),
+    ("p2m-vaddr", "Where a linear p2m begins, such as 0xffffc90000200000."),
+    ("told", "Whether guests are told that a linear list can be read: auto, yes, no."),
     ("build-order", "Extents that the domain builder gets, log2 pages."),
     ("restore-order", "Extents that a restore gets, log2 pages."),
     ("seeds", "How many seeds (5 is 0 to 4), or a list or range of them."),
@@ -119,7 +128,8 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
 
 def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
     from p2mbatch.report.summary import summary_table
-    from p2mbatch.store.survival import survival
+    from p2mbatch.report.words import together
+    from p2mbatch.store.survival import ends, survival
     from p2mbatch.sweeps.driver import sweep as run_sweep
 
     quiet = options.pop("quiet")
@@ -131,6 +141,8 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
             say(one_line(spec.question))
         if progress.num_finished:
             say(summary_table(survival(result)).to_text())
+        if spec.sample and progress.num_finished:
+            say(together(ends(result)))
         say(f"{progress.num_finished:,} cells, {progress.num_rows:,} rows in {one_line(out)}")
     if wants_report if wants_report is not None else progress.num_finished > 1:
         _report(result, out, quiet)
@@ -150,11 +162,13 @@ def _first(result: Any) -> str:
 
 
 def _report(result: Any, out: Path, quiet: bool) -> None:
-    from p2mbatch.report.sweep import write_html
+    from p2mbatch.report.sweep import NUM_STEPS, write_html
+    from p2mbatch.sweeps.progress import StepReport
 
     path = out / "report.html"
     try:
-        write_html(result, path)
+        with StepReport("report", NUM_STEPS, "quiet" if quiet else "auto") as steps:
+            write_html(result, path, on_step=steps.next)
     except (OSError, P2MBatchError) as error:
         # The results are safe; the page can be made again by `p2mbatch report`.
         say(f"p2mbatch: the report could not be written: {one_line(error)}", err=True)

@@ -18,13 +18,16 @@ NO_MEMORY = 10
 MORE_ROOM = 11
 """Out of slots: `grown` tables and call again from `State.position`."""
 
+NOT_PLAIN = 15
+"""A walk that is left to be done step by step."""
+
 FAULT_TOP, FAULT_MID, FAULT_STORE, FAULT_LIST = -2, -3, -4, -5
 
 SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = range(20, 25)
 
 SAVE_BAD_MFN_FL, SAVE_MAP_LEAVES, SAVE_BAD_MFN_LIST, MISDIRECTED = range(25, 29)
 
-STOPPED = 15
+STOPPED = 16
 """A batch was told to stop before it was done."""
 
 RESTORE_POPULATE = 29

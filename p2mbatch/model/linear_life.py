@@ -30,8 +30,13 @@ class LinearLife(EraLife):
     """A guest with a linear p2m on a table host."""
 
     def __init__(
-        self, tables: tb.P2MTables, host: tb.HostTables, policy: Policy, layout: LinearLayout
+        self,
+        tables: tb.P2MTables,
+        host: tb.HostTables,
+        policy: Policy,
+        layout: LinearLayout | None = None,
     ) -> None:
+        """Make the guest; `layout` is what its boot takes its pages from, if it is to boot."""
         super().__init__(tables, host, policy)
         self._layout = layout
         self._tweak: dict[str, Any] = {}
@@ -44,9 +49,15 @@ class LinearLife(EraLife):
         kb.load_mfn_list(self.tables, self.host, 0, 1 << 62)
         kb.load_domain(self.tables, self.host)
         layout = self._layout
+        assert layout is not None
         return self._result(
             self._does.boot(self.tables, self.host, layout.boot_pool, layout.identity, layout.extra)
         )
+
+    def look(self, tree: bool) -> EventResult:
+        """Do a save's walk and all its checks, with no effect on the guest."""
+        result = self._find(tree)
+        return self._look_again() if result.ok else result
 
     def tweak(self, event: dict[str, Any]) -> None:
         """Let the next save read other values than there are: `shared` and `ptes` of `event`."""

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from p2mbatch.base.lazy import exports
 
 if TYPE_CHECKING:
-    from p2mbatch.plots.costs import copy_ns, plot_cost, plot_overhead
+    from p2mbatch.plots.corruption import plot_corruption
+    from p2mbatch.plots.costs import copy_ns, plot_cost
     from p2mbatch.plots.gallery import FORMATS, PLOTS, Plot, draw, save
-    from p2mbatch.plots.outcomes import plot_corruption, plot_outcomes
+    from p2mbatch.plots.outcomes import plot_outcomes
+    from p2mbatch.plots.overhead import plot_overhead
     from p2mbatch.plots.survival import plot_survival
     from p2mbatch.plots.tree import plot_tree
 else:
@@ -23,10 +25,10 @@ else:
         "Plot": "gallery",
         "copy_ns": "costs",
         "draw": "gallery",
-        "plot_corruption": "outcomes",
+        "plot_corruption": "corruption",
         "plot_cost": "costs",
         "plot_outcomes": "outcomes",
-        "plot_overhead": "costs",
+        "plot_overhead": "overhead",
         "plot_survival": "survival",
         "plot_tree": "tree",
         "save": "gallery",

@@ -1,4 +1,4 @@
-"""Figures of what the structures cost: memory over sparsity, time over guest size."""
+"""The figure of what a migration costs: time over guest size."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import numpy as np
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, VERMILION
 from p2mbatch.base.provenance import cpu_name
 from p2mbatch.plots.style import (
-    GREY,
-    LAYOUT_LOOKS,
     PAPER,
     Look,
     axes_for,
@@ -23,80 +21,23 @@ from p2mbatch.plots.style import (
     size_text,
     style,
 )
-from p2mbatch.store.columns import LAYOUTS
-from p2mbatch.store.fates import last_rows, ordered
-from p2mbatch.store.statistics import came_through, list_bytes, medians, quantiles
+from p2mbatch.store.statistics import by_size, came_through, list_bytes, medians, quantiles
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
-_MAX_SIZES = 4
+_MAX_SIZES, _NUM_RANGES = 48, 24
+"""Of more sizes ranges are shown."""
 
-_SIZE_LINES = ((1.0, 1.2), (0.8, 1.8), (0.6, 2.5), (0.45, 3.4))
-"""(alpha, width) of a line, the smallest guests first: larger ones are drawn broader."""
+_COLUMNS = ["memory_bytes", "migration", "outcome", "leaves", "word_bytes"]
 
 _COSTS = {
     "rebuild_ns": Look("rebuild of the list", VERMILION, "", "s", (0, (5, 2))),
     "save_walk_ns": Look("toolstack's save walk", BLUE, "", "o", "-"),
     "restore_ns": Look("restore", GREEN, "", "^", (0, (1, 1.6))),
 }
-
-
-def plot_overhead(result: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw what the tree and its list take, as a share of the populated memory, over sparsity.
-
-    A line per layout and size: the layout by colour, dashes and marker, the size by the line's
-    breadth; of more than four sizes, four spread over all. Medians over everything else. Returns
-    the axes.
-    """
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter
-
-    with style():
-        ax = axes_for(ax)
-        frame = frame_of(result)
-        ax.set_title("Memory that the p2m structures take")
-        # Before the boot has gone through there is no tree to measure.
-        frame = frame[(frame["outcome"] == "ok")]
-        if frame.empty:
-            return say_empty(ax, "no guest has booted in this run")
-        frame = last_rows(frame)
-        sizes = np.sort(frame["memory_bytes"].unique())
-        if len(sizes) > _MAX_SIZES:
-            sizes = sizes[np.linspace(0, len(sizes) - 1, _MAX_SIZES).round().astype(int)]
-        layouts = ordered(list(frame["layout"].unique()), LAYOUTS)
-        for layout in layouts:
-            look = LAYOUT_LOOKS[layout]
-            for size, (alpha, width) in zip(sizes, _SIZE_LINES, strict=False):
-                own = frame[(frame["layout"] == layout) & (frame["memory_bytes"] == size)]
-                line = medians(own, "structure_overhead", "sparsity")
-                ax.plot(
-                    line.index, line.to_numpy(), color=look.color, ls=look.dashes, alpha=alpha,
-                    lw=width, marker=look.marker, ms=5, mec=PAPER, clip_on=False,
-                )  # fmt: skip
-        handles = [
-            Line2D([], [], color=LAYOUT_LOOKS[name].color, ls=LAYOUT_LOOKS[name].dashes,
-                   marker=LAYOUT_LOOKS[name].marker, label=f"holes: {name}")
-            for name in layouts
-        ]  # fmt: skip
-        handles += [
-            Line2D([], [], color=GREY, alpha=alpha, lw=width, label=size_text(size))
-            for size, (alpha, width) in zip(sizes, _SIZE_LINES, strict=False)
-        ]
-        ax.set_xlabel(axis_title("sparsity"))
-        ax.set_ylabel("share of the populated memory")
-        ax.set_ylim(0, float(frame["structure_overhead"].max()) * 1.08)
-        top = float(frame["structure_overhead"].max())
-        digits = 2 if top < 0.02 else 1
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.{digits}f} %"))
-        places = np.sort(frame["sparsity"].unique())
-        pad = (places[-1] - places[0]) * 0.04 or 0.05
-        ax.set_xlim(places[0] - pad, places[-1] + pad)
-        if len(places) <= 11:
-            ax.set_xticks(places, [f"{place:.3g}" for place in places])
-        legend_above(ax, handles, ncols=4)
-        return ax
 
 
 def copy_ns(num_bytes: float, budget_ns: int = 5_000_000) -> float:
@@ -127,36 +68,67 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
         ax = axes_for(ax)
         frame = frame_of(result)
         ax.set_title("Time per migration")
-        rows = came_through(frame)
+        rows = by_size(came_through(frame[[*_COLUMNS, *_COSTS]]), _MAX_SIZES, _NUM_RANGES)
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
+        floor = _floor_ns(rows)
+        shown = {name: look for name, look in _COSTS.items() if (rows[name] > 0).any()}
+        quartiles = {
+            name: quantiles(rows, name, "size", (0.25, 0.5, 0.75)).clip(lower=1) for name in shown
+        }
+        ax.set_yscale("log")
+        ax.set_ylabel("time (median, quartiles)")
+        if len(floor) == 1:
+            _bars(ax, shown, quartiles, float(floor.iloc[0]), _elsewhere(result))
+            ax.set_xlabel(f"guests of {size_text(float(rows['memory_bytes'].iloc[0]))}")
+            _time_axis(ax)
+            return ax
         handles: list[Any] = []
-        for column, look in _COSTS.items():
-            if not (rows[column] > 0).any():
-                continue
-            quartiles = quantiles(rows, column, "memory_bytes", (0.25, 0.5, 0.75)).clip(lower=1)
-            x = quartiles.index.to_numpy(np.float64)
-            ax.fill_between(x, quartiles[0.25], quartiles[0.75], color=look.color, alpha=0.15, lw=0)
+        for column, look in shown.items():
+            found = quartiles[column]
+            x = found.index.to_numpy(np.float64)
+            ax.fill_between(x, found[0.25], found[0.75], color=look.color, alpha=0.15, lw=0)
             handles += ax.plot(
-                x, quartiles[0.5], color=look.color, ls=look.dashes, marker=look.marker,
+                x, found[0.5], color=look.color, ls=look.dashes, marker=look.marker,
                 mec=PAPER, label=look.label,
             )  # fmt: skip
-        sizes = medians(rows.assign(list_bytes=list_bytes(rows)), "list_bytes", "memory_bytes")
-        copies = np.array([copy_ns(size) for size in sizes])
-        # Fewer bytes can't take longer: where they did, something else had the processor.
-        copies = np.minimum.accumulate(copies[::-1])[::-1]
         handles += ax.plot(
-            sizes.index, copies, color=BLACK, lw=1.2,
-            ls=(0, (3, 2, 1, 2)), marker="_" if len(sizes) == 1 else "", ms=12,
+            floor.index, floor.to_numpy(), color=BLACK, lw=1.2, ls=(0, (3, 2, 1, 2)),
             label=f"memory's floor: copying the list{_elsewhere(result)}",
         )  # fmt: skip
-        ax.set_yscale("log")
-        size_axis(ax, rows["memory_bytes"].unique())
+        size_axis(ax, floor.index.to_numpy())
         _time_axis(ax)
         ax.set_xlabel(axis_title("memory_bytes"))
-        ax.set_ylabel("time (median, quartiles)")
         legend_above(ax, handles, ncols=2)
         return ax
+
+
+def _floor_ns(rows: pd.DataFrame) -> pd.Series[float]:
+    """Return by size the time in which this machine copies as many bytes as the list has."""
+    sizes = medians(rows.assign(list_bytes=list_bytes(rows)), "list_bytes", "size")
+    copies = np.array([copy_ns(size) for size in sizes])
+    # Fewer bytes can't take longer: where they did, something else had the processor.
+    return sizes * 0.0 + np.minimum.accumulate(copies[::-1])[::-1]
+
+
+def _bars(
+    ax: Axes,
+    shown: dict[str, Look],
+    quartiles: dict[str, pd.DataFrame],
+    floor_ns: float,
+    elsewhere: str,
+) -> None:
+    """Draw the times of guests that are all of one size, side by side."""
+    for index, (column, look) in enumerate(shown.items()):
+        low, mid, high = (float(quartiles[column][level].iloc[0]) for level in (0.25, 0.5, 0.75))
+        ax.bar(index, mid, 0.6, color=look.color, alpha=0.75)
+        ax.errorbar([index], [mid], [[mid - low], [high - mid]], color=BLACK, capsize=4, lw=1)
+    ax.axhline(floor_ns, color=BLACK, lw=1.2, ls=(0, (3, 2, 1, 2)))
+    ax.text(
+        len(shown) - 0.45, floor_ns, f"memory's floor: copying the list{elsewhere}", ha="right",
+        va="bottom", fontsize=8.5,
+    )  # fmt: skip
+    ax.set_xticks(range(len(shown)), [look.label for look in shown.values()])
 
 
 def _elsewhere(result: Any) -> str:

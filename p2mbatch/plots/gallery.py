@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import write_whole
 from p2mbatch.guests.tree_view import Snapshot
-from p2mbatch.plots.costs import copy_ns, plot_cost, plot_overhead
-from p2mbatch.plots.outcomes import plot_corruption, plot_outcomes
+from p2mbatch.plots.corruption import plot_corruption
+from p2mbatch.plots.costs import copy_ns, plot_cost
+from p2mbatch.plots.outcomes import plot_outcomes
+from p2mbatch.plots.overhead import plot_overhead
 from p2mbatch.plots.style import new_figure, style
 from p2mbatch.plots.survival import plot_survival
 from p2mbatch.plots.tree import plot_tree

@@ -1,17 +1,15 @@
-"""Figures of what became of the guests: survival, outcomes over two axes, silent corruption."""
+"""The figure of what became of the guests over two axes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK
 from p2mbatch.base.errors import InputError
 from p2mbatch.model.fates import CORRUPTED, SURVIVED
-from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
     FATE_LOOKS,
     GREY,
@@ -20,13 +18,12 @@ from p2mbatch.plots.style import (
     axis_title,
     frame_of,
     legend_above,
-    policy_look,
     say_empty,
-    size_axis,
     style,
     thinned,
     value_text,
 )
+from p2mbatch.store.bins import Bins, binned
 from p2mbatch.store.fates import (
     TELLING_AXES,
     fate_order,
@@ -36,7 +33,6 @@ from p2mbatch.store.fates import (
     varying_axes,
     worst_policy,
 )
-from p2mbatch.store.statistics import came_through, quantiles, silent_shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +41,11 @@ if TYPE_CHECKING:
 
 _MAX_TILES_DRAWN = 900
 """More tiles than this are painted as one image: hatches would be smaller than their lines."""
+
+_MAX_VALUES, _NUM_RANGES = 48, (14, 12)
+"""An axis of more values is cut into about so many ranges, across and up."""
+
+_NOBODY = "no guest of this kind in the run"
 
 
 def _chosen_axes(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
@@ -83,7 +84,7 @@ def plot_outcomes(
         if frame.empty:
             return say_empty(ax, "no cell has finished yet")
         policy = policy or worst_policy(frame)
-        chosen = frame[frame["policy"] == policy]
+        chosen = frame[(frame["policy"] == policy).to_numpy()]
         if migration is None and not chosen.empty:
             migration = telling_migration(chosen)
         last = migration or 0
@@ -104,48 +105,53 @@ def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str) -> list[Any]:
     """Draw the tiles and return the legend's handles."""
     from matplotlib.patches import Patch
 
-    columns = sorted(ends[x].unique(), key=_number_or_text)
-    rows = sorted(ends[y].unique(), key=_number_or_text)
-    order = fate_order(list(ends["fate"].unique()))
-    counts = np.zeros((len(order), len(rows), len(columns)))
-    np.add.at(
-        counts,
-        (
-            ends["fate"].map({fate: i for i, fate in enumerate(order)}).to_numpy(),
-            ends[y].map({value: i for i, value in enumerate(rows)}).to_numpy(),
-            ends[x].map({value: i for i, value in enumerate(columns)}).to_numpy(),
-        ),
-        1,
+    columns, rows = (
+        binned(ends[name], name, _MAX_VALUES, number)
+        for name, number in zip((x, y), _NUM_RANGES, strict=True)
     )
+    order = fate_order([str(fate) for fate in ends["fate"].unique()])
+    fate = ends["fate"].map({fate: i for i, fate in enumerate(order)}).to_numpy(np.int64)
+    shape = (len(order), len(rows.values), len(columns.values))
+    cell = np.ravel_multi_index((fate, rows.codes, columns.codes), shape)
+    counts = np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
     total = counts.sum(axis=0)
     shares = counts / np.maximum(total, 1)
     if total.size <= _MAX_TILES_DRAWN:
         _draw_tiles(ax, shares, order)
     else:
         _paint_tiles(ax, shares, total, order)
-    if len(columns) <= 9 and len(rows) <= 14:
+    if shape[2] <= 9 and shape[1] <= 14:
         survived = [i for i, fate in enumerate(order) if fate in (SURVIVED, CORRUPTED)]
         _label_tiles(ax, counts[survived].sum(axis=0), total)
-    ax.set_xlim(-0.5, len(columns) - 0.5)
-    ax.set_ylim(-0.5, len(rows) - 0.5)
+    ax.set_xlim(-0.5, shape[2] - 0.5)
+    ax.set_ylim(-0.5, shape[1] - 0.5)
     ax.grid(visible=False)
-    shown = thinned(len(columns), 9)
-    ax.set_xticks(shown, [value_text(x, columns[i]) for i in shown])
-    shown = thinned(len(rows), 14)
-    ax.set_yticks(shown, [value_text(y, rows[i]) for i in shown])
+    _ticks(ax.xaxis, x, columns, 9)
+    _ticks(ax.yaxis, y, rows, 14)
     ax.set_xlabel(axis_title(x))
     ax.set_ylabel(axis_title(y).replace(" (fraction of the span not populated)", ""))
-    return [
+    handles = [
         Patch(
             facecolor=FATE_LOOKS[f].color, edgecolor=PAPER, hatch=FATE_LOOKS[f].hatch,
             label=FATE_LOOKS[f].label,
         )
         for f in order
     ]  # fmt: skip
+    if (total == 0).any():
+        handles.append(Patch(facecolor=PAPER, edgecolor=GREY, ls=":", label=_NOBODY))
+    return handles
 
 
-def _number_or_text(value: Any) -> Any:
-    return value if isinstance(value, str) else float(value)
+def _ticks(axis: Any, name: str, places: Bins, most: int) -> None:
+    """Label an axis of tiles: values in their middle, ranges at their ends."""
+    shown = thinned(len(places.values), most)
+    if places.edges is None:
+        axis.set_ticks(shown, [value_text(name, places.values[i]) for i in shown])
+        return
+    shown = thinned(len(places.edges), most)
+    axis.set_ticks(
+        [i - 0.5 for i in shown], [value_text(name, float(places.edges[i])) for i in shown]
+    )
 
 
 def _draw_tiles(ax: Axes, shares: Float64Array, order: list[str]) -> None:
@@ -155,6 +161,14 @@ def _draw_tiles(ax: Axes, shares: Float64Array, order: list[str]) -> None:
 
     left = np.zeros(shares.shape[1:])
     size = 0.94
+    absent = [
+        Rectangle((column - size / 2, row - size / 2), size, size)
+        for row, column in np.argwhere(shares.sum(axis=0) == 0)
+    ]
+    # Not a fate: a combination that the run does not have.
+    ax.add_collection(
+        PatchCollection(absent, facecolor=PAPER, edgecolor=GREY, linestyle=":", linewidth=0.6)
+    )
     for index, fate in enumerate(order):
         look = FATE_LOOKS[fate]
         patches = [
@@ -202,90 +216,3 @@ def _label_tiles(ax: Axes, survived: Float64Array, total: Float64Array) -> None:
             bbox={"boxstyle": "round,pad=0.2", "facecolor": PAPER, "edgecolor": "none",
                   "alpha": 0.88},
         )  # fmt: skip
-
-
-def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw stray writes and the pages that they hit against guest memory, per policy.
-
-    Medians of the migrations that were reported ok, with bars from the 5th to the 95th percentile;
-    the line of percentages says how many of those had stray writes: corruption that nobody is told
-    of. Returns the axes.
-    """
-    from matplotlib.lines import Line2D
-
-    with style():
-        ax = axes_for(ax)
-        frame = frame_of(result)
-        ax.set_title("Stray writes that no outcome tells of")
-        rows = came_through(frame)
-        if rows.empty:
-            return say_empty(ax, "no guest came through a migration in this run")
-        policies = sorted(rows["policy"].unique(), key=sort_key)
-        sizes = np.sort(rows["memory_bytes"].unique())
-        handles: list[Any] = []
-        for index, policy in enumerate(policies):
-            look = policy_look(policy)
-            own = rows[rows["policy"] == policy]
-            shift = 1.012 ** (index - (len(policies) - 1) / 2)
-            for column, filled in (("stray_writes", True), ("stray_pages", False)):
-                found = quantiles(own, column, "memory_bytes", (0.05, 0.5, 0.95))
-                x = found.index.to_numpy(np.float64) * shift
-                low, mid, high = (found[level].to_numpy() for level in found)
-                ax.errorbar(
-                    x, mid, [mid - low, high - mid], color=look.color, marker=look.marker,
-                    ls="-" if filled else ":", lw=1.5, elinewidth=0.9, capsize=2.2,
-                    mfc=look.color if filled else PAPER, clip_on=False, zorder=3 + index,
-                )  # fmt: skip
-            handles.append(Line2D([], [], color=look.color, marker=look.marker, label=look.label))
-        handles += [
-            Line2D([], [], color=GREY, marker="o", label="stray writes (words)"),
-            Line2D([], [], color=GREY, marker="o", mfc=PAPER, ls=":", label="pages hit"),
-        ]
-        size_axis(ax, sizes)
-        ax.set_xlabel(axis_title("memory_bytes"))
-        ax.set_ylabel("per migration that was reported ok")
-        _from_zero(ax, float(rows["stray_writes"].max()))
-        _silent_shares(ax, rows, policies, sizes)
-        legend_above(ax, handles, ncols=3)
-        return ax
-
-
-def _from_zero(ax: Axes, top: float) -> None:
-    """Make y logarithmic but for a linear stretch that has room for zero."""
-    decades = max(int(np.ceil(np.log10(max(top, 1.0)))), 1)
-    ax.set_yscale("symlog", linthresh=1, linscale=0.6)
-    ax.set_ylim(-0.15, 10 ** (decades + 0.2))
-    step = max(1, -(-decades // 7))
-    ticks = [0, *(10**k for k in range(0, decades + 1, step))]
-    ax.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
-    ax.minorticks_off()
-
-
-def _silent_shares(
-    ax: Axes, rows: pd.DataFrame, policies: list[Any], sizes: npt.NDArray[Any]
-) -> None:
-    """Write above the data, per policy and size, how many ok migrations corrupted the guest."""
-    from matplotlib.transforms import blended_transform_factory
-
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high * 10 ** (0.45 * (len(policies) + 1)))
-    where = blended_transform_factory(ax.transData, ax.transAxes)
-    ax.text(
-        0.012, 0.985, "of the migrations reported ok, so many had corrupted the guest:",
-        transform=ax.transAxes, va="top", fontsize=8.5, color=GREY,
-    )  # fmt: skip
-    shares = silent_shares(rows)
-    logs = np.log2(sizes.astype(np.float64))
-    room = (logs[-1] - logs[0]) / 9
-    for index, policy in enumerate(policies):
-        last = -np.inf
-        for size, log in zip(sizes, logs, strict=True):
-            if (policy, size) not in shares.index or log - last < room:
-                continue
-            last = log
-            ax.text(
-                float(size), 0.915 - 0.062 * index, f"{shares[policy, size] * 100:.0f} %",
-                transform=where,
-                ha="center", va="top", fontsize=8.5, color=policy_look(policy).color,
-                fontweight="bold",
-            )  # fmt: skip

@@ -190,10 +190,10 @@ def thinned(count: int, max_labels: int) -> list[int]:
 
 
 def frame_of(result: Any) -> pd.DataFrame:
-    """Return the table of a `SweepResult`, or of anything with a `frame`, or the table itself."""
+    """Return the table of a `SweepResult` in narrow columns, or the table that is given itself."""
     import pandas as pd
 
-    frame = result if isinstance(result, pd.DataFrame) else result.frame
+    frame = result if isinstance(result, pd.DataFrame) else getattr(result, "compact", None)
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"{result!r} is not a sweep's result or its table")
     return frame

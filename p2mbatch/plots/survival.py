@@ -47,17 +47,31 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
             x = np.arange(len(found.share))
             last = max(last, int(x[-1]))
             every = max(1, len(x) // 12)
+            if len(x) == 1:
+                # Guests that only booted: one value is no line.
+                place = (policies.index(policy) - (len(policies) - 1) / 2) * 0.3
+                handles.append(
+                    ax.bar(
+                        place, found.share[0], 0.25, color=look.color, hatch=look.hatch,
+                        edgecolor=PAPER, label=_named(look.label, found),
+                    )
+                )  # fmt: skip
+                continue
             if found.num_seeds > 1:
                 ax.fill_between(x, found.low, found.high, color=look.color, alpha=0.18, lw=0)
             handles += ax.plot(
                 x, found.share, color=look.color, ls=look.dashes, marker=look.marker,
                 markevery=every, markeredgecolor=PAPER, clip_on=False, zorder=3,
-                label=f"{look.label}, {found.num_guests:,} guest{'s'[: found.num_guests != 1]}",
+                label=_named(look.label, found),
             )  # fmt: skip
         handles += _ends(ax, alive, last)
         _survival_axis(ax, last)
         legend_above(ax, handles, ncols=2)
         return ax
+
+
+def _named(label: str, found: Alive) -> str:
+    return f"{label}, {found.num_guests:,} guest{'s'[: found.num_guests != 1]}"
 
 
 _GAP, _DEPTH = 0.06, 0.55

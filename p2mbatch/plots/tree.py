@@ -30,6 +30,7 @@ from p2mbatch.plots.style import (
 )
 from p2mbatch.plots.tree_panel import CEILING, UNREAD_COLOR, Panel
 from p2mbatch.store.fates import telling_cell
+from p2mbatch.store.results import SweepResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +79,12 @@ def _snapshots(source: Any, cell: str | None, migration: int) -> tuple[list[Snap
     if cell is None:
         row = telling_cell(frame)
     else:
-        own = frame[frame["cell"].str.startswith(cell)]
-        if own["cell"].nunique() != 1:
-            count = own["cell"].nunique()
+        if isinstance(source, SweepResult):
+            found: list[Any] = source.cells_beginning(cell)
+        else:
+            found = [name for name in frame["cell"].unique() if name.startswith(cell)]
+        own, count = frame[frame["cell"].isin(found)], len(found)
+        if count != 1:
             raise InputError(f"cell: {count} cells begin with {cell!r}: give the id of one")
         row = own.iloc[0]
     return live_through(row, migration), tree_title(row)

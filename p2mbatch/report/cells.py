@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,20 @@ import pandas as pd
 
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.plots.style import value_text
+from p2mbatch.report.places import Place, in_places, numbered, representatives
 from p2mbatch.report.summary import summary_table
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
-from p2mbatch.store.fates import fate_order, fates, varying_axes
+from p2mbatch.store.fates import fate_order, fates, last_rows, varying_axes
+from p2mbatch.store.statistics import medians_of
 from p2mbatch.store.survival import Survival
 
-MAX_CELLS_SHOWN = 20_000
-"""Cells that a page lists one by one: the first of the table; `p2mbatch export` has all."""
+MAX_CELLS_SHOWN = 10_000
+"""Cells that a page lists one by one; of more it has one of each kind, `p2mbatch export` all."""
+
+_OF_LAST_ROW = ("detail", "structure_overhead")
+
+CellNames = Callable[[list[Any]], list[Any]]
 
 # --- tables ------------------------------------------------------------------------------------
 
@@ -93,72 +100,93 @@ def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell: its axes, its end, its sums and medians over its migrations."""
-    fate = fates(frame)
-    grouped = frame.groupby("cell", sort=False)
-    ends = frame.loc[grouped["migration"].idxmax()].set_index("cell")
-    cells = ends[[c.name for c in SCENARIO_COLUMNS if c.name != "cell"]].copy()
-    cells["fate"] = fate[grouped["migration"].idxmax()].to_numpy()
-    cells["detail"] = ends["detail"]
-    cells["survived"] = ends["migration"] - (ends["outcome"] != "ok")
-    cells["survived"] = cells["survived"].clip(lower=0)
-    cells["stray_writes"] = grouped["stray_writes"].sum()
-    cells["stray_pages"] = grouped["stray_pages"].sum()
-    cells["lost_pages"] = grouped["lost_pages"].sum()
-    cells["ghost_pages"] = grouped["ghost_pages"].sum()
-    cells["structure_overhead"] = grouped["structure_overhead"].last()
-    moved = frame[frame["migration"] > 0]
+    names = ["cell", *(c.name for c in SCENARIO_COLUMNS if c.name != "cell"), *_OF_LAST_ROW]
+    numbers = frame["cell"].to_numpy()
+    # A cell's rows are together and in turn.
+    at = frame.index.get_indexer(last_rows(frame[["cell", "migration"]]).index)
+    first = np.insert(at[:-1] + 1, 0, 0)
+    # Where cells are numbers they need not come in order.
+    order = np.argsort(numbers[at]) if numbers.dtype.kind == "i" else np.arange(len(at))
+    cells = frame[[*names, "migration", "outcome"]].take(at[order])
+    cells["fate"] = fates(frame).iloc[at[order]].to_numpy()
+    cells["survived"] = (cells["migration"] - (cells["outcome"] != "ok")).clip(lower=0)
+    for name in ("stray_writes", "stray_pages", "lost_pages", "ghost_pages"):
+        cells[name] = np.add.reduceat(frame[name].to_numpy(np.int64), first)[order]
+    cells = cells.drop(columns=["migration", "outcome"]).set_index("cell")
+    number = np.repeat(np.arange(len(at)), np.diff(at, prepend=-1))
+    moved = (frame["migration"] > 0).to_numpy()
     for column in MEASURED_COLUMNS:
-        own = moved[moved[column.name] > 0]
-        cells[column.name] = own.groupby("cell")[column.name].median().reindex(cells.index)
+        values = frame[column.name].to_numpy()
+        ran = moved & (values > 0)
+        cells[column.name] = medians_of(values[ran], number[ran], len(cells))[order]
     return cells
 
 
-def cell_tables(frame: pd.DataFrame) -> list[Table]:
-    """Return the table by scenario (all seeds of one together) and the table of all cells."""
+def cell_tables(frame: pd.DataFrame, names: CellNames = list) -> list[Table]:
+    """Return the table by scenario (all seeds of one together) and the table of all cells.
+
+    `names` gives the ids of cells by their values of `cell`. Of more scenarios than a page can hold
+    the axes are cut into ranges; of more cells one of each scenario and fate is shown.
+    """
     if frame.empty:
         return []
     cells = _cells(frame)
-    return [_scenario_table(cells, frame), _cell_table(cells, frame)]
+    axes = shown_axes(cells)
+    places, note = in_places(cells, [name for name in axes if name != "seed"])
+    return [_scenario_table(cells, places, note), _cell_table(cells, places, axes, names)]
 
 
-def _scenario_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
-    axes = [name for name in shown_axes(frame) if name != "seed"]
-    found = fate_order(list(cells["fate"].unique()))
-    grouped = cells.groupby(axes, sort=False)
+def _scenario_table(cells: pd.DataFrame, places: list[Place], note: str) -> Table:
+    found = fate_order([str(fate) for fate in cells["fate"].unique()])
+    number, keys = numbered(places)
+    grouped = cells.assign(_place=number).groupby("_place", sort=False)
     table = grouped.agg(
         guests=("fate", "size"),
         stray_writes=("stray_writes", "median"),
         structure_overhead=("structure_overhead", "median"),
         **{column.name: (column.name, "median") for column in MEASURED_COLUMNS},
     )
-    counts = grouped["fate"].value_counts().unstack(fill_value=0).reindex(table.index)
-    flat = table.reset_index()
+    counts = pd.crosstab(number, cells["fate"].to_numpy()).reindex(table.index)
     titles = {SURVIVED: "intact"}
     columns = [
-        *_axis_columns(flat, axes),
-        TableColumn("guests", "guests", "number", _values(flat["guests"])),
+        *_place_columns(places, keys[table.index]),
+        TableColumn("guests", "guests", "number", _values(table["guests"])),
         *(
             TableColumn(fate, titles.get(fate, fate), "number", _values(counts[fate]))
             for fate in found
         ),
-        TableColumn("stray_writes", "stray writes", "number", _values(flat["stray_writes"])),
-        TableColumn("structure_overhead", "overhead", "share", _values(flat["structure_overhead"])),
+        TableColumn("stray_writes", "stray writes", "number", _values(table["stray_writes"])),
+        TableColumn(
+            "structure_overhead", "overhead", "share", _values(table["structure_overhead"])
+        ),
         *(
-            TableColumn(c.name, _title(c.name), "time", _values(flat[c.name]))
+            TableColumn(c.name, _title(c.name), "time", _values(table[c.name]))
             for c in MEASURED_COLUMNS
         ),
     ]
-    return Table(
-        "scenarios",
-        columns,
-        "All seeds of a scenario together; stray writes, overhead and times are medians.",
-    )
+    text = "All seeds of a scenario together; stray writes, overhead and times are medians."
+    return Table("scenarios", columns, f"{text} {note}".strip())
 
 
-def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
-    shown = cells.head(MAX_CELLS_SHOWN)
+def _place_columns(places: list[Place], keys: Any) -> list[TableColumn]:
+    """Return the axes' columns of a table by scenario, `keys` being the places of its rows."""
+    columns = []
+    for index, place in enumerate(places):
+        values = _values(pd.Series(place.shown)[keys[:, index]])
+        if place.name == "guest":
+            values = [value_text(place.name, value) for value in values]
+        title = _title(place.name) + (" from" if place.is_ranges else "")
+        columns.append(TableColumn(place.name, title, _kind(place.name), values, is_axis=True))
+    return columns
+
+
+def _cell_table(
+    cells: pd.DataFrame, places: list[Place], axes: list[str], names: CellNames
+) -> Table:
+    shown = cells
+    if len(cells) > MAX_CELLS_SHOWN:
+        shown = representatives(cells, places)
     flat = shown.reset_index()
-    axes = shown_axes(frame)
     num_policies = flat["policy"].nunique()
     note = (
         f"Stray writes and pages are sums over a guest's life, times medians; {num_policies} "
@@ -166,9 +194,11 @@ def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
     )
     if len(cells) > len(shown):
         note += (
-            f" The first {len(shown):,} of {len(cells):,} cells; `p2mbatch export` writes them all."
+            f" The first cell of each scenario and fate, {len(shown):,} of {len(cells):,} cells; "
+            "`p2mbatch export RUN -o cells.parquet` writes them all."
         )
     numbers = (
+        *((("like_it", "cells like it", "number"),) if "like_it" in flat else ()),
         ("survived", "migrations survived", "number"),
         ("stray_writes", "stray writes", "number"),
         ("stray_pages", "pages hit", "number"),
@@ -180,7 +210,7 @@ def _cell_table(cells: pd.DataFrame, frame: pd.DataFrame) -> Table:
     return Table(
         "cells",
         [
-            TableColumn("cell", "cell", "id", [cell[:10] for cell in flat["cell"]]),
+            TableColumn("cell", "cell", "id", [str(c)[:10] for c in names(flat["cell"].tolist())]),
             *_axis_columns(flat, axes),
             TableColumn("fate", "what became of it", "text", _values(flat["fate"]), is_axis=True),
             TableColumn("detail", "detail", "text", _values(flat["detail"])),

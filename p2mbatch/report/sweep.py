@@ -9,6 +9,7 @@ import contextlib
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from p2mbatch._version import __version__
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.provenance import now
 from p2mbatch.base.say import one_line
+from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.snapshots import live_through
 from p2mbatch.model.policies import MENDED
 from p2mbatch.plots import gallery as plots
@@ -30,19 +32,38 @@ from p2mbatch.report.cells import (
 )
 from p2mbatch.report.compare import Comparison, compare, to_text, verdict
 from p2mbatch.report.compare_tables import difference_table, ratio_table
+from p2mbatch.report.draws import drawn
+from p2mbatch.report.eras import kernel_tables
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.table import show
-from p2mbatch.report.words import answer, corruption_answer, operator_answer, policy_key
-from p2mbatch.store.fates import telling_cell
+from p2mbatch.report.words import (
+    answer,
+    corruption_answer,
+    operator_answer,
+    policy_key,
+    together,
+)
+from p2mbatch.store.fates import last_rows, telling_cell
 from p2mbatch.store.results import SweepResult
-from p2mbatch.store.survival import survival
+from p2mbatch.store.survival import ends, survival
 
 _TITLES = {
     "survival": "By policy and migration",
+    "kernels": "Kernel by kernel",
+    "kernel_costs": "What each kernel's p2m costs",
     "scenarios": "By scenario",
     "cells": "Every cell",
     "failures": "Failed cells",
 }
+
+
+OnStep = Callable[[str], object]
+
+NUM_STEPS = 2 + len(plots.PLOTS)
+
+
+def _say_nothing(step: str) -> None:
+    pass
 
 
 class _Art(NamedTuple):
@@ -54,30 +75,42 @@ class _Art(NamedTuple):
     """The same for phones, where there is another form."""
 
 
-def write_html(result: SweepResult, path: str | Path, against: SweepResult | None = None) -> None:
+def write_html(
+    result: SweepResult,
+    path: str | Path,
+    against: SweepResult | None = None,
+    on_step: OnStep = _say_nothing,
+) -> None:
     """Write the report of `result` to `path`; with `against`, a section compares the two runs.
 
     The file is replaced in one step. Raises `InputError` where it can't be written, and what
     `compare` raises.
     """
-    write_text(Path(path), html(result, against))
+    write_text(Path(path), html(result, against, on_step))
 
 
-def html(result: SweepResult, against: SweepResult | None = None) -> str:
-    """Return the report of `result` as one HTML page that needs nothing else."""
+def html(
+    result: SweepResult, against: SweepResult | None = None, on_step: OnStep = _say_nothing
+) -> str:
+    """Return the report of `result` as one HTML page that needs nothing else.
+
+    `on_step` is told what is being made, `NUM_STEPS` times in all.
+    """
+    on_step("rows")
+    frame = result.compact
     context = _context(result, against)
-    frame = result.frame
+    on_step("tables")
     comparison: Comparison | None = context["comparison"]
     failed = failure_table(result.failures)
     tables = [survival_table(context["entries"])] if context["entries"] else []
-    tables += cell_tables(frame)
+    tables += kernel_tables(frame) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)
     page: str = template("report.html.j2").render(
         **context,
-        figures=_figures(result),
+        figures=_figures(result, on_step),
         tables=[(table, _TITLES[table.name]) for table in tables],
-        fixed=fixed_axes(frame),
+        fixed=fixed_axes(last_rows(frame[["cell", "migration", *FIELDS]])),
         verdict=None if comparison is None else verdict(comparison),
         ratio_table=None if comparison is None else ratio_table(comparison),
         difference_table=None if comparison is None else difference_table(comparison),
@@ -103,6 +136,7 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
     text: str = template("report.md.j2").render(
         **context,
         survival_text=survival_text(context["entries"]),
+        kernels=[(_TITLES[table.name], table.to_text()) for table in kernel_tables(result.compact)],
         failures=failures,
         comparison_text=None if comparison is None else to_text(comparison),
     )
@@ -141,6 +175,8 @@ def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]
         "question": _question(result),
         "answer": answer(entries),
         "corrupted": corruption_answer(entries),
+        "drawn": drawn(result.spec) if result.specs else [],
+        "together": together(ends(result)) if result.specs and result.spec.sample else "",
         "operators": operator_answer(entries),
         "policies": policy_key(entries),
         "scale": _scale(result),
@@ -158,12 +194,12 @@ def _question(result: SweepResult) -> str:
 
 
 def _scale(result: SweepResult) -> str:
-    frame = result.frame
+    frame = result.compact
     if frame.empty:
         return "There are no rows yet."
     low, high = int(frame["memory_bytes"].min()), int(frame["memory_bytes"].max())
     sizes = show("size", low) if low == high else f"{show('size', low)} to {show('size', high)}"
-    cells, seeds = frame["cell"].nunique(), frame["seed"].nunique()
+    cells, seeds = result.progress.num_finished, frame["seed"].nunique()
     moves = int((frame["migration"] > 0).sum())
     return (
         f"{cells:,} simulated guest{'s'[: cells != 1]} of {sizes}, "
@@ -204,18 +240,20 @@ def _spec_of(result: SweepResult) -> dict[str, Any]:
 # --- figures -----------------------------------------------------------------------------------
 
 
-def _figures(result: SweepResult) -> list[_Art]:
+def _figures(result: SweepResult, on_step: OnStep) -> list[_Art]:
     """Return all figures, the trees first."""
+    on_step("figure tree")
     found = _trees(result)
     for name, plot in plots.PLOTS.items():
         if name != "tree":
+            on_step(f"figure {name}")
             found.append(_Art(name, inline(plots.draw(name, result), name), plot.caption))
     return found
 
 
 def _trees(result: SweepResult) -> list[_Art]:
     """Return the tree of the most telling guest, and that of the same one under `tracked`."""
-    frame = result.frame
+    frame = result.compact
     caption = plots.PLOTS["tree"].caption
     if frame.empty:
         return [_Art("tree", inline(plots.draw("tree", result), "tree"), caption)]

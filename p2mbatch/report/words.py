@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2mbatch.model import policies
-from p2mbatch.model.fates import CORRUPTED, ENDS, FOR_OPERATORS
+from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, FOR_OPERATORS, SURVIVED
 from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -77,6 +77,17 @@ def _of_these_damaged(entry: Survival) -> str:
     if entry.num_corrupted == entry.num_survived:
         some = "all " if entry.num_survived > 1 else ""
     return f" ({some}silently corrupted)"
+
+
+def together(ends: dict[str, int]) -> str:
+    """Return in one sentence how the guests of a sample fared, whatever their policy; or ""."""
+    total = sum(ends.values())
+    if not total:
+        return ""
+    said = "a million" if total == 1_000_000 else f"{total:,}"
+    names = {SURVIVED: "survived intact", CORRUPTED: "survived silently corrupted"}
+    parts = [f"{ends[fate]:,} {names.get(fate, fate)}" for fate in FATES if ends.get(fate)]
+    return f"Of {said} guest{'s'[: total != 1]}, {', '.join(parts)}."
 
 
 def operator_answer(entries: list[Survival]) -> str:

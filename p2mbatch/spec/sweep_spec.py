@@ -26,13 +26,16 @@ from pydantic import (
 )
 
 from p2mbatch._version import MODEL_VERSION
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.words import Columns
 from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of, digest_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
 from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
 from p2mbatch.spec.axes import HOSTS, Axis, Span
+from p2mbatch.spec.columns import columns_between
 from p2mbatch.spec.file import KeyPath
 from p2mbatch.spec.messages import OPTIONS, complaint, option_of, placed
 from p2mbatch.spec.sections import (
@@ -167,6 +170,15 @@ class SweepSpec(BaseModel):
             for values in sample.cells():
                 if values not in seen and not any(values in grid for grid in self.grid):
                     yield values
+
+    def columns(self, first: int, last: int) -> tuple[Columns, Int64Array]:
+        """Return the cells at positions `first` to `last` - 1 as columns, and their positions.
+
+        Positions count every cell of every section; one that an earlier section has is left out,
+        so that there may be fewer. Together they are the cells of `expand`, in its order; what
+        comes before `first` is not walked. There is at least one position in between.
+        """
+        return columns_between((self.grid, self.cells, self.sample), first, last)
 
     def scenarios(self) -> Iterator[Scenario]:
         """Yield each cell as a validated `Scenario`, lazily."""

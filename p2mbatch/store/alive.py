@@ -15,6 +15,10 @@ NUM_RESAMPLES = 2000
 """Draws of whole seeds that a band is taken from."""
 
 
+MAX_DRAWN = 2000
+"""Seeds up to which draws are made; of more the spread follows from the seeds' own."""
+
+
 class Alive(NamedTuple):
     """One policy's survival, index m of each array being migration m (0 is the boot)."""
 
@@ -29,17 +33,17 @@ class Alive(NamedTuple):
 
 def alive_of(frame: pd.DataFrame, policy: str) -> Alive:
     """Return the survival of `policy`'s guests with a 95 % band from resampling whole seeds."""
-    own = frame[frame["policy"] == policy]
-    own = own.assign(fate=fates(own))
+    chosen = (frame["policy"] == policy).to_numpy()
+    own = frame[["cell", "seed", "migration", "migrations"]][chosen]
+    own = own.assign(fate=fates(frame)[chosen])
     seeds, seed_of = np.unique(own["seed"].to_numpy(), return_inverse=True)
     at = own["migration"].to_numpy()
     planned = own["migrations"].to_numpy()
     steps = int(planned.max()) + 1
 
     def counted(where: Int64Array, chosen: BoolArray) -> Float64Array:
-        table = np.zeros((len(seeds), steps))
-        np.add.at(table, (seed_of[chosen], where[chosen]), 1)
-        return table
+        number = np.bincount(seed_of[chosen] * steps + where[chosen], minlength=len(seeds) * steps)
+        return number.reshape(len(seeds), steps).astype(np.float64)
 
     # Guests whose plan reaches migration m, and those of them that have come through it.
     due = np.cumsum(counted(planned, at == 0)[:, ::-1], axis=1)[:, ::-1]
@@ -47,17 +51,22 @@ def alive_of(frame: pd.DataFrame, policy: str) -> Alive:
     total = due.sum(axis=0)
     share = through.sum(axis=0) / total
     low, high = share, share
-    if len(seeds) > 1:
+    if len(seeds) > MAX_DRAWN:
+        # What so many draws would come to: the share is a ratio of two sums over seeds.
+        spread = np.sqrt(((through - share * due) ** 2).sum(axis=0)) / np.maximum(total, 1)
+        low, high = np.clip(share - 1.96 * spread, 0, 1), np.clip(share + 1.96 * spread, 0, 1)
+    elif len(seeds) > 1:
         draws = np.random.default_rng(0).multinomial(
             len(seeds), np.full(len(seeds), 1 / len(seeds)), NUM_RESAMPLES
         )
         spread = (draws @ through) / np.maximum(draws @ due, 1)
         low, high = np.percentile(spread, [2.5, 97.5], axis=0)
     # A guest that is refused again and again came to that once.
-    before = own.groupby("cell", sort=False)["fate"].shift()
-    fresh = (own["fate"] != before).to_numpy()
+    code = own["fate"].astype("category").cat.codes.to_numpy()
+    fresh = np.ones(len(own), np.bool_)
+    fresh[1:] = (code[1:] != code[:-1]) | (at[1:] <= at[:-1])
     ends = {
-        fate: counted(at, fresh & (own["fate"] == fate).to_numpy()).sum(axis=0) / total
+        fate: np.bincount(at[fresh & (own["fate"] == fate).to_numpy()], minlength=steps) / total
         for fate in ENDS
     }
     return Alive(share, low, high, ends, int((at == 0).sum()), len(seeds))

@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array
-from p2mbatch.base.words import Column, Columns, Words, joined_words, taken, words_of
+from p2mbatch.base.words import (
+    Column,
+    Columns,
+    Words,
+    joined_columns,
+    joined_words,
+    taken,
+    words_of,
+)
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sections import Values
 from p2mbatch.store.columns import BY_NAME, ROW_COLUMNS
@@ -137,7 +145,7 @@ def joined(blocks: Sequence[Block]) -> Block:
         joined_cells([block.cells for block in blocks]),
         np.concatenate([block.duration_ns for block in blocks]),
         np.concatenate([block.num_rows for block in blocks]),
-        _joined_columns([block.rows for block in blocks]),
+        joined_columns([block.rows for block in blocks]),
         joined_failed([block.failed for block in blocks]),
     )
 
@@ -154,15 +162,4 @@ def joined_failed(parts: Sequence[Failed]) -> Failed:
 def joined_cells(parts: Sequence[Cells]) -> Cells:
     """Return the cells of `parts`, of which there is at least one, one behind the other."""
     ids = np.concatenate([part.ids for part in parts])
-    return Cells(ids, _joined_columns([part.values for part in parts]))
-
-
-def _joined_columns(parts: Sequence[Columns]) -> Columns:
-    found: Columns = {}
-    for name in parts[0]:
-        columns = [part[name] for part in parts]
-        if isinstance(columns[0], Words):
-            found[name] = joined_words([c for c in columns if isinstance(c, Words)])
-        else:
-            found[name] = np.concatenate([c for c in columns if not isinstance(c, Words)])
-    return found
+    return Cells(ids, joined_columns([part.values for part in parts]))

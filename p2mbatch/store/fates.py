@@ -39,6 +39,8 @@ def fates(frame: pd.DataFrame) -> pd.Series[Any]:
     `frame` must hold all rows of each cell up to the one in question: damage counts for as long as
     the guest lives on with it.
     """
+    if "fate" in frame:
+        return frame["fate"]
     damage = frame[list(DAMAGE)].sum(axis=1).groupby(frame["cell"], sort=False).cumsum()
     fate = frame["outcome"].map(BY_OUTCOME).astype(object)
     aborted = frame["detail"].astype(object).str.startswith(ABORTED_DETAIL).fillna(False)
@@ -88,11 +90,13 @@ def telling_cell(frame: pd.DataFrame) -> pd.Series[Any]:
     rows = frame[frame["migration"] == 1]
     if rows.empty:
         rows = frame[frame["migration"] == 0]
+    # Where cells are numbers they need not be in order.
+    in_turn = ["cell"] if rows["cell"].dtype.kind == "i" else []
     tops = rows["memory_bytes"] / (PAGE_BYTES * (PAGE_BYTES / rows["word_bytes"]) ** 2)
     rank = rows.assign(
         _quiet=(rows["outcome"] != "ok") | (rows["stray_writes"] == 0),
         _far=np.abs(np.log2(tops.clip(lower=1 / 64).to_numpy()) - 3).round(3),
-    ).sort_values(["_quiet", "sparsity", "_far", "layout", "seed"], kind="stable")
+    ).sort_values(["_quiet", "sparsity", "_far", "layout", "seed", *in_turn], kind="stable")
     found: pd.Series[Any] = rank.iloc[0]
     return found
 
@@ -104,6 +108,10 @@ TELLING_AXES = tuple(
 
 def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the last row of each cell: how far it came and how it ended."""
+    cell = frame["cell"].to_numpy()
+    if frame["cell"].dtype.kind == "i" and len(cell):
+        # Its rows are together and in turn.
+        return frame[np.append(cell[1:] != cell[:-1], True)]
     return frame.loc[frame.groupby("cell", sort=False)["migration"].idxmax()]
 
 
@@ -125,7 +133,8 @@ def worst_policy(frame: pd.DataFrame) -> str:
     """Return the policy whose guests came through the smallest part of their migrations."""
     ends = last_rows(frame)
     come_through = ends["migration"] - (ends["outcome"] != "ok")
-    share = ((come_through + 1) / (ends["migrations"] + 1)).groupby(ends["policy"]).mean()
+    reached = (come_through + 1) / (ends["migrations"] + 1.0)
+    share = reached.groupby(ends["policy"], observed=True).mean()
     return str(
         min(sorted(share.index, key=policies.sort_key), key=lambda policy: float(share[policy]))
     )
@@ -133,12 +142,19 @@ def worst_policy(frame: pd.DataFrame) -> str:
 
 def telling_migration(frame: pd.DataFrame) -> int:
     """Return the migration by which the guests' fates differ most: the first of the widest mix."""
-    fate = fates(frame)
+    order = list(FATES)
+    code = fates(frame).astype("category").cat.set_categories(order).cat.codes.to_numpy()
+    at = frame["migration"].to_numpy()
+    is_last = np.zeros(len(frame), np.bool_)
+    is_last[frame.index.get_indexer(last_rows(frame).index)] = True
     best, most = 0, -1.0
-    for migration in sorted(frame["migration"].unique())[:50]:
-        upto = frame["migration"] <= migration
-        ends = frame[upto].groupby("cell", sort=False)["migration"].idxmax()
-        shares = fate[ends].value_counts(normalize=True).to_numpy()
+    ended = np.zeros(len(order))
+    for migration in sorted(np.unique(at))[:50]:
+        here = at == migration
+        # Those whose life ended before count by how it did.
+        counts = ended + np.bincount(code[here], minlength=len(order))
+        ended = ended + np.bincount(code[here & is_last], minlength=len(order))
+        shares = counts[counts > 0] / counts.sum()
         mixed = float(-(shares * np.log(shares)).sum())
         if mixed > most + 1e-9 or (best == 0 and mixed >= most):
             best, most = int(migration), mixed

@@ -57,7 +57,8 @@ def read_shelf(connection: sqlite3.Connection, heads: Sequence[Head]) -> Shelf:
         columns = with_later(unpack_columns(found[1]), head.num_cells)
         durations.append(_numbers(columns.pop("duration_ns")))
         counts.append(_numbers(columns.pop("num_rows")).astype(np.int64))
-        parts.append(Cells(ids_of(found[0])[: head.num_cells], columns))
+        values = {n: narrow(c) if n in FIELDS else c for n, c in columns.items()}
+        parts.append(Cells(ids_of(found[0])[: head.num_cells], values))
         blocks.append(np.full(head.num_cells, number, np.int32))
         firsts.append(np.cumsum(counts[-1]) - counts[-1])
     if not parts:
@@ -70,6 +71,17 @@ def read_shelf(connection: sqlite3.Connection, heads: Sequence[Head]) -> Shelf:
         np.concatenate(blocks),
         np.concatenate(firsts),
     )
+
+
+def narrow(column: Column) -> Column:
+    """Return whole numbers in the narrowest type that holds them; anything else as it is."""
+    if isinstance(column, Words) or column.dtype.kind != "i" or not len(column):
+        return column
+    low, high = int(column.min()), int(column.max())
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return column.astype(dtype)
+    return column
 
 
 def no_cells() -> Cells:
@@ -101,7 +113,16 @@ def sort_cells(cells: Cells) -> Int64Array:
     varying = [key for key in keys if len(key) and (key != key[0]).any()]
     if not varying:
         return np.arange(len(cells))
-    order: Int64Array = np.lexsort(varying[::-1])
+    # Two keys tell most cells of large tables apart; the others put the rest in order.
+    first = varying[:2]
+    order: Int64Array = np.lexsort(first[::-1])
+    same = np.ones(len(order) - 1, np.bool_)
+    for key in first:
+        ordered = key[order]
+        same &= ordered[1:] == ordered[:-1]
+    tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    of_tied = order[tied]
+    order[tied] = of_tied[np.lexsort([key[of_tied] for key in varying[::-1]])]
     return order
 
 

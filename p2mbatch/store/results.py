@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.words import Column, Columns, Words, taken
 from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.blocks import Cells
 from p2mbatch.store.columns import COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.failures import num_failures, read_failures
 from p2mbatch.store.journal import JOURNAL_NAME
@@ -131,6 +132,32 @@ class SweepResult:
         table = pa.Table.from_batches(self.batches(1 << 62), schema=arrow_schema())
         frame: pd.DataFrame = table.to_pandas(self_destruct=True, split_blocks=True)
         return frame
+
+    @cached_property
+    def compact(self) -> pd.DataFrame:
+        """The table in narrow columns, for figures and reports of many cells (`compact.py`)."""
+        from p2mbatch.store.compact import ROWS, compact_frame
+
+        shelf, order = self.shelf
+        self.__dict__["_ids"] = shelf.cells.ids[order]
+        # What the cells are is read once more with their rows, and needs no room twice.
+        del self.shelf, shelf
+        return compact_frame(self.blocks(ROWS), order)
+
+    @cached_property
+    def _ids(self) -> UInt8Array:
+        """The cells' ids in order."""
+        shelf, order = self.shelf
+        return shelf.cells.ids[order]
+
+    def cells_beginning(self, prefix: str) -> list[int]:
+        """Return the numbers in `compact` of the cells whose ids begin with `prefix`."""
+        names = Cells(self._ids, {}).names()
+        return [number for number, name in enumerate(names) if name.startswith(prefix)]
+
+    def cell_names(self, numbers: Sequence[int]) -> list[str]:
+        """Return the ids of cells of `compact` by their numbers."""
+        return Cells(self._ids[np.array(numbers, np.int64)], {}).names()
 
     @cached_property
     def failures(self) -> pd.DataFrame:
@@ -285,7 +312,9 @@ def _plain_array(column: Column) -> pa.Array:
     import pyarrow as pa
 
     array = arrow_array(column)
-    return array.cast(pa.string()) if isinstance(column, Words) else array
+    if isinstance(column, Words):
+        return array.cast(pa.string())
+    return array.cast(pa.int64()) if column.dtype.kind == "i" else array
 
 
 def arrow_schema() -> pa.Schema:

@@ -77,6 +77,14 @@ def survival(result: SweepResult) -> list[Survival]:
     return entries
 
 
+def ends(result: SweepResult) -> dict[str, int]:
+    """Return how many guests came to each fate in the end."""
+    found = dict.fromkeys(FATES, 0)
+    for *_, fate, is_last, count in _counts(result):
+        found[fate] += count * is_last
+    return found
+
+
 def _counts(result: SweepResult) -> Iterator[tuple[str, int, int, str, bool, int]]:
     """Yield (policy, planned migrations, migration, fate, whether its row is the last, rows)."""
     for piece in result.blocks(["migration", *FATE_COLUMNS]):
@@ -87,10 +95,13 @@ def _counts(result: SweepResult) -> Iterator[tuple[str, int, int, str, bool, int
         assert isinstance(planned, np.ndarray) and isinstance(at, np.ndarray)
         is_last = np.zeros(len(each), np.int64)
         is_last[np.cumsum(piece.num_rows) - 1] = 1
-        fate = fate_codes(piece.rows, piece.num_rows)
-        keys = np.stack([policy.codes[each], planned[each], at, fate, is_last])
-        found, counts = np.unique(keys, axis=1, return_counts=True)
-        for (which, length, migration, code, last), count in zip(
-            found.T.tolist(), counts.tolist(), strict=True
-        ):
-            yield policy.words[which], length, migration, FATES[code], bool(last), count
+        fate = fate_codes(piece.rows, piece.num_rows).astype(np.int64)
+        lengths, length = np.unique(planned, return_inverse=True)
+        steps = int(at.max(initial=0)) + 1
+        shape = (len(policy.words), len(lengths), steps, len(FATES), 2)
+        keys = (policy.codes[each], length[each], at, fate, is_last)
+        found, counts = np.unique(np.ravel_multi_index(keys, shape), return_counts=True)
+        told = np.stack(np.unravel_index(found, shape), axis=1).tolist()
+        for (which, index, migration, code, last), count in zip(told, counts.tolist(), strict=True):
+            n = int(lengths[index])
+            yield policy.words[which], n, migration, FATES[code], bool(last), count

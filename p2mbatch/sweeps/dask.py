@@ -14,9 +14,9 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from p2mbatch._version import MODEL_VERSION, __version__
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError, ResourceError
+from p2mbatch.sweeps.dask_workers import answering, let_go, listed
 from p2mbatch.sweeps.engine import DASK, MEMORY_SHARE, Engine
 
 _ADDRESS = re.compile(r"inproc://.+|(tcp|tls|wss?|ucx)://.+:\d+/?")
@@ -29,46 +29,6 @@ _CONNECT_S = 10
 
 _ANSWER_S = 5
 """A scheduler that takes longer to say what workers it has is in trouble."""
-
-
-def _worker_versions() -> dict[str, Any]:
-    """Return what must be the same on a worker and on the client; runs on the worker."""
-    import numba
-    import numpy
-
-    return {
-        "p2mbatch": __version__,
-        "model_version": MODEL_VERSION,
-        "numba": numba.__version__,
-        "numpy": numpy.__version__,
-    }
-
-
-def _check_workers(client: Any, address: str) -> None:
-    """Raise `ResourceError` naming the first worker whose versions are not the client's."""
-    own = _worker_versions()
-    try:
-        found = client.run(_worker_versions, on_error="return")
-        client.get_versions(check=True)
-    except ValueError as error:
-        lines = " ".join(str(error).split())
-        raise ResourceError(f"{address}: client and workers differ: {lines[:400]}") from None
-    for worker, theirs in found.items():
-        if not isinstance(theirs, dict):
-            raise ResourceError(
-                f"{address}: worker {worker} can't import p2mbatch ({theirs}): install it there"
-            )
-        for name, version in own.items():
-            if theirs.get(name) != version:
-                raise ResourceError(
-                    f"{address}: worker {worker} has {name} {theirs.get(name)}, the client "
-                    f"{version}: install the same version on all workers"
-                )
-
-
-def _workers_of(client: Any) -> dict[str, Any]:
-    workers: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
-    return workers
 
 
 _WANTED = "give tcp://host:port, or the file that `dask scheduler --scheduler-file` writes"
@@ -202,10 +162,11 @@ def dask_engine(
             raise ResourceError(
                 f"{address}: the scheduler has no worker: start some with `dask worker {address}`"
             ) from None
-        _check_workers(client, address)
-        workers = _workers_of(client).values()
-        threads = sum(int(worker["nthreads"]) for worker in workers)
-        limits = [int(worker["memory_limit"]) for worker in workers if worker["memory_limit"]]
+        workers, silent = answering(client, address)
+        threads = sum(int(worker["nthreads"]) for worker in workers.values())
+        limits = [
+            int(worker["memory_limit"]) for worker in workers.values() if worker["memory_limit"]
+        ]
         if scheduler is not None:
             budget = memory_budget_bytes or int(MEMORY_SHARE * sum(limits)) or 1 << 62
         largest = min(limits, default=budget)
@@ -215,11 +176,18 @@ def dask_engine(
                 return f"{address}: the connection to the scheduler is lost"
             try:
                 cores = client.sync(client.scheduler.ncores, callback_timeout=_ANSWER_S)
+                gone = let_go(client) if cores else []
             except (OSError, TimeoutError):
                 return f"{address}: the scheduler does not answer; waiting"
+            if gone:
+                return f"{listed(gone)}: no answer; what it had is given to others"
             return None if cores else f"{address}: no worker is connected; waiting"
 
-        executor = client.get_executor(pure=False)
+        # Those that don't answer get cells again only where no other is left.
+        chosen: dict[str, Any] = (
+            {"workers": list(workers), "allow_other_workers": True} if silent else {}
+        )
+        executor = client.get_executor(pure=False, **chosen)
         yield Engine(
             DASK,
             executor,
@@ -235,4 +203,5 @@ def dask_engine(
                 "memory_budget_bytes": budget,
             },
             trouble=trouble,
+            notice=f"{listed(silent)}: no answer; the sweep goes on without" if silent else "",
         )

@@ -89,6 +89,8 @@ def sweep(
                 running = stack.enter_context(open_engine(engine, jobs, budget, scheduler))
             own = {one.reference: one.text for one in carried({v[_POLICY] for v in cells})}
             journal.begin_run({**provenance.collect(command), **running.details, "policies": own})
+            if running.notice:
+                report.notice(running.notice)
             report.begin()
             driver = Feeder(
                 spec,

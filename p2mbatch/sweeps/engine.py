@@ -63,6 +63,8 @@ class Engine(NamedTuple):
     """For the provenance."""
     trouble: Callable[[], str | None]
     """Says in one line why nothing moves, None where nothing is known to be wrong."""
+    notice: str = ""
+    """What a person should know before the first cell."""
     controls: list[Stopper] | None = None
     """What stops the batches that run in this process; None where they run in others."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -12,9 +11,9 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import PolicyError, ResourceError, StoppedError
-from p2mbatch.guests.fields import cell_id_of
+from p2mbatch.guests.cell_ids import cell_ids
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.blocks import Block, Cells, cells_of, failed_block, joined, some_cells
+from p2mbatch.store.blocks import Block, Cells, failed_block, joined, some_cells
 from p2mbatch.store.journal import Journal
 from p2mbatch.sweeps import engine as engines
 from p2mbatch.sweeps.costs import cost_ns_each, memory_bytes_each
@@ -135,17 +134,26 @@ class Feeder:
         self._position = 0 if self._retry_failed else self._journal.settled_prefix()
         self._num_settled = self._position
         self._report.skip(self._position)
-        expanded = itertools.islice(self._spec.expand(), self._position, None)
-        while chunk := list(itertools.islice(expanded, _CHUNK_CELLS)):
+        while self._position < self._spec.num_cells:
             if self._stop:
                 return
-            begin = self._position
-            cells = cells_of([cell_id_of(values) for values in chunk], chunk)
-            for batch in self._split(cells, begin, np.flatnonzero(self._is_new(cells))):
+            begin, end = self._position, min(self._position + _CHUNK_CELLS, self._spec.num_cells)
+            values, positions = self._spec.columns(begin, end)
+            cells = Cells(cell_ids(values), values)
+            # What an earlier section has is no cell of its own.
+            self._skip(end - begin - len(cells))
+            new = self._is_new(cells)
+            for batch in self._split(some_cells(cells, new), positions[new]):
                 # Those in flight say where they begin; nothing from here on has been begun.
                 self._position = batch.first
                 yield batch
-            self._position = begin + len(chunk)
+            self._position = end
+
+    def _skip(self, num_cells: int) -> None:
+        """Count cells that need not be run."""
+        if num_cells:
+            self._num_settled += num_cells
+            self._report.skip(num_cells)
 
     def _is_new(self, cells: Cells) -> BoolArray:
         """Return which of `cells` are neither settled nor on their way."""
@@ -155,31 +163,26 @@ class Feeder:
                 cell = cells.ids[k].tobytes()
                 new[k] = cell not in self._on_way
                 self._on_way.add(cell)
-        skipped = len(new) - int(np.count_nonzero(new))
-        if skipped:
-            self._num_settled += skipped
-            self._report.skip(skipped)
+        self._skip(len(new) - int(np.count_nonzero(new)))
         return new
 
-    def _split(self, cells: Cells, begin: int, new: Int64Array) -> Iterator[Batch]:
-        """Yield the cells `new` in batches; `begin` is the position of the first of `cells`."""
-        chosen = some_cells(cells, new)
-        needed = memory_bytes_each(chosen.values, self._resident)
+    def _split(self, cells: Cells, positions: Int64Array) -> Iterator[Batch]:
+        """Yield `cells`, which are at these positions in the spec, in batches."""
+        needed = memory_bytes_each(cells.values, self._resident)
         fits = needed <= self._engine.max_cell_bytes
         if not fits.all():
-            self._refuse(some_cells(chosen, ~fits), needed[~fits])
-            chosen, new, needed = some_cells(chosen, fits), new[fits], needed[fits]
-        costs = cost_ns_each(chosen.values, self._resident)
+            self._refuse(some_cells(cells, ~fits), needed[~fits])
+            cells, positions, needed = some_cells(cells, fits), positions[fits], needed[fits]
+        costs = cost_ns_each(cells.values, self._resident)
         at = 0
-        while at < len(new):
+        while at < len(cells):
             spent = np.cumsum(costs[at:]) * self._cost_scale
-            end = at + int(np.searchsorted(spent, self._engine.batch_ns)) + 1
-            here = slice(at, end)
+            end = min(at + int(np.searchsorted(spent, self._engine.batch_ns)) + 1, len(cells))
             yield Batch(
-                some_cells(chosen, np.arange(len(new))[here]),
-                begin + int(new[at]),
-                int(needed[here].max()),
-                int(costs[here].sum()),
+                some_cells(cells, np.arange(at, end)),
+                int(positions[at]),
+                int(needed[at:end].max()),
+                int(costs[at:end].sum()),
             )
             at = end
 

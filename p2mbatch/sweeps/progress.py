@@ -14,6 +14,8 @@ Mode = Literal["auto", "bar", "lines", "quiet"]
 
 LINE_INTERVAL_S = 30.0
 
+STEP_INTERVAL_S = 5.0
+
 
 def format_duration(seconds: float) -> str:
     """Return a duration as a person says it: "40 ms", "12 s", "3 min 20 s", "2 h 5 min"."""
@@ -104,3 +106,43 @@ class ProgressReport:
             f"{settled:,} of {self._total:,} cells done, {self._failed:,} failed, "
             f"{rate:,.1f} cells/s, {left}"
         )
+
+
+class StepReport:
+    """Tells a person what is being made, a step after the other. A context manager.
+
+    A bar on a terminal; without one a line for each step that comes after some seconds, so that
+    what is quick is not told at all.
+    """
+
+    def __init__(
+        self, what: str, total: int, mode: Mode = "auto", file: IO[str] | None = None
+    ) -> None:
+        self._what = what
+        self._file = sys.stderr if file is None else file
+        if mode == "auto":
+            mode = "bar" if self._file.isatty() else "lines"
+        self._mode = mode
+        self._total = total
+        self._last = time.monotonic()
+        self._done = -1
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> StepReport:
+        if self._mode == "bar":
+            self._bar = tqdm(total=self._total, desc=self._what, file=self._file, leave=False)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def next(self, step: str) -> None:
+        """Say that `step` begins: those before it are done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(step, refresh=False)
+            self._bar.update(int(self._done > 0))
+        elif self._mode == "lines" and time.monotonic() - self._last >= STEP_INTERVAL_S:
+            self._last = time.monotonic()
+            say(f"{self._what}: {step} ({self._done} of {self._total} done)", file=self._file)

@@ -1,5 +1,6 @@
 """SIGINT, SIGTERM and SIGHUP end a command in one line and 130, 143 or 129, whatever it is at."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -77,8 +78,13 @@ c.cli.main, c.say = work, echo
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("place", PLACES)
+NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+# One handler is for all three: each place has one of them, each of them two places.
+@pytest.mark.parametrize(
+    ("place", "number"), list(zip(PLACES, itertools.cycle(NUMBERS), strict=False)), ids=list(PLACES)
+)
 def test_a_signal_where_an_exception_gets_lost(place, number):
     code = (
         "import sys, time\nfrom p2mbatch.base import signals\nsignals.install()\n" + PLACES[place]

@@ -169,6 +169,21 @@ def test_a_key_of_many_parts(tmp_path, few_bytes):
     assert len(parse(path)[0]["x"]) == 1000
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[t]\n" * (1 << 18) + " [t]\n", "262144 tables of TOML, found some 262145"),
+        ("a=1\n" * (1 << 20) + "a=1\n", "1048576 values of TOML, found some 1048577"),
+        ("a=[" + "1," * (1 << 20) + "]\n", "1048576 values of TOML, found some 1048577"),
+    ],
+)
+def test_toml_of_many_parts_is_refused_before_it_is_parsed(text, found, tmp_path, few_bytes):
+    path = tmp_path / "many.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"many.toml: expected at most {found}"):
+        parse(path)
+
+
 @pytest.mark.parametrize("text", [" [0x0->0x8000000] pfn\n", "max_pfn"])
 def test_an_import_of_a_large_guest_takes_a_large_file(text, few_bytes):
     data = text.encode()

@@ -324,7 +324,9 @@ def test_resolve_fills_in_what_follows_from_the_memory() -> None:
     assert named["neighbour_memory_bytes"] == GIB
 
 
-@pytest.mark.parametrize("name", ["headline", "ec2", "sparsity", "thousand-migrations", "limits"])
+@pytest.mark.parametrize(
+    "name", ["headline", "ec2", "sparsity", "thousand-migrations", "limits", "million"]
+)
 def test_presets_read_and_ask_a_question(name: str) -> None:
     spec = SweepSpec.from_file(presets.find_spec(name))
     assert spec.question.endswith("?")

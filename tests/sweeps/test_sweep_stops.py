@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -20,7 +21,7 @@ import pytest
 from p2mbatch.base.errors import InputError
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.results import SweepResult
-from p2mbatch.sweeps import dask, driver
+from p2mbatch.sweeps import dask, dask_workers, driver
 from p2mbatch.sweeps import engine as engines
 from p2mbatch.sweeps.dask import _scheduler_address
 from p2mbatch.sweeps.stop import Stop
@@ -349,3 +350,55 @@ def test_a_scheduler_file_may_come_a_little_later(
     with pytest.raises(InputError, match="No such file or directory"):
         run(spec, tmp_path / "s", engine="dask", scheduler=str(path))
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_before_the_first_cell_is_named_and_left_out(
+    cluster: tuple[Path, list[subprocess.Popen[Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scheduler_file, (_, first, _) = cluster
+    address = _scheduler_address(str(scheduler_file))
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        pids = client.run(os.getpid)
+    (stopped,) = (worker for worker, pid in pids.items() if pid == first.pid)
+    first.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(dask_workers, "CHECK_S", 3.0)
+    spec = SweepSpec.from_options(memory="1GiB", seeds="300")
+    result = driver.sweep(spec, tmp_path / "s", engine="dask", scheduler=address, progress="lines")
+    assert f"worker {stopped}: no answer" in capsys.readouterr().err
+    assert result.progress.num_finished == 300
+    assert result.provenance["workers"] == 1
+    pd.testing.assert_frame_equal(exact(result), exact(run(spec, tmp_path / "threads")))
+
+
+def test_a_stopped_worker_with_cells_is_let_go_and_they_go_to_others() -> None:
+    forgotten: list[str] = []
+
+    class Scheduler:
+        async def processing(self, workers: None) -> dict[str, list[str]]:
+            return {"tcp://a": ["one"], "tcp://b": ["two"], "tcp://idle": []}
+
+        async def unregister(self, address: str) -> None:
+            forgotten.append(address)
+
+    class Client:
+        scheduler = Scheduler()
+
+        def sync(self, function: Any, *args: Any, callback_timeout: float = 9, **more: Any) -> Any:
+            return asyncio.run(function(*args, **more))
+
+        async def _run(self, question: Any, workers: list[str], on_error: str) -> Any:
+            assert workers != ["tcp://idle"]
+            if workers == ["tcp://b"]:
+                await asyncio.sleep(30)
+            return {workers[0]: question()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dask_workers, "PING_S", 0.05)
+        assert dask_workers.let_go(Client()) == forgotten == ["tcp://b"]

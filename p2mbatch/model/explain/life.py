@@ -10,6 +10,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.model import toolstacks
 from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
@@ -155,7 +156,8 @@ class Watcher:
         if not before.policy.is_linear:
             return TreeWalk(before, result, self._known)
         says = shared_info(before, tweak)
-        if says["p2m_cr3_mfn"] != 0 and event.get("toolstack") != "tree":
+        reads_table = event.get("toolstack", toolstacks.USUAL) == toolstacks.USUAL
+        if says["p2m_cr3_mfn"] != 0 and reads_table:
             return TableWalk(before, result, self._known, tweak)
         return TreeWalk(before, result, self._known, says)
 

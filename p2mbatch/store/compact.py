@@ -1,0 +1,88 @@
+"""The table in narrow columns: what figures and reports of a million cells are made from.
+
+A row takes some hundred bytes here and some thousand in `SweepResult.frame`: text is categories,
+numbers are as wide as they have to be, a cell is its place in the table's order, and what neither
+figures nor tables show is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.words import NULL, Words, joined_words
+from p2mbatch.guests.fields import FIELDS
+from p2mbatch.model.fates import FATES
+from p2mbatch.store.fates import FATE_COLUMNS, fate_codes
+from p2mbatch.store.order import Piece, narrow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = (
+    "migration",
+    *FATE_COLUMNS,
+    "stray_pages",
+    "leaves",
+    "structure_overhead",
+    "rebuild_ns",
+    "save_walk_ns",
+    "restore_ns",
+)
+"""The columns of rows that are kept."""
+
+
+def compact_frame(pieces: Iterable[Piece], order: Int64Array) -> pd.DataFrame:
+    """Return `pieces` as one table: the fields, `ROWS`, `cell` (a number) and `fate`.
+
+    `order` are the indices that put the cells of all pieces in order. A cell's rows are together
+    and in turn, the cells themselves as they come: `cell` is where it stands in the order.
+    """
+    import pandas as pd
+
+    parts: dict[str, list[Any]] = {name: [] for name in (*FIELDS, *ROWS)}
+    counts, fates = [], []
+    for piece in pieces:
+        counts.append(piece.num_rows)
+        fates.append(fate_codes(piece.rows, piece.num_rows))
+        for name in FIELDS:
+            parts[name].append(narrow(piece.cells.values[name]))
+        for name in ROWS:
+            parts[name].append(narrow(piece.rows[name]))
+    num_rows = np.concatenate(counts) if counts else np.zeros(0, np.int64)
+    each = np.repeat(np.arange(len(num_rows), dtype=np.int32), num_rows)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    found: dict[str, Any] = {"cell": place[each]}
+    for name in FIELDS:
+        found[name] = _series(_joined(parts.pop(name)), each)
+    for name in ROWS:
+        found[name] = _series(_joined(parts.pop(name)), None)
+    codes = np.concatenate(fates) if fates else np.zeros(0, np.int8)
+    found["fate"] = pd.Categorical.from_codes(codes, pd.Index(FATES))
+    return pd.DataFrame(found, copy=False)
+
+
+def _joined(parts: list[Any]) -> Any:
+    if parts and isinstance(parts[0], Words):
+        return joined_words(parts)
+    return narrow(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+
+
+def _series(column: Any, each: npt.NDArray[Any] | None) -> Any:
+    """Return a column as pandas has it, of cells (`each` row's cell) or of rows (None)."""
+    import pandas as pd
+
+    if not isinstance(column, Words):
+        return column if each is None else column[each]
+    codes: Any = narrow(column.codes)
+    assert NULL == -1  # pandas' own code for nothing
+    # A reader wants categories in order, as it sorts them.
+    words = sorted(column.words)
+    rank = np.array([*(words.index(word) for word in column.words), NULL], codes.dtype)
+    codes = rank[codes]
+    return pd.Categorical.from_codes(codes if each is None else codes[each], pd.Index(words))
