@@ -9,7 +9,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells own-policies races bench clean
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives told own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -66,9 +66,9 @@ lane-lives: $(VENV)/.test
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
 
-# Random cells lived in batches, against the same cells lived step by step.
-cells: $(VENV)/.test
-	P2MBATCH_RANDOM_CELLS=$(CELLS) $(BIN)/python -m pytest -q tests/guests/test_batch.py -k random
+# Random lives told (docs/explain.md): last states, stray writes, numbers and functions of every line.
+told: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign.explained --lives $(LIVES) --seed $(SEED)
 
 # The two sides of the change as users' files: every trace, the headline's columns, random lives.
 own-policies: $(VENV)/.test

@@ -78,6 +78,15 @@ class Log:
     """The tables that are watched just now."""
     stray: bool = False
     """Whether a stray store is under way."""
+    look: Callable[[tb.P2MTables], int] | None = None
+    """Takes a picture where a part of the work begins, and returns its number; None: takes none."""
+    looks: dict[int, int] = field(default_factory=dict)
+    """Picture at the record of that number."""
+
+    def begin(self) -> None:
+        """Forget what was written down."""
+        self.records.clear()
+        self.looks.clear()
 
     def noted(self, record: Record) -> None:
         """Write down what is no store; the same question twice in a row is one."""
@@ -87,6 +96,9 @@ class Log:
                     if last == record:
                         return
                     break
+        if self.look is not None and isinstance(record, (Began, Asked)):
+            assert self.tables is not None
+            self.looks[len(self.records)] = self.look(self.tables)
         self.records.append(record)
 
     def stored(self, slot: int, i: int, old: Int64Array, new: Int64Array) -> None:
