@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives own-policies races bench clean
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives told own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -64,6 +64,10 @@ lane-lives: $(VENV)/.test
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
+
+# Random lives told (docs/explain.md): last states, stray writes, numbers and functions of every line.
+told: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign.explained --lives $(LIVES) --seed $(SEED)
 
 # The two sides of the change as users' files: every trace, the headline's columns, random lives.
 own-policies: $(VENV)/.test

@@ -19,18 +19,18 @@ from p2mbatch.model.replay import observe
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
 
-Action = tuple[str, Any]
+Action = tuple[str, Int64Array | None]
 """What a guest did behind its boot: ("migrate", None), ("set", runs) or ("keep", None)."""
-
-_WORDS = {"migrate": "migration", "set": "set"}
 
 
 class _Living:
     """A scenario's guest that is being told."""
 
-    def __init__(self, scenario: ScenarioFields, digests: bool, *, spare_pool: bool) -> None:
+    def __init__(
+        self, scenario: ScenarioFields, digests: bool, pictures: bool, *, spare_pool: bool
+    ) -> None:
         self.guest = StagedGuest(scenario, spare_pool=spare_pool)
-        self.watcher = Watcher(self.guest.life)
+        self.watcher = Watcher(self.guest.life, pictures)
         self.digests = digests
         self.stories: list[EventStory] = []
 
@@ -63,27 +63,32 @@ class _Living:
         return self.add("set", f"set {count} {'entry' if count == 1 else 'entries'}", result, steps)
 
 
-def explain_scenario(scenario: ScenarioFields, digests: bool = False) -> Explanation:
+def explain_scenario(
+    scenario: ScenarioFields, digests: bool = False, pictures: bool = False
+) -> Explanation:
     """Live `scenario` with the log on and tell it: the cell of a sweep, its rows' events.
 
-    With `digests` each event has a trace's, which for a large guest takes seconds. Raises
-    `InputError` where the guest can't be placed.
+    With `digests` each event has a trace's, which for a large guest takes seconds; with `pictures`
+    each step has the guest before and after it. Raises `InputError` where the guest can't be
+    placed.
     """
-    living = _Living(scenario, digests, spare_pool=False)
+    living = _Living(scenario, digests, pictures, spare_pool=False)
     alive = living.boot()
     while alive and living.guest.num_migrations < scenario.migrations:
         alive = living.migrate()
     return _told(living)
 
 
-def explain_actions(scenario: ScenarioFields, actions: Iterable[Action]) -> Explanation:
+def explain_actions(
+    scenario: ScenarioFields, actions: Iterable[Action], pictures: bool = False
+) -> Explanation:
     """Tell the life of a `Guest` that did `actions` behind its boot."""
-    living = _Living(scenario, False, spare_pool=True)
+    living = _Living(scenario, False, pictures, spare_pool=True)
     living.boot()
     for what, runs in actions:
         if what == "keep":
             living.guest.keep_frames_for_holes()
-        elif what == "set":
+        elif runs is not None:
             living.set_runs(runs)
         else:
             living.migrate()

@@ -7,6 +7,7 @@ ballooned out at will: once a hole of its layout is populated, its hosts keep a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +28,12 @@ from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.placement import Placement
-from p2mbatch.model.policies import MENDED, find_simulated
+from p2mbatch.model.policies import MENDED, find
 from p2mbatch.model.runs import leading, single_runs
 from p2mbatch.model.trace import REFUSED
+
+if TYPE_CHECKING:
+    from p2mbatch.model.explain.story import Explanation
 
 
 class Guest:
@@ -45,6 +49,7 @@ class Guest:
         self.refused: EventResult | None = None
         """Its last migration if that was refused, or None: it runs on where it was, stuck."""
         self.booted = self._happened(staged.boot())
+        self._did: list[tuple[str, Int64Array | None]] = []
         """The boot, with all that comes before the first migration, as one event."""
 
     @classmethod
@@ -86,7 +91,7 @@ class Guest:
         leaves that hold structure pages. Raises `InputError` for what does not fit.
         Source: model section 4.
         """
-        find_simulated(named_policy(policy))
+        find(named_policy(policy))
         if layout not in tb.LAYOUTS:
             raise InputError(f"layout: {layout!r} is unknown: use {', '.join(tb.LAYOUTS)}")
         scenario = ScenarioFields.make(
@@ -126,7 +131,7 @@ class Guest:
         `file` is a path, or what a sweep's table has in `guest`. Raises `InputError` where the file
         is not there, is no trace or does not fit.
         """
-        find_simulated(named_policy(policy))
+        find(named_policy(policy))
         scenario = ScenarioFields.make(
             guest=file,
             policy=policy,
@@ -215,8 +220,9 @@ class Guest:
         given_frames(self.life.host.par, wanted, mfns)
         if (mfns == INVALID).any():
             self._staged.keep_frames_for_holes()
+            self._did.append(("keep", None))
             given_frames(self.life.host.par, wanted, mfns)
-        return self._happened(self.life.set_runs(single_runs(wanted, mfns)))
+        return self._set(single_runs(wanted, mfns))
 
     def balloon_out(self, pfns: npt.ArrayLike) -> EventResult:
         """Take the pages `pfns` (int64, any order) from the guest; their frames become free.
@@ -225,7 +231,11 @@ class Guest:
         """
         wanted = self._pages(pfns)
         gone = np.full(len(wanted), INVALID, np.int64)
-        return self._happened(self.life.set_runs(single_runs(wanted, gone)))
+        return self._set(single_runs(wanted, gone))
+
+    def _set(self, runs: Int64Array) -> EventResult:
+        self._did.append(("set", runs))
+        return self._happened(self.life.set_runs(runs))
 
     def migrate(self, *, threads: int = 1) -> EventResult:
         """Save the guest, restore it on the next host and resume it (model section 7).
@@ -235,7 +245,9 @@ class Guest:
         Raises `InputError` for a guest that has ended and for fewer `threads` than one.
         """
         self._alive()
-        result = self._happened(self._staged.migrate(_checked(threads)))
+        checked = _checked(threads)
+        self._did.append(("migrate", None))
+        result = self._happened(self._staged.migrate(checked))
         self.refused = result if result.outcome in REFUSED else None
         return result
 
@@ -245,6 +257,15 @@ class Guest:
         Raises `InputError` for fewer `threads` than one.
         """
         return self.life.save(_checked(threads))
+
+    def explain(self, *, pictures: bool = False) -> Explanation:
+        """Return its life so far, told step by step: it is lived once more, with a log of stores.
+
+        With `pictures` each step has the guest before and after it (`report.explain`).
+        """
+        from p2mbatch.guests.explained import explain_actions
+
+        return explain_actions(self.scenario, self._did, pictures)
 
     def tree(self) -> TreeView:
         """Return the tree and its mfn list list as they are now."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from p2mbatch.model.explain.story import Explanation
+
 
 _CHUNK_ROWS = 1 << 18
 """Rows that are held at once while a table is read."""
@@ -181,6 +183,24 @@ class SweepResult:
         ]
         frame: pd.DataFrame = pa.table(arrays, names=_FAILURE_COLUMNS).to_pandas()
         return frame
+
+    def explain(self, cell: str, *, digests: bool = False, pictures: bool = False) -> Explanation:
+        """Return the life of the cell whose id begins with `cell`, told step by step.
+
+        It is simulated again, event for event. `digests` and `pictures` are as for
+        `guests.explained.explain_scenario`. Raises `InputError` where not one cell begins so.
+        """
+        from p2mbatch.guests.explained import explain_scenario, scenario_of
+
+        cells = self.shelf[0].cells
+        found = [i for i, name in enumerate(cells.names()) if name.startswith(cell.lower())]
+        if len(found) != 1:
+            raise InputError(
+                f"{self.path}: {len(found):,} finished cells begin with {cell!r}: name one"
+            )
+        columns = ((name, taken(column, np.array(found))) for name, column in cells.values.items())
+        values = {n: c.texts()[0] if isinstance(c, Words) else c[0] for n, c in columns}
+        return explain_scenario(scenario_of(values), digests, pictures)
 
     def failure_counts(self) -> list[tuple[str, str, int]]:
         """Return (error, message, number of cells) of the failures, the most frequent first."""

@@ -32,6 +32,7 @@ class LargeRebuild:
     def rebuild(self, t: tb.P2MTables, h: tb.HostTables, x: int) -> int:
         """Do `Operations.rebuild`."""
         state: Any = t.state[0]
+        x = int(x)
         shift, whole = int(state.entries_shift), int(state.xen_max)
         end = -(-whole >> shift)
         status, told = OK, set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.model import toolstacks
 from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
+from p2mbatch.model.explain.picture import picture_of
 from p2mbatch.model.explain.rebuild import Rebuild
 from p2mbatch.model.explain.restore import tell_report, tell_restore
 from p2mbatch.model.explain.save import TreeWalk
@@ -22,6 +25,9 @@ from p2mbatch.model.explain.story import Step, folded
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult, Life
 
+MAX_PICTURES = 64
+"""Pictures of one event; a rebuild of more parts has some of them alike."""
+
 Told = tuple[EventResult, list[Step]]
 """What an event came to, and its steps."""
 
@@ -29,8 +35,12 @@ Told = tuple[EventResult, list[Step]]
 class Watcher:
     """Looks on at one life: swaps its policy's functions for ones with a log."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Life, pictures: bool = False) -> None:
+        """Look on at `life`, not booted yet. With `pictures` each step gets some."""
         self.life = life
+        self._wants_pictures = pictures
+        self.views: list[dict[str, Any]] = []
+        """The pictures of the last event."""
         self.policy = life.policy
         self.num_events = self.num_migrations = 0
         self._plain: Operations = life.policy.operations
@@ -40,7 +50,10 @@ class Watcher:
         self._tweak: dict[str, Any] = {}
         self._restored: View | None = None
         self._resumed: View | None = None
+        self._looks = [0, 0]
         self._sets = LoggedSets(self._plain, self._logged)
+        if pictures:
+            self._logged.log.look = self._look_at
         self._rebuild = self._logged.of(self._plain.rebuild)
         if self._is_large():
             self._rebuild = LargeRebuild(self._plain, self._logged).rebuild
@@ -66,11 +79,13 @@ class Watcher:
         """Do `Operations.rebuild` with the log on, the guest as it arrived kept."""
         if self._restored is None:
             self._restored = View.kept(t, h, self.policy, self._host_number)
+            self._looks = [self._look(self._restored)] * 2
         return int(self._rebuild(t, h, np.int64(x)))
 
     def _report(self, t: tb.P2MTables, h: tb.HostTables) -> int:
         """Do `Operations.report`, the guest as its rebuild left it kept."""
         self._resumed = View.kept(t, h, self.policy, self._host_number)
+        self._looks[1] = self._look(self._resumed)
         return int(self._plain.report(t, h))
 
     def view(self) -> View:
@@ -79,10 +94,29 @@ class Watcher:
 
     def _begin(self) -> View:
         """Begin an event; return the guest as it is before it."""
-        self._logged.log.records.clear()
+        self._logged.log.begin()
         self._sets.begin()
+        self.views = []
         self._restored = self._resumed = None
-        return View.kept(self.life.tables, self.life.host, self.policy, self._host_number)
+        self._looks = [0, 0]
+        before = View.kept(self.life.tables, self.life.host, self.policy, self._host_number)
+        self._look(before)
+        return before
+
+    def _look(self, view: View) -> int:
+        """Take a picture, if they are asked for; return its number."""
+        if self._wants_pictures:
+            slots = view.t.slots[: int(view.state.num_slots)]
+            hit = slots[slots[:, tb.P_EVENT] == view.state.event, tb.P_PAGE]
+            self.views.append(picture_of(view, hit.tolist()))
+        return max(0, len(self.views) - 1)
+
+    def _look_at(self, t: tb.P2MTables) -> int:
+        """Do `_look` amid a rebuild."""
+        if len(self.views) >= MAX_PICTURES:
+            return len(self.views) - 1
+        t = t._replace(words=t.words.view(np.ndarray))
+        return self._look(View(t, self.life.host, self.policy, self._host_number))
 
     def _end(self, steps: list[Step]) -> list[Step]:
         """Note what later events may ask about; return the steps, like ones told once."""
@@ -103,6 +137,8 @@ class Watcher:
         `num_grown` leaves were populated behind it.
         """
         view = self.view()
+        self.views = []
+        self._look(view)
         if result.ok or not self._sets.grown:
             steps = tell_boot(view, result, event)
         else:
@@ -126,7 +162,9 @@ class Watcher:
         """Let the guest do a set; return what came of it and its steps."""
         before = self._begin()
         result = self.life.set_runs(runs)
-        return result, self._end(tell_set(before, self.view(), self._sets, runs, result))
+        last = self._look(self.view())
+        steps = tell_set(before, self.view(), self._sets, runs, result)
+        return result, self._end([dataclasses.replace(step, views=(0, last)) for step in steps])
 
     def migrate(self, run: Callable[[], EventResult], number: int, event: dict[str, Any]) -> Told:
         """Migrate by `run()` to the host of that number; return what came of it and its steps."""
@@ -137,13 +175,20 @@ class Watcher:
         result = run()
         steps = self._save_steps(before, result, event, tweak)
         restored = self._restored
-        steps += tell_restore(before, restored, result)
+        first, last = self._looks
+        given = tell_restore(before, restored, result)
+        steps += [dataclasses.replace(step, views=(0, first)) for step in given]
         if restored is None:
             self._host_number = source
             return result, self._end(steps)
         rebuild = Rebuild(restored, self._resumed or self.view(), self._known)
-        steps += rebuild.tell(self._logged.log.records, (result.outcome, result.detail))
-        steps += tell_report(self.view(), result)
+        if self._resumed is None:
+            last = self._look(self.view())
+        end = (result.outcome, result.detail)
+        steps += rebuild.tell(self._logged.log, end, (first, last))
+        reported = self._look(self.view())
+        told = tell_report(self.view(), result)
+        steps += [dataclasses.replace(step, views=(last, reported)) for step in told]
         if result.ok:
             self._arrived()
         return result, self._end(steps)
@@ -155,7 +200,8 @@ class Watcher:
         if not before.policy.is_linear:
             return TreeWalk(before, result, self._known)
         says = shared_info(before, tweak)
-        if says["p2m_cr3_mfn"] != 0 and event.get("toolstack") != "tree":
+        reads_table = event.get("toolstack", toolstacks.USUAL) == toolstacks.USUAL
+        if says["p2m_cr3_mfn"] != 0 and reads_table:
             return TableWalk(before, result, self._known, tweak)
         return TreeWalk(before, result, self._known, says)
 

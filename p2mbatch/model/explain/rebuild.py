@@ -5,13 +5,14 @@ Source: kernel `xen_build_mfn_list_list` of each era (model section 6; policies-
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import tables as tb
 from p2mbatch.model.explain.changes import change_of
 from p2mbatch.model.explain.flat import tell_first_list
-from p2mbatch.model.explain.log import Asked, Began, Reached, Record, Store, Took
+from p2mbatch.model.explain.log import Asked, Began, Log, Reached, Record, Store, Took
 from p2mbatch.model.explain.own import tell_own
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
@@ -27,6 +28,15 @@ class Group:
     x: int = 0
     stray: int = 0
     records: list[Record] = field(default_factory=list)
+    looks: list[int | None] = field(default_factory=list)
+    """The picture taken where each record was written down, if one was."""
+    first_look: int | None = None
+    """The picture taken where the group begins."""
+
+    def add(self, record: Record, look: int | None) -> None:
+        """Add a record."""
+        self.records.append(record)
+        self.looks.append(look)
 
     @property
     def stores(self) -> list[Store]:
@@ -49,17 +59,17 @@ class Group:
         return [record for record in self.records if isinstance(record, Reached)]
 
 
-def grouped(records: list[Record], shift: int, stray_writes: int) -> list[Group]:
+def grouped(log: Log, shift: int, stray_writes: int) -> list[Group]:
     """Return the records by the top index that they are about; `stray_writes` at the end."""
     groups = [Group(None)]
     counts = [0]
-    for record in records:
+    for i, record in enumerate(log.records):
         if not isinstance(record, Began):
-            groups[-1].records.append(record)
+            groups[-1].add(record, log.looks.get(i))
             continue
         top = record.x >> shift
         if groups[-1].top != top:
-            groups.append(Group(top, record.x))
+            groups.append(Group(top, record.x, first_look=log.looks.get(i)))
             counts.append(record.stray_writes)
     for group, begin, end in zip(groups, counts, [*counts[1:], stray_writes], strict=True):
         group.stray = end - begin
@@ -68,11 +78,11 @@ def grouped(records: list[Record], shift: int, stray_writes: int) -> list[Group]
 
 def asked_apart(group: Group) -> list[Group]:
     """Return a group in parts, one for each answer of m2p; each store is of the answer before."""
-    parts = [Group(group.top, group.x)]
-    for record in group.records:
+    parts = [Group(group.top, group.x, first_look=group.first_look)]
+    for record, look in zip(group.records, group.looks, strict=True):
         if isinstance(record, Asked) and parts[-1].asked:
-            parts.append(Group(group.top, group.x))
-        parts[-1].records.append(record)
+            parts.append(Group(group.top, group.x, first_look=look))
+        parts[-1].add(record, look)
     left = group.stray
     for part in parts:
         # All of what a wrong page gets is stray, and there is no more than the group has.
@@ -83,6 +93,16 @@ def asked_apart(group: Group) -> list[Group]:
     return parts
 
 
+def _with_views(steps: list[Step], looks: list[int | None], ends: tuple[int, int]) -> list[Step]:
+    """Return steps with their pictures: each begins where its part did and ends at the next's."""
+    out, after = [], ends[1]
+    for step, look in reversed(list(zip(steps, looks, strict=True))):
+        before = ends[0] if look is None else look
+        out.append(dataclasses.replace(step, views=(before, after)))
+        after = before
+    return out[::-1]
+
+
 class Rebuild:
     """One rebuild to be told: `before` is the guest at its beginning, `after` at its end."""
 
@@ -90,11 +110,24 @@ class Rebuild:
         self.before, self.after, self.known = before, after, known
         self.steps: list[Step] = []
 
-    def tell(self, records: list[Record], status: tuple[str, str | None]) -> list[Step]:
-        """Return the steps; `status` is the event's outcome and detail."""
+    def tell(
+        self, log: Log, status: tuple[str, str | None], looks: tuple[int, int] = (0, 0)
+    ) -> list[Step]:
+        """Return the steps; `status` is the event's outcome and detail.
+
+        `looks` are the pictures of the guest before the rebuild and behind it.
+        """
+        records = log.records
+        self._looks: list[int | None] = []
+        self._tell_all(log, records, status)
+        self._looks += [None] * (len(self.steps) - len(self._looks))
+        return _with_views(self.steps, self._looks, looks)
+
+    def _tell_all(self, log: Log, records: list[Record], status: tuple[str, str | None]) -> None:
         if not records and status[0] == "ok":
-            return [self._nothing()]
-        groups = grouped(records, self.before.shift, int(self.after.state.stray_writes))
+            self.steps.append(self._nothing())
+            return
+        groups = grouped(log, self.before.shift, int(self.after.state.stray_writes))
         groups = [group for group in groups if group.records or group.top is not None]
         for group in groups:
             failed = status if group is groups[-1] and status[0] in ("bug", "fault") else None
@@ -109,7 +142,7 @@ class Rebuild:
                 self._refill(group)
             else:
                 self._tell(group, failed)
-        return self.steps
+            self._looks += [group.first_look] * (len(self.steps) - len(self._looks))
 
     def _add(
         self, say: Said, text: str, group: Group, alike: str | None, held: bool | None = None
@@ -279,6 +312,7 @@ class Rebuild:
         parts = asked_apart(group)
         for part in parts:
             self._by_one_mfn(part, failed if part is parts[-1] else None)
+            self._looks += [part.first_look] * (len(self.steps) - len(self._looks))
 
     def _by_one_mfn(self, group: Group, failed: tuple[str, str | None] | None) -> None:
         """Tell what was done by one answer of m2p."""
@@ -323,7 +357,7 @@ class Rebuild:
 
     def _origin(self, say: Said, mfn: int) -> str:
         origin = self.before.origin(say, self.known, mfn)
-        return f" ({origin.removeprefix(', ')})" if origin else ""
+        return f" ({origin})" if origin else ""
 
     def _answer(self, say: Said, asked: Asked) -> str:
         """Return what m2p has for an old MFN, as the guest reads it, and why."""

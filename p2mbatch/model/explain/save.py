@@ -88,8 +88,8 @@ class TreeWalk:
 
     def _map_list_list(self) -> bool:
         view, say = self.view, self.view.said()
-        text = f"It maps {say.mfn(self.fll_mfn)}: {view.whose(say, self.fll_mfn)}"
-        text += view.origin(say, self.known, self.fll_mfn) + "."
+        whose = view.told(say, self.known, self.fll_mfn)
+        text = f"It maps {say.mfn(self.fll_mfn)}: {whose}."
         if self.failed == ORDER[2]:
             text += f' "Failed to map p2m frame list list at {say.word(self.fll_mfn)}"'
         held = self._check(say, text, ORDER[2])
@@ -143,7 +143,7 @@ class TreeWalk:
             mfn = int(self.tops[self.at])
             text = (
                 f"Entry {say.index(self.at)} of the frame list list is {say.mfn(mfn)}: "
-                f"{view.whose(say, mfn)}{view.origin(say, self.known, mfn)}"
+                f"{view.told(say, self.known, mfn)}"
                 f'{self._hit(say, self.fll)}. "Failed to map p2m frame list"'
             )
             return self._check(say, text, ORDER[4])
@@ -193,8 +193,8 @@ class TreeWalk:
             mfn = self._entry(self.at)
             place = self._place(say, self.at)
             text = (
-                f"{place[0].upper()}{place[1:]} is {say.mfn(mfn)}: {view.whose(say, mfn)}"
-                f"{view.origin(say, self.known, mfn)}{self._hit_list(say, self.at)}. "
+                f"{place[0].upper()}{place[1:]} is {say.mfn(mfn)}: "
+                f"{view.told(say, self.known, mfn)}{self._hit_list(say, self.at)}. "
                 '"Failed to map p2m frames"'
             )
             return self._check(say, text, ORDER[6], "map_p2m()")
@@ -217,20 +217,20 @@ class TreeWalk:
         place = self._place(say, self.at)
         text = f"{place[0].upper()}{place[1:]} is {say.mfn(mfn)}, {view.whose(say, mfn)}. "
         text += self._contradiction(say, mfn, pfn)
-        text += f'{self._hit_list(say, self.at)} "Bad mfn in p2m_frame_list[{say.index(self.at)}]"'
+        text += f'{self._hit_list(say, self.at)}. "Bad mfn in p2m_frame_list[{say.index(self.at)}]"'
         return self._check(say, text, ORDER[7], "map_p2m()")
 
     def _contradiction(self, say: Said, mfn: int, pfn: int) -> str:
         """Return why a leaf's frame does not name itself."""
         view = self.view
         if not 0 <= pfn <= self.max_pfn:
-            return f"m2p has {say.pfn(pfn)} for it, past {say.pfn(self.max_pfn)}, the last to save."
+            return f"m2p has {say.pfn(pfn)} for it, past {say.pfn(self.max_pfn)}, the last to save"
         y = pfn >> view.shift
         listed = view.own_pfn(self._entry(y))
         word = view.word(listed, pfn & (view.n - 1))
         return (
             f"m2p has {say.pfn(pfn)} for it, of leaf {say.index(y)}; what the list has for that "
-            f"leaf is {view.name(say, listed)}, where the entry is {say.mfn(word)}."
+            f"leaf is {view.name(say, listed)}, where the entry is {say.mfn(word)}"
         )
 
     def _hit(self, say: Said, page: int) -> str:

@@ -86,7 +86,7 @@ class LoggedSets:
             self.num_plain += int(state.position)
             return status, int(state.position)
         records = self._logged.log.records
-        records.clear()
+        self._logged.log.begin()
         names = ("stray_writes", "placeholder_writes", "pool_used", "generation", "hint")
         before = {name: int(getattr(state, name)) for name in names}
         status = int(self._twin(t, h, run, np.int64(0)))

@@ -96,12 +96,14 @@ class Step:
     """The first and the last further index that the step was the same for."""
     times: int = 1
     """How many steps are told by it."""
+    views: tuple[int, int] = (0, 0)
+    """Which of the event's pictures show the guest before and after it."""
     unit: str = "top index"
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as plain values."""
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del kept["alike"], kept["unit"]
+        del kept["alike"], kept["unit"], kept["views"]
         kept["changes"] = [dataclasses.asdict(change) for change in self.changes]
         kept["same_for"] = None if self.same is None else [self.unit, *self.same]
         del kept["same"]
@@ -121,6 +123,7 @@ def folded(steps: list[Step]) -> list[Step]:
             last,
             same=(first, step.at),
             times=last.times + 1,
+            views=(last.views[0], step.views[1]),
             stray_writes=last.stray_writes + step.stray_writes,
             stores=last.stores + step.stores,
             changes=last.changes + step.changes[: max(0, 8 - len(last.changes))],

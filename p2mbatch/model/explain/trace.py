@@ -23,13 +23,15 @@ def describe_guest(word_bytes: int, nr_pages: int, span: int) -> str:
     return f"{8 * word_bytes}-bit, boots with {nr_pages} pages of {format_size(span * PAGE_BYTES)}"
 
 
-def explain_trace(trace: Trace, digests: bool = False) -> Explanation:
+def explain_trace(trace: Trace, digests: bool = False, pictures: bool = False) -> Explanation:
     """Live `trace` with the log on and tell it. With `digests` each event has a trace's.
+
+    With `pictures` each step has the guest before and after it, for a page.
 
     Raises `ResourceError` as a replay does.
     """
     life = new_life(trace)
-    watcher = Watcher(life)
+    watcher = Watcher(life, pictures)
     stories = []
     for event in trace.events:
         result, steps = _run(watcher, life, trace, event)
@@ -67,6 +69,7 @@ def story_of(
         result.detail,
         observed or {"op": op, "outcome": result.outcome, "detail": result.detail},
         steps,
+        list(watcher.views),
         fate=fate_of(result.outcome, result.detail),
         number=watcher.num_migrations if op == "migrate" else 0,
         damage={name: getattr(result, name) for name in DAMAGE},

@@ -225,8 +225,8 @@ class View:
             return f"the guest's own, {self.name(say, own)}"
         found = self.m2p(mfn)
         if found == INVALID:
-            return "nobody's frame on this host: m2p has INVALID for it"
-        return f"not the guest's: m2p has {say.pfn(found)} of another domain for it"
+            return "nobody's frame, m2p has INVALID for it"
+        return f"not the guest's, m2p has {say.pfn(found)} of another domain for it"
 
     def origin(self, say: Said, known: Known, mfn: int) -> str:
         """Return which structure page had this MFN on an earlier host; "" where none had it."""
@@ -234,7 +234,13 @@ class View:
         if found is None:
             return ""
         host, page = found
-        return f", on host {say.index(host)} that of {self.name(say, page)}"
+        return f"on host {say.index(host)} that of {self.name(say, page)}"
+
+    def told(self, say: Said, known: Known, mfn: int) -> str:
+        """Return where a frame's number came from, where that is known, and whose it is here."""
+        origin = self.origin(say, known, mfn)
+        here = self.whose(say, mfn)
+        return f"{origin}; here it is {here}" if origin else here
 
     def structure_mfns(self) -> dict[int, int]:
         """Return MFN -> PFN of the list's own pages, the mids and the leaves, as they are now."""
