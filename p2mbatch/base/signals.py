@@ -129,6 +129,10 @@ def end(number: int) -> None:
     for path in list(_State.leftovers):
         with contextlib.suppress(OSError):
             os.unlink(path)  # noqa: PTH108 - pathlib may not be loaded yet
+        if os.path.isdir(path):  # noqa: PTH112
+            import shutil
+
+            shutil.rmtree(path, ignore_errors=True)
     os._exit(128 + number)
 
 
@@ -150,7 +154,7 @@ def hold() -> None:
 
 @contextlib.contextmanager
 def removed_at_end(path: str) -> Iterator[None]:
-    """Have the file at `path` removed where a signal ends the process inside."""
+    """Have the file or directory `path` removed where a signal ends the process inside."""
     _State.leftovers.add(path)
     try:
         yield

@@ -1,9 +1,9 @@
 """How long the kernels take to compile, and to load from their cache.
 
-`python -m p2mbatch.bench.ready GROUP` calls every kernel of the performance report's group once on
-a tiny guest and prints the seconds that each took, as JSON. The groups share no kernel that Python
-calls, so two processes can compile them into one cache at once. Importing this file loads no
-kernel: where they are cached is settled when they are loaded.
+`python -m p2mbatch.bench.ready FD GROUP` calls every kernel of the performance report's group once
+on a tiny guest and prints the seconds that each took, as JSON; it ends where the pipe FD does. The
+groups share no kernel that Python calls, so two processes can compile them into one cache at once.
+Importing this file loads no kernel: where they are cached is settled when they are loaded.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+
+from p2mbatch.base.signals import removed_at_end
 
 Calls = Iterator[tuple[str, Callable[[], object]]]
 
@@ -79,18 +82,35 @@ def warm_up(group: str) -> dict[str, float]:
 def _run(groups: Iterable[str], folder: str) -> dict[str, float]:
     """Get the kernels of `groups` ready at once, a process each; return their seconds."""
     environment, begin = {**os.environ, "P2MBATCH_CACHE_DIR": folder}, time.perf_counter()
-    command, pipe = [sys.executable, "-m", "p2mbatch.bench.ready"], subprocess.PIPE
+    # Nothing is written to it; it ends where this process does, by a signal perhaps.
+    ends, held = os.pipe()
+    command, pipe = [sys.executable, "-m", "p2mbatch.bench.ready", str(ends)], subprocess.PIPE
     running = [
-        subprocess.Popen([*command, group], env=environment, stdout=pipe, stderr=pipe, text=True)
+        subprocess.Popen(
+            [*command, group],
+            env=environment, pass_fds=(ends,), stdout=pipe, stderr=pipe, text=True,
+        )
         for group in groups
-    ]
+    ]  # fmt: skip
+    os.close(ends)
     times: dict[str, float] = {}
-    for process in running:
-        text, error = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"the kernels could not be compiled:\n{error}")
-        times.update(json.loads(text))
+    try:
+        for process in running:
+            text, error = process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"the kernels could not be compiled:\n{error}")
+            times.update(json.loads(text))
+    finally:
+        os.close(held)
+        for process in running:
+            process.wait()
     return {**times, "all": time.perf_counter() - begin}
+
+
+def _end_with(fd: int) -> None:
+    """End this process where the pipe `fd` ends: whoever wanted the kernels is gone."""
+    os.read(fd, 1)
+    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -102,7 +122,10 @@ def fresh_cache() -> Iterator[dict[str, float]]:
     environment points at that cache, so that what is measured next is neither compiled again nor
     taken from a cache that says nothing about this build.
     """
-    with tempfile.TemporaryDirectory(prefix="p2mbatch-bench-cache-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="p2mbatch-bench-cache-") as folder,
+        removed_at_end(folder),
+    ):
         times = {f"compile_{name}_s": s for name, s in _run(GROUPS, folder).items()}
         for group in GROUPS:
             for name, seconds in _run((group,), folder).items():
@@ -117,4 +140,5 @@ def fresh_cache() -> Iterator[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(warm_up(sys.argv[1])))
+    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    print(json.dumps(warm_up(sys.argv[2])))

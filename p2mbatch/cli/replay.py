@@ -72,14 +72,14 @@ def replay(
 def _policies(given: str | None) -> list[str]:
     """Return the policies that a list names, files of one's own read; [""] where none is given."""
     from p2mbatch.model.own.named import named_policy
-    from p2mbatch.model.policies import find_simulated
+    from p2mbatch.model.policies import find
 
     if given is None:
         return [""]
     found = [named_policy(part.strip()) for part in given.split(",") if part.strip()]
     if not found:
         raise InputError("--policy: names none: use tracked, stale, none, or a file as mine.py")
-    return [find_simulated(name).name for name in found]
+    return [find(name).name for name in found]
 
 
 def _check(work: Any, num_traces: int) -> int:

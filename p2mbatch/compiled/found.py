@@ -13,6 +13,7 @@ from p2mbatch.compiled.lookup import leaf_page_of
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import m2p, own_pfn, set_present
 from p2mbatch.compiled.pages import page_code, page_word
+from p2mbatch.compiled.save import is_shared
 from p2mbatch.compiled.status import (
     MISDIRECTED,
     OK,
@@ -21,7 +22,7 @@ from p2mbatch.compiled.status import (
     SAVE_BAD_MFN_LIST,
     SAVE_MAP_LEAVES,
 )
-from p2mbatch.compiled.tables import NO_PAGE, HostTables, P2MTables
+from p2mbatch.compiled.tables import LEGACY, HostTables, P2MTables
 
 
 @kernel
@@ -34,7 +35,7 @@ def listed_leaves(t: P2MTables, h: HostTables, lists: Int64Array, mfns: Int64Arr
     shift = state.entries_shift
     for x in range(len(mfns)):
         mfns[x] = page_word(t, h, lists[x >> shift], x & ((1 << shift) - 1))
-        if mfns[x] <= 0 or mfns[x] > h.par[0].frames:
+        if state.toolstack != LEGACY and (mfns[x] <= 0 or mfns[x] > h.par[0].frames):
             state.detail = x
             return SAVE_BAD_MFN_FL
     return OK
@@ -80,21 +81,11 @@ def compare_leaves(t: P2MTables, found: Int32Array) -> int:
 
     A slot past the table of a linear p2m counts as `p2m_identity`.
     """
-    state = t.state[0]
     for x in range(len(found)):
-        if state.top == NO_PAGE:
-            page = as_int(t.leaf_page[x]) if x < state.num_leaves else state.identity
-        else:
-            page = leaf_page_of(t, x)
+        page = leaf_page_of(t, x)
         if found[x] != page and not (is_shared(t, page) and is_shared(t, as_int(found[x]))):
             return MISDIRECTED
     return OK
-
-
-@inner_kernel
-def is_shared(t: P2MTables, page: int) -> bool:
-    """Return whether a leaf's page is one that many leaves share."""
-    return page == t.state[0].missing or page == t.state[0].identity
 
 
 @kernel

@@ -20,12 +20,12 @@ from p2mbatch.compiled.pages import (
     address,
     fill_leaf,
     is_own,
+    make_lazy,
     make_leaf,
     page_at,
     page_code,
     room_left,
     set_own,
-    set_page_code,
     take_slot,
 )
 from p2mbatch.compiled.status import (
@@ -45,7 +45,6 @@ from p2mbatch.compiled.tables import (
     P_CLEAN,
     P_KIND,
     P_LEAF,
-    P_PAGE,
     POINTER,
     UNREACHABLE,
     HostTables,
@@ -311,16 +310,7 @@ def populate_each(
         if status != OK:
             return status
         slot = as_int(t.leaf_slot[x])
-        if lazy and slot == t.state[0].num_slots - 1:
-            t.state[0].num_slots = slot
-            t.slots[slot, P_PAGE] = NO_PAGE
-            t.slots[slot, P_LEAF] = -1
-            t.slots[slot, P_CLEAN] = 0
-            for i in range(t.words.shape[1]):
-                t.words[slot, i] = 0
-            t.leaf_slot[x] = LAZY
-            set_page_code(t, as_int(t.leaf_page[x]), LAZY - x)
-        else:
+        if not lazy or not make_lazy(t, slot, x):
             fill_leaf(t, h, slot, x)
     return OK
 

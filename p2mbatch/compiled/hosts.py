@@ -145,10 +145,10 @@ def write_out_host(
 
 
 @kernel
-def holes_of(perm: OneRecord[Bijection], out: Int64Array) -> None:
-    """Write to `out` (int64[k]) where the bijection sends 0 ... k - 1."""
+def holes_of(perm: OneRecord[Bijection], first: int, out: Int64Array) -> None:
+    """Write to `out` (int64[k]) where the bijection sends `first` ... `first` + k - 1."""
     for k in range(len(out)):
-        out[k] = forward(perm[0], k)
+        out[k] = forward(perm[0], first + k)
 
 
 @kernel

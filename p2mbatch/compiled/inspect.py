@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
-from p2mbatch.base.geometry import INVALID, WILD
-from p2mbatch.compiled.jit import inner_kernel, kernel
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, WILD
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
 from p2mbatch.compiled.lookup import get_phys_to_machine, leaf_page_of, pfn_to_mfn
 from p2mbatch.compiled.loops import copy_each, copy_run, copy_words
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_at, page_code, page_word
+from p2mbatch.compiled.save import is_shared
 from p2mbatch.compiled.status import FAULT_TOP
 from p2mbatch.compiled.tables import (
+    LEAF,
+    NO_PAGE,
+    P_KIND,
+    P_LEAF,
     HostTables,
     P2MTables,
 )
@@ -84,10 +89,16 @@ def count_stale(t: P2MTables, h: HostTables, counts: Int64Array, work: Int64Arra
     n = 1 << shift
     counts[0] = 0
     counts[1] = 0
+    if state.no_list != 0:
+        return
     end = min((state.shared_max - 1) >> shift, n * n - 1) + 1
+    cached = end
+    if state.top == NO_PAGE:
+        # Of a linear p2m's blocks beyond, all share the page that the list has for missing ones.
+        cached = min(end, state.num_leaves)
     fll = own_pfn(t, h, state.shared_fll)
     for top in range((end + n - 1) >> shift):
-        stop = min((top + 1) << shift, end)
+        stop = min((top + 1) << shift, max(cached, top << shift))
         word = page_word(t, h, fll, top) if fll >= 0 else INVALID
         true = pfn_to_mfn(t, h, t.true_mid_mfn[top])
         counts[0] += word != true
@@ -110,19 +121,42 @@ def _stale_entries(
     slot = page_code(t, page)
     if slot >= 0 and state.wild == 0 and stop <= state.num_leaves:
         words, leaf_slot, leaf_page = t.words, t.leaf_slot, t.leaf_page
-        done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, work)
+        flags = state.flag_bits if state.flag_bits != 0 else as_int(FOREIGN_FRAME_BIT)
+        done = copy_run(words, leaf_slot, leaf_page, shift, x, stop, work, flags)
         if done < stop:
-            done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, work)
+            done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, work, flags)
         if done == stop:
             row = words[slot]
             for k in range(x & (n - 1), (x & (n - 1)) + stop - x):
                 num_stale += row[k] != work[k]
-            return num_stale
+            if num_stale == 0 or state.identity == NO_PAGE:
+                return num_stale
+    num_stale = 0
     for k in range(x, stop):
         leaf = leaf_page_of(t, k)
         true = pfn_to_mfn(t, h, leaf) if leaf >= 0 else leaf
-        num_stale += page_word(t, h, page, k & (n - 1)) != true
+        word = page_word(t, h, page, k & (n - 1))
+        if word != true and state.identity != NO_PAGE and is_shared(t, leaf):
+            # Which of the shared leaves the list names makes no difference (policies-spec P0).
+            other = state.missing if leaf == state.identity else state.identity
+            true = pfn_to_mfn(t, h, other)
+        num_stale += word != true
     return num_stale
+
+
+@kernel
+def count_identity(t: P2MTables, end: int) -> int:
+    """Return how many words in leaves of their own, below PFN `end`, say that it is 1:1."""
+    bit = t.state[0].identity_bit
+    found = as_int(0)
+    n = t.words.shape[1]
+    for slot in range(t.state[0].num_slots):
+        x = t.slots[slot, P_LEAF]
+        if t.slots[slot, P_KIND] != LEAF or x < 0:
+            continue
+        for i in range(min(n, end - x * n)):
+            found += t.words[slot, i] == (x * n + i) | bit
+    return found
 
 
 @kernel

@@ -26,6 +26,7 @@ from p2mbatch.compiled.pages import direct_address, page_code, page_word, reache
 from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP
 from p2mbatch.compiled.tables import (
     IMAGE_BASE,
+    NO_PAGE,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -42,6 +43,9 @@ def leaf_page_of(t: P2MTables, x: int) -> int:
     """
     if x < t.state[0].num_leaves and t.state[0].wild == 0:
         return as_int(t.leaf_page[x])
+    if t.state[0].top == NO_PAGE:
+        # Of a linear p2m: what is not cached, or lies past its end, is 1:1.
+        return t.state[0].identity
     shift = t.state[0].entries_shift
     mid = reached_page(t, t.words[page_code(t, t.state[0].top), x >> shift])
     if mid >= UNREACHABLE:

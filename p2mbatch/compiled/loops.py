@@ -63,10 +63,10 @@ def copy_words(source: Int64Array, out: Int64Array) -> None:
 
 
 @inner_kernel
-def copy_masked(entries: Int64Array, out: Int64Array) -> None:
-    """Write what `pfn_to_mfn` makes of each p2m entry to the beginning of `out`."""
+def copy_without(entries: Int64Array, out: Int64Array, flags: int, invalid: int) -> None:
+    """Write each p2m entry without `flags` to the beginning of `out`; INVALID as `invalid`."""
     for j in range(len(entries)):
-        out[j] = without_foreign_bit(entries[j])
+        out[j] = entries[j] & ~flags if entries[j] != INVALID else invalid
 
 
 # --- xen_build_mfn_list_list -------------------------------------------------------------------
@@ -81,6 +81,7 @@ def copy_run(
     x: int,
     stop: int,
     row: Int64Array,
+    flags: int = FOREIGN_FRAME_BIT,
 ) -> int:
     """Store the MFNs of leaves `x` to `stop` of one mid in `row`; return the first leaf not done.
 
@@ -100,8 +101,69 @@ def copy_run(
         i = pfn & (n - 1)
         count = min(n - i, stop - k)
         j = k & (n - 1)
-        copy_masked(entries[i : i + count], row[j : j + count])
+        copy_without(entries[i : i + count], row[j : j + count], flags, INVALID)
         k += count
+    return stop
+
+
+@inline_kernel
+def run_end(leaf_page: Int32Array, k: int, stop: int) -> int:
+    """Return where the run of leaf pages ends that lie side by side, or are one page, from `k`."""
+    first = as_int(leaf_page[k])
+    # The last one tells almost all others apart, before all between is compared.
+    if leaf_page[stop - 1] == first + stop - 1 - k and counts_up(leaf_page[k:stop]):
+        return stop
+    end = k + 1
+    if end < stop and leaf_page[end] == first:
+        while end < stop and leaf_page[end] == first:
+            end += 1
+        return end
+    while end < stop and leaf_page[end] == first + (end - k):
+        end += 1
+    return end
+
+
+@inline_kernel
+def copy_eras(
+    words: Int64Array,
+    leaf_slot: Int32Array,
+    leaf_page: Int32Array,
+    x: int,
+    stop: int,
+    row: Int64Array,
+    flags: int,
+    invalid: int,
+    identity: int,
+) -> int:
+    """Store the MFNs of leaves `x` to `stop` of one mid in `row`; return the first leaf not done.
+
+    As `copy_run` for leaf pages in several runs, shared ones among them. `flags` are not part of an
+    MFN, INVALID becomes `invalid`, and what lies in leaf page `identity` is left to the caller.
+    """
+    n = words.shape[1]
+    shift = shift_of(n)
+    k = x
+    while k < stop:
+        end = run_end(leaf_page, k, stop)
+        pfn = as_int(leaf_page[k])
+        step = 0 if end > k + 1 and leaf_page[k + 1] == pfn else 1
+        while k < end:
+            y = pfn >> shift
+            if y >= len(leaf_slot) or leaf_slot[y] < 0 or leaf_page[y] == identity:
+                return k
+            i = pfn & (n - 1)
+            j = k & (n - 1)
+            if step == 0:
+                entry = words[leaf_slot[y], i]
+                mfn = entry & ~flags if entry != INVALID else invalid
+                for at in range(j, j + end - k):
+                    row[at] = mfn
+                k = end
+            else:
+                count = min(n - i, end - k)
+                copy_without(words[leaf_slot[y], i : i + count], row[j : j + count], flags, invalid)
+                k += count
+                pfn += count
     return stop
 
 
@@ -114,6 +176,7 @@ def copy_each(
     x: int,
     stop: int,
     row: Int64Array,
+    flags: int = FOREIGN_FRAME_BIT,
 ) -> int:
     """Like `copy_run` for leaf pages anywhere, `p2m_missing` among them."""
     n = 1 << shift
@@ -121,7 +184,8 @@ def copy_each(
         pfn = as_int(leaf_page[k])
         if pfn >> shift >= len(leaf_slot) or leaf_slot[pfn >> shift] < 0:
             return k
-        row[k & (n - 1)] = without_foreign_bit(words[leaf_slot[pfn >> shift], pfn & (n - 1)])
+        entry = words[leaf_slot[pfn >> shift], pfn & (n - 1)]
+        row[k & (n - 1)] = entry & ~flags if entry != INVALID else INVALID
     return stop
 
 

@@ -11,6 +11,8 @@ from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     KEEPS_BOOTED,
     P_LEAF,
+    SHARED_OWN,
+    WAS_FREED,
     HostTables,
     P2MTables,
 )
@@ -26,9 +28,12 @@ def _has_frame(t: P2MTables, h: HostTables, pfn: int) -> bool:
     slot = as_int(t.leaf_slot[x])
     if slot < 0:
         return layout_frame(h.par[0], t.state[0].saved_max_pfn, pfn) != INVALID
-    # A hole whose `p2m_missing` was hit looked populated when it was saved: `restore` notes those.
-    if t.slots[slot, P_LEAF] != x and pfn > t.state[0].saved_max_pfn:
-        return False
+    if t.slots[slot, P_LEAF] != x:
+        if t.leaf_page[x] == t.state[0].identity:
+            return len(h.owned) > 0 and h.owned[pfn] & SHARED_OWN != 0
+        # A hole whose `p2m_missing` was hit looked populated when saved: `restore` notes those.
+        if pfn > t.state[0].saved_max_pfn:
+            return False
     return is_own(t, slot, pfn & ((1 << shift) - 1))
 
 
@@ -51,7 +56,7 @@ def _was_freed(h: HostTables, pfn: int) -> bool:
     """Return whether the guest has freed the frame of `pfn`, on a function host that keeps that."""
     if h.par[0].keeps_freed == KEEPS_BOOTED and pfn < h.par[0].nr_pages:
         return True
-    return h.owned[pfn] != 0
+    return h.owned[pfn] & WAS_FREED != 0
 
 
 @inner_kernel

@@ -171,6 +171,25 @@ def make_leaf(t: P2MTables, h: HostTables, x: int) -> int:
 
 
 @inner_kernel
+def make_lazy(t: P2MTables, slot: int, x: int) -> bool:
+    """Give the slot of leaf `x` back if it is the last one taken; return whether it is.
+
+    Only where the leaf holds what the layout says of it.
+    """
+    if slot != t.state[0].num_slots - 1:
+        return False
+    t.state[0].num_slots = slot
+    t.slots[slot, P_PAGE] = NO_PAGE
+    t.slots[slot, P_LEAF] = -1
+    t.slots[slot, P_CLEAN] = 0
+    for i in range(t.words.shape[1]):
+        t.words[slot, i] = 0
+    t.leaf_slot[x] = LAZY
+    set_page_code(t, as_int(t.leaf_page[x]), LAZY - x)
+    return True
+
+
+@inner_kernel
 def page_word(t: P2MTables, h: HostTables, page: int, i: int) -> int:
     """Return word `i` of a page of the guest: what it holds, zeros where nobody has written."""
     code = page_code(t, page)

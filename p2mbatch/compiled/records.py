@@ -108,6 +108,8 @@ class State:
     num_slots: int = 0
     num_blocks: int = 0
     num_leaves: int
+    toolstack: int = 0
+    """Which one saves the guest next: `tables.TRIMS` and so on."""
     wild: int = 0
     """1 once a pointer page has been hit: what is cached of the tree is not believed any more."""
     event: int = 0
@@ -173,6 +175,8 @@ class State:
     """1 while the start flag `virt_p2m_4tools` is in force."""
     boot_used: int = 0
     """Pages taken while booting."""
+    identity_mfn: int = 0
+    """What the list that was saved last names `p2m_identity` by; 0 where it went by the table."""
     shared_cr3: int = 0
     shared_vaddr: int = 0
     generation: int = 0

@@ -17,6 +17,7 @@ from p2mbatch.compiled.owners import own_pfn, set_present
 from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
 from p2mbatch.compiled.records import HostParameters, OneRecord
 from p2mbatch.compiled.rows import given_row
+from p2mbatch.compiled.shared_leaf import identity_without_frame, is_dirty, restore_identity
 from p2mbatch.compiled.status import MORE_ROOM, OK, RESTORE_POPULATE
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
@@ -125,6 +126,9 @@ def _settle_written(t: P2MTables, h: HostTables, to: HostTables, old_missing: In
         if _is_written(t, slot):
             lowest = min(lowest, _first_without_frame(t, h, to, slot, max_pfn))
     lowest = min(lowest, _missing_without_frame(t, h, to, old_missing, max_pfn))
+    if is_dirty(t):
+        # Then `p2m_missing` is all INVALID: no store of these kernels is ever stray.
+        lowest = min(lowest, identity_without_frame(t, h, to, old_missing, max_pfn))
     if lowest <= max_pfn:
         state.detail = lowest
         return RESTORE_POPULATE
@@ -222,6 +226,8 @@ def restore(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
             if not restore_plain(words, own, slots, h.par, max_pfn, slot):
                 restore_leaf(t, h, slot, x, max_pfn)
         _restore_missing(t, h, old_missing, max_pfn)
+        if is_dirty(t):
+            restore_identity(t, h, old_missing, max_pfn)
     else:
         _restore_runs(t, h, old_missing, max_pfn)
     return OK

@@ -13,7 +13,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, pa
 from p2mbatch.compiled.lookup import leaf_page_of
 from p2mbatch.compiled.loops import all_own, code_of, counts_up, shift_of
 from p2mbatch.compiled.owners import m2p, own_pfn
-from p2mbatch.compiled.pages import page_code, page_word
+from p2mbatch.compiled.pages import is_own, page_code, page_word
 from p2mbatch.compiled.status import (
     MISDIRECTED,
     OK,
@@ -28,7 +28,10 @@ from p2mbatch.compiled.status import (
 )
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
+    LEGACY,
+    NO_PAGE,
     P_CLEAN,
+    TRIMS,
     HostTables,
     P2MTables,
 )
@@ -77,7 +80,9 @@ def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
         return -SAVE_MAX_PFN
     fll_mfn = state.shared_fll
     state.detail = fll_mfn
-    if _bad(frames, fll_mfn):
+    ranged = state.toolstack != LEGACY
+    # A legacy toolstack waits while it is 0, then gives up, and looks at no other number.
+    if fll_mfn == 0 or (ranged and _bad(frames, fll_mfn)):
         return -SAVE_BAD_FLL_MFN
     fll = own_pfn(t, h, fll_mfn)
     if fll < 0:
@@ -86,12 +91,12 @@ def map_frame_lists(t: P2MTables, h: HostTables, found: Int64Array) -> int:
     for x in range(num_fll):
         mfn = page_word(t, h, fll, x)
         state.detail = x
-        if _bad(frames, mfn):
+        if ranged and _bad(frames, mfn):
             return -SAVE_BAD_MFN_FLL
         if mfn != page_word(t, h, fll, last):
             last = x
     trimmed = ((last + 1) << (2 * shift)) - 1
-    if trimmed < max_pfn:
+    if state.toolstack == TRIMS and trimmed < max_pfn:
         max_pfn = trimmed
         num_fll = last + 1
     for x in range(num_fll):
@@ -121,9 +126,59 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
         slot = page_code(t, found[top])
         if slot < 0:
             return False
-        if not walk_list(words, own, slots, leaf_slot, leaf_page, h, max_pfn, x, stop, slot):
+        if walk_list(words, own, slots, leaf_slot, leaf_page, h, max_pfn, x, stop, slot):
+            continue
+        if state.identity == NO_PAGE or not _lags(t, h, max_pfn, x, stop, slot):
             return False
     return True
+
+
+@inner_kernel
+def is_shared(t: P2MTables, page: int) -> bool:
+    """Return whether a leaf's page is one that many leaves share."""
+    return page == t.state[0].missing or page == t.state[0].identity
+
+
+@inner_kernel
+def _lags(t: P2MTables, h: HostTables, max_pfn: int, x: int, stop: int, slot: int) -> bool:
+    """Return whether the frame list in `slot` is as `walk_list` asks, but for shared leaves.
+
+    The list may name either of them where the leaf is the other (policies-spec P0).
+    """
+    never_inline()
+    state = t.state[0]
+    n = t.words.shape[1]
+    flags = state.flag_bits
+    missing = plain_frame(t, h, state.missing, max_pfn, flags)
+    identity = plain_frame(t, h, state.identity, max_pfn, flags)
+    if missing < 0 or identity < 0:
+        return False
+    for k in range(x, stop):
+        page = as_int(t.leaf_page[k])
+        mfn = t.words[slot, k & (n - 1)]
+        if is_shared(t, page):
+            if mfn != missing and mfn != identity:
+                return False
+        elif plain_frame(t, h, page, max_pfn, flags) != mfn:
+            return False
+    return True
+
+
+@inner_kernel
+def plain_frame(t: P2MTables, h: HostTables, page: int, max_pfn: int, flags: int) -> int:
+    """Return the frame of a page that is saved, owned there for all that is cached; or -1."""
+    shift = t.state[0].entries_shift
+    y = page >> shift
+    if page < 0 or page > max_pfn or y >= t.state[0].num_leaves or t.leaf_slot[y] < 0:
+        return -1
+    slot = as_int(t.leaf_slot[y])
+    i = page & ((1 << shift) - 1)
+    mfn = t.words[slot, i]
+    if _bad(h.par[0].frames - 1, mfn) or mfn & flags != 0:
+        return -1
+    if h.par[0].kind != FUNCTION_HOST:
+        return mfn if h.m2p[mfn] == page and h.owned[mfn] != 0 else -1
+    return mfn if t.slots[slot, P_CLEAN] != 0 and is_own(t, slot, i) else -1
 
 
 @inner_kernel
@@ -134,7 +189,7 @@ def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn
     shift = state.entries_shift
     n = 1 << shift
     frames = h.par[0].frames
-    for x in range(end):
+    for x in range(end if state.toolstack != LEGACY else as_int(0)):
         if _bad(frames, page_word(t, h, found[x >> shift], x & (n - 1))):
             state.detail = x
             return SAVE_BAD_MFN_FL
@@ -154,7 +209,9 @@ def _walk_each(t: P2MTables, h: HostTables, found: Int64Array, end: int, max_pfn
             state.detail = x
             return SAVE_BAD_MFN_LIST
     for x in range(end):
-        if own_pfn(t, h, page_word(t, h, found[x >> shift], x & (n - 1))) != leaf_page_of(t, x):
+        page = own_pfn(t, h, page_word(t, h, found[x >> shift], x & (n - 1)))
+        leaf = leaf_page_of(t, x)
+        if page != leaf and not (is_shared(t, page) and is_shared(t, leaf)):
             return MISDIRECTED
     return OK
 

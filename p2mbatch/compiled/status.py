@@ -18,6 +18,9 @@ NO_MEMORY = 10
 MORE_ROOM = 11
 """Out of slots: `grown` tables and call again from `State.position`."""
 
+NOT_PLAIN = 15
+"""A walk that is left to be done step by step."""
+
 FAULT_TOP, FAULT_MID, FAULT_STORE, FAULT_LIST = -2, -3, -4, -5
 
 SAVE_MAX_PFN, SAVE_BAD_FLL_MFN, SAVE_MAP_FLL, SAVE_BAD_MFN_FLL, SAVE_MAP_FL = range(20, 25)

@@ -125,6 +125,12 @@ TAIL, SCATTERED, EXTENTS = 0, 1, 2
 
 LAYOUTS = {"tail": TAIL, "scattered": SCATTERED, "extents": EXTENTS}
 
+TRIMS, RANGED, LEGACY = 0, 1, 2
+"""`State.toolstack`: of Xen 4.7 and later, of 4.6, of 4.5 and before (model/toolstacks.py)."""
+
+WAS_FREED, SHARED_OWN = 1, 2
+"""Bits of `HostTables.owned` on a function host."""
+
 KEEPS_FREED, KEEPS_BOOTED = 1, 2
 """`HostParameters.keeps_freed` of a host that does, and of a function host that the guest booted
 on, where what it booted with and has not any more was freed; `HostTables.owned` tells of others."""
@@ -144,8 +150,10 @@ class HostTables(NamedTuple):
     """int64[frames]: PFN that m2p holds for each frame, INVALID elsewhere. On a function host
     empty, or int64[k] of a real host's map: what frames stand for that are not the guest's."""
     owned: UInt8Array
-    """uint8[frames] or empty: 1 where the frame is this guest's own. On a function host that keeps
-    freed frames' words uint8[span]: 1 where the guest freed the frame of a PFN."""
+    """uint8[frames] or empty: 1 where the frame is this guest's own. On a function host uint8[span]
+    where it keeps freed frames' words or a leaf that many PFNs share was written to: bit WAS_FREED
+    where the guest freed the frame of a PFN, SHARED_OWN where it owns that of one with such a leaf.
+    """
     domain: Int64Array
     """int64[k, 3] or empty: runs [pfn, mfn, count], ascending by PFN."""
 

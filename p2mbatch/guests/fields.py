@@ -27,7 +27,8 @@ from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import GIB, format_size, parse_size
 from p2mbatch.guests.host_sizes import canonical_hosts, largest_host
 from p2mbatch.guests.wording import describe
-from p2mbatch.model import policies
+from p2mbatch.model import kernels, policies, toolstacks
+from p2mbatch.model.linear_shape import USUAL_VADDR
 from p2mbatch.model.xen import parse_xen
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _known_policy(value: str) -> str:
     if policies.is_reference(value) and not policies.is_known(value):
         short = policies.shown(value).short
         raise ValueError(f"{value} was not read here: name its file, as --policy {short}")
-    if not policies.is_simulated(value):
+    if not policies.is_known(value):
         known = [repr(name) for name in policies.names()]
         raise ValueError(f"should be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
     return value
@@ -110,6 +111,38 @@ def _canonical_xen(value: str) -> str:
     return ".".join(map(str, version if version[2] else version[:2]))
 
 
+def _known_toolstack(value: str) -> str:
+    """Return the name of a toolstack that there is; pydantic makes the ValueError ours."""
+    try:
+        return toolstacks.find(value).name
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("toolstack: ")) from None
+
+
+def _canonical_vaddr(value: Any) -> Any:
+    """Return an address as 0x and its hex digits; pydantic makes the ValueError ours."""
+    if isinstance(value, str):
+        try:
+            value = int(value, 0)
+        except ValueError:
+            raise ValueError(f"{value!r} is not an address, such as 0xffffc90000000000") from None
+    if type(value) is not int or not 0 <= value < 1 << 64 or value % (1 << 21):
+        raise ValueError(f"{value!r} is not a 64-bit address at a multiple of 2 MiB")
+    return f"{value:#x}"
+
+
+def _canonical_release(value: str) -> str:
+    """Return a release of Linux as scenarios have it; pydantic makes the ValueError ours."""
+    if not value:
+        return value
+    try:
+        return kernels.canonical_version(value)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix("linux: ")) from None
+
+
+LinuxVersion = Annotated[str, AfterValidator(_canonical_release)]
+
 PolicyName = Annotated[str, AfterValidator(_known_policy)]
 
 Hosts = Annotated[
@@ -120,13 +153,90 @@ XenVersion = Annotated[str, AfterValidator(_canonical_xen)]
 
 Stuck = Literal["end", "stay"]
 
-Layout = Literal["tail", "scattered", "extents", "guest"]
+SizeOrNone = Annotated[
+    int,
+    BeforeValidator(_size, json_schema_input_type=int | str),
+    Field(ge=0, le=MAX_HOST_BYTES),
+]
+
+ToolstackName = Annotated[str, AfterValidator(_known_toolstack)]
+
+Address = Annotated[str, BeforeValidator(_canonical_vaddr, json_schema_input_type=int | str)]
+
+GrowWhere = Literal["within", "beyond", "identity"]
+
+Told = Literal["auto", "yes", "no"]
+
+Layout = Literal["tail", "scattered", "extents", "identity", "guest"]
+
+IDENTITY: Final = "identity"
+"""The layout with 1:1 pages."""
+
+HOLE_SHIFT_PAGES: Final = 0x69
+"""How far behind the middle of the memory a hole begins where nothing says where: real memory maps'
+holes begin and end inside of leaves."""
 
 GUEST: Final = "guest"
 """The layout of a guest from a file."""
 
+HOLE: Final = ("hole_bytes", "hole_at_bytes")
+
+_SIZES: Final = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
+
+FOLLOWING: Final = (
+    *("xen", "toolstack", "policy", "max_domain_pages", "hotplug_gib"),
+    *HOLE,
+    "grow_bytes",
+)
+"""Fields whose default depends on others, or on how a spec has them: None where it does not."""
+
 FROM_GUEST: Final = ("memory_bytes", "sparsity", "layout", "word_bytes")
 """The fields that a guest's file decides."""
+
+
+def default_hole(memory_bytes: int) -> tuple[int, int]:
+    """Return how long a hole is and where it begins where nothing says so: a quarter of the memory,
+    a little behind its middle."""
+    pages = memory_bytes // PAGE_BYTES
+    return pages // 4 * PAGE_BYTES, (pages // 2 + HOLE_SHIFT_PAGES) * PAGE_BYTES
+
+
+def follow(fields: dict[str, Any], memory_bytes: int) -> None:
+    """Fill in those of `fields` (None, or not there) that follow from others: the hole, and which
+    toolstack came with the hypervisor or the other way round."""
+    if fields.get("layout") == IDENTITY:
+        for name, value in zip(HOLE, default_hole(memory_bytes), strict=True):
+            if fields.get(name) is None:
+                fields[name] = value
+    if isinstance(fields.get("linux"), str) and fields["linux"]:
+        _follow_linux(fields)
+    xen, toolstack = fields.get("xen"), fields.get("toolstack")
+    with contextlib.suppress(InputError):  # the fields' own checks say what is wrong
+        if toolstack is None and isinstance(xen, str) and xen:
+            fields["toolstack"] = toolstacks.came_with(parse_xen(xen, ""))
+        elif xen is None and isinstance(toolstack, str):
+            fields["xen"] = toolstacks.find(toolstack).xen
+    for name in FOLLOWING:
+        if fields.get(name) is None:
+            fields[name] = ScenarioFields.model_fields[name].default
+
+
+def _follow_linux(fields: dict[str, Any]) -> None:
+    """Fill in what a release of Linux decides; ValueError where it is refused or policy differs."""
+    try:
+        kernel = kernels.kernel_of(fields["linux"], fields.get("word_bytes", 8))
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if fields.get("policy") is None:
+        fields["policy"] = kernel.policy
+    elif fields["policy"] != kernel.policy:
+        raise ValueError(
+            f"policy: is {fields['policy']!r}, and linux {fields['linux']} is "
+            f"{kernel.policy!r}: leave one of them out"
+        )
+    for name in ("max_domain_pages", "hotplug_gib"):
+        if fields.get(name) is None:
+            fields[name] = getattr(kernel, name)
 
 
 def default_host_memory_bytes(memory_bytes: int) -> int:
@@ -170,6 +280,24 @@ class ScenarioFields(BaseModel):
     """Whether a life ends with a refused save or restore, or stays and is tried again."""
     max_domain_pages: Annotated[int, Field(ge=0)] = 0
     """PFNs that a kernel of two levels holds, whole arrays of them; 0: as it was configured."""
+    linux: LinuxVersion = ""
+    """The release of Linux, which decides policy, max_domain_pages and hotplug_gib; or empty."""
+    toolstack: ToolstackName = toolstacks.USUAL
+    """Which toolstack saves the guest (`model/toolstacks`); by default what came with `xen`."""
+    hotplug_gib: Annotated[int, Field(ge=0, le=1 << 14)] = 512
+    """GiB that a linear p2m's area is long enough for, at least."""
+    p2m_vaddr: Address = f"{USUAL_VADDR:#x}"
+    """Where a linear p2m begins."""
+    told: Told = "auto"
+    """Whether the domain builder tells a guest that its linear list can be read; by the toolstack
+    where nothing says so."""
+    hole_bytes: SizeOrNone = 0
+    hole_at_bytes: SizeOrNone = 0
+    """How much of the span is 1:1 with layout identity, and where that begins."""
+    grow_bytes: SizeOrNone = 0
+    """What the guest gets more before each migration."""
+    grow_where: GrowWhere = "within"
+    """Where that is: in the span's holes, past its end, or in the 1:1 pages."""
     neighbour_map: str = ""
     """"PATH#DIGEST" of a real host's m2p (`p2mbatch.model.host_map`), or empty."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
@@ -200,17 +328,24 @@ class ScenarioFields(BaseModel):
                     filled["host_memory_bytes"] = largest_host(hosts)
         if filled.get("neighbour_memory_bytes") is None:
             filled["neighbour_memory_bytes"] = memory_bytes
+        follow(filled, memory_bytes)
         return filled
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.layout == GUEST and not self.guest:
             raise ValueError("layout: guest is what a guest's file has: name the file in guest")
-        for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"):
+        for name in (*_SIZES, *HOLE, "grow_bytes"):
             try:
                 _whole_pages(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        if self.layout != IDENTITY and (self.hole_bytes or self.hole_at_bytes):
+            raise ValueError("hole_bytes: 1:1 pages are of layout identity alone")
+        if self.grow_where == IDENTITY and self.layout != IDENTITY:
+            raise ValueError("grow_where: there are 1:1 pages with layout identity alone")
+        if policies.find(self.policy).is_linear and self.word_bytes == 4:
+            raise ValueError(f"word_bytes: 32-bit guests of policy {self.policy} are not modelled")
         if self.neighbour_map and (
             self.neighbours != 1.0 or self.neighbour_memory_bytes != self.memory_bytes
         ):
@@ -255,8 +390,7 @@ FIELDS: Final[tuple[str, ...]] = tuple(ScenarioFields.model_fields)
 """The scenario's fields in canonical order."""
 
 _MEMORY, _HOST_MEMORY, _NEIGHBOUR_MEMORY, _POLICY = (
-    FIELDS.index(name)
-    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "policy")
+    FIELDS.index(name) for name in (*_SIZES, "policy")
 )
 
 FILES: Final = ("guest", "neighbour_map")

@@ -16,7 +16,7 @@ from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import OWN, GuestFile
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.placement import Placement, check_image_map
-from p2mbatch.model.policies import find_simulated, names
+from p2mbatch.model.policies import find, names
 from p2mbatch.model.runs import merged_runs
 
 _BYTES_PER_OWN_ENTRY = 120
@@ -152,11 +152,11 @@ class GuestPlacement(Placement):
 def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
     """Return where the guest's pages are; raises `InputError` where `policy` can't boot it."""
     layout = guest.layout
-    kernel = find_simulated(policy)
+    kernel = find(policy)
     if kernel.is_era:
         raise InputError(
             f"policy: {policy!r} places its pages otherwise than {guest.path} has them: "
-            f"use {', '.join(name for name in names() if not find_simulated(name).is_era)}"
+            f"use {', '.join(name for name in names() if not find(name).is_era)}"
         )
     placement = GuestPlacement(
         geo=geometry(layout.word_bytes),

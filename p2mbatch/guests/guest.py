@@ -28,7 +28,7 @@ from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.placement import Placement
-from p2mbatch.model.policies import MENDED, find_simulated
+from p2mbatch.model.policies import MENDED, find
 from p2mbatch.model.runs import leading, single_runs
 from p2mbatch.model.trace import REFUSED
 
@@ -91,7 +91,7 @@ class Guest:
         leaves that hold structure pages. Raises `InputError` for what does not fit.
         Source: model section 4.
         """
-        find_simulated(named_policy(policy))
+        find(named_policy(policy))
         if layout not in tb.LAYOUTS:
             raise InputError(f"layout: {layout!r} is unknown: use {', '.join(tb.LAYOUTS)}")
         scenario = ScenarioFields.make(
@@ -131,7 +131,7 @@ class Guest:
         `file` is a path, or what a sweep's table has in `guest`. Raises `InputError` where the file
         is not there, is no trace or does not fit.
         """
-        find_simulated(named_policy(policy))
+        find(named_policy(policy))
         scenario = ScenarioFields.make(
             guest=file,
             policy=policy,

@@ -11,15 +11,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import guest_of
 from p2mbatch.guests.file_placement import GuestPlacement, place_guest
 from p2mbatch.guests.host_sizes import host_bytes, host_ranges
+from p2mbatch.model import toolstacks
 from p2mbatch.model.host_map import map_of
 from p2mbatch.model.hosts import function_host
 from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.linear_shape import LinearFields
 from p2mbatch.model.placement import Placement, place
+from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import REFUSED
 from p2mbatch.model.xen import parse_xen
 
@@ -35,6 +41,8 @@ def check_scenario(scenario: ScenarioFields) -> Placement:
     """Return where the guest's pages go, or raise `InputError` with the numbers that do not fit."""
     placement = _place(scenario)
     kept = placement.span if scenario.guest else placement.population.guest_frames
+    if scenario.grow_bytes:
+        kept = placement.reach
     _check_hosts(scenario, placement, kept)
     return placement
 
@@ -71,7 +79,26 @@ def _place(scenario: ScenarioFields) -> Placement:
         word_bytes=scenario.word_bytes,
         seed=scenario.seed,
         max_domain_pages=scenario.max_domain_pages,
+        linear=LinearFields(
+            scenario.hotplug_gib, int(scenario.p2m_vaddr, 16), told=is_told(scenario)
+        ),
+        hole=hole_of(scenario),
+        grow_pages=scenario.grow_bytes // PAGE_BYTES * scenario.migrations,
+        grow_where=scenario.grow_where,
     )
+
+
+def is_told(scenario: ScenarioFields) -> bool:
+    """Return whether the domain builder says that a linear list can be read."""
+    if scenario.told != "auto":
+        return scenario.told == "yes"
+    return toolstacks.find(scenario.toolstack).reads_table
+
+
+def hole_of(scenario: ScenarioFields) -> tuple[int, int]:
+    """Return the 1:1 PFNs, the first and the one after the last, inside of the span."""
+    span, first = scenario.memory_bytes // PAGE_BYTES, scenario.hole_at_bytes // PAGE_BYTES
+    return min(first, span), min(first + scenario.hole_bytes // PAGE_BYTES, span)
 
 
 def nth_host(
@@ -89,7 +116,8 @@ def nth_host(
         neighbour_pages=scenario.neighbour_memory_bytes // PAGE_BYTES,
         key=(scenario.seed, "host", index),
         first=index == 0,
-        names_all=names_all or bool(scenario.guest),
+        names_all=names_all or bool(scenario.guest or scenario.grow_bytes),
+        reach=placement.reach,
         xen=parse_xen(scenario.xen) if scenario.xen else None,
         **({"known": map_of(scenario.neighbour_map).m2p} if scenario.neighbour_map else {}),
     )
@@ -123,7 +151,9 @@ class StagedGuest:
         """Entries that the last boot or rebuild wrote to the list."""
         self._resident = resident == "all" or bool(scenario.guest)
         self._names_all = False
+        self._num_added = 0
         self.life: Life = self.placement.new_life(self._host(0), resident=self._resident)
+        self.life.toolstack = toolstacks.find(scenario.toolstack).code
 
     def boot(self) -> EventResult:
         """Boot, bring the layout about and, with a file's guest, live up to its first migration.
@@ -148,11 +178,29 @@ class StagedGuest:
     def migrate(self, threads: int = 1) -> EventResult:
         """Save the guest, restore it on its next host and resume it (model section 7)."""
         self.num_migrations += 1
+        grown = self._grow()
+        if not grown.ok:
+            return grown
         result = self.life.migrate(self._host(self.num_migrations), threads)
+        result.stray_writes += grown.stray_writes
+        # A page that growth hits is fresh from the pool: no page is counted twice.
+        result.stray_pages += grown.stray_pages
+        result.placeholder_writes += grown.placeholder_writes
         if result.outcome not in REFUSED:
             self._at = self.num_migrations
         self.entries_written = self.life.scalar("entries_written")
         return result
+
+    def _grow(self) -> EventResult:
+        """Give the guest what it gets before a migration, as far as there is room for it."""
+        count = self.scenario.grow_bytes // PAGE_BYTES
+        if not count:
+            return EventResult()
+        pfns = self.placement.added_pages(self._num_added, count)
+        self._num_added += len(pfns)
+        mfns = np.empty(len(pfns), np.int64)
+        given_frames(self.life.host.par, pfns, mfns)
+        return self.life.set_runs(frame_runs(pfns, mfns))
 
     def keep_frames_for_holes(self) -> None:
         """From now on let each host keep a frame for every page of the span, this host too.
@@ -160,7 +208,7 @@ class StagedGuest:
         The frames of pages that are populated stay what they are; those of the layout's holes are
         no longer free or a neighbour's. Raises `InputError` where the host has not so many.
         """
-        if self._names_all or self.scenario.guest:
+        if self._names_all or self.scenario.guest or self.scenario.grow_bytes:
             return
         _check_hosts(self.scenario, self.placement, self.placement.span)
         self._names_all = True

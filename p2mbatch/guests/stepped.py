@@ -45,7 +45,10 @@ def row_of(
     leaves = placement.num_boot_leaves + life.scalar("num_grown")
     pages = life.scalar("brk_used") + life.scalar("bootmem_used") + life.scalar("pool_used")
     pages += placement.num_static_pages
-    if not placement.policy.moves_leaves(placement.geo.word_bytes):
+    if placement.linear is not None:
+        # Beside what it took, the level-4 page, which is part of the kernel's image.
+        pages += life.scalar("boot_used") + 1
+    elif not placement.policy.moves_leaves(placement.geo.word_bytes):
         # The kernel frees mfn_list where its leaves were moved.
         pages += placement.num_boot_leaves
     num_resident = np.count_nonzero(life.tables.slots[: life.scalar("num_slots"), tb.P_LEAF] >= 0)

@@ -10,13 +10,15 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.hosts import write_out_host
+from p2mbatch.compiled.hosts import given_frames, write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
 from p2mbatch.guests.stage import check_scenario, nth_host, nth_host_frames
+from p2mbatch.model import toolstacks
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
 from p2mbatch.model.trace_eras import EraLayout
+from p2mbatch.model.trace_linear import LinearLayout
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -44,13 +46,19 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             f"host_memory_bytes: a host of {largest} frames is too large to write out: "
             f"{MAX_WRITTEN_FRAMES} is the limit"
         )
+    if scenario.grow_bytes and scenario.stuck != "end":
+        raise InputError("grow_bytes: where a guest that stays gets more depends on what it met")
     xen = {"xen": scenario.xen} if scenario.xen else {}
+    tool = {"toolstack": scenario.toolstack} if scenario.toolstack != toolstacks.USUAL else {}
     stays = {"on_refused": scenario.stuck} if scenario.stuck != "end" else {}
     hosts: list[HostRuns] = []
     events: list[dict[str, Any]] = [{"op": "boot", "host": 0, **xen}]
+    if placement.marks_hole and not placement.policy.is_linear:
+        events[0]["identity"] = placement.boot_arguments[0]
+    added: list[dict[str, Any]] = []
     for index in range(scenario.migrations + 1):
         frames = nth_host_frames(scenario, index)
-        mfns = np.empty(placement.span, np.int64)
+        mfns = np.empty(max(placement.span, placement.reach), np.int64)
         others = np.empty(frames, np.int64)
         host = nth_host(scenario, placement, index)
         write_out_host(host.par, host.m2p, mfns, others)
@@ -62,22 +70,42 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             )
             _boot_frames(scenario, placement, mfns, others)
         else:
-            events.append({"op": "migrate", "host": index, **xen, **stays})
+            events += added
+            events.append({"op": "migrate", "host": index, **xen, **tool, **stays})
+        added = _added(scenario, placement, index)
         pfns = np.flatnonzero(mfns >= 0)
         owned = np.flatnonzero(others >= 0)
         hosts.append(
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
-    era = placement.policy.is_era
     pokes = any(event["op"] == "poke" for event in events)
-    form = FORMAT_3 if xen or stays or era or pokes else FORMAT_2
+    new = xen or tool or stays or scenario.grow_bytes or pokes or placement.policy.is_era
+    form = FORMAT_3 if new else FORMAT_2
     guest = _guest(placement)
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
 
 
 def _guest(placement: Placement) -> GuestLayout:
     """Return where a guest keeps its pages, with what its kernel has beside."""
-    policy = placement.policy
+    policy, shape = placement.policy, placement.linear
+    if shape is not None:
+        pages, identity, extra = placement.boot_arguments
+        return LinearLayout(
+            word_bytes=8,
+            nr_pages=placement.nr_pages,
+            max_p2m_pfn=shape.area_pfns,
+            mfn_list_pfn=placement.mfn_list_pfn,
+            brk_pfn=0,
+            brk_pages=0,
+            page_pool=placement.page_pool,
+            directmap_pages=placement.directmap_pages,
+            pgd_pfn=placement.brk_pfn,
+            boot_pool=pages,
+            p2m_vaddr=shape.signed_vaddr,
+            virt_p2m_4tools=shape.no_list,
+            identity=identity,
+            extra=extra,
+        )
     common: dict[str, Any] = {
         "word_bytes": placement.geo.word_bytes,
         "nr_pages": placement.nr_pages,
@@ -97,6 +125,17 @@ def _guest(placement: Placement) -> GuestLayout:
     return EraLayout(**common, bootmem=bootmem if policy.bootmem else None)
 
 
+def _added(scenario: ScenarioFields, placement: Placement, index: int) -> list[dict[str, Any]]:
+    """Return the event in which the guest gets more, on host `index`, before it leaves that."""
+    count = scenario.grow_bytes // PAGE_BYTES
+    pfns = placement.added_pages(index * count, count)
+    if not count or not len(pfns):
+        return []
+    mfns = np.empty(len(pfns), np.int64)
+    given_frames(nth_host(scenario, placement, index).par, pfns, mfns)
+    return [{"op": "set", "runs": frame_runs(pfns, mfns)}]
+
+
 def _boot_frames(
     scenario: ScenarioFields, placement: Placement, mfns: Int64Array, others: Int64Array
 ) -> None:
@@ -111,10 +150,8 @@ def _boot_frames(
 def _layout_events(placement: Placement, mfns: Int64Array) -> list[dict[str, Any]]:
     """Return the set events that bring the layout about, from the frames on the first host."""
     if placement.layout == tb.SCATTERED and placement.num_holes:
-        pfns = np.flatnonzero(mfns < 0)
-        runs = frame_runs(pfns, pfns)
-        runs[:, 1] = -1
-        return [{"op": "set", "runs": runs}]
+        pfns = np.sort(placement.hole_pages(0, placement.num_holes))
+        return [{"op": "set", "runs": frame_runs(pfns, np.full(len(pfns), -1))}]
     if placement.num_grown:
         n = placement.geo.entries
         pfns = (placement.grown_leaves()[:, None] * n + np.arange(n)).ravel()

@@ -62,6 +62,7 @@ class EraLife(Life):
         a `set` that the guest does once the walk is done; what that sets is in the result.
         """
         self.begin_event()
+        self.tables.state[0].toolstack = self.toolstack
         self.went_on = self.came_through = False
         result = self._find(tree)
         if result.ok and during is not None:

@@ -128,6 +128,7 @@ def function_host(
     key: tuple[object, ...],
     first: bool,
     names_all: bool = False,
+    reach: int = 0,
     xen: Version | None = None,
     known: Int64Array = _EMPTY,
 ) -> tb.HostTables:
@@ -135,7 +136,8 @@ def function_host(
 
     `neighbours` is the fraction of the frames that are not the guest's that belong to domains of
     `neighbour_pages` each. `first` is the host to boot on: what is ballooned out there is free.
-    With `names_all` every page of the span has a frame kept for it, populated or not. Before Xen
+    With `names_all` every page of the span has a frame kept for it, populated or not, and so has
+    every page below `reach` past it. Before Xen
     4.2 (`xen`; None: one of today) m2p keeps the word of a frame that is freed: all frames that are
     not the guest's have one, of domains that departed where not of neighbours. Where `known`
     (int64[k]) is a real host's m2p, that says what all frames stand for that are not the guest's.
@@ -155,14 +157,14 @@ def function_host(
         layout=population.layout,
         entries_shift=population.entries_shift,
         nr_pages=population.nr_pages,
-        span=population.span,
+        span=max(population.span, reach),
         num_holes=population.num_holes,
         holes_to_others=inside and not first and not names_all,
         names_all=names_all,
         struct_first=population.struct_first,
         struct_pages=population.struct_pages,
         num_grown=population.num_grown,
-        guest_frames=population.span if names_all else population.guest_frames,
+        guest_frames=max(population.span, reach) if names_all else population.guest_frames,
         num_neighbour=frames - populated
         if keeps_freed
         else round(neighbours * (frames - populated)),
@@ -173,7 +175,7 @@ def function_host(
         frames_perm=bijection.parameters(num_extents, "frames", *key),
         holes_perm=population.holes_parameters,
     )
-    freed = np.zeros(population.span, np.uint8) if keeps_freed else _NONE_OWNED
+    freed = np.zeros(max(population.span, reach), np.uint8) if keeps_freed else _NONE_OWNED
     return tb.HostTables(as_array(par), known[:frames], freed, _NO_RUNS)
 
 

@@ -19,6 +19,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.flat_walk import flat_walk
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
@@ -46,12 +47,12 @@ from p2mbatch.compiled.status import (
     RESTORE_FAILURES,
     SAVE_FAILURES,
 )
-from p2mbatch.model.policies import TREE, Policy
+from p2mbatch.model.policies import TABLE, TREE, Policy
 
 _READY: set[tuple[object, ...]] = set()
 """Which policy's kernels, for which types of hosts, on one thread or on many, are loaded."""
 
-_WALKS = {TREE: (ks.save_walk, ks.save_walk_parallel)}
+_WALKS = {TREE: (ks.save_walk, ks.save_walk_parallel), TABLE: (flat_walk, flat_walk)}
 """How the toolstack walks the list, on one thread and on many, by the way it finds it."""
 
 
@@ -107,11 +108,13 @@ class Life:
         self.host = host
         self.policy = policy
         self._does = policy.operations
-        self.marked = np.zeros((0, 2), np.int64)
-        """int64[k, 2]: what boot marks 1:1, where the policy does: nothing in a scenario."""
+        self.marked: tuple[Int64Array, ...] = (np.zeros((0, 2), np.int64),)
+        """What the policy's boot takes beside the tables: 1:1 ranges; a linear p2m's takes more."""
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
+        self.toolstack = tb.TRIMS
+        """Which toolstack saves it next (`tables`)."""
 
     def use(self, operations: Operations) -> None:
         """Run these functions from now on in place of the policy's: the same, watched."""
@@ -135,7 +138,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host, self.marked))
+        result = self._result(self._does.boot(self.tables, self.host, *self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -210,6 +213,7 @@ class Life:
 
     def _walked(self, parallel: bool) -> EventResult:
         walk = _WALKS[self.policy.finds][parallel]
+        self.tables.state[0].toolstack = self.toolstack
         start = time.perf_counter_ns()
         status = walk(self.tables, self.host, self._work)
         save_walk_ns = time.perf_counter_ns() - start
@@ -312,7 +316,7 @@ class Life:
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(self._does.boot, t, host, self.marked)
+        make_ready(self._does.boot, t, host, *self.marked)
         make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)

@@ -30,8 +30,13 @@ class LinearLife(EraLife):
     """A guest with a linear p2m on a table host."""
 
     def __init__(
-        self, tables: tb.P2MTables, host: tb.HostTables, policy: Policy, layout: LinearLayout
+        self,
+        tables: tb.P2MTables,
+        host: tb.HostTables,
+        policy: Policy,
+        layout: LinearLayout | None = None,
     ) -> None:
+        """Make the guest; `layout` is what its boot takes its pages from, if it is to boot."""
         super().__init__(tables, host, policy)
         self._layout = layout
         self._tweak: dict[str, Any] = {}
@@ -44,9 +49,15 @@ class LinearLife(EraLife):
         kb.load_mfn_list(self.tables, self.host, 0, 1 << 62)
         kb.load_domain(self.tables, self.host)
         layout = self._layout
+        assert layout is not None
         return self._result(
             self._does.boot(self.tables, self.host, layout.boot_pool, layout.identity, layout.extra)
         )
+
+    def look(self, tree: bool) -> EventResult:
+        """Do a save's walk and all its checks, with no effect on the guest."""
+        result = self._find(tree)
+        return self._look_again() if result.ok else result
 
     def tweak(self, event: dict[str, Any]) -> None:
         """Let the next save read other values than there are: `shared` and `ptes` of `event`."""
@@ -141,7 +152,7 @@ class LinearLife(EraLife):
 
     def _look_again(self) -> EventResult:
         """Translate the page tables as a save of their pages does, then compare the leaves."""
-        levels = self._table_levels()
+        levels = self.table_levels()
         max_pfn = self.scalar("walked_max_pfn")
         for page in sorted(page for page in levels if page <= max_pfn):
             frames, kinds = self._read(page)
@@ -150,7 +161,7 @@ class LinearLife(EraLife):
                 return EventResult("save-failed", f"bad-mfn-in-page-table {levels[page]} {bad}")
         return super()._look_again()
 
-    def _table_levels(self) -> dict[int, int]:
+    def table_levels(self) -> dict[int, int]:
         """Return the level of each of the table's page table pages, by PFN."""
         levels = {self.scalar("pgd"): 4}
         for level in (4, 3, 2):

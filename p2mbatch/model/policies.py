@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 TREE: Final = "tree"
 """The toolstack finds the list by way of the frame list list (model section 7)."""
 
+TABLE: Final = "table"
+"""The toolstack finds the p2m by way of its own page tables (linear-spec L8)."""
+
 Pages = TypeVar("Pages", int, "Int64Array")
 """A number of pages, or one for each of many guests."""
 
@@ -138,11 +141,6 @@ class Policy:
         """Return the pages that a call may take or hit before it can ask for more room."""
         return SPARE_SLOTS if self.own is not None else 0
 
-    @property
-    def in_scenarios(self) -> bool:
-        """Return whether a scenario may have it: so far all but the linear ones."""
-        return not self.is_linear
-
     def most_pages(self, word_bytes: int) -> int:
         """Return `MAX_DOMAIN_PAGES` as a kernel of two levels is configured: 32 or 8 GiB; else 0.
 
@@ -155,7 +153,7 @@ class Policy:
 
         Of many boots at once where `num_mids` is an array.
         """
-        if self.is_two_level:
+        if self.is_two_level or self.is_linear:
             return num_mids * 0
         own_lists = num_mids * (word_bytes == 4 or self.lists_on_64_bit)
         override = word_bytes // 2 if self.asks_override else 0
@@ -325,6 +323,7 @@ _LINEAR = (
         marker="X",
         is_era=True,
         is_linear=True,
+        finds=TABLE,
         whole_area=True,
     ),
     Policy(
@@ -338,6 +337,7 @@ _LINEAR = (
         marker="d",
         is_era=True,
         is_linear=True,
+        finds=TABLE,
     ),
     Policy(
         name="linear",
@@ -350,6 +350,7 @@ _LINEAR = (
         marker="8",
         is_era=True,
         is_linear=True,
+        finds=TABLE,
     ),
 )
 
@@ -371,22 +372,12 @@ def names() -> tuple[str, ...]:
 
     Those of files of the user's are not among them.
     """
-    return tuple(name for name in trace_names() if _REGISTRY[name].in_scenarios)
-
-
-def trace_names() -> tuple[str, ...]:
-    """Return the names of the policies that a trace may have, in the order of all tables."""
     return tuple(name for name in _REGISTRY if not is_reference(name))
 
 
 def is_known(name: object) -> bool:
     """Return whether there is a policy of that name, one of a file that was read included."""
     return isinstance(name, str) and name in _REGISTRY
-
-
-def is_simulated(name: str) -> bool:
-    """Return whether a scenario may have the policy of that name."""
-    return name in _REGISTRY and _REGISTRY[name].in_scenarios
 
 
 def find(name: str) -> Policy:
@@ -409,14 +400,6 @@ def identity(name: str) -> str:
     return f"own:{name.rpartition('#')[2]}" if is_reference(name) else name
 
 
-def find_simulated(name: str) -> Policy:
-    """Return the policy of that name if a scenario may have it; raises `InputError` as `find`."""
-    if not is_simulated(name):
-        known = "is known in traces only" if name in _REGISTRY else "is unknown"
-        raise InputError(f"policy: {name!r} {known}: use {', '.join(names())}")
-    return _REGISTRY[name]
-
-
 def refuse_era(name: str, what: str) -> None:
     """Raise `InputError` where a trace's policy is an era's, which `what` does not know yet."""
     if find(name).is_era:
@@ -425,7 +408,7 @@ def refuse_era(name: str, what: str) -> None:
 
 def sort_key(name: str) -> tuple[int, str]:
     """Return what sorts names as `names` has them, unknown ones behind by the alphabet."""
-    known = trace_names()
+    known = names()
     return (known.index(name) if name in known else len(known), name)
 
 

@@ -21,6 +21,7 @@ from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import find
+from p2mbatch.model.toolstacks import code_of
 from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, UNOBSERVED, Trace, goes_on
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
@@ -115,6 +116,8 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
         return life.boot()
     if op == "set":
         return life.set_runs(event["runs"])
+    if op == "migrate":
+        life.toolstack = code_of(event.get("toolstack"))
     if op == "migrate" and isinstance(life, EraLife):
         return replay_eras.migrate(life, _host(trace, event), event)
     if op == "tweak" and isinstance(life, LinearLife):

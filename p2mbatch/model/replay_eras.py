@@ -50,7 +50,8 @@ def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
 def migrate(life: EraLife, host: tb.HostTables, event: dict[str, Any]) -> EventResult:
     """Run a trace's migrate event."""
     during = event.get("during", _NO_RUNS) if event.get("live") else None
-    return life.migrate(host, tree=event.get("toolstack") == "tree", during=during)
+    tree = event.get("toolstack") == "tree" or life.toolstack != tb.TRIMS
+    return life.migrate(host, tree=tree, during=during)
 
 
 def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:

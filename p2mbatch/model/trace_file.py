@@ -14,7 +14,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import IMAGE_MAP_PAGES, geometry
 from p2mbatch.base.limits import check_json_values
-from p2mbatch.model import policies, trace_eras, trace_linear, trace_poke
+from p2mbatch.model import policies, toolstacks, trace_eras, trace_linear, trace_poke
 from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.trace import (
     FORMAT,
@@ -51,7 +51,7 @@ _EVENT_KEYS = {
 
 _OPTIONAL_KEYS_3 = {
     "boot": frozenset({"xen"}),
-    "migrate": frozenset({"xen", "on_refused"}),
+    "migrate": frozenset({"xen", "on_refused", "toolstack"}),
 }
 """What format 3 adds."""
 
@@ -77,7 +77,7 @@ def parse_trace(value: Any, source: str = "trace") -> Trace:
     )
     if not isinstance(value["name"], str):
         raise check.fail("name", f"is {kind(value['name'])}: it must be a string")
-    known = policies.trace_names()
+    known = policies.names()
     if not policies.is_known(value["policy"]):
         raise check.fail("policy", f"is {value['policy']!r}: use {', '.join(known)}")
     policy = policies.find(value["policy"])
@@ -239,7 +239,7 @@ def _parse_events(
             )
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
-        events.append(_parse_event(check, event, path, guest, policy))
+        events.append(_parse_event(check, event, path, guest, policy, form))
     if not events:
         raise check.fail("events", "is empty: the first event must be boot")
     return events
@@ -258,7 +258,12 @@ def _options(op: str, policy: policies.Policy, form: str) -> frozenset[str]:
 
 
 def _parse_event(
-    check: Checker, event: dict[str, Any], path: str, guest: GuestLayout, policy: policies.Policy
+    check: Checker,
+    event: dict[str, Any],
+    path: str,
+    guest: GuestLayout,
+    policy: policies.Policy,
+    form: str,
 ) -> dict[str, Any]:
     """Return an event whose keys are known with its values checked, runs as arrays."""
     out = dict(event)
@@ -268,8 +273,12 @@ def _parse_event(
         return out | {"words": trace_poke.parse_words(check, event["words"], path, guest)}
     if "identity" in event:
         out["identity"] = trace_eras.parse_ranges(check, event["identity"], f"{path}.identity")
-    if event.get("toolstack", "tree") != "tree":
-        raise check.fail(f"{path}.toolstack", f"is {event['toolstack']!r}: use 'tree'")
+    if "toolstack" in event:
+        known = [toolstacks.TREE_ONLY] if policy.is_linear else []
+        known += toolstacks.names() if form == FORMAT_3 else ()
+        if event["toolstack"] not in known:
+            said = f"is {event['toolstack']!r}: use {', '.join(map(repr, known))}"
+            raise check.fail(f"{path}.toolstack", said)
     if not isinstance(event.get("live", False), bool):
         raise check.fail(f"{path}.live", f"is {kind(event['live'])}: it must be true or false")
     if "during" in event and not event.get("live"):

@@ -33,6 +33,7 @@ from p2mbatch.report.cells import (
 from p2mbatch.report.compare import Comparison, compare, to_text, verdict
 from p2mbatch.report.compare_tables import difference_table, ratio_table
 from p2mbatch.report.draws import drawn
+from p2mbatch.report.eras import kernel_tables
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.table import show
 from p2mbatch.report.words import (
@@ -48,6 +49,8 @@ from p2mbatch.store.survival import ends, survival
 
 _TITLES = {
     "survival": "By policy and migration",
+    "kernels": "Kernel by kernel",
+    "kernel_costs": "What each kernel's p2m costs",
     "scenarios": "By scenario",
     "cells": "Every cell",
     "failures": "Failed cells",
@@ -100,7 +103,7 @@ def html(
     comparison: Comparison | None = context["comparison"]
     failed = failure_table(result.failures)
     tables = [survival_table(context["entries"])] if context["entries"] else []
-    tables += cell_tables(frame, result.cell_names)
+    tables += kernel_tables(result) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)
     page: str = template("report.html.j2").render(
@@ -133,6 +136,7 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
     text: str = template("report.md.j2").render(
         **context,
         survival_text=survival_text(context["entries"]),
+        kernels=[(_TITLES[table.name], table.to_text()) for table in kernel_tables(result)],
         failures=failures,
         comparison_text=None if comparison is None else to_text(comparison),
     )

@@ -25,11 +25,22 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
 from p2mbatch.model.policies import is_reference
 
-SIZE_FIELDS = frozenset({"memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"})
+SIZE_FIELDS = frozenset(
+    {
+        "memory_bytes",
+        "host_memory_bytes",
+        "neighbour_memory_bytes",
+        "hole_bytes",
+        "hole_at_bytes",
+        "grow_bytes",
+    }
+)
 
 FRACTION_FIELDS = frozenset({"sparsity", "neighbours"})
 
-CHOICE_FIELDS = frozenset({"layout", "policy", "xen", "stuck"})
+CHOICE_FIELDS = frozenset(
+    {"layout", "policy", "xen", "stuck", "toolstack", "linux", "told", "grow_where", "p2m_vaddr"}
+)
 
 HOSTS = "hosts"
 """The field whose every value is a list: a range in it belongs to one host, and is no axis."""

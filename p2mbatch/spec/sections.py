@@ -14,16 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInf
 from p2mbatch.base.errors import InputError
 from p2mbatch.guests.fields import (
     FIELDS,
+    FOLLOWING,
     FROM_GUEST,
     GUEST,
+    IDENTITY,
     default_host_memory_bytes,
     digest_of,
+    follow,
     guest_fields,
     map_memory_bytes,
 )
 from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.policies import identity, names
+from p2mbatch.model.policies import MENDED, identity, names
 from p2mbatch.spec.axes import (
     SIZE_FIELDS,
     Axis,
@@ -43,6 +46,9 @@ SHORT_NAMES: Final = {
     "host_memory": "host_memory_bytes",
     "neighbour_memory": "neighbour_memory_bytes",
     "policies": "policy",
+    "hole": "hole_bytes",
+    "hole_at": "hole_at_bytes",
+    "grow": "grow_bytes",
     "seeds": "seed",
 }
 """What a spec may call a field instead of its own name."""
@@ -53,15 +59,23 @@ _MEMORY, _HOST, _NEIGHBOUR = (
 
 _SEED, _POLICY = FIELDS.index("seed"), FIELDS.index("policy")
 
-_HOSTS = FIELDS.index("hosts")
+_HOSTS, _LAYOUT, _XEN, _TOOLSTACK, _LINUX = map(
+    FIELDS.index, ("hosts", "layout", "xen", "toolstack", "linux")
+)
+
+_USUAL = [(FIELDS.index(name), Scenario.model_fields[name].default) for name in FOLLOWING]
 
 MAP_KEY = FIELDS.index("neighbour_map")
 
 GUEST_KEY = FIELDS.index("guest")
 
 _DEFAULTS: Final[Values] = tuple(
-    None if name in SIZE_FIELDS else Scenario.model_fields[name].default for name in FIELDS
+    None if name in SIZE_FIELDS or name in FOLLOWING else Scenario.model_fields[name].default
+    for name in FIELDS
 )
+
+_ADDED: Final = frozenset(FIELDS[FIELDS.index("max_domain_pages") :]) - {"seed", "neighbour_map"}
+"""Fields that a spec's digest leaves out where they are not given: older ones had none of them."""
 
 _GUEST_DEFAULTS: Final[Values] = tuple(
     None if name in FROM_GUEST else default for name, default in zip(FIELDS, _DEFAULTS, strict=True)
@@ -175,7 +189,7 @@ class Axes(BaseModel):
     memory_bytes: AxisField = Field(None, description='The guest\'s span, such as "128GiB".')
     memory: AxisField = Field(None, description="Short for memory_bytes.")
     sparsity: AxisField = Field(None, description="Part of the span that is not populated.")
-    layout: AxisField = Field(None, description="tail, scattered or extents.")
+    layout: AxisField = Field(None, description="tail, scattered, extents or identity.")
     migrations: AxisField = Field(None, description="How many migrations.")
     policy: AxisField = Field(
         None, description=f"One of {', '.join(names())}, or a file of your own: mine.py."
@@ -208,6 +222,20 @@ class Axes(BaseModel):
     max_domain_pages: AxisField = Field(
         None, description="PFNs that a kernel of two levels holds; 0: as it was configured."
     )
+    linux: AxisField = Field(None, description="Releases of Linux, in place of policy.")
+    toolstack: AxisField = Field(None, description="legacy, 4.6 or 4.7.")
+    hotplug_gib: AxisField = Field(None, description="GiB that a linear p2m has room for.")
+    p2m_vaddr: AxisField = Field(
+        None, description="Where a linear p2m begins: a multiple of 2 MiB."
+    )
+    told: AxisField = Field(None, description="auto, yes or no: a linear list can be read.")
+    hole_bytes: AxisField = Field(None, description="The 1:1 hole of layout identity.")
+    hole: AxisField = Field(None, description="Short for hole_bytes.")
+    hole_at_bytes: AxisField = Field(None, description="Where the 1:1 hole begins.")
+    hole_at: AxisField = Field(None, description="Short for hole_at_bytes.")
+    grow_bytes: AxisField = Field(None, description="What it gets more each time.")
+    grow: AxisField = Field(None, description="Short for grow_bytes.")
+    grow_where: AxisField = Field(None, description="within, beyond or identity.")
     neighbour_map: AxisField = Field(
         None, description="Listings of xen-mfndump dump-m2p, in place of neighbours."
     )
@@ -229,6 +257,9 @@ class Axes(BaseModel):
         if any(self.hosts or ()) and self.axis("host_memory_bytes") is not None:
             name = self.key_of("host_memory_bytes")
             raise ValueError(f"{name}: hosts says how large each host is: leave {name} out")
+        if any(self.linux or ()) and self.axis("policy") is not None:
+            name = self.key_of("policy")
+            raise ValueError(f"{name}: linux says which policy it is: leave one of them out")
         if GUEST in (self.layout or ()):
             raise ValueError("layout: guest is what a guest's file has: name the file in guest")
         return self
@@ -265,8 +296,12 @@ class Axes(BaseModel):
             name: None if axis == [None] else canonical(axis)
             for name, axis in zip(FIELDS, self.axes, strict=True)
         }
+        for name in _ADDED:
+            if self.axis(name) is None:
+                del plain[name]
+        plain["xen"] = plain["xen"] or [""]
         del plain["guest"]
-        plain["policy"] = sorted(map(identity, self.axes[_POLICY]))
+        plain["policy"] = sorted(map(identity, self.axis("policy") or [MENDED]))
         if self.guest is not None:
             # Where the file lies does not matter.
             plain["guest"] = sorted(map(digest_of, self.guest))
@@ -323,25 +358,32 @@ class Grid(Axes):
         for index, (value, members) in enumerate(zip(values, self._members, strict=True)):
             if _key(index)(value) in members:
                 continue
-            if None not in members or value != resolve(_bare(values))[index]:
+            if None not in members or value != resolve(self._bare(values))[index]:
                 return False
         return True
+
+    def _bare(self, values: Values) -> Values:
+        """Return a cell's values without those that follow from others in this grid."""
+        kept = (_MEMORY, GUEST_KEY, _HOSTS, MAP_KEY)
+        return tuple(
+            value if index in kept or None not in members else None
+            for index, (value, members) in enumerate(zip(values, self._members, strict=True))
+        )
 
 
 def _key(index: int) -> Callable[[Any], Any]:
     """Return what makes two values of the field `index` the same."""
-    known = {GUEST_KEY: digest_of, MAP_KEY: digest_of, _POLICY: identity}
+    known = {GUEST_KEY: digest_of, MAP_KEY: digest_of, _POLICY: _policy_key}
     return known.get(index, _itself)
+
+
+def _policy_key(name: str | None) -> str | None:
+    """Return what makes two policies the same; None where a release of Linux says which it is."""
+    return None if name is None else identity(name)
 
 
 def _itself(value: Any) -> Any:
     return value
-
-
-def _bare(values: Values) -> Values:
-    """Return a cell's memory, files and hosts, from which the rest may follow, and no more."""
-    kept = (_MEMORY, GUEST_KEY, _HOSTS, MAP_KEY)
-    return tuple(v if i in kept else None for i, v in enumerate(values))
 
 
 class Cell(Axes):
@@ -406,11 +448,23 @@ def resolve(values: Values) -> Values:
         host = largest_host(hosts) if hosts else default_host_memory_bytes(memory_bytes)
         if values[MAP_KEY] and not hosts:
             host = map_memory_bytes(values[MAP_KEY])
-    neighbour = values[_NEIGHBOUR]
-    return (
-        *values[:_HOST],
-        host,
-        *values[_HOST + 1 : _NEIGHBOUR],
-        memory_bytes if neighbour is None else neighbour,
-        *values[_NEIGHBOUR + 1 :],
-    )
+    filled = list(values)
+    filled[_HOST] = host
+    if values[_NEIGHBOUR] is None:
+        filled[_NEIGHBOUR] = memory_bytes
+    if (
+        filled[_LAYOUT] != IDENTITY
+        and filled[_XEN] is filled[_TOOLSTACK] is None
+        and not filled[_LINUX]
+    ):
+        # What most cells have; a spec may have a million.
+        for index, value in _USUAL:
+            if filled[index] is None:
+                filled[index] = value
+        return tuple(filled)
+    fields = dict(zip(FIELDS, filled, strict=True))
+    try:
+        follow(fields, memory_bytes)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return tuple(fields.values())

@@ -59,7 +59,7 @@ COLUMNS: tuple[Column, ...] = (
         "str",
         "",
         "scenario",
-        "Where the holes lie: tail, scattered or extents; guest where a file says it.",
+        "Where the holes lie: tail, scattered, extents or identity; guest where a file says it.",
     ),
     Column(
         "migrations",
@@ -158,6 +158,78 @@ COLUMNS: tuple[Column, ...] = (
         "pages",
         "scenario",
         "PFNs that a kernel of two levels holds; 0 for as many as it was configured for.",
+    ),
+    Column(
+        "linux",
+        "str",
+        "",
+        "scenario",
+        "The release of Linux that the guest runs, which picked the policy; empty where that was "
+        "named.",
+        earlier="",
+    ),
+    Column(
+        "toolstack",
+        "str",
+        "",
+        "scenario",
+        "Which toolstack saves the guest: legacy (to Xen 4.5), 4.6, or 4.7 and newer.",
+        earlier="4.7",
+    ),
+    Column(
+        "hotplug_gib",
+        "int64",
+        "GiB",
+        "scenario",
+        "What a linear p2m's area is long enough for, at least.",
+        earlier=512,
+    ),
+    Column(
+        "p2m_vaddr",
+        "str",
+        "",
+        "scenario",
+        "Where a linear p2m begins.",
+        earlier="0xffffc90000000000",
+    ),
+    Column(
+        "told",
+        "str",
+        "",
+        "scenario",
+        "Whether the domain builder tells a guest that its linear list can be read: yes, "
+        "no, or auto, by the toolstack.",
+        earlier="auto",
+    ),
+    Column(
+        "hole_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "How much of the span is 1:1 with layout identity.",
+    ),
+    Column(
+        "hole_at_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "Where the 1:1 hole begins with layout identity.",
+    ),
+    Column(
+        "grow_bytes",
+        "int64",
+        "bytes",
+        "scenario",
+        "What the guest gets more before each migration.",
+    ),
+    Column(
+        "grow_where",
+        "str",
+        "",
+        "scenario",
+        "Where the guest gets it: within the span's holes, beyond the span, or in the "
+        "1:1 hole (identity).",
+        earlier="within",
     ),
     Column(
         "neighbour_map",
@@ -347,7 +419,7 @@ MEASURED_COLUMNS = tuple(column for column in COLUMNS if column.kind == "measure
 OUTCOMES = ("ok", "bug", "fault", "save-failed", "restore-failed", "misdirected")
 """Every value of `outcome`, in the order in which tables show them (model section 7)."""
 
-LAYOUTS = ("tail", "scattered", "extents", "guest")
+LAYOUTS = ("tail", "scattered", "extents", "identity", "guest")
 """Every value of `layout`; guest is that of a guest from a file."""
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from torture import signals as torture
@@ -147,6 +148,25 @@ def test_the_command_itself_is_guarded(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (143, "p2mbatch: terminated\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_command_that_started_it(number, tmp_path):
+    torture.prepare(tmp_path)
+    process = torture.start(["bench", "--smoke"], tmp_path)
+    # It says so just before it starts two processes that compile.
+    assert "compiling every kernel" in process.stderr.readline()
+    for _ in range(200):
+        started = psutil.Process(process.pid).children()
+        if len(started) == 2:
+            break
+        time.sleep(0.05)
+    assert len(started) == 2
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert torture.alone(process.pid)
+    left = list((tmp_path / "tmp").glob("p2mbatch*"))
+    assert left == [] or number == signal.SIGKILL, "what nobody could remove"
 
 
 def test_signals_at_random_moments(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -19,32 +18,77 @@ from p2mbatch.model.trace_file import parse_trace, trace_to_json
 ERAS = [name for name in policies.names() if policies.find(name).is_era]
 TWO_LEVELS = ("two-level", "two-level-none")
 LAYOUTS = ("tail", "scattered", "extents")
-COMPARED = ("outcome", "detail", "stray_writes", "lost_pages", "ghost_pages", "placeholder_writes")
+LOSSES = ("lost_pages", "ghost_pages", "lost_identity_pages")
+COMPARED = ("outcome", "detail", "stray_writes", *LOSSES)
+GROWTHS: tuple[dict[str, Any], ...] = (
+    {"grow_bytes": "1MiB", "layout": "scattered"},
+    {"grow_bytes": "1MiB", "grow_where": "beyond", "layout": "tail"},
+    {"hole_bytes": "3MiB", "hole_at_bytes": "5MiB", "layout": "identity"},
+    {
+        "grow_bytes": "8KiB",
+        "grow_where": "identity",
+        "layout": "identity",
+        "hole_bytes": "5MiB",
+        "hole_at_bytes": "10752KiB",
+    },
+)
 
 
-def cell(policy: str, layout: str, word_bytes: int, **fields: Any) -> Scenario:
-    usual = {"memory_bytes": "36MiB", "host_memory_bytes": "96MiB", "migrations": 2}
-    return Scenario.make(
-        policy=policy, layout=layout, word_bytes=word_bytes, **usual | {"sparsity": 0.4} | fields
-    )
+def cell(policy: str, layout: str, word_bytes: int = 8, /, **fields: Any) -> Scenario:
+    usual = {"memory_bytes": "16MiB", "host_memory_bytes": "40MiB", "migrations": 2}
+    usual |= {"sparsity": 0.4, "layout": layout, "hotplug_gib": 0}
+    return Scenario.make(policy=policy, word_bytes=word_bytes, **usual | fields)
+
+
+def takes_brk(policy: str) -> bool:
+    return not is_linear(policy) and policy not in TWO_LEVELS
+
+
+def is_linear(policy: str) -> bool:
+    return policies.find(policy).is_linear
+
+
+def compare_with_trace(scenario: Scenario) -> list[dict[str, Any]]:
+    """Assert that a cell's rows are its trace's events, here and by the reference; return them."""
+    value = trace_to_json(scenario.to_trace())
+    trace = parse_trace(value, "cell")
+    assert trace.format == "p2mbatch-trace/3"
+    results = replay(trace)
+    assert results == eras.replay(value)
+    rows = run_scenario(scenario)
+    moves, written = [], 0
+    for result in results[1:]:
+        written += result.get("placeholder_writes", 0)
+        if result["op"] == "migrate" or result["outcome"] != "ok":
+            moves.append({"placeholder_writes": written, **result})
+            moves[-1]["placeholder_writes"], written = written, 0
+    assert [row["migration"] for row in rows] == list(range(len(moves) + 1))
+    for row, result in zip(rows[1:], moves, strict=True):
+        names = (*COMPARED, "placeholder_writes")
+        assert {name: row[name] for name in names} == {name: result.get(name, 0) for name in names}
+    return rows
 
 
 @pytest.mark.parametrize("policy", ERAS)
 def test_a_cell_is_its_trace(policy: str) -> None:
     """For any layout and width: row by row the trace's events, and those of the reference."""
-    for layout, word_bytes in itertools.product(LAYOUTS, (8, 4)):
-        scenario = cell(policy, layout, word_bytes)
-        value = trace_to_json(scenario.to_trace())
-        trace = parse_trace(value, "cell")
-        assert trace.format == "p2mbatch-trace/3"
-        results = replay(trace)
-        assert results == eras.replay(value), (layout, word_bytes)
-        rows = run_scenario(scenario)
-        moves = [result for result in results if result["op"] == "migrate"]
-        assert [row["migration"] for row in rows] == list(range(len(moves) + 1))
-        for row, result in zip(rows[1:], moves, strict=True):
-            told = {name: result.get(name, 0) for name in COMPARED}
-            assert {name: row[name] for name in COMPARED} == told, (layout, word_bytes)
+    for layout in LAYOUTS:
+        compare_with_trace(cell(policy, layout, 8))
+    if not is_linear(policy):
+        compare_with_trace(cell(policy, "extents", 4))
+
+
+@pytest.mark.parametrize("policy", ERAS)
+def test_a_cell_that_grows_is_its_trace(policy: str) -> None:
+    """With 1:1 pages and with growth within, beyond and in the hole; all leaves resident too."""
+    measured = {"rebuild_ns", "save_walk_ns", "restore_ns", "resident_leaves"}
+    for fields in GROWTHS:
+        scenario = cell(policy, "tail", **fields)
+        rows, every = compare_with_trace(scenario), run_scenario(scenario, "all")
+        for a, b in zip(rows, every, strict=True):
+            assert {k: v for k, v in a.items() if k not in measured} == {
+                k: v for k, v in b.items() if k not in measured
+            }
 
 
 @pytest.mark.parametrize("policy", ERAS)
@@ -65,11 +109,11 @@ def test_resident_leaves_change_no_row(policy: str) -> None:
 def test_eras_take_the_pages_that_they_take() -> None:
     """Beside `tracked`: four more pages of brk from 2.6.38 on, then each placeholder."""
     used = {}
-    for policy in ("tracked", *ERAS):
+    for policy in ("tracked", *filter(takes_brk, ERAS)):
         trace = cell(policy, "tail", 8).to_trace()
         used[policy] = replay(trace)[0]
     base = used["tracked"]["brk_pages_used"]
-    taken = {name: used[name]["brk_pages_used"] - base for name in ERAS if name not in TWO_LEVELS}
+    taken = {name: used[name]["brk_pages_used"] - base for name in ERAS if takes_brk(name)}
     # Of a late list none is from brk: three pages and one for the one mid.
     assert taken == {"tail": 4, "identity": 5, "moved": 5, "mid-identity": 7, "late-list": 2}
     leaves = -(-cell("moved", "tail", 8).to_trace().guest.nr_pages // 512)

@@ -21,7 +21,7 @@ TRACES = Path(__file__).parents[2] / "data" / "traces"
 FOLDERS = ("eras", "eras-3")
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
 NUM_LIVES = int(os.environ.get("P2MBATCH_ERA_LIVES", "10000" if THOROUGH else "8"))
-COMPILED = tuple(name for name in policies.trace_names() if policies.find(name).is_era)
+COMPILED = tuple(name for name in policies.names() if policies.find(name).is_era)
 
 
 def recordings(policy: str, folder: str) -> list[Path]:

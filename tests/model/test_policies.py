@@ -188,7 +188,7 @@ def test_unknown_policies_look_like_no_other() -> None:
 def test_only_the_registry_names_policies() -> None:
     """A policy named elsewhere is a decision that a new one would not take part in."""
     # Words that mean something else too: a layout, a 1:1 range.
-    named = set(policies.trace_names()) - {"none", "tail", "identity", "linear"}
+    named = set(policies.names()) - {"none", "tail", "identity", "linear"}
     for path in sorted(PACKAGE.rglob("*.py")):
         if path == Path(policies.__file__).resolve() or path.parent.name == "policies":
             continue

@@ -59,7 +59,7 @@ def test_sections_that_the_code_refers_to_exist() -> None:
     for path in (ROOT / "p2mbatch").rglob("*.py"):
         for number in re.findall(r"model section (\d+)", path.read_text(encoding="utf-8")):
             assert int(number) in sections, path
-    for word in (*OUTCOMES, *policies.trace_names()):
+    for word in (*OUTCOMES, *policies.names()):
         assert f"`{word}`" in model
 
 

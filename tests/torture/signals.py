@@ -81,7 +81,28 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 def prepare(folder: Path) -> None:
     """Write the files that the commands read."""
+    (folder / "tmp").mkdir(exist_ok=True)
     (folder / "listing").write_text(" [0x0->0x1000000] pfn\n")
+
+
+def start(
+    arguments: list[str],
+    folder: Path,
+    code: str = "from p2mbatch.__main__ import main\nmain()",
+    pass_fds: tuple[int, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start a command by `code` in `folder`, with a group of processes to itself."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        pass_fds=pass_fds,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder / "tmp")} | (environment or {}),
+        start_new_session=True,
+    )
 
 
 def one(
@@ -94,15 +115,7 @@ def one(
     empty = {"P2MBATCH_CACHE_DIR": str(folder / "cold")} if cold else {}
     shutil.rmtree(folder / "cold", ignore_errors=True)
     reading, writing = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-c", START, str(writing), *arguments],
-        pass_fds=(writing,),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env=os.environ | empty,
-    )
+    process = start([str(writing), *arguments], folder, START, (writing,), empty)
     os.close(writing)
     ready = select.select([reading], [], [], 60)[0]
     os.close(reading)
@@ -113,7 +126,7 @@ def one(
         process.wait(after_s)
         process.communicate()
         return Try(name, number, after_s, "done", 0.0)
-    start = time.monotonic()
+    sent = time.monotonic()
     process.send_signal(number)
     try:
         _, errors = process.communicate(timeout=60)
@@ -121,10 +134,12 @@ def one(
         process.kill()
         process.communicate()
         return Try(name, number, after_s, "still there after 60 s", 60.0)
-    took_s = time.monotonic() - start
+    took_s = time.monotonic() - sent
     if process.returncode == OWN_ENDS.get(name, 0) and took_s < LATE_S and "error:" in errors:
         return Try(name, number, after_s, "done", took_s)
     fault = _fault(process.returncode, errors, number, folder)
+    if not alone(process.pid):
+        fault = f"{fault} left processes behind"
     return Try(name, number, after_s, fault, took_s)
 
 
@@ -144,7 +159,20 @@ def _fault(code: int, errors: str, number: int, folder: Path) -> str:
     if said.count(line) != 1 or any("Traceback" in text or "rror" in text for text in others):
         return f"said {errors[-600:]!r}"
     left = [path.name for path in folder.rglob(".*.part")]
+    left += [path.name for path in (folder / "tmp").glob("p2mbatch*")]
     return f"left {left}" if left else ""
+
+
+def alone(group: int) -> bool:
+    """Return whether no process of `group` is left soon after its first one's end."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    return False
 
 
 def run(folder: Path, seed: int, seconds: float, most: int, within_s: float = 3.0) -> list[Try]:

@@ -15,7 +15,7 @@ from p2mbatch.compiled.lists import fill_page
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.pages import address, page_code, room_left, take_slot
 from p2mbatch.compiled.policies.three_level import cache_leaf, set_each_word, store_word
-from p2mbatch.compiled.policies.three_list import refill, track
+from p2mbatch.compiled.policies.three_list import refill, store_leaves, track
 from p2mbatch.compiled.policies.three_lookup import mfn_of
 from p2mbatch.compiled.status import (
     BUG_MID_MFN_P,
@@ -196,9 +196,7 @@ def _build_block(t: P2MTables, h: HostTables, pages: Int64Array, block: int) -> 
             return _no_list_page(page)
         track(t, h, block, take_slot(t, page))
     t.words[top_mfn, block] = mfn_of(t, h, page)
-    row = t.words[page_code(t, page)]
-    for i in range(SLOTS):
-        row[i] = mfn_of(t, h, as_int(t.leaf_page[(block << 9) + i]))
+    store_leaves(t, h, t.words[page_code(t, page)], block << 9, (block + 1) << 9)
     state.entries_written += SLOTS + 1
     return OK
 

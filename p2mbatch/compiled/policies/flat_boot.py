@@ -6,11 +6,13 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.loops import copy_words
-from p2mbatch.compiled.pages import page_code, take_slot
+from p2mbatch.compiled.pages import make_lazy, page_code, set_page_code, take_slot
 from p2mbatch.compiled.policies.flat import (
+    BLOCK_SHIFT,
     MAPS,
     SLOTS,
     build,
+    is_shared_leaf,
     mapped,
     report,
     set_entry,
@@ -22,6 +24,8 @@ from p2mbatch.compiled.policies.flat import (
 from p2mbatch.compiled.policies.three_level import cache_leaf, store_word
 from p2mbatch.compiled.status import OK
 from p2mbatch.compiled.tables import (
+    FUNCTION_HOST,
+    LAZY,
     LEAF,
     NO_PAGE,
     ORDINARY,
@@ -64,9 +68,8 @@ def boot_flat(
     if status == OK:
         status = _map_area(t, pages)
     for run in range(len(extra)):
-        for k in range(extra[run, 1]):
-            if status == OK:
-                status = set_entry_of(t, h, pages, extra[run, 0] + k, INVALID)
+        if status == OK:
+            status = _add_extra(t, h, pages, extra[run, 0], extra[run, 0] + extra[run, 1])
     for _ in range(hash_pages):
         if status == OK:
             page = take_page(t, pages)
@@ -79,6 +82,37 @@ def boot_flat(
         state.xen_max = state.max_p2m_pfn
         status = report(t, h)
     return status
+
+
+@inner_kernel
+def _add_extra(t: P2MTables, h: HostTables, pages: Int64Array, first: int, end: int) -> int:
+    """Set extra memory from PFN `first` below `end` INVALID, page by page. Returns OK or a BUG_.
+
+    Each of its slots gets a leaf by its first page, and no other page of it can fail.
+    """
+    never_inline()
+    state = t.state[0]
+    pfn = first
+    while pfn < end:
+        x = pfn >> 9
+        stop = min((x + 1) << 9, end)
+        grows = x < state.num_leaves and is_shared_leaf(t, x)
+        status = set_entry_of(t, h, pages, pfn, INVALID)
+        if status != OK:
+            return status
+        if grows:
+            slot = as_int(t.leaf_slot[x])
+            for i in range(pfn & (SLOTS - 1), (stop - 1 & (SLOTS - 1)) + 1):
+                t.words[slot, i] = INVALID
+            if h.par[0].kind == FUNCTION_HOST and stop - pfn == SLOTS:
+                make_lazy(t, slot, x)
+        else:
+            for at in range(pfn + 1, stop):
+                status = set_entry_of(t, h, pages, at, INVALID)
+                if status != OK:
+                    return status
+        pfn = stop
+    return OK
 
 
 @inner_kernel
@@ -125,7 +159,10 @@ def _kind_of(t: P2MTables, x: int) -> int:
     state = t.state[0]
     if x >= (state.nr_pages + SLOTS - 1) >> 9:
         return _IDENTITY
-    row = t.words[page_code(t, state.mfn_list_pfn + x)]
+    code = page_code(t, state.mfn_list_pfn + x)
+    if code <= LAZY:
+        return _REAL
+    row = t.words[code]
     kind = _kind_of_word(row[0], state.identity_bit)
     for i in range(1, SLOTS):
         if kind == _REAL or _kind_of_word(row[i], state.identity_bit) != kind:
@@ -146,11 +183,14 @@ def _map_area(t: P2MTables, pages: Int64Array) -> int:
     """Map every slot of the area: `xen_rebuild_p2m_list`. Returns OK or a BUG_ code."""
     never_inline()
     state = t.state[0]
-    for block in range(state.num_leaves >> 9):
+    size = (state.nr_pages + SLOTS - 1) >> 9
+    for block in range(state.max_p2m_pfn >> BLOCK_SHIFT):
         kind = _kind_of(t, block << 9)
-        for i in range(1, SLOTS):
-            if kind != _REAL and _kind_of(t, (block << 9) + i) != kind:
+        i = 1
+        while kind != _REAL and block << 9 < size and i < SLOTS:
+            if _kind_of(t, (block << 9) + i) != kind:
                 kind = _REAL
+            i += 1
         if kind == _REAL:
             status = _map_block(t, pages, block)
         else:
@@ -170,9 +210,21 @@ def _share_block(t: P2MTables, pages: Int64Array, block: int, missing: bool) -> 
     set_entry(
         t, table, table_index(t, block, 2), state.missing_pte if missing else state.identity_pte
     )
-    for x in range(block << 9, (block + 1) << 9):
+    for x in range(block << 9, min((block + 1) << 9, state.num_leaves)):
+        _forget_boot_leaf(t, x)
         cache_leaf(t, x, state.missing if missing else state.identity)
     return OK
+
+
+@inner_kernel
+def _forget_boot_leaf(t: P2MTables, x: int) -> None:
+    """Let the page of `mfn_list` that was leaf `x` be an ordinary one, as it is not copied."""
+    if x >= (t.state[0].nr_pages + SLOTS - 1) >> 9:
+        return
+    slot = page_code(t, t.state[0].mfn_list_pfn + x)
+    if slot >= 0:
+        t.slots[slot, P_KIND] = ORDINARY
+        t.slots[slot, P_LEAF] = -1
 
 
 @inner_kernel
@@ -187,6 +239,8 @@ def _map_block(t: P2MTables, pages: Int64Array, block: int) -> int:
             leaf = _copy_leaf(t, pages, x)
             if leaf < 0:
                 return -leaf
+        else:
+            _forget_boot_leaf(t, x)
         if level1 == NO_PAGE:
             # Page table pages are taken where an entry is needed: behind the first leaf's own.
             table = _level2_of(t, pages, block)
@@ -211,6 +265,10 @@ def _copy_leaf(t: P2MTables, pages: Int64Array, x: int) -> int:
     if leaf < 0:
         return leaf
     old = page_code(t, t.state[0].mfn_list_pfn + x)
+    if old <= LAZY:
+        set_page_code(t, t.state[0].mfn_list_pfn + x, NO_PAGE)
+        set_page_code(t, leaf, LAZY - x)
+        return leaf
     slot = take_slot(t, leaf)
     copy_words(t.words[old], t.words[slot])
     copy_words(t.own[old], t.own[slot])

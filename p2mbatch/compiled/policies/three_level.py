@@ -13,6 +13,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page, mid_for, set_plain
+from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import fill_page
 from p2mbatch.compiled.lookup import store_page
@@ -44,6 +45,7 @@ from p2mbatch.compiled.tables import (
     P_CLEAN,
     P_KIND,
     P_LEAF,
+    SHARED_OWN,
     UNREACHABLE,
     HostTables,
     P2MTables,
@@ -57,7 +59,7 @@ def cache_leaf(t: P2MTables, x: int, page: int) -> None:
     """Note in the caches which page leaf `x` is."""
     if x < t.state[0].num_leaves:
         t.leaf_page[x] = page
-        t.leaf_slot[x] = page_code(t, page)
+        t.leaf_slot[x] = max(page_code(t, page), LAZY)
 
 
 @inner_kernel
@@ -139,7 +141,13 @@ def store_word(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -> N
     set_present(t, pfn, word != INVALID)
     frames = h.par[0].frames
     if h.par[0].kind == FUNCTION_HOST:
-        set_own(t, slot, i, 0 <= word < frames)
+        if leaf != state.identity:
+            set_own(t, slot, i, 0 <= word < frames)
+        elif 0 <= word < frames:
+            # A frame is that of its PFN; what another PFN of this place owns is still its own.
+            h.owned[pfn] |= SHARED_OWN
+        elif before == given_frame(h.par[0], pfn):
+            h.owned[pfn] &= ~SHARED_OWN
         return
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
         h.owned[before] = 0

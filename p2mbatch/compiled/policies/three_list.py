@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import extend_brk, fill_page
 from p2mbatch.compiled.lookup import store_page
+from p2mbatch.compiled.loops import copy_eras
 from p2mbatch.compiled.pages import (
     address,
     page_at,
@@ -113,11 +116,23 @@ def _build_mid(t: P2MTables, h: HostTables, x: int, stop: int) -> int:
     t.words[top_mfn, top] = mfn_of(t, h, page)
     if store_page(t, h, address(t, page)) >= UNREACHABLE:
         return FAULT_STORE
-    row = t.words[page_code(t, page)]
-    for k in range(x, stop):
-        row[k & ((1 << shift) - 1)] = mfn_of(t, h, as_int(t.leaf_page[k]))
+    store_leaves(t, h, t.words[page_code(t, page)], x, stop)
     state.entries_written += stop - x + 1
     return OK
+
+
+@inner_kernel
+def store_leaves(t: P2MTables, h: HostTables, row: Int64Array, x: int, stop: int) -> None:
+    """Store the MFNs of leaves `x` to `stop` of one mid in its page of the list."""
+    state = t.state[0]
+    words, leaf_slot, leaf_page = t.words, t.leaf_slot[: state.num_leaves], t.leaf_page
+    flags, identity = state.flag_bits, state.identity
+    k = x
+    while k < stop:
+        k = copy_eras(words, leaf_slot, leaf_page, k, stop, row, flags, INVALID, identity)
+        if k < stop:
+            row[k & (len(row) - 1)] = mfn_of(t, h, as_int(leaf_page[k]))
+            k += 1
 
 
 @kernel

@@ -10,6 +10,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page, populate_each
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import fill_page
+from p2mbatch.compiled.loops import copy_eras
 from p2mbatch.compiled.pages import address, page_code, take_slot
 from p2mbatch.compiled.policies import three_lookup
 from p2mbatch.compiled.policies.operations import Operations
@@ -99,8 +100,19 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Build the list, all of it, holes and what lies past the guest included. Returns OK."""
     never_inline()
     state = t.state[0]
-    for leaf in range(x, state.num_leaves):
-        _set_word(t, state.static_top_mfn, leaf, mfn_of(t, h, as_int(t.leaf_page[leaf])))
+    n = 1 << state.entries_shift
+    words, leaf_slot, leaf_page = t.words, t.leaf_slot[: state.num_leaves], t.leaf_page
+    invalid = as_int(INVALID) & ~_FOREIGN if state.word_bits == 64 else as_int(0x7FFFFFFF)
+    leaf = x
+    while leaf < state.num_leaves:
+        row = t.words[_array_slot(t, state.static_top_mfn, leaf)]
+        stop = (leaf | (n - 1)) + 1
+        leaf = copy_eras(
+            words, leaf_slot, leaf_page, leaf, stop, row, _FOREIGN, invalid, state.identity
+        )
+        if leaf < stop:
+            row[leaf & (n - 1)] = mfn_of(t, h, as_int(leaf_page[leaf]))
+            leaf += 1
     for page in range(state.num_leaves >> state.entries_shift):
         _set_word(t, state.static_list, page, mfn_of(t, h, state.static_top_mfn + page))
     state.entries_written += state.num_leaves - x + (state.num_leaves >> state.entries_shift)

@@ -15,7 +15,7 @@ from p2mbatch.compiled.tables import LAYOUTS
 from p2mbatch.guests.fields import FIELDS, ScenarioFields
 from p2mbatch.guests.host_sizes import host_ranges
 from p2mbatch.model.placing import Placements, holds
-from p2mbatch.model.policies import Policy, find, is_simulated
+from p2mbatch.model.policies import Policy, find, is_known
 from p2mbatch.model.xen import Version, has_small_m2p_order, keeps_freed_frames, parse_xen
 
 Values = tuple[Any, ...]
@@ -70,7 +70,7 @@ def covered(columns: Columns) -> BoolArray:
 
 def _is_batched(name: str) -> bool:
     """Return whether the batch has a policy's tree: one of three levels over `mfn_list`."""
-    if not is_simulated(name):
+    if not is_known(name):
         return False
     policy = find(name)
     return not (policy.is_two_level or policy.is_linear)

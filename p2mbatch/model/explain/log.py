@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import grow, lists, lookup, loops, owners, pages
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.interpreted import Interpreter
@@ -165,9 +165,10 @@ class _Watched(np.ndarray[Any, np.dtype[np.int64]]):
 
 
 _HELPERS = {
-    "__setitem__", "stored", "_storing", "_fill_page", "_copy_masked", "_copy_words", "fill",
-    "copy_words", "copy_masked", "copy_each", "copy_run", "store_entry", "stray_store", "stray",
-    "mid_mfn_init", "copy_mid", "_set_word", "set_entry", "store", "_store_any", "store_word",
+    "__setitem__", "stored", "_storing", "_fill_page", "_copy_without", "_copy_words", "fill",
+    "copy_words", "copy_without", "copy_each", "copy_run", "copy_eras", "store_leaves",
+    "store_entry", "stray_store", "stray", "mid_mfn_init", "copy_mid", "_set_word", "set_entry", "store",
+    "_store_any", "store_word",
 }  # fmt: skip
 """Functions that store for others."""
 
@@ -189,9 +190,8 @@ def _fill_page(t: tb.P2MTables, slot: int, word: int) -> None:
     fill()
 
 
-def _copy_masked(entries: Int64Array, out: Int64Array) -> None:
-    masked = np.where(entries != INVALID, entries & ~FOREIGN_FRAME_BIT, INVALID)
-    out[: len(entries)] = masked
+def _copy_without(entries: Int64Array, out: Int64Array, flags: int, invalid: int) -> None:
+    out[: len(entries)] = np.where(entries != INVALID, entries & ~flags, invalid)
 
 
 def _copy_words(source: Int64Array, out: Int64Array) -> None:
@@ -237,7 +237,7 @@ class Logged:
         }
         return begins | {
             lists.fill_page: lambda twin: _fill_page,
-            loops.copy_masked: lambda twin: _copy_masked,
+            loops.copy_without: lambda twin: _copy_without,
             loops.copy_words: lambda twin: _copy_words,
             loops.counts_up: lambda twin: _counts_up,
             owners.guest_m2p: self._asks,

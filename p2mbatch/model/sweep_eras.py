@@ -1,0 +1,100 @@
+"""The lives of the eras' guests on function hosts: what sweeps run.
+
+What is not plain is left to the lives on table hosts, whose walks take any host.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.flat_walk import flat_walk
+from p2mbatch.compiled.inspect import count_identity
+from p2mbatch.compiled.status import NOT_PLAIN, OK
+from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.policies import Policy
+
+
+class TreeEraLife(Life):
+    """A guest of an era that keeps its p2m in a tree, or in static arrays."""
+
+    def __init__(self, tables: tb.P2MTables, host: tb.HostTables, policy: Policy) -> None:
+        super().__init__(tables, host, policy)
+        self.has_identity = False
+        """Whether there may be words in leaves that say 1:1."""
+
+    def set_runs(self, runs: Int64Array) -> EventResult:
+        """Apply set_phys_to_machine over `runs`, as a `Life` does."""
+        self.tables.state[0].placeholder_writes = 0
+        if self.policy.marks and len(self.host.owned) == 0 and self._hits_shared(runs):
+            self.host = _noting_shared(self.host)
+        bit = self.scalar("identity_bit")
+        self.has_identity |= bool(((runs[:, 1] != -1) & (runs[:, 1] & bit != 0)).any())
+        result = super().set_runs(runs)
+        result.placeholder_writes = self.scalar("placeholder_writes")
+        return result
+
+    def _hits_shared(self, runs: Int64Array) -> bool:
+        """Return whether a run has PFNs under `p2m_identity`."""
+        shift, identity = self.scalar("entries_shift"), self.scalar("identity")
+        for first, _, count in runs.tolist():
+            pages = self.tables.leaf_page[first >> shift : (first + count - 1 >> shift) + 1]
+            if (pages == identity).any():
+                return True
+        return False
+
+    def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
+        if self.policy.marks and len(self.host.owned) and not len(host.owned):
+            host = _noting_shared(host)
+        before = self._num_identity()
+        result = super()._moved(host, saved, parallel)
+        if result.ok:
+            result.lost_identity_pages = before - self._num_identity()
+            if self.policy.marks and len(host.owned):
+                # What m2p names for PFNs that read as 1:1, before and after, was never populated.
+                result.ghost_pages += int(np.count_nonzero(host.owned & tb.SHARED_OWN))
+        return result
+
+    def _num_identity(self) -> int:
+        if not self.has_identity:
+            return 0
+        return int(count_identity(self.tables, self.scalar("max_p2m_pfn")))
+
+
+class FlatLife(TreeEraLife):
+    """A guest of an era with a linear p2m."""
+
+    def set_runs(self, runs: Int64Array) -> EventResult:
+        """Apply set_phys_to_machine over `runs`; a leaf that grows may leave its neighbours 1:1."""
+        self.has_identity = True
+        return super().set_runs(runs)
+
+    def _walked(self, parallel: bool) -> EventResult:
+        start = time.perf_counter_ns()
+        self.tables.state[0].toolstack = self.toolstack
+        status = flat_walk(self.tables, self.host, self._work)
+        result = self._step_by_step() if status == NOT_PLAIN else self._result(status)
+        result.save_walk_ns = time.perf_counter_ns() - start
+        return result
+
+    def _step_by_step(self) -> EventResult:
+        """Walk and look at the page tables one entry after another."""
+        return LinearLife(self.tables, self.host, self.policy).look(self.toolstack != tb.TRIMS)
+
+    def _restore_on(self, host: tb.HostTables, parallel: bool) -> int:
+        # The toolstack writes the start info's flags as 0.
+        kept = self.scalar("no_list")
+        self.tables.state[0].no_list = 0
+        status = super()._restore_on(host, parallel)
+        if status != OK:
+            self.tables.state[0].no_list = kept
+        return status
+
+
+def _noting_shared(host: tb.HostTables) -> tb.HostTables:
+    """Return the host with a byte for each page of the span."""
+    return host._replace(owned=np.zeros(int(host.par[0].span), np.uint8))
