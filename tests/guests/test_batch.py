@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from batch_support import assert_as_stepped, columns, random_scenario
-from p2mbatch.base.errors import InputError
+from p2mbatch.base.errors import InputError, StoppedError
 from p2mbatch.base.shipped import find_spec, preset_names
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.base.words import words_of
 from p2mbatch.compiled.tables import LAYOUTS
 from p2mbatch.guests.batch import lives
 from p2mbatch.guests.batch.cells import covered
-from p2mbatch.guests.batch.lives import StoppedError, live, live_covered, new_control
+from p2mbatch.guests.batch.lives import live, live_covered, new_control
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.placement import place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -142,3 +143,35 @@ def test_a_guest_tells_what_it_did() -> None:
 def test_only_kernels_have_twins() -> None:
     with pytest.raises(TypeError, match="is no kernel"):
         Interpreter({}).of(test_only_kernels_have_twins)
+
+
+OWN = '''"""Finds its list's pages by old MFNs."""
+from p2mbatch.linux import *
+
+class Mine(Stale):
+    def xen_build_mfn_list_list(self):
+        if self.p2m_top_mfn == NULL:
+            self.p2m_mid_missing_mfn = extend_brk(PAGE_SIZE, PAGE_SIZE)
+            self.p2m_mid_mfn_init(self.p2m_mid_missing_mfn)
+            self.p2m_top_mfn = extend_brk(PAGE_SIZE, PAGE_SIZE)
+            self.p2m_top_mfn_init(self.p2m_top_mfn)
+        pfn = 0
+        while pfn < self.xen_max_p2m_pfn:
+            topidx, mididx = p2m_top_index(pfn), p2m_mid_index(pfn)
+            mid_mfn = mfn_to_virt(self.p2m_top_mfn[topidx])
+            mid_mfn[mididx] = virt_to_mfn(self.p2m_top[topidx][mididx])
+            pfn = pfn + P2M_PER_PAGE
+'''
+
+
+@pytest.mark.lane
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" not in os.environ, reason="compiling it takes long")
+def test_a_policy_of_ones_own_is_told_by_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN, encoding="utf-8")
+    policy = str(tmp_path / "mine.py")
+    scenario = Scenario.make(memory_bytes=16 * MIB, policy=policy, migrations=2)
+    rows, told = run_scenario(scenario), explain_scenario(scenario)
+    strays = [row["stray_writes"] for row in rows]
+    assert [story.stray_writes for story in told.events] == strays and any(strays)
+    stray = next(step for story in told.events for step in story.steps if step.stray_writes)
+    assert stray.function == "xen_build_mfn_list_list()" and stray.text.startswith("Line 15:")

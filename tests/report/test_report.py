@@ -23,7 +23,7 @@ from p2mbatch.report.words import answer, corruption_answer, operator_answer
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import Survival, survival
 from report_support import QUESTION, made_up, run
-from sweep_support import one_line, p2mbatch
+from sweep_support import lived_by, one_line, p2mbatch
 
 
 @pytest.fixture(scope="module")
@@ -205,16 +205,14 @@ def test_a_script_in_a_message_stays_text() -> None:
 def test_failed_cells_are_said_with_their_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from p2mbatch.guests import rows as cell
-
-    real = cell.run_scenario
+    from p2mbatch.guests.stepped import step_scenario as real
 
     def failing(scenario: Any, *args: Any, **options: Any) -> Any:
         if scenario.seed == 1:
             raise RuntimeError("frames <ran> out")
         return real(scenario, *args, **options)
 
-    monkeypatch.setattr(cell, "run_scenario", failing)
+    lived_by(monkeypatch, failing)
     result = run(tmp_path / "f", memory="630MiB", migrations=1)
     page = html(result)
     assert "1 cell failed" in page
