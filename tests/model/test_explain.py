@@ -24,7 +24,7 @@ from p2mbatch.model.explain import large
 from p2mbatch.model.explain.functions import KERNEL
 from p2mbatch.model.explain.text import to_text
 from p2mbatch.model.explain.trace import explain_trace
-from p2mbatch.model.policies import trace_names
+from p2mbatch.model.policies import names
 from p2mbatch.model.trace_file import load_trace
 
 TRACES = Path(__file__).resolve().parents[2] / "data" / "traces"
@@ -75,7 +75,7 @@ def test_each_end_of_a_recording_is_told(path: Path) -> None:
 
 def test_the_table_of_functions_is_that_of_the_eras() -> None:
     """Two tables, written apart: the package's, which it tells by, and the tests'."""
-    assert set(KERNEL) == set(trace_names())
+    assert set(KERNEL) == set(names())
     for name, policies in LATER.items():
         kernels = {policy for policy, functions in KERNEL.items() if name in functions}
         if name not in ("map_p2m_list", "normalise_pagetable", "x86_pv_check_vm_state_p2m_list",
