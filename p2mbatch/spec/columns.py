@@ -26,6 +26,7 @@ from p2mbatch.guests.fields import (
     ScenarioFields,
     follow,
     guest_fields,
+    map_memory_bytes,
 )
 from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.spec.axes import FRACTION_FIELDS, Axis, Span, draw
@@ -129,7 +130,12 @@ def resolved(columns: Columns) -> Columns:
     assert isinstance(neighbour, np.ndarray)
     largest = np.array([largest_host(word) if word else 0 for word in hosts.words], np.int64)
     own = largest[hosts.codes]
-    plain = np.where(own > 0, own, np.maximum(4 * memory, GIB))
+    maps = columns["neighbour_map"]
+    assert isinstance(maps, Words)
+    known = np.array([map_memory_bytes(word) if word else 0 for word in maps.words], np.int64)
+    mapped = known[maps.codes]
+    plain = np.where(mapped > 0, mapped, np.maximum(4 * memory, GIB))
+    plain = np.where(own > 0, own, plain)
     return _followed(
         {
             **columns,

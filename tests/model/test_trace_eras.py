@@ -118,5 +118,3 @@ def test_what_knows_no_eras_says_so(tmp_path: Path) -> None:
     assert trace.policy == "identity"
     with pytest.raises(InputError, match="traces of policy identity can be replayed only"):
         Guest.from_file(str(path), policy="tracked")
-    with pytest.raises(InputError, match="policy: 'linear' is known in traces only: use tracked"):
-        Guest.boot("64MiB", policy="linear")
