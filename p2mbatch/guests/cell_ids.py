@@ -12,7 +12,8 @@ from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import UInt8Array
 from p2mbatch.base.sizes import GIB
 from p2mbatch.base.words import Columns, Words
-from p2mbatch.guests.fields import FIELDS, FILES, ScenarioFields, digest_of
+from p2mbatch.guests.fields import FIELDS, FILES, ScenarioFields
+from p2mbatch.guests.references import digest_of
 from p2mbatch.model import policies
 
 _FOLLOW = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "guest")

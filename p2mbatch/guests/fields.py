@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,13 +26,11 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import GIB, format_size, parse_size
 from p2mbatch.guests.host_sizes import canonical_hosts, largest_host
+from p2mbatch.guests.references import GUEST, digest_of, guest_fields, map_named
 from p2mbatch.guests.wording import describe
 from p2mbatch.model import kernels, policies, toolstacks
 from p2mbatch.model.linear_shape import USUAL_VADDR
 from p2mbatch.model.xen import parse_xen
-
-if TYPE_CHECKING:
-    from p2mbatch.model.host_map import NeighbourMap
 
 MAX_ORDER: Final = 18
 """The largest extent order that Xen's allocator has (1 GiB pages): `MAX_ORDER` is 18 or above."""
@@ -176,9 +174,6 @@ HOLE_SHIFT_PAGES: Final = 0x69
 """How far behind the middle of the memory a hole begins where nothing says where: real memory maps'
 holes begin and end inside of leaves."""
 
-GUEST: Final = "guest"
-"""The layout of a guest from a file."""
-
 HOLE: Final = ("hole_bytes", "hole_at_bytes")
 
 _SIZES: Final = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
@@ -317,7 +312,7 @@ class ScenarioFields(BaseModel):
         filled = dict(data)
         mapped = None
         if isinstance(filled.get("neighbour_map"), str) and filled["neighbour_map"]:
-            mapped = _map_named(filled["neighbour_map"])
+            mapped = map_named(filled["neighbour_map"])
             filled["neighbour_map"] = mapped.reference
         if filled.get("host_memory_bytes") is None:
             filled["host_memory_bytes"] = (
@@ -426,45 +421,6 @@ def cell_id_of(values: tuple[Any, ...]) -> str:
 def _plain(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return `values` with what tells a policy from another in place of where its file lies."""
     return (*values[:_POLICY], policies.identity(values[_POLICY]), *values[_POLICY + 1 :])
-
-
-def digest_of(reference: str) -> str:
-    """Return the digest of a file's "PATH#DIGEST"; empty where there is none."""
-    return reference.rpartition("#")[2]
-
-
-def guest_fields(reference: str) -> dict[str, Any]:
-    """Return what the file of "PATH#DIGEST" or "PATH" says: the fields `FROM_GUEST`, and guest.
-
-    Raises `InputError` where the file is not there or is not that guest.
-    """
-    from p2mbatch.guests.file import guest_of
-
-    guest = guest_of(reference)
-    return {
-        "memory_bytes": guest.memory_bytes,
-        "sparsity": guest.sparsity,
-        "layout": GUEST,
-        "word_bytes": guest.layout.word_bytes,
-        "guest": guest.reference,
-    }
-
-
-def map_memory_bytes(reference: str) -> int:
-    """Return the memory of the host whose map "PATH#DIGEST" or "PATH" is."""
-    from p2mbatch.model.host_map import map_of
-
-    return map_of(reference).memory_bytes
-
-
-def _map_named(reference: str) -> NeighbourMap:
-    """Return the map of "PATH#DIGEST" or "PATH"; ValueError where there is no such map."""
-    from p2mbatch.model.host_map import map_of
-
-    try:
-        return map_of(reference)
-    except InputError as error:
-        raise ValueError(f"neighbour_map: {error}") from None
 
 
 def _with_guest(data: dict[str, Any]) -> dict[str, Any]:

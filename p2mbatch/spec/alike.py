@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from p2mbatch.guests.fields import FIELDS, GUEST, MAX_SEED
+from p2mbatch.guests.fields import FIELDS, MAX_SEED
+from p2mbatch.guests.references import GUEST
 from p2mbatch.spec.sections import SHORT_NAMES, Cell, parse_field
 
 _NOT_ALONE = frozenset({"guest", "hosts"})

@@ -25,10 +25,9 @@ from p2mbatch.guests.fields import (
     IDENTITY,
     ScenarioFields,
     follow,
-    guest_fields,
-    map_memory_bytes,
 )
 from p2mbatch.guests.host_sizes import largest_host
+from p2mbatch.guests.references import guest_fields, map_memory_bytes
 from p2mbatch.spec.axes import FRACTION_FIELDS, Axis, Span, draw
 from p2mbatch.spec.sections import Cell, Grid, Sample, Values
 

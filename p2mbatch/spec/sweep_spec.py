@@ -30,7 +30,8 @@ from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.words import Columns
-from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of, digest_of
+from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of
+from p2mbatch.guests.references import digest_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
 from p2mbatch.model.policies import identity

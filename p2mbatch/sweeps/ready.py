@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from p2mbatch.base.sizes import MIB
-from p2mbatch.guests.fields import GUEST
+from p2mbatch.guests.references import GUEST
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.policies import Policy, find
 from p2mbatch.store.columns import LAYOUTS

@@ -24,8 +24,8 @@ from p2mbatch.cli import cli
 from p2mbatch.dumps.importing.to_trace import import_trace
 from p2mbatch.dumps.readers.read import read_dump
 from p2mbatch.guests import file as guestfile
-from p2mbatch.guests.fields import digest_of
 from p2mbatch.guests.file import OWN, find_guest, guest_of
+from p2mbatch.guests.references import digest_of
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario, estimate_memory_bytes
