@@ -84,6 +84,7 @@ class Policy:
     hatch: str
     marker: str
     dashes: Any = "-"
+    releases: str = ""  # where `meaning` tells them by the change
     spoken: str = ""
     """The name in a sentence, where it alone would be read as something else."""
     lists_on_64_bit: bool = True
@@ -177,6 +178,7 @@ _OWN = (
     Policy(
         name="tracked",
         meaning="the kernel after the change",
+        releases="Linux 2.6.37",
         brief="after the change",
         load=_own("tracked"),
         list_brk_pages=3,
@@ -187,6 +189,7 @@ _OWN = (
     Policy(
         name="stale",
         meaning="the kernel before it",
+        releases="Linux 2.6.37's release candidates",
         brief="before the change",
         load=_own("stale"),
         # Before the change there was no p2m_top_mfn_p.

@@ -15,9 +15,6 @@ from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.policies import Policy, find, names
 
-_KERNELS = {"stale": "Linux 2.6.37's release candidates", "tracked": "Linux 2.6.37"}
-"""Policies that are called by the change, by their kernels."""
-
 
 class Era(NamedTuple):
     """The kernels that fit."""
@@ -30,8 +27,8 @@ class Era(NamedTuple):
     @property
     def in_words(self) -> str:
         """The kernels and their policies in one line, "" where nothing tells."""
-        meanings = ((name, _KERNELS.get(name, find(name).meaning)) for name in self.policies)
-        return "; ".join(f"{meaning} ({name})" for name, meaning in meanings)
+        kernels = map(find, self.policies)
+        return "; ".join(f"{of.releases or of.meaning} ({of.name})" for of in kernels)
 
 
 def era_of(guest: DumpGuest, walk: Walk, structures: Structures) -> Era:
