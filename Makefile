@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+CELLS ?= 20000
 MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives told own-policies races bench clean
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells told own-policies races bench clean
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -64,6 +65,10 @@ lane-lives: $(VENV)/.test
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
+
+# Random cells lived in batches, against the same cells lived step by step.
+cells: $(VENV)/.test
+	P2MBATCH_RANDOM_CELLS=$(CELLS) $(BIN)/python -m pytest -q tests/guests/test_batch.py -k random
 
 # Random lives told (docs/explain.md): last states, stray writes, numbers and functions of every line.
 told: $(VENV)/.test

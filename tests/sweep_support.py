@@ -7,14 +7,16 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from p2mbatch.base import provenance
+from p2mbatch.guests.batch import lives, one
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.spec.sweep_spec import SweepSpec
@@ -34,6 +36,12 @@ def row(migration: int, **values: Any) -> dict[str, Any]:
     base.update(migration=migration, outcome="ok", detail=None, stray_writes=0)
     base.update(values)
     return base
+
+
+def lived_by(monkeypatch: pytest.MonkeyPatch, runner: Callable[..., list[dict[str, Any]]]) -> None:
+    """Have each cell lived by `runner`, which is `step_scenario` as far as a batch is concerned."""
+    monkeypatch.setattr(lives, "covered", lambda cells: np.zeros(len(cells["seed"]), np.bool_))
+    monkeypatch.setattr(one, "step_scenario", runner)
 
 
 def rows_of(*rows: dict[str, Any]) -> list[tuple[Any, ...]]:

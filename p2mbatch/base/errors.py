@@ -19,3 +19,7 @@ class PolicyError(InputError):
 
 class ResourceError(P2MBatchError):
     """The work needs more of something than there is; the text gives both numbers."""
+
+
+class StoppedError(Exception):
+    """Work was told to stop before it was done: its results are left out."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from p2mbatch.base.arrays import Int32Array
+from p2mbatch.base.arrays import Int32Array, Int64Array
 
 NULL = -1
 """The code of a text that is not there."""
@@ -59,6 +59,19 @@ def taken(column: Column, at: npt.NDArray[Any]) -> Column:
         return Words(column.codes[at], column.words)
     found: npt.NDArray[Any] = column[at]
     return found
+
+
+def plain(column: Column) -> npt.NDArray[Any]:
+    """Return a column that is not of text."""
+    assert not isinstance(column, Words)
+    return column
+
+
+def told(column: Column, of_word: Callable[..., Any]) -> Int64Array:
+    """Return for each entry what the number `of_word` of its text is; the column is of text."""
+    assert isinstance(column, Words)
+    found: Int64Array = np.array([int(of_word(word)) for word in column.words], np.int64)
+    return found[column.codes]
 
 
 def joined_columns(parts: Sequence[Columns]) -> Columns:

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Measure the kernels beside this machine's limits and their peers.",
     ),
     "audit": ("audit", "audit", "Say what a real guest's file holds and whether it can be saved."),
+    "fleet": ("fleet", "fleet", "Say which real guests survive a move to the planned hosts."),
     "lookup": ("lookup", "lookup", "Say what is at a PFN, whose a frame is, and by which way."),
     "import": ("import_", "import_", "Turn a real guest's file into a trace."),
     "anonymise": ("anonymise", "anonymise", "Renumber a guest's frames for a bug report."),

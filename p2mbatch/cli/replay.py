@@ -154,6 +154,7 @@ def _state(event: dict[str, Any]) -> str:
 
 def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     """Return one event as a person reads it."""
+    from p2mbatch.model.toolstacks import USUAL, said
     from p2mbatch.model.trace import REFUSED, goes_on
 
     op = event["op"]
@@ -170,6 +171,9 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     parts = [f"{what:18s} {event['outcome']}"]
     if event["detail"] is not None:
         parts.append(f"({event['detail']})")
+        # What the real tool prints there; details have names of their own.
+        text = said(asked.get("toolstack", USUAL), event["detail"])
+        parts += [f"'{text}'"] if text else []
     if op == "set":
         wanted = int(asked["runs"][:, 2].sum())
         parts.append(f"{event['entries_set']} of {wanted} entries set")

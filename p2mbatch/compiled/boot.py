@@ -7,7 +7,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import extend_brk, fill_page, mid_mfn_init
 from p2mbatch.compiled.lookup import pfn_to_mfn
 from p2mbatch.compiled.owners import set_present
-from p2mbatch.compiled.pages import address, fill_leaf, set_page_code, take_slot
+from p2mbatch.compiled.pages import address, fill_leaf, new_slot, set_lazy_codes
 from p2mbatch.compiled.status import FAULT_TOP, OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
@@ -37,15 +37,20 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
     shift = state.entries_shift
     n = 1 << shift
     nr_pages = state.nr_pages
-    for x in range((nr_pages + n - 1) >> shift):
+    num_whole = nr_pages >> shift
+    first = min(first, num_whole)
+    end = max(min(end, num_whole), first)
+    _load_lazy(t, as_int(0), first)
+    _load_lazy(t, end, num_whole)
+    for k in range(first, end + 1):
+        # A partial leaf is the last.
+        x = k if k < end else num_whole
+        partial = k == end
+        if partial and nr_pages & (n - 1) == 0:
+            break
         page = state.mfn_list_pfn + x
         t.leaf_page[x] = page
-        partial = (x + 1) << shift > nr_pages
-        if not (first <= x < end or partial):
-            t.leaf_slot[x] = LAZY
-            set_page_code(t, page, LAZY - x)
-            continue
-        slot = take_slot(t, page)
+        slot = new_slot(t, page)
         t.slots[slot, P_KIND] = LEAF
         if h.par[0].kind == FUNCTION_HOST:
             fill_leaf(t, h, slot, x)
@@ -58,6 +63,19 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
             # The pages of mfn_list start as zeros, and the builder writes nr_pages entries.
             for i in range(nr_pages & (n - 1), n):
                 t.words[slot, i] = 0
+
+
+@inner_kernel
+def _load_lazy(t: P2MTables, x: int, stop: int) -> None:
+    """Lay out the boot leaves `x` to `stop`, which are not made yet."""
+    never_inline()
+    page = t.state[0].mfn_list_pfn + x
+    pages, slots = t.leaf_page[x:stop], t.leaf_slot[x:stop]
+    for k in range(len(pages)):
+        pages[k] = page + k
+    for k in range(len(slots)):
+        slots[k] = LAZY
+    set_lazy_codes(t, page, x, stop - x)
 
 
 @kernel
@@ -107,19 +125,21 @@ def build_tree(t: P2MTables, h: HostTables) -> int:
     t.slots[top, P_KIND] = POINTER
     state.top = t.slots[top, P_PAGE]
     fill_page(t, top, address(t, state.mid_missing))
-    mid = -1
-    for x in range(num_boot):
-        if x & (n - 1) == 0:
-            mid = extend_brk(t)
-            if mid < 0:
-                # The leaves from here on are cached, but do not hang in the tree.
-                state.wild = 1
-                return -mid
-            t.slots[mid, P_KIND] = POINTER
-            state.num_mids += 1
-            fill_page(t, mid, address(t, state.missing))
-            t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
-        t.words[mid, x & (n - 1)] = address(t, as_int(t.leaf_page[x]))
+    for x in range(0, num_boot, n):
+        mid = extend_brk(t)
+        if mid < 0:
+            # The leaves from here on are cached, but do not hang in the tree.
+            state.wild = 1
+            return -mid
+        t.slots[mid, P_KIND] = POINTER
+        state.num_mids += 1
+        fill_page(t, mid, address(t, state.missing))
+        t.words[top, x >> shift] = address(t, t.slots[mid, P_PAGE])
+        # The pages of `mfn_list` follow each other, and all have addresses of one kind.
+        where = address(t, as_int(t.leaf_page[x]))
+        row = t.words[mid, : min(num_boot - x, n)]
+        for k in range(len(row)):
+            row[k] = where + (k << 12)
     return OK
 
 

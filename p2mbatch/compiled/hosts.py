@@ -73,6 +73,13 @@ def given_frame(par: HostParameters, pfn: int) -> int:
         return INVALID
     if par.names_all == 0 and par.num_holes > 0 and hole_rank(par, pfn) >= 0:
         return INVALID
+    return _kept_frame(par, pfn)
+
+
+@inner_kernel
+def _kept_frame(par: HostParameters, pfn: int) -> int:
+    """Return the MFN that a function host keeps for `pfn`, which is in the span and is named."""
+    never_inline()
     index = pfn
     if par.layout == EXTENTS and pfn >= par.nr_pages:
         shift = par.entries_shift
@@ -91,7 +98,7 @@ def layout_frame(par: HostParameters, saved_max_pfn: int, pfn: int) -> int:
         return INVALID
     if par.num_holes > 0 and hole_rank(par, pfn) >= 0:
         return INVALID
-    return given_frame(par, pfn)
+    return _kept_frame(par, pfn)
 
 
 @inner_kernel

@@ -126,9 +126,8 @@ def _stale_entries(
         if done < stop:
             done = copy_each(words, leaf_slot, leaf_page, shift, done, stop, work, flags)
         if done == stop:
-            row = words[slot]
-            for k in range(x & (n - 1), (x & (n - 1)) + stop - x):
-                num_stale += row[k] != work[k]
+            i = x & (n - 1)
+            num_stale = _num_different(words[slot, i : i + stop - x], work[i : i + stop - x])
             if num_stale == 0 or state.identity == NO_PAGE:
                 return num_stale
     num_stale = 0
@@ -142,6 +141,15 @@ def _stale_entries(
             true = pfn_to_mfn(t, h, other)
         num_stale += word != true
     return num_stale
+
+
+@inner_kernel
+def _num_different(row: Int64Array, other: Int64Array) -> int:
+    """Return how many words of two rows differ."""
+    differ = as_int(0)
+    for k in range(len(row)):
+        differ += row[k] != other[k]
+    return differ
 
 
 @kernel

@@ -21,6 +21,7 @@ from p2mbatch.compiled.tables import (
     LAZY,
     LEAF,
     NO_PAGE,
+    ORDINARY,
     P_CLEAN,
     P_EVENT,
     P_KIND,
@@ -98,10 +99,40 @@ def set_page_code(t: P2MTables, page: int, code: int) -> None:
     block = page >> BLOCK_SHIFT
     row = as_int(t.block_of[block])
     if row < 0:
-        row = t.state[0].num_blocks
-        t.state[0].num_blocks = row + 1
-        t.block_of[block] = row
+        row = _take_block(t, block)
     t.block_code[row, page & ((1 << BLOCK_SHIFT) - 1)] = code
+
+
+@inner_kernel
+def _take_block(t: P2MTables, block: int) -> int:
+    """Return a row of `block_code` for a block that had none, none of its pages coded."""
+    never_inline()
+    row = t.state[0].num_blocks
+    t.state[0].num_blocks = row + 1
+    t.block_of[block] = row
+    codes = t.block_code[row]
+    for i in range(len(codes)):
+        codes[i] = NO_PAGE
+    return row
+
+
+@inner_kernel
+def set_lazy_codes(t: P2MTables, page: int, x: int, count: int) -> None:
+    """Set the directory's codes for the pages, from `page` on, of leaves `x` ... not yet made."""
+    never_inline()
+    done = as_int(0)
+    while done < count:
+        first = page + done
+        i = first & ((1 << BLOCK_SHIFT) - 1)
+        some = min((1 << BLOCK_SHIFT) - i, count - done)
+        row = as_int(t.block_of[first >> BLOCK_SHIFT])
+        if row < 0:
+            row = _take_block(t, first >> BLOCK_SHIFT)
+        codes = t.block_code[row, i : i + some]
+        code = LAZY - x - done
+        for k in range(some):
+            codes[k] = code - k
+        done += some
 
 
 @inner_kernel
@@ -117,10 +148,29 @@ def take_slot(t: P2MTables, page: int) -> int:
     """Return the slot of `page`, given one (of zeros) if it had none."""
     slot = page_code(t, page)
     if slot < 0:
-        slot = t.state[0].num_slots
-        t.state[0].num_slots = slot + 1
-        t.slots[slot, P_PAGE] = page
-        set_page_code(t, page, slot)
+        slot = new_slot(t, page)
+        row = t.words[slot]
+        for i in range(len(row)):
+            row[i] = 0
+    return slot
+
+
+@inner_kernel
+def new_slot(t: P2MTables, page: int) -> int:
+    """Return a slot for `page`, which has none: its words are to be written by the caller.
+
+    A workspace is used again and again: what the slot was for last is forgotten here.
+    """
+    slot = t.state[0].num_slots
+    t.state[0].num_slots = slot + 1
+    t.slots[slot, P_PAGE] = page
+    t.slots[slot, P_KIND] = ORDINARY
+    t.slots[slot, P_LEAF] = -1
+    t.slots[slot, P_EVENT] = 0
+    t.slots[slot, P_CLEAN] = 0
+    for i in range(t.own.shape[1]):
+        t.own[slot, i] = 0
+    set_page_code(t, page, slot)
     return slot
 
 
@@ -160,12 +210,8 @@ def is_own(t: P2MTables, slot: int, i: int) -> bool:
 def make_leaf(t: P2MTables, h: HostTables, x: int) -> int:
     """Make the LAZY leaf `x` resident and return its slot."""
     never_inline()
-    slot = t.state[0].num_slots
-    t.state[0].num_slots = slot + 1
-    page = as_int(t.leaf_page[x])
-    t.slots[slot, P_PAGE] = page
+    slot = new_slot(t, as_int(t.leaf_page[x]))
     t.slots[slot, P_KIND] = LEAF
-    set_page_code(t, page, slot)
     fill_leaf(t, h, slot, x)
     return slot
 
@@ -179,11 +225,6 @@ def make_lazy(t: P2MTables, slot: int, x: int) -> bool:
     if slot != t.state[0].num_slots - 1:
         return False
     t.state[0].num_slots = slot
-    t.slots[slot, P_PAGE] = NO_PAGE
-    t.slots[slot, P_LEAF] = -1
-    t.slots[slot, P_CLEAN] = 0
-    for i in range(t.words.shape[1]):
-        t.words[slot, i] = 0
     t.leaf_slot[x] = LAZY
     set_page_code(t, as_int(t.leaf_page[x]), LAZY - x)
     return True

@@ -12,7 +12,7 @@ from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import UInt8Array
 from p2mbatch.base.sizes import GIB
 from p2mbatch.base.words import Columns, Words
-from p2mbatch.guests.fields import FIELDS, ScenarioFields, digest_of
+from p2mbatch.guests.fields import FIELDS, FILES, ScenarioFields, digest_of
 from p2mbatch.model import policies
 
 _FOLLOW = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "guest")
@@ -29,17 +29,18 @@ def cell_ids(columns: Columns) -> UInt8Array:
     }
     pieces = []
     for name in FIELDS:
-        if name == "guest":
+        if name in FILES:
             continue
         default = plain.get(name)
         if name not in _FOLLOW:
             default = ScenarioFields.model_fields[name].default
         pieces.append(_pieces(name, columns[name], default))
-    # A guest's digest comes last, whatever its field's place.
-    guest = columns["guest"]
-    assert isinstance(guest, Words)
-    named = [f",guest={digest_of(word)}".encode() if word else b"" for word in guest.words]
-    pieces.append([named[code] for code in guest.codes.tolist()])
+    # The digests of files come last, whatever their fields' places.
+    for name in FILES:
+        column = columns[name]
+        assert isinstance(column, Words)
+        named = [f",{name}={digest_of(word)}".encode() if word else b"" for word in column.words]
+        pieces.append([named[code] for code in column.codes.tolist()])
     start = f"p2mbatch-cell/{MODEL_VERSION}:".encode()
     used = [column for column in pieces if any(column)]
     blake2b = hashlib.blake2b

@@ -152,7 +152,7 @@ class LinearLife(EraLife):
 
     def _look_again(self) -> EventResult:
         """Translate the page tables as a save of their pages does, then compare the leaves."""
-        levels = self._table_levels()
+        levels = self.table_levels()
         max_pfn = self.scalar("walked_max_pfn")
         for page in sorted(page for page in levels if page <= max_pfn):
             frames, kinds = self._read(page)
@@ -161,7 +161,7 @@ class LinearLife(EraLife):
                 return EventResult("save-failed", f"bad-mfn-in-page-table {levels[page]} {bad}")
         return super()._look_again()
 
-    def _table_levels(self) -> dict[int, int]:
+    def table_levels(self) -> dict[int, int]:
         """Return the level of each of the table's page table pages, by PFN."""
         levels = {self.scalar("pgd"): 4}
         for level in (4, 3, 2):

@@ -127,6 +127,16 @@ def _slots(
     return leaves + moved + lists + brk_pages + mids + num_tops + 16 + policy.spare_slots
 
 
+def table_bytes(placed: Placements, word_bytes: int) -> Int64Array:
+    """Return the bytes of the guests' tables: `Placement.table_bytes`."""
+    n = geometry(word_bytes).entries
+    slot_bytes = 8 * n + n // 8 + 8 * tb.P_WORDS
+    directory = (placed.num_blocks << tb.BLOCK_SHIFT) * 4 + (placed.directmap >> 7)
+    num_leaves = placed.span // n + 1
+    found: Int64Array = placed.num_slots * slot_bytes + directory + 8 * num_leaves + 16 * n
+    return found
+
+
 def holds(guest_frames: Int64Array, frames: Int64Array, order: Int64Array) -> BoolArray:
     """Return whether hosts of so many frames can hold guests: `Placement.check_host`."""
     reserved = np.maximum(RESERVED_FRAMES, 1 << order)

@@ -13,7 +13,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.flat_walk import flat_walk
 from p2mbatch.compiled.inspect import count_identity
-from p2mbatch.compiled.status import NOT_PLAIN, OK
+from p2mbatch.compiled.status import BUG_PTEP, BUG_SET, NOT_PLAIN, OK
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.policies import Policy
@@ -37,6 +37,16 @@ class TreeEraLife(Life):
         result = super().set_runs(runs)
         result.placeholder_writes = self.scalar("placeholder_writes")
         return result
+
+    def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
+        """Populate whole leaves, as a `Life` does; the first past the p2m's end is a BUG."""
+        end = self.scalar("max_p2m") >> self.scalar("entries_shift")
+        beyond = np.flatnonzero(leaves >= end)
+        if not len(beyond):
+            return super().grow_leaves(leaves, lazy=lazy)
+        result = super().grow_leaves(leaves[: beyond[0]], lazy=lazy)
+        rounds = self.scalar("hint_rounds")
+        return self._result(BUG_PTEP if rounds else BUG_SET) if result.ok else result
 
     def _hits_shared(self, runs: Int64Array) -> bool:
         """Return whether a run has PFNs under `p2m_identity`."""

@@ -139,6 +139,7 @@ _NUMBERS = re.compile(r"\d+")
 
 def said(toolstack: str, detail: str | None) -> str:
     """Return what the real tool prints for a row's detail; empty where it has no such check."""
+    toolstack = USUAL if toolstack == TREE_ONLY else toolstack
     if not detail or toolstack not in _REGISTRY:
         return ""
     name, _, numbers = detail.partition(" ")

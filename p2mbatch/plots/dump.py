@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,26 +25,97 @@ _MAP_COLUMNS, _MAP_ROWS = 480, 300
 _PAGES_PER_DOT = 24
 """Small guests get larger dots: single pages of a 480-column map could not be seen."""
 
+_BLOCK_PAGES = 64
+"""Pages that are looked at together when the map's axes are cut."""
+
+_MAX_CUTS = 6
+
+_CUT_SHARE = 0.015
+"""Width of a cut, as a part of what is shown."""
+
+
+class CutAxis:
+    """An axis without the long stretches that hold nothing: where a page number is drawn on it."""
+
+    def __init__(self, blocks: Int64Array) -> None:
+        """Make the axis that shows `blocks`, int64[k] ascending, k at least 1."""
+        gaps = np.diff(blocks) - 1
+        # A gap is left out where it is longer than what there is in a tenth of the axis.
+        long = np.flatnonzero(gaps > max(blocks.size // 10, 4))
+        long = np.sort(long[np.argsort(gaps[long], kind="stable")][-_MAX_CUTS:])
+        self.firsts = np.append(blocks[0], blocks[long + 1]) * _BLOCK_PAGES
+        self.stops = (np.append(blocks[long], blocks[-1]) + 1) * _BLOCK_PAGES
+        lengths = self.stops - self.firsts
+        apart = lengths.sum() * _CUT_SHARE
+        self._at = np.cumsum(lengths + apart) - lengths - apart
+        self.length = float(self._at[-1] + lengths[-1])
+        """Pages that the axis is long, cuts included."""
+
+    def place(self, pages: Int64Array) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """Return where each of `pages` (int64[k], of shown blocks) is: float64, from 0 to 1."""
+        part = np.clip(np.searchsorted(self.firsts, pages, side="right") - 1, 0, None)
+        places: np.ndarray[tuple[int], np.dtype[np.float64]] = (
+            self._at[part] + pages - self.firsts[part]
+        ) / self.length
+        return places
+
+    def label(self, axis: Any, apart: float) -> None:
+        """Put sizes at the ends of the stretches, at least `apart` (0 to 1) from each other."""
+        ends = np.stack([self.firsts, self.stops], axis=1).ravel()
+        where = np.stack([self._at, self._at + self.stops - self.firsts], axis=1).ravel()
+        places = where / self.length
+        kept = [0]
+        for i in range(1, places.size):
+            if places[i] - places[kept[-1]] > apart:
+                kept.append(i)
+        texts = [size_text(int(ends[i]) * PAGE_BYTES) if ends[i] else "0" for i in kept]
+        axis.set_ticks(places[kept], texts)
+
+    @property
+    def cuts(self) -> list[float]:
+        """Where stretches are left out, from 0 to 1: the middle of each."""
+        ends = self._at[:-1] + (self.stops - self.firsts)[:-1]
+        return list((ends + self._at[1:]) / 2 / self.length)
+
+
+def _own(entries: Int64Array, word_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which entries name frames of the guest's own."""
+    own: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
+        (entries != INVALID) & ~is_foreign(entries, word_bytes) & ~is_identity(entries, word_bytes)
+    )
+    return own
+
+
+def _cut_axes(p2m: P2M, word_bytes: int) -> tuple[CutAxis, CutAxis]:
+    """Return the axes of PFNs and of MFNs that show all that is populated."""
+    pfns, mfns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for start, entries in p2m.chunks():
+        own = _own(entries, word_bytes)
+        pfns.append(np.unique((np.flatnonzero(own) + start) // _BLOCK_PAGES))
+        mfns.append(np.unique(entries[own] // _BLOCK_PAGES))
+    return CutAxis(np.unique(np.concatenate(pfns))), CutAxis(np.unique(np.concatenate(mfns)))
+
 
 def plot_p2m_map(result: Audit, *, ax: Axes | None = None) -> Axes:
     """Draw the p2m as a map: PFN across, MFN up, darker where more pages are. Returns the axes.
 
-    A column without colour is a hole.
+    A column without colour is a hole. Long stretches that hold nothing are left out of both axes: a
+    dashed line stands for each.
     """
     with style():
         ax = axes_for(ax, (9.0, 5.2))
         guest, shape = result.guest, result.shape
         if not guest.p2m.has_frames or shape.max_mfn < 0:
             return say_empty(ax, "the file names no frames")
-        span, frames = guest.max_p2m_pfn, shape.max_mfn + 1
-        num_columns = int(np.clip(span // _PAGES_PER_DOT, 60, _MAP_COLUMNS))
+        width = guest.word_bytes
+        across, up = _cut_axes(guest.p2m, width)
+        num_columns = int(np.clip(across.length // _PAGES_PER_DOT, 60, _MAP_COLUMNS))
         num_rows = num_columns * _MAP_ROWS // _MAP_COLUMNS
         grid = np.zeros((num_rows, num_columns), np.int64)
         for start, entries in guest.p2m.chunks():
-            width = guest.word_bytes
-            own = (entries != INVALID) & ~is_foreign(entries, width) & ~is_identity(entries, width)
-            pfns, mfns = np.flatnonzero(own) + start, entries[own]
-            at = mfns * num_rows // frames * num_columns + pfns * num_columns // span
+            own = _own(entries, width)
+            columns = (across.place(np.flatnonzero(own) + start) * num_columns).astype(np.int64)
+            at = (up.place(entries[own]) * num_rows).astype(np.int64) * num_columns + columns
             grid += np.bincount(at, minlength=grid.size).reshape(grid.shape)
         from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
@@ -55,14 +126,19 @@ def plot_p2m_map(result: Audit, *, ax: Axes | None = None) -> Axes:
             origin="lower",
             aspect="auto",
             interpolation="nearest",
-            extent=(0, span * PAGE_BYTES, 0, frames * PAGE_BYTES),
+            extent=(0, 1, 0, 1),
             cmap=tint,
             norm=LogNorm(1, max(int(grid.max()), 2)),
         )
         ax.figure.colorbar(image, ax=ax, label="pages in one dot", pad=0.02)
-        for axis, end in ((ax.xaxis, span), (ax.yaxis, frames)):
-            places = np.linspace(0, end * PAGE_BYTES, 5)
-            axis.set_ticks(places, [size_text(place) if place else "0" for place in places])
+        box = ax.get_window_extent()
+        # A label is about 0.75 by 0.2 inches.
+        across.label(ax.xaxis, 0.75 * ax.figure.dpi / box.width)
+        up.label(ax.yaxis, 0.2 * ax.figure.dpi / box.height)
+        for cut in across.cuts:
+            ax.axvline(cut, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        for cut in up.cuts:
+            ax.axhline(cut, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         ax.set_xlabel("guest memory, by PFN")
         ax.set_ylabel("machine memory, by MFN")
         ax.set_title("Where the guest's pages are")
@@ -89,7 +165,10 @@ def plot_extents(result: Audit, *, ax: Axes | None = None) -> Axes:
                 fontsize=8,
                 color=GREY,
             )
-        ax.set_xticks(orders, [size_text(PAGE_BYTES << int(order)) for order in orders])
+        # A label takes about 0.6 inches.
+        every = -(-orders.size // max(int(ax.get_window_extent().width / ax.figure.dpi / 0.6), 1))
+        labelled = orders[::every]
+        ax.set_xticks(labelled, [size_text(PAGE_BYTES << int(order)) for order in labelled])
         places = np.linspace(0, int(pages.max()) * PAGE_BYTES, 5)
         ax.set_yticks(places, [size_text(place) if place else "0" for place in places])
         ax.set_xlabel("extents from this size on (their number above the bar)")

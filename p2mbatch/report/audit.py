@@ -11,49 +11,40 @@ from p2mbatch.dumps.audit.findings import Audit
 from p2mbatch.plots.dump import dump_snapshot, plot_extents, plot_p2m_map
 from p2mbatch.plots.style import new_figure, style
 from p2mbatch.plots.tree import plot_tree
+from p2mbatch.report.audit_facts import facts_of, failing_entry
 from p2mbatch.report.page import asset, inline, template, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_FLAT = ("save_check_meaning", "save_check_advice", "save_check_evidence", "hazards", "notes")
-
-
 class _Art(NamedTuple):
     name: str
-    svg: str
+    wide: str
+    narrow: str
+    """The same figure for a narrow screen, on which a wide one's words could not be read."""
     caption: str
 
 
 def write_page(result: Audit, path: str | Path) -> None:
     """Write the page of `result` to `path`, all or nothing. Raises `InputError` where it can't."""
     found = result.to_json()
+    answer, _, rest = result.meaning[0].partition(". ")
     text = template("audit.html.j2").render(
         version=__version__,
         css=asset("report.css"),
         file=found["file"],
-        answer=result.meaning[0],
+        answer=answer + "." * bool(rest),
+        rest=rest.strip(),
         advice=" ".join(text for text in (result.meaning[1], result.evidence) if text),
         hazards=found["hazards"],
+        failed=result.failed,
+        failing=failing_entry(found),
         notes=found["notes"],
         figures=_figures(result),
-        facts=list(_facts({k: v for k, v in found.items() if k not in _FLAT})),
+        facts=facts_of(found),
     )
     write_text(Path(path), text)
-
-
-def _facts(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return (name, value) of every plain value, nested ones with their path."""
-    facts: list[tuple[str, str]] = []
-    for key, value in values.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(value, dict):
-            facts += _facts(value, f"{prefix}{key}: ")
-        elif value is not None:
-            shown = f"{value:,}" if isinstance(value, int) else f"{value}"
-            facts.append((name, f"{value:.5f}" if isinstance(value, float) else shown))
-    return facts
 
 
 def _figures(result: Audit) -> list[_Art]:
@@ -62,10 +53,13 @@ def _figures(result: Audit) -> list[_Art]:
     def draw(
         name: str, size: tuple[float, float], plot: Callable[[Axes], Any], caption: str
     ) -> _Art:
-        with style():
-            figure, ax = new_figure(size)
-            plot(ax)
-        return _Art(name, inline(figure, name), caption)
+        drawn = []
+        for kind, inches in (("", size), ("-narrow", (4.4, 4.4 * max(size[1] / size[0], 0.8)))):
+            with style():
+                figure, ax = new_figure(inches)
+                plot(ax)
+            drawn.append(inline(figure, name + kind))
+        return _Art(name, drawn[0], drawn[1], caption)
 
     figures = [
         draw(
@@ -73,7 +67,8 @@ def _figures(result: Audit) -> list[_Art]:
             (9.0, 5.2),
             lambda ax: plot_p2m_map(result, ax=ax),
             "The p2m: each populated page at its PFN (across) and its MFN (up). Steep lines are "
-            "extents; columns without colour are holes.",
+            "extents; columns without colour are holes; dashed lines stand for long stretches "
+            "without a page, which are left out.",
         ),
         draw(
             "extents",

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
+from p2mbatch.model.toolstacks import said
 from p2mbatch.plots.style import value_text
 from p2mbatch.report.places import Place, in_places, numbered, representatives
 from p2mbatch.report.summary import summary_table
@@ -214,10 +215,22 @@ def _cell_table(
             *_axis_columns(flat, axes),
             TableColumn("fate", "what became of it", "text", _values(flat["fate"]), is_axis=True),
             TableColumn("detail", "detail", "text", _values(flat["detail"])),
+            *_tool_words(flat),
             *(TableColumn(n, title, kind, _values(flat[n])) for n, title, kind in numbers),
         ],
         note,
     )
+
+
+def _tool_words(flat: pd.DataFrame) -> list[TableColumn]:
+    """Return what the real tool prints for each cell's detail; nothing where it prints nothing."""
+    told = [
+        said(str(toolstack), detail)
+        for toolstack, detail in zip(flat["toolstack"], _values(flat["detail"]), strict=True)
+    ]
+    if not any(told):
+        return []
+    return [TableColumn("tool_says", "what the tool says", "text", told)]
 
 
 def failure_table(failures: pd.DataFrame, max_rows: int = 500) -> Table | None:

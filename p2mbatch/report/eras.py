@@ -14,14 +14,17 @@ from p2mbatch.store.fates import fates, last_rows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from p2mbatch.store.results import SweepResult
+
 _LOST = ("lost_pages", "ghost_pages", "lost_identity_pages", "placeholder_writes")
 
 
-def kernel_tables(frame: pd.DataFrame) -> list[Table]:
+def kernel_tables(result: SweepResult) -> list[Table]:
     """Return the matrix of kernel by fate, and the costs; none where no releases are compared."""
-    rows = frame[frame["linux"] != ""]
-    if rows["linux"].nunique() < 2:
+    if len(set(result.compact["linux"].unique()) - {""}) < 2:
         return []
+    frame = result.frame
+    rows = frame[frame["linux"] != ""]
     releases = sorted(rows["linux"].unique(), key=release_key)
     return [_matrix(rows, releases), _costs(rows, releases)]
 

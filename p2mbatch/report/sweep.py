@@ -103,7 +103,7 @@ def html(
     comparison: Comparison | None = context["comparison"]
     failed = failure_table(result.failures)
     tables = [survival_table(context["entries"])] if context["entries"] else []
-    tables += kernel_tables(frame) + cell_tables(frame, result.cell_names)
+    tables += kernel_tables(result) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)
     page: str = template("report.html.j2").render(
@@ -136,7 +136,7 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
     text: str = template("report.md.j2").render(
         **context,
         survival_text=survival_text(context["entries"]),
-        kernels=[(_TITLES[table.name], table.to_text()) for table in kernel_tables(result.compact)],
+        kernels=[(_TITLES[table.name], table.to_text()) for table in kernel_tables(result)],
         failures=failures,
         comparison_text=None if comparison is None else to_text(comparison),
     )

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.base.words import Column, Columns, Words, joined_columns, taken, words_of
-from p2mbatch.guests.fields import FIELDS, ScenarioFields, guest_fields
+from p2mbatch.guests.fields import (
+    FIELDS,
+    FOLLOWING,
+    IDENTITY,
+    ScenarioFields,
+    follow,
+    guest_fields,
+    map_memory_bytes,
+)
 from p2mbatch.guests.host_sizes import largest_host
 from p2mbatch.spec.axes import FRACTION_FIELDS, Axis, Span, draw
 from p2mbatch.spec.sections import Cell, Grid, Sample, Values
@@ -61,7 +70,7 @@ def picked(name: str, axis: Sequence[Any], at: Int64Array) -> Column:
     if isinstance(axis, range):
         return axis.start + at * axis.step
     if name in _TEXT:
-        words = words_of("" if value is None else str(value) for value in axis)
+        words = words_of(None if value is None else str(value) for value in axis)
         return Words(words.codes[at], words.words)
     values = [_ABSENT if value is None else value for value in axis]
     return np.array(values, np.float64 if name in FRACTION_FIELDS else np.int64)[at]
@@ -121,12 +130,72 @@ def resolved(columns: Columns) -> Columns:
     assert isinstance(neighbour, np.ndarray)
     largest = np.array([largest_host(word) if word else 0 for word in hosts.words], np.int64)
     own = largest[hosts.codes]
-    plain = np.where(own > 0, own, np.maximum(4 * memory, GIB))
-    return {
-        **columns,
-        "host_memory_bytes": np.where(host == _ABSENT, plain, host),
-        "neighbour_memory_bytes": np.where(neighbour == _ABSENT, memory, neighbour),
-    }
+    maps = columns["neighbour_map"]
+    assert isinstance(maps, Words)
+    known = np.array([map_memory_bytes(word) if word else 0 for word in maps.words], np.int64)
+    mapped = known[maps.codes]
+    plain = np.where(mapped > 0, mapped, np.maximum(4 * memory, GIB))
+    plain = np.where(own > 0, own, plain)
+    return _followed(
+        {
+            **columns,
+            "host_memory_bytes": np.where(host == _ABSENT, plain, host),
+            "neighbour_memory_bytes": np.where(neighbour == _ABSENT, memory, neighbour),
+        }
+    )
+
+
+def _followed(columns: Columns) -> Columns:
+    """Return columns with what follows from other fields: as `sections.resolve`."""
+    is_usual = ~_says(columns["layout"], lambda layout: layout == IDENTITY)
+    for name in ("xen", "toolstack", "linux"):
+        is_usual &= ~_says(
+            columns[name], bool if name == "linux" else lambda text: text is not None
+        )
+    filled = dict(columns)
+    for name in FOLLOWING:
+        filled[name] = _filled(columns[name], ScenarioFields.model_fields[name].default)
+    odd = np.flatnonzero(~is_usual)
+    if len(odd):
+        some = {name: taken(column, odd) for name, column in columns.items()}
+        each = [_follow(dict(zip(FIELDS, values, strict=True))) for values in values_of(some)]
+        for name in FOLLOWING:
+            column, theirs = filled[name], [fields[name] for fields in each]
+            if isinstance(column, Words):
+                texts = np.array(column.texts(), object)
+                texts[odd] = theirs
+                filled[name] = words_of(texts.tolist())
+            else:
+                column[odd] = theirs
+    return filled
+
+
+def _says(column: Column, of_text: Callable[[str | None], bool]) -> BoolArray:
+    """Return what `of_text` says of each text of a column, None where there is none."""
+    assert isinstance(column, Words)
+    return np.array([of_text(text) for text in (*column.words, None)], np.bool_)[column.codes]
+
+
+def _filled(column: Column, default: Any) -> Column:
+    """Return a column with the default where it has nothing."""
+    if not isinstance(column, Words):
+        return np.where(column == _ABSENT, default, column)
+    # The last code stands for nothing.
+    words = [*column.words, default]
+    known = words_of(words)
+    return Words(known.codes[column.codes], known.words)
+
+
+def _follow(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a cell's fields with what follows from others; raises `InputError` as `resolve`."""
+    for name in FOLLOWING:
+        if fields[name] == _ABSENT:
+            fields[name] = None
+    try:
+        follow(fields, fields["memory_bytes"])
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return fields
 
 
 def _with_guests(columns: Columns, guest: Words) -> Columns:

@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -253,7 +254,7 @@ def _parse_toml(path: Path, text: str) -> Any:
         raise InputError(f"{path}: not TOML that a spec can be read from: {error}") from None
 
 
-def parse(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+def parse(path: Path) -> tuple[dict[str, Any], Mapping[KeyPath, int]]:
     """Return the table that the spec file at `path` holds and the line of each of its keys.
 
     A name that ends in .json is JSON, any other TOML. Raises `InputError` naming the file, and the
@@ -271,8 +272,27 @@ def parse(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
     data = _parse_json(path, text) if is_json else _parse_toml(path, text)
     if not isinstance(data, dict):
         raise InputError(f"{path}: a spec is a table with grid, cells or sample, not {data!r:.40}")
-    try:
-        lines = key_lines(text, is_json=is_json)
-    except RecursionError:
-        lines = {}
-    return data, lines
+    return data, _Lines(text, is_json)
+
+
+class _Lines(Mapping[KeyPath, int]):
+    """The lines of a text's keys, found when somebody asks: only messages do."""
+
+    def __init__(self, text: str, is_json: bool) -> None:
+        self._text, self._is_json = text, is_json
+
+    @cached_property
+    def _found(self) -> dict[KeyPath, int]:
+        try:
+            return key_lines(self._text, is_json=self._is_json)
+        except RecursionError:
+            return {}
+
+    def __getitem__(self, path: KeyPath) -> int:
+        return self._found[path]
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)

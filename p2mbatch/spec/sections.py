@@ -53,6 +53,8 @@ SHORT_NAMES: Final = {
 }
 """What a spec may call a field instead of its own name."""
 
+_SHORT_OF: Final = {name: short for short, name in SHORT_NAMES.items()}
+
 _MEMORY, _HOST, _NEIGHBOUR = (
     FIELDS.index(name) for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
 )
@@ -83,17 +85,24 @@ _GUEST_DEFAULTS: Final[Values] = tuple(
 
 
 def _parse_field(raw: Any, info: ValidationInfo) -> Axis:
-    name = info.field_name or ""
+    return parse_field(raw, info.field_name or "", info.context)
+
+
+def parse_field(raw: Any, name: str, context: Any) -> Axis:
+    """Return the axis that `raw` means as a section's field `name`; ValueError says why none.
+
+    Files are looked for where `context` says: a dict with "directory", or None.
+    """
     if name == "seeds":
         return parse_seeds(raw)
     if name == "guest":
-        directory = (info.context or {}).get("directory")
+        directory = (context or {}).get("directory")
         return _parse_guests(raw, [] if directory is None else [directory])
     if name == "neighbour_map":
-        directory = (info.context or {}).get("directory")
+        directory = (context or {}).get("directory")
         return _parse_maps(raw, [] if directory is None else [directory])
     if name in ("policy", "policies"):
-        raw = _find_policies(raw, (info.context or {}).get("directory"))
+        raw = _find_policies(raw, (context or {}).get("directory"))
     return parse_axis(SHORT_NAMES.get(name, name), raw)
 
 
@@ -244,6 +253,8 @@ class Axes(BaseModel):
 
     @model_validator(mode="after")
     def _one_name_per_field(self) -> Axes:
+        if "axes" in self.__dict__:
+            return self  # one of many alike, which were checked (`alike.py`)
         given = self.model_fields_set
         for short, name in SHORT_NAMES.items():
             if short in given and name in given:
@@ -272,9 +283,9 @@ class Axes(BaseModel):
     def axis(self, name: str) -> Axis | None:
         """Return the axis of the scenario's field `name`, None where it was not given."""
         value: Axis | None = getattr(self, name)
-        for short, long in SHORT_NAMES.items():
-            if long == name and value is None:
-                value = getattr(self, short)
+        short = _SHORT_OF.get(name)
+        if value is None and short is not None:
+            value = getattr(self, short)
         return value
 
     @cached_property
@@ -316,10 +327,11 @@ class Axes(BaseModel):
         return {name: spelled(axis, name) for name, axis in given if axis is not None}
 
     def _no_spans(self, what: str) -> None:
-        for name in FIELDS:
-            if isinstance(self.axis(name), Span):
+        for key in sorted(self.model_fields_set):
+            if isinstance(getattr(self, key), Span):
+                name = SHORT_NAMES.get(key, key)
                 raise ValueError(
-                    f"{self.key_of(name)}: a range in {what} needs a step, such as "
+                    f"{key}: a range in {what} needs a step, such as "
                     + ('"1GiB..512GiB x2"' if name in SIZE_FIELDS else '"0..0.9 +0.1"')
                 )
 
@@ -391,6 +403,8 @@ class Cell(Axes):
 
     @model_validator(mode="after")
     def _single(self) -> Cell:
+        if "axes" in self.__dict__:
+            return self
         self._no_spans("cells")
         for name, axis in zip(FIELDS, self.axes, strict=True):
             if len(axis) != 1:

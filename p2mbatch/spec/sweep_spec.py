@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -34,6 +35,7 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
 from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
+from p2mbatch.spec.alike import alike
 from p2mbatch.spec.axes import HOSTS, Axis, Span
 from p2mbatch.spec.columns import columns_between
 from p2mbatch.spec.file import KeyPath
@@ -80,6 +82,11 @@ class SweepSpec(BaseModel):
     def _one_sample_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, Mapping) else value
 
+    @field_validator("cells", mode="before")
+    @classmethod
+    def _many_alike(cls, value: Any, info: ValidationInfo) -> Any:
+        return alike(value, info.context) if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _not_empty(self) -> SweepSpec:
         if not (self.grid or self.cells or self.sample):
@@ -101,9 +108,11 @@ class SweepSpec(BaseModel):
         try:
             spec = cls.model_validate(dict(data), context={"directory": directory})
         except ValidationError as error:
-            raise InputError(complaint(error, source, lines or {}, _keys_of)) from None
+            raise InputError(
+                complaint(error, source, {} if lines is None else lines, _keys_of)
+            ) from None
         spec._source = source
-        spec._lines = lines or {}
+        spec._lines = {} if lines is None else lines
         return spec
 
     @classmethod

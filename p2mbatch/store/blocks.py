@@ -10,9 +10,18 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array
-from p2mbatch.base.words import Column, Columns, Words, joined_columns, joined_words, words_of
+from p2mbatch.base.words import (
+    Column,
+    Columns,
+    Words,
+    joined_columns,
+    joined_words,
+    taken,
+    words_of,
+)
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sections import Values
 from p2mbatch.store.columns import BY_NAME, ROW_COLUMNS
@@ -76,6 +85,13 @@ class CellResult(NamedTuple):
     duration_ns: int
 
 
+NO_ROWS: Columns = {
+    column.name: words_of(()) if column.dtype == "str" else np.zeros(0, column.dtype)
+    for column in ROW_COLUMNS
+}
+"""Every row column, with nothing in it."""
+
+
 def column_of(name: str, values: Sequence[Any]) -> Column:
     """Return the values of the results' column `name` as a column."""
     dtype = BY_NAME[name].dtype
@@ -106,6 +122,19 @@ def block_of(results: Sequence[CellResult]) -> Block:
             words_of(r.message for r in failed),
         ),
     )
+
+
+def some_cells(cells: Cells, at: npt.NDArray[Any]) -> Cells:
+    """Return the cells `at` (indices or a mask)."""
+    values = {name: taken(column, at) for name, column in cells.values.items()}
+    return Cells(cells.ids[at], values)
+
+
+def failed_block(cells: Cells, errors: Sequence[str], messages: Sequence[str]) -> Block:
+    """Return a block of `cells` that all failed."""
+    none = np.zeros(0, np.int64)
+    failed = Failed(cells, words_of(errors), words_of(messages))
+    return Block(some_cells(cells, none), none, np.zeros(0, np.int32), dict(NO_ROWS), failed)
 
 
 def joined(blocks: Sequence[Block]) -> Block:

@@ -1,4 +1,4 @@
-"""What a cell costs, from its scenario alone: time, memory, and whether most of it is Python.
+"""What cells cost, from their scenarios alone: time and memory.
 
 First guesses for batches, admission and dry runs; how long batches are then goes by what was
 measured.
@@ -8,54 +8,69 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
+from p2mbatch.base.arrays import Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.words import Columns, plain, told
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.spec.sections import Values
 
-_MEMORY, _SPARSITY, _LAYOUT, _MIGRATIONS, _WORD_BYTES, _GUEST = (
-    FIELDS.index(name)
-    for name in ("memory_bytes", "sparsity", "layout", "migrations", "word_bytes", "guest")
-)
+_NS_PER_CELL = 6_000
 
-_NS_PER_CELL = 70_000
+_NS_PER_EVENT = 2_500
 
-_NS_PER_EVENT = 45_000
+_NS_PER_STEPPED_CELL = 70_000
+
+_NS_PER_STEPPED_EVENT = 45_000
 
 _NS_PER_LEAF_AND_EVENT = {"tail": 8, "scattered": 30, "extents": 50, "guest": 2500}
 """On README's machine, where leaves that nothing touches are not made."""
 
 _NS_PER_RESIDENT_LEAF_AND_EVENT = 900
 
-_SHORT_EVENT_NS = 150_000
-"""An event whose kernels take less is mostly Python around calls of a few microseconds: that of a
-64-bit guest of 32 GiB without holes, or of 8 GiB with scattered ones."""
+
+def cost_ns_each(cells: Columns, resident: str = "auto") -> Float64Array:
+    """Return about how long each of these cells runs on one thread."""
+    from p2mbatch.guests.batch.cells import covered
+
+    events = plain(cells["migrations"]) + 1.0
+    batched = covered(cells)
+    per_event = np.where(batched, _NS_PER_EVENT, _NS_PER_STEPPED_EVENT) + _leaves_ns(
+        cells, resident
+    )
+    found: Float64Array = np.where(batched, _NS_PER_CELL, _NS_PER_STEPPED_CELL) + per_event * events
+    return found
 
 
-def _leaves_ns(values: Values, resident: str) -> int:
+def _leaves_ns(cells: Columns, resident: str) -> Int64Array:
     """Return about how long the kernels of one event take."""
-    leaves = int(values[_MEMORY] // (PAGE_BYTES * geometry(values[_WORD_BYTES]).entries))
-    if resident == "all":
-        return leaves * _NS_PER_RESIDENT_LEAF_AND_EVENT
+    entries = PAGE_BYTES // plain(cells["word_bytes"])
+    leaves = plain(cells["memory_bytes"]) // (PAGE_BYTES * entries)
     # A guest without holes is the same in every layout.
-    layout = values[_LAYOUT] if values[_SPARSITY] or values[_GUEST] else "tail"
-    return leaves * _NS_PER_LEAF_AND_EVENT[layout]
+    is_full = (plain(cells["sparsity"]) == 0) & ~told(cells["guest"], bool).astype(np.bool_)
+    costs = told(cells["layout"], lambda layout: _NS_PER_LEAF_AND_EVENT.get(layout, 50))
+    costs[is_full] = _NS_PER_LEAF_AND_EVENT["tail"]
+    if resident == "all":
+        costs[:] = _NS_PER_RESIDENT_LEAF_AND_EVENT
+    found: Int64Array = leaves * costs
+    return found
 
 
-def cost_ns(values: Values, resident: str = "auto") -> int:
-    """Return about how long the cell of these canonical values runs on one thread."""
-    per_event = _NS_PER_EVENT + _leaves_ns(values, resident)
-    return int(_NS_PER_CELL + per_event * (values[_MIGRATIONS] + 1))
+def memory_bytes_each(cells: Columns, resident: str = "auto") -> Int64Array:
+    """Return about what each of these cells needs while it runs, in bytes.
 
-
-def is_mostly_python(values: Values, resident: str = "auto") -> bool:
-    """Return whether the cell's kernels are so short that a second thread only gets in its way.
-
-    Each of a cell's kernel calls hands over the interpreter's lock. Where it is wanted back within
-    microseconds, two threads spend more on waking each other than the kernels take.
+    One that no guest can be (a sample draws such ones) needs nothing: it fails before it starts.
     """
-    return _leaves_ns(values, resident) < _SHORT_EVENT_NS
+    from p2mbatch.guests.batch.cells import values_at
+    from p2mbatch.guests.batch.lives import table_bytes
+
+    found, known = table_bytes(cells, resident)
+    for k in np.flatnonzero(~known).tolist():
+        found[k] = _memory_bytes(values_at(cells, k)[:-1], resident)
+    return found
 
 
 @functools.lru_cache(maxsize=16384)
@@ -70,9 +85,15 @@ def _memory_bytes(values_but_seed: Values, resident: str) -> int:
         return 0
 
 
-def memory_bytes(values: Values, resident: str) -> int:
-    """Return about what the cell of these canonical values needs while it runs, in bytes.
+def cost_ns(values: Values, resident: str = "auto") -> int:
+    """Return about how long the cell of these canonical values runs on one thread."""
+    from p2mbatch.guests.batch.cells import columns_of
 
-    One that no guest can be (a sample draws such ones) needs nothing: it fails before it starts.
-    """
-    return _memory_bytes(values[:-1], resident)
+    return int(cost_ns_each(columns_of([values]), resident)[0])
+
+
+def memory_bytes(values: Values, resident: str) -> int:
+    """Return about what the cell of these canonical values needs while it runs, in bytes."""
+    from p2mbatch.guests.batch.cells import columns_of
+
+    return int(memory_bytes_each(columns_of([values]), resident)[0])

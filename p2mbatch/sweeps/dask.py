@@ -191,8 +191,6 @@ def dask_engine(
         yield Engine(
             DASK,
             executor,
-            executor,
-            None,
             budget,
             min(largest, budget),
             batch_ns=200_000_000,

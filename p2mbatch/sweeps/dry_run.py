@@ -9,7 +9,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import parse_size
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.sweeps import engine as engines
-from p2mbatch.sweeps.costs import cost_ns, is_mostly_python, memory_bytes
+from p2mbatch.sweeps.costs import cost_ns, memory_bytes
 from p2mbatch.sweeps.engines import check_choice
 
 
@@ -38,17 +38,14 @@ def estimate(
     spec.check()
     num_workers = provenance.num_cores() if jobs is None else jobs
     budget = budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
-    total_ns, in_turn_ns, largest, counted = 0.0, 0.0, [0], 0
+    total_ns, largest, counted = 0.0, [0], 0
     for values, count in spec.structural_cells():
         cost = cost_ns(values, resident) * count
         total_ns += cost
-        in_turn_ns += cost * is_mostly_python(values, resident)
         counted += count
         largest = sorted([*largest, *[memory_bytes(values, resident)] * min(count, num_workers)])
         largest = largest[-num_workers:]
-    in_parallel_ns = total_ns / min(num_workers, max(spec.num_cells, 1))
-    # On threads the short cells take turns, beside the others.
-    seconds = max(in_turn_ns, in_parallel_ns) / 1e9
+    seconds = total_ns / min(num_workers, max(spec.num_cells, 1)) / 1e9
     seconds *= spec.num_cells / max(counted, 1)
     return Estimate(spec.num_cells, min(sum(largest), budget), seconds)
 

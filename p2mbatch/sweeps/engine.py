@@ -7,54 +7,43 @@ a batch should be, how many may be on their way, and what may go wrong with one.
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from p2mbatch._version import MODEL_VERSION, __version__
 from p2mbatch.base import provenance
-from p2mbatch.base.errors import P2MBatchError, PolicyError, ResourceError
-from p2mbatch.guests.fields import FIELDS
-from p2mbatch.guests.scenario import Scenario
+from p2mbatch.base.errors import ResourceError
+from p2mbatch.base.words import Words, words_of
 from p2mbatch.model.own.policy import Carried, carried, registered
-from p2mbatch.spec.sections import Values
-from p2mbatch.store.blocks import CellResult
-from p2mbatch.store.columns import ROW_COLUMNS
-from p2mbatch.sweeps import costs
+from p2mbatch.store.blocks import NO_ROWS, Block, Cells, Failed, some_cells
+
+if TYPE_CHECKING:
+    from p2mbatch.guests.batch.columns import Lived
 
 THREADS, DASK = "threads", "dask"
 
 ENGINES = (THREADS, DASK)
 
+Stopper = Any
+"""OneRecord[Control]: what stops a batch (`guests.batch.lives.new_control`)."""
+
 MEMORY_SHARE = 0.8
 """Of what the machine, its cgroup or a cluster's workers have, the part that cells may use."""
-
-_POLICY = FIELDS.index("policy")
-
-_CONVERT = tuple(
-    (column.name, {"int64": int, "float64": float, "str": str}[column.dtype], column.nullable)
-    for column in ROW_COLUMNS
-)
-
-_PYTHON_TURN = threading.Lock()
-"""Held while cells run that are mostly Python: one thread at a time is faster than two that pass
-the interpreter's lock to and fro at every one of their short kernel calls. Cells with long calls
-run beside it. (`thread_engine` has one thread for them; a cluster's workers may have many.)"""
 
 
 class Batch(NamedTuple):
     """Cells that run one after the other as one piece of work."""
 
-    cells: list[tuple[str, Values]]
-    """(id, canonical values) of each."""
+    cells: Cells
+    first: int
+    """The position in the spec of the first of them."""
     memory_bytes: int
     """What the largest of them needs while it runs."""
     cost_ns: int
     """About how long they take together."""
-    is_short: bool
-    """Whether they are mostly Python, all of them or none."""
 
 
 class Engine(NamedTuple):
@@ -62,10 +51,6 @@ class Engine(NamedTuple):
 
     name: str
     executor: Executor
-    short_executor: Executor
-    """Where batches that are mostly Python go."""
-    slots: threading.Semaphore | None
-    """How many batches may run at once in this process; None where they run in others."""
     memory_budget_bytes: int
     """What the cells in flight may need together."""
     max_cell_bytes: int
@@ -80,46 +65,17 @@ class Engine(NamedTuple):
     """Says in one line why nothing moves, None where nothing is known to be wrong."""
     notice: str = ""
     """What a person should know before the first cell."""
-
-
-def _row(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Return a row in the order of the schema, as plain Python values."""
-    return tuple(
-        None if nullable and row[name] is None else convert(row[name])
-        for name, convert, nullable in _CONVERT
-    )
-
-
-def run_cell(cell: str, values: Values, resident: str) -> CellResult:
-    """Run one cell; what it raises becomes a failure with its message."""
-    from p2mbatch.guests.rows import run_scenario
-
-    start = time.perf_counter_ns()
-    rows: list[tuple[Any, ...]] = []
-    error = message = ""
-    try:
-        scenario = Scenario.make(**dict(zip(FIELDS, values, strict=True)))
-        rows = [_row(row) for row in run_scenario(scenario, resident)]
-    except PolicyError:
-        # It is the same for every cell: its file is to be mended first.
-        raise
-    except P2MBatchError as problem:
-        error, message = type(problem).__name__, str(problem).removeprefix("scenario: ")
-    except MemoryError as problem:
-        error, message = "MemoryError", str(problem) or "the machine has no memory left for it"
-    except Exception as problem:
-        # A cell is one of thousands: its failure is a result, and the others go on.
-        text = str(problem).strip().splitlines()
-        error, message = type(problem).__name__, text[0] if text else repr(problem)
-    return CellResult(cell, values, rows, error, message, time.perf_counter_ns() - start)
+    controls: list[Stopper] | None = None
+    """What stops the batches that run in this process; None where they run in others."""
 
 
 def run_batch(
-    cells: Sequence[tuple[str, Values]],
+    cells: Cells,
     resident: str,
     versions: tuple[str, int],
     policies: Sequence[Carried] = (),
-) -> list[CellResult]:
+    control: Stopper | None = None,
+) -> Block:
     """Run `cells` one after the other; raises `ResourceError` where this is another p2mbatch.
 
     `versions` are the client's own (package, model): a worker that joined later may differ.
@@ -130,32 +86,63 @@ def run_batch(
             f"a worker has p2mbatch {__version__} (model {MODEL_VERSION}), the client "
             f"{versions[0]} (model {versions[1]}): install the same version on all workers"
         )
+    from p2mbatch.guests.batch.lives import live
+
     for policy in policies:
         registered(policy)
-    with (
-        _PYTHON_TURN if costs.is_mostly_python(cells[0][1], resident) else contextlib.nullcontext()
-    ):
-        return [run_cell(cell, values, resident) for cell, values in cells]
+    return block_of_lives(cells, live(cells.values, resident, control))
 
 
-def _run_in_slot(
-    slots: threading.Semaphore,
-    cells: list[tuple[str, Values]],
+def block_of_lives(cells: Cells, lived: Lived) -> Block:
+    """Return what a batch came to as a block of the store."""
+    failed = np.array([failure.cell for failure in lived.failures], np.int64)
+    good = np.ones(len(cells), np.bool_)
+    good[failed] = False
+    return Block(
+        some_cells(cells, good),
+        lived.duration_ns[good],
+        lived.num_rows[good],
+        {name: lived.rows.get(name, none) for name, none in NO_ROWS.items()},
+        Failed(
+            some_cells(cells, failed),
+            words_of([failure.error for failure in lived.failures]),
+            words_of([failure.message for failure in lived.failures]),
+        ),
+    )
+
+
+def _run_here(
+    controls: list[Stopper],
+    cells: Cells,
     resident: str,
     versions: tuple[str, int],
-) -> list[CellResult]:
-    """Do `run_batch` when one of `slots` is free."""
-    with slots:
-        return run_batch(cells, resident, versions)
+) -> Block:
+    """Do `run_batch`, with what stops it among `controls` meanwhile."""
+    from p2mbatch.guests.batch.lives import new_control
+
+    control = new_control()
+    controls.append(control)
+    try:
+        return run_batch(cells, resident, versions, control=control)
+    finally:
+        # Equal records are not the same one.
+        controls[:] = [other for other in controls if other is not control]
 
 
-def submit(engine: Engine, batch: Batch, resident: str) -> Future[list[CellResult]]:
+def submit(engine: Engine, batch: Batch, resident: str) -> Future[Block]:
     """Hand `batch` to the engine."""
-    executor = engine.short_executor if batch.is_short else engine.executor
     arguments = (batch.cells, resident, (__version__, MODEL_VERSION))
-    if engine.slots is None:
-        return executor.submit(run_batch, *arguments, carried({c[1][_POLICY] for c in batch.cells}))
-    return executor.submit(_run_in_slot, engine.slots, *arguments)
+    if engine.controls is not None:
+        return engine.executor.submit(_run_here, engine.controls, *arguments)
+    policies = batch.cells.values["policy"]
+    names = set(policies.words) if isinstance(policies, Words) else set()
+    return engine.executor.submit(run_batch, *arguments, carried(names))
+
+
+def stop_running(engine: Engine) -> None:
+    """Have the batches that run in this process give up before their next event."""
+    for control in list(engine.controls or ()):
+        control["stop"] = 1
 
 
 @contextlib.contextmanager
@@ -163,24 +150,20 @@ def thread_engine(num_workers: int, memory_budget_bytes: int | None) -> Iterator
     """Yield an engine of `num_workers` threads in this process; the kernels run without the GIL."""
     budget = memory_budget_bytes or int(MEMORY_SHARE * provenance.memory_bytes())
     executor = ThreadPoolExecutor(num_workers, thread_name_prefix="p2mbatch-cell")
-    # Were short work to go from thread to thread, each would find its tables in another core's
-    # cache.
-    short_executor = ThreadPoolExecutor(1, thread_name_prefix="p2mbatch-short")
+    engine = Engine(
+        THREADS,
+        executor,
+        budget,
+        budget,
+        batch_ns=20_000_000,
+        max_batches=4 * num_workers + 2,
+        details={"engine": THREADS, "jobs": num_workers, "memory_budget_bytes": budget},
+        trouble=lambda: None,
+        controls=[],
+    )
     try:
-        yield Engine(
-            THREADS,
-            executor,
-            short_executor,
-            threading.Semaphore(num_workers),
-            budget,
-            budget,
-            batch_ns=20_000_000,
-            max_batches=4 * num_workers + 2,
-            details={"engine": THREADS, "jobs": num_workers, "memory_budget_bytes": budget},
-            trouble=lambda: None,
-        )
+        yield engine
     finally:
-        for threads in (executor, short_executor):
-            threads.shutdown(wait=False, cancel_futures=True)
-        for threads in (executor, short_executor):
-            threads.shutdown(wait=True)
+        executor.shutdown(wait=False, cancel_futures=True)
+        stop_running(engine)
+        executor.shutdown(wait=True)

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from p2mbatch.guests import rows as cell
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.report.summary import summary_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.survival import survival
 from p2mbatch.sweeps import driver
 from p2mbatch.sweeps.progress import ProgressReport, format_duration
-from sweep_support import SOURCE, one_line, p2mbatch, row
+from sweep_support import SOURCE, lived_by, one_line, p2mbatch, row
 
 
 def test_the_command_prints_the_table_and_leaves_a_store(tmp_path: Path) -> None:
@@ -96,7 +95,7 @@ def test_long_lives_are_folded_into_few_lines(tmp_path: Path, monkeypatch: Any) 
         rows = [row(m) for m in range(min(lost_at, 500))]
         return [*rows, row(lost_at, outcome="fault", detail="x")] if lost_at < 500 else rows
 
-    monkeypatch.setattr(cell, "run_scenario", runner)
+    lived_by(monkeypatch, runner)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     spec = SweepSpec.from_options(memory="256MiB", migrations="499", seeds="100")
     result = driver.sweep(spec, tmp_path / "s", progress="quiet")

@@ -283,7 +283,9 @@ def test_audit_writes_a_page_of_pictures(tmp_path):
     assert run("audit", DATA / "dumps" / "stale-64.core.gz", "--html", page)[0] == 1
     text = page.read_text()
     assert text.count("<figure ") == 3
-    assert "map-fl-failed 0" in text and "stale-list-tail" in text
+    assert "map-fl-failed 0" in text and "stale list tail" in text
+    assert "is MFN 0xff06: no PFN of this guest has that frame" in text
+    assert "The toolstack would say" in text and "max p2m pfn" not in text
     assert "http-equiv" in text and 'src="http' not in text
 
 

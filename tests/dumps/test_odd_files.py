@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dump_guests import build, stream
+from p2mbatch.base import sources
 from p2mbatch.base.errors import InputError
-from p2mbatch.dumps.readers import sources
 from p2mbatch.dumps.readers.read import read_bytes, read_dump
 from p2mbatch.model.trace_file import load_trace, trace_to_json
 

@@ -95,7 +95,8 @@ def test_a_cell_that_grows_is_its_trace(policy: str) -> None:
 def test_resident_leaves_change_no_row(policy: str) -> None:
     measured = {"rebuild_ns", "save_walk_ns", "restore_ns", "resident_leaves"}
     for layout in LAYOUTS:
-        scenario = cell(policy, layout, 8, memory_bytes="1200MiB", host_memory_bytes="4GiB")
+        large = {"memory_bytes": "1200MiB", "host_memory_bytes": "4GiB", "hotplug_gib": 2}
+        scenario = cell(policy, layout, 8, **large)
         few, every = (run_scenario(scenario, resident) for resident in ("auto", "all"))
         stuck = policy == "two-level-none"
         assert [row["outcome"] for row in few] == ["ok", "ok", "save-failed" if stuck else "ok"]
@@ -104,6 +105,15 @@ def test_resident_leaves_change_no_row(policy: str) -> None:
                 k: v for k, v in b.items() if k not in measured
             }
             assert a["resident_leaves"] < b["resident_leaves"]
+
+
+@pytest.mark.parametrize("policy", ["linear", "linear-4.4", "two-level"])
+def test_leaves_past_the_end_of_a_p2m_are_a_bug(policy: str) -> None:
+    """What arrives after boot may lie past a table's area, or past the arrays of two levels."""
+    size = {"memory_bytes": "1200MiB", "host_memory_bytes": "4GiB", "max_domain_pages": 1 << 18}
+    row = run_scenario(cell(policy, "extents", **size))[-1]
+    detail = "!ptep || level != PG_LEVEL_4K" if policy == "linear" else "mfn != INVALID_P2M_ENTRY"
+    assert (row["migration"], row["outcome"], row["detail"]) == (0, "bug", detail)
 
 
 def test_eras_take_the_pages_that_they_take() -> None:

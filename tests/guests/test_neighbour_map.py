@@ -13,6 +13,8 @@ from oracle import reference
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.cli import cli
+from p2mbatch.guests.cell_ids import cell_ids
+from p2mbatch.guests.fields import cell_id_of
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario, nth_host
@@ -103,6 +105,8 @@ def test_a_spec_takes_maps_as_an_axis_and_keeps_its_digest_without(known: Path) 
     cells = list(spec.grid[0].cells())
     assert len({cell[-2] for cell in cells}) == 2
     assert SweepSpec.from_dict(spec.to_dict()).digest == spec.digest
+    columns, _ = spec.columns(0, 10)
+    assert [bytes(row).hex() for row in cell_ids(columns)] == [cell_id_of(cell) for cell in cells]
     plain = SweepSpec.from_dict({"grid": {"memory": "8MiB"}})
     assert "neighbour_map" not in plain.canonical()["grid"][0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from p2mbatch.model.explain import large
 from p2mbatch.model.explain.functions import KERNEL
 from p2mbatch.model.explain.text import to_text
 from p2mbatch.model.explain.trace import explain_trace
-from p2mbatch.model.policies import trace_names
+from p2mbatch.model.policies import names
 from p2mbatch.model.trace_file import load_trace
 
 TRACES = Path(__file__).resolve().parents[2] / "data" / "traces"
@@ -74,7 +75,7 @@ def test_each_end_of_a_recording_is_told(path: Path) -> None:
 
 def test_the_table_of_functions_is_that_of_the_eras() -> None:
     """Two tables, written apart: the package's, which it tells by, and the tests'."""
-    assert set(KERNEL) == set(trace_names())
+    assert set(KERNEL) == set(names())
     for name, policies in LATER.items():
         kernels = {policy for policy, functions in KERNEL.items() if name in functions}
         if name not in ("map_p2m_list", "normalise_pagetable", "x86_pv_check_vm_state_p2m_list",
@@ -142,3 +143,35 @@ def test_a_guest_tells_what_it_did() -> None:
 def test_only_kernels_have_twins() -> None:
     with pytest.raises(TypeError, match="is no kernel"):
         Interpreter({}).of(test_only_kernels_have_twins)
+
+
+OWN = '''"""Finds its list's pages by old MFNs."""
+from p2mbatch.linux import *
+
+class Mine(Stale):
+    def xen_build_mfn_list_list(self):
+        if self.p2m_top_mfn == NULL:
+            self.p2m_mid_missing_mfn = extend_brk(PAGE_SIZE, PAGE_SIZE)
+            self.p2m_mid_mfn_init(self.p2m_mid_missing_mfn)
+            self.p2m_top_mfn = extend_brk(PAGE_SIZE, PAGE_SIZE)
+            self.p2m_top_mfn_init(self.p2m_top_mfn)
+        pfn = 0
+        while pfn < self.xen_max_p2m_pfn:
+            topidx, mididx = p2m_top_index(pfn), p2m_mid_index(pfn)
+            mid_mfn = mfn_to_virt(self.p2m_top_mfn[topidx])
+            mid_mfn[mididx] = virt_to_mfn(self.p2m_top[topidx][mididx])
+            pfn = pfn + P2M_PER_PAGE
+'''
+
+
+@pytest.mark.lane
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" not in os.environ, reason="compiling it takes long")
+def test_a_policy_of_ones_own_is_told_by_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN, encoding="utf-8")
+    policy = str(tmp_path / "mine.py")
+    scenario = Scenario.make(memory_bytes=16 * MIB, policy=policy, migrations=2)
+    rows, told = run_scenario(scenario), explain_scenario(scenario)
+    strays = [row["stray_writes"] for row in rows]
+    assert [story.stray_writes for story in told.events] == strays and any(strays)
+    stray = next(step for story in told.events for step in story.steps if step.stray_writes)
+    assert stray.function == "xen_build_mfn_list_list()" and stray.text.startswith("Line 15:")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.guests.cell_ids import cell_ids
 from p2mbatch.guests.fields import cell_id_of
 from p2mbatch.spec.columns import values_of
@@ -54,3 +55,30 @@ def test_columns_are_the_cells_of_the_walk_and_have_their_ids(name: str) -> None
     assert positions == sorted(set(positions))
     some, _ = spec.columns(positions[-1], spec.num_cells + 5)
     assert values_of(some) == walked[-1:]
+
+
+def test_many_cells_written_out_are_read_as_one_is() -> None:
+    """Those that are right are read at once, the others are told as ever."""
+    many: list[dict[str, Any]] = [
+        {"memory": f"{1 + i % 5}GiB", "seed": i, "sparsity": (0, 0.5, "0.25", 1 / 3)[i % 4]}
+        for i in range(200)
+    ]
+    many += [{"memory_bytes": 1 << 30, "policy": "stale"}, {"memory": ["2GiB"], "seed": True}]
+    with pytest.raises(InputError, match=r"cells.*seed: true is not a value of seed"):
+        SweepSpec.from_dict({"cells": many})
+    many[-1]["seed"] = 7
+    spec = SweepSpec.from_dict({"cells": many})
+    alone = [SweepSpec.from_dict({"cells": [cell]}) for cell in many]
+    assert [cell.values for cell in spec.cells] == [one.cells[0].values for one in alone]
+    assert [repr(cell.to_dict()) for cell in spec.cells] == [
+        repr(one.cells[0].to_dict()) for one in alone
+    ]
+    assert SweepSpec.from_dict(spec.to_dict()).digest == spec.digest
+    for bad, says in (
+        ({"memory": "1GiB", "layout": "guest"}, "layout: guest is what a guest's file has"),
+        ({"memory": "1GiB", "sparsity": "0..0.5"}, "a range in cells needs a step|a cell has one"),
+        ({"memory": "1GiB", "memory_bytes": 1 << 30}, "memory: is the same field as memory_bytes"),
+        ({"seed": 3}, "memory is required"),
+    ):
+        with pytest.raises(InputError, match=says):
+            SweepSpec.from_dict({"cells": [*many, bad]})

@@ -86,11 +86,12 @@ _WORKER = """
 import sys, json
 from p2mbatch._version import MODEL_VERSION, __version__
 from p2mbatch.model.own.policy import Carried
+from p2mbatch.store.blocks import cells_of
 from p2mbatch.sweeps.engine import run_batch
 cells, carried = json.loads(sys.stdin.read())
-cells = [(cell, tuple(values)) for cell, values in cells]
+cells = cells_of([cell for cell, _ in cells], [tuple(values) for _, values in cells])
 found = run_batch(cells, "auto", (__version__, MODEL_VERSION), [Carried(*one) for one in carried])
-print(json.dumps([[one.error, len(one.rows)] for one in found]))
+print(json.dumps([found.num_rows.tolist(), len(found.failed.cells)]))
 """
 
 
@@ -107,7 +108,7 @@ def test_another_process_is_sent_the_text(spec: Path) -> None:
         capture_output=True, check=True, timeout=600,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert json.loads(done.stdout) == [["", 3]] * 4
+    assert json.loads(done.stdout) == [[3] * 4, 0]
 
 
 WRONG = MINE.replace("super().xen_post_suspend()", "top = self.p2m_top\n        top += 'x'")

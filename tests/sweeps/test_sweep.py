@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import MIB
 from p2mbatch.guests import rows as cell
-from p2mbatch.guests import stage
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.fates import BY_OUTCOME, DAMAGE
-from p2mbatch.report.summary import summary_table
+from p2mbatch.guests.stepped import step_scenario
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult
-from p2mbatch.store.survival import survival
-from p2mbatch.sweeps import costs, driver, dry_run, feeder
-from p2mbatch.sweeps import engine as engines
-from p2mbatch.sweeps.dry_run import estimate
-from sweep_support import MEASURED, SOURCE, exact, row, run
+from p2mbatch.sweeps import driver, feeder
+from sweep_support import MEASURED, exact, lived_by, row, run
 
 GRID = {"memory": "256MiB,1GiB", "policy": "tracked,stale", "migrations": "2"}
 
@@ -70,13 +66,13 @@ def test_every_leaf_resident_changes_only_their_number(
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
     """Return a list that every scenario that runs from now on is added to."""
     ran: list[Scenario] = []
-    real = cell.run_scenario
+    real = step_scenario
 
     def counting(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
         ran.append(scenario)
         return real(scenario, resident)
 
-    monkeypatch.setattr(cell, "run_scenario", counting)
+    lived_by(monkeypatch, counting)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     return ran
 
@@ -126,7 +122,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception | None, seeds: set
             raise error
         return [row(0), row(1)]
 
-    monkeypatch.setattr(cell, "run_scenario", runner)
+    lived_by(monkeypatch, runner)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
 
 
@@ -174,7 +170,7 @@ def test_a_sweep_is_whole_that_goes_on_with_its_cells_in_another_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, RuntimeError("stop here"), {150})
-    monkeypatch.setattr(feeder, "_MAX_BATCH_CELLS", 10)
+    monkeypatch.setattr(feeder, "_CHUNK_CELLS", 10)
     seeds = list(range(600))
     one, other = (
         SweepSpec.from_options(memory="256MiB", seeds=order) for order in (seeds, seeds[::-1])
@@ -202,7 +198,7 @@ def test_a_continued_sweep_does_not_look_at_its_settled_beginning_again(
             raise RuntimeError("stop here")
         return [row(0)]
 
-    monkeypatch.setattr(cell, "run_scenario", runner)
+    lived_by(monkeypatch, runner)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
     spec = SweepSpec.from_options(memory="256MiB", seeds="3000")
     result = run(spec, tmp_path / "s", jobs=6, fail_fast=True)
@@ -231,15 +227,15 @@ def test_a_cell_over_the_memory_budget_is_refused_with_both_numbers(
 ) -> None:
     failing(monkeypatch, None, set())
     monkeypatch.setattr(
-        stage,
-        "estimate_memory_bytes",
-        lambda scenario, resident: 64 * MIB if scenario.seed == 0 else 1,
+        feeder,
+        "memory_bytes_each",
+        lambda cells, resident: np.where(cells["seed"] == 1, 64 * MIB, 1),
     )
-    costs._memory_bytes.cache_clear()
     spec = SweepSpec.from_options(memory="256MiB", seeds="2")
     result = run(spec, tmp_path / "s", memory_budget="16MiB")
-    costs._memory_bytes.cache_clear()
-    assert result.failures["error"].tolist() == ["MemoryBudget"] * 2
+    assert result.failures["error"].tolist() == ["MemoryBudget"]
+    assert result.failures["seed"].tolist() == [1]
+    assert result.frame["seed"].unique().tolist() == [0]
     message = result.failures["message"].iloc[0]
     assert "64 MiB" in message
     assert "16 MiB" in message
@@ -249,8 +245,6 @@ def test_a_cell_over_the_memory_budget_is_refused_with_both_numbers(
 def test_cells_in_flight_stay_within_the_memory_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     running = peak = 0
     lock = threading.Lock()
 
@@ -264,142 +258,45 @@ def test_cells_in_flight_stay_within_the_memory_budget(
             running -= 1
         return [row(0)]
 
-    monkeypatch.setattr(cell, "run_scenario", runner)
+    lived_by(monkeypatch, runner)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
-    monkeypatch.setattr(stage, "estimate_memory_bytes", lambda scenario, resident: 10 * MIB)
-    monkeypatch.setattr(feeder, "cost_ns", lambda values, resident: 10**9)
-    for module in (costs, feeder, dry_run):
-        monkeypatch.setattr(module, "is_mostly_python", lambda values, resident: False)
-    costs._memory_bytes.cache_clear()
+    for name, each in (("memory_bytes_each", 10 * MIB), ("cost_ns_each", 10**9)):
+        monkeypatch.setattr(
+            feeder, name, lambda cells, resident, each=each: np.full(len(cells["seed"]), each)
+        )
     spec = SweepSpec.from_options(memory="256MiB", seeds="30")
     run(spec, tmp_path / "wide", jobs=8)
     assert peak > 2
     peak = 0
     run(spec, tmp_path / "narrow", jobs=8, memory_budget="25MiB")
-    costs._memory_bytes.cache_clear()
     assert peak <= 2
 
 
-def test_cells_that_are_mostly_python_take_turns_and_others_run_beside_them(
+def test_small_cells_run_on_every_thread_and_no_more_at_once_than_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-
     lock = threading.Lock()
-    running = {"256MiB": 0, "64GiB": 0}
-    together: list[tuple[int, ...]] = []
+    # Two batches that wait for each other come through only if both run at once.
+    both = threading.Barrier(2, timeout=60)
+    met: set[int] = set()
+    running, most = 0, 0
 
     def runner(scenario: Scenario, resident: Any = "auto") -> list[dict[str, Any]]:
-        name = "256MiB" if scenario.memory_bytes == 256 * MIB else "64GiB"
+        nonlocal running, most
         with lock:
-            running[name] += 1
-            together.append(tuple(running.values()))
-        time.sleep(0.002)
+            running += 1
+            most = max(most, running)
+            first = threading.get_ident() not in met
+            met.add(threading.get_ident())
+        if first:
+            both.wait()
         with lock:
-            running[name] -= 1
+            running -= 1
         return [row(0)]
 
-    monkeypatch.setattr(cell, "run_scenario", runner)
+    lived_by(monkeypatch, runner)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
-    # One cell to a batch, so that threads meet.
-    monkeypatch.setattr(feeder, "_MAX_BATCH_CELLS", 1)
-    spec = SweepSpec.from_options(memory="256MiB,64GiB", seeds="60")
-    run(spec, tmp_path / "s", jobs=4)
-    assert max(small for small, _ in together) == 1
-    assert max(large for _, large in together) > 1
-    assert (1, 1) in together
-
-
-def test_one_thread_takes_the_short_work_and_no_more_run_than_jobs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import threading
-
-    lock = threading.Lock()
-    running: list[str] = []
-    seen: list[tuple[str, ...]] = []
-    short_threads: set[int] = set()
-
-    def run_batch(cells: list[Any], resident: str, versions: Any) -> list[Any]:
-        kind = str(cells[0])
-        if kind == "short":
-            short_threads.add(threading.get_ident())
-        with lock:
-            running.append(kind)
-            seen.append(tuple(running))
-        time.sleep(0.002)
-        with lock:
-            running.remove(kind)
-        return cells
-
-    monkeypatch.setattr(engines, "run_batch", run_batch)
-    for jobs in (1, 3):
-        seen.clear()
-        with engines.thread_engine(jobs, None) as engine:
-            kinds = ["short", "long"] * 60
-            futures = [
-                engines.submit(engine, engines.Batch([kind], 0, 0, kind == "short"), "auto")  # type: ignore[list-item]
-                for kind in kinds
-            ]
-            assert [future.result(60) for future in futures] == [[kind] for kind in kinds]
-        assert max(len(at_once) for at_once in seen) == jobs
-        assert max(at_once.count("short") for at_once in seen) == 1
-    # One thread in each engine.
-    assert len(short_threads) <= 2
-    assert any("long" in at_once and "short" in at_once for at_once in seen)
-
-
-def test_rows_of_numpy_scalars_are_stored_as_plain_numbers() -> None:
-    import numpy as np
-
-    values = engines._row(row(0, leaves=np.int64(7), structure_overhead=np.float64(0.5)))
-    assert {type(value) for value in values} <= {int, float, str, type(None)}
-    assert 7 in values
-
-
-def test_provenance_says_everything(undisturbed: SweepResult) -> None:
-    details = undisturbed.provenance
-    for key in ("p2mbatch", "model_version", "python", "numba", "numpy", "cpu", "cores"):
-        assert details[key], key
-    assert details["memory_bytes"] > 2**28
-    if (SOURCE / ".git").exists():
-        assert len(details["git_commit"].rstrip("+")) == 40
-    assert isinstance(details["command"], list)
-    assert details["spec"]["grid"][0]["memory_bytes"] == [256 * MIB, 1024 * MIB]
-    assert details["started_at"] <= details["ended_at"]
-    assert details["engine"] == "threads"
-    json.dumps(details)
-
-
-def test_the_summary_counts_what_the_frame_says(undisturbed: SweepResult) -> None:
-    frame = undisturbed.frame
-    entries = survival(undisturbed)
-    assert {(e.policy, e.migration) for e in entries} == {
-        (p, m) for p in ("tracked", "stale") for m in range(3)
-    }
-    for entry in entries:
-        own = frame[frame["policy"] == entry.policy]
-        until = own[own["migration"] <= entry.migration]
-        here = own[(own["migration"] == entry.migration) & (own["outcome"] == "ok")]
-        damage = until[list(DAMAGE)].sum(axis=1).groupby(until["cell"]).sum()
-        assert entry.num_guests == own["cell"].nunique()
-        assert entry.num_survived == len(here)
-        assert entry.num_corrupted == int((damage[here["cell"]] > 0).sum())
-        assert entry.num_ended == entry.num_guests - entry.num_survived
-        for fate, number in entry.ends.items():
-            assert number == (until["outcome"].map(BY_OUTCOME) == fate).sum()
-    text = summary_table(entries).to_text()
-    assert text.splitlines()[2].startswith("tracked")
-
-
-def test_a_draw_that_no_guest_can_be_is_a_failed_cell(tmp_path: Path) -> None:
-    spec = SweepSpec.from_dict(
-        {"sample": {"n": 40, "memory": ["16KiB", "1GiB", "1TiB"], "host_memory": "8TiB"}}
-    )
-    assert estimate(spec).num_cells == 40
-    result = run(spec, tmp_path / "s")
-    assert result.progress.num_finished + result.num_failed == 40
-    messages = result.failures["message"].str.cat(sep="\n")
-    assert "boots with" in messages
-    assert "\nmemory_bytes: 1TiB is over MAX_P2M_PFN" in messages
-    assert set(result.failures["error"]) == {"InputError"}
+    # Some cells to a batch, so that there are enough.
+    monkeypatch.setattr(feeder, "_CHUNK_CELLS", 20)
+    run(SweepSpec.from_options(memory="256MiB", seeds="200"), tmp_path / "s", jobs=2)
+    assert len(met) == most == 2

@@ -108,7 +108,7 @@ def test_a_sweep_on_a_full_disk_continues_when_there_is_room(
     kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
 ) -> None:
     out = tmp_path / "s"
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000,) * 2); "
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000,) * 2); "
     code = limit + "from p2mbatch.cli import main; main(sys.argv[1:])"
     full = subprocess.run(
         [sys.executable, "-c", code, "sweep", str(kill_spec), "--out", str(out), "--no-report"],
@@ -279,8 +279,7 @@ def test_a_future_that_is_cancelled_is_not_waited_for(
     @contextlib.contextmanager
     def opened(*args: Any) -> Iterator[engines.Engine]:
         with engines.thread_engine(1, None) as engine:
-            deaf = Deaf()
-            yield engine._replace(executor=deaf, short_executor=deaf, max_batches=1)
+            yield engine._replace(executor=Deaf(), max_batches=1)
 
     monkeypatch.setattr(driver, "open_engine", opened)
     monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)

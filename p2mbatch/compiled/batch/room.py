@@ -16,12 +16,6 @@ from p2mbatch.compiled.records import HostParameters, OneRecord, State, as_array
 from p2mbatch.compiled.tables import (
     BLOCK_SHIFT,
     NO_PAGE,
-    ORDINARY,
-    P_CLEAN,
-    P_EVENT,
-    P_KIND,
-    P_LEAF,
-    P_PAGE,
     P2MTables,
 )
 
@@ -125,19 +119,9 @@ def make_room(geo: Geometry, size: Size) -> Room:
 
 @inner_kernel
 def clear(room: Room) -> None:
-    """Take back what the guest before has written, so that it is as `tables.allocate` makes it."""
+    """Forget the guest before. Slots and blocks are begun anew when they are taken (`pages`)."""
     never_inline()
     state = room.state[0]
-    for slot in range(state.num_slots):
-        room.words[slot, :] = 0
-        room.own[slot, :] = 0
-        room.slots[slot, P_PAGE] = NO_PAGE
-        room.slots[slot, P_KIND] = ORDINARY
-        room.slots[slot, P_LEAF] = -1
-        room.slots[slot, P_EVENT] = 0
-        room.slots[slot, P_CLEAN] = 0
-    for block in range(state.num_blocks):
-        room.block_code[block, :] = NO_PAGE
     room.block_of[: (state.directmap >> BLOCK_SHIFT) + 1] = -1
     room.leaf_slot[: state.num_leaves] = 0
     room.leaf_page[: state.num_leaves] = 0

@@ -10,7 +10,8 @@ import numpy as np
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.say import one_line
 from p2mbatch.base.sizes import format_size
-from p2mbatch.dumps.audit.hazards import Hazard, find_hazards
+from p2mbatch.dumps.audit.era import Era, era_of
+from p2mbatch.dumps.audit.hazards import CHECK, SEVERITIES, Hazard, find_hazards
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.shape import Shape, Sizes, measure
 from p2mbatch.dumps.audit.structures import Structures, find_structures, true_leaves
@@ -111,6 +112,7 @@ class Audit:
     structures: Structures
     hazards: list[Hazard]
     p2m_sha256: str | None
+    era: Era
     lost_pages: int
     """Pages that the guest's leaves name and the file lost."""
     surplus_pages: int
@@ -120,6 +122,31 @@ class Audit:
     def failed(self) -> bool:
         """Whether the save check was made and failed."""
         return self.walk.result not in (None, "ok")
+
+    def is_as_bad_as(self, severity: str) -> bool:
+        """Return whether the save check failed, or a hazard is of `severity` or worse."""
+        if self.failed or severity == CHECK:
+            return self.failed
+        most = SEVERITIES.index(severity)
+        return any(SEVERITIES.index(hazard.severity) <= most for hazard in self.hazards)
+
+    @property
+    def guest_in_words(self) -> str:
+        """The guest in a few words, for a table."""
+        kind = " linear" if self.walk.linear is not None else ""
+        span = format_size(self.guest.max_p2m_pfn * PAGE_BYTES)
+        return f"{8 * self.guest.word_bytes}-bit{kind}, {span}"
+
+    @property
+    def verdict(self) -> str:
+        """The audit in a few words, for a table: the check, else the worst hazard above a note."""
+        if self.failed:
+            return f"can't be saved: {self.walk.result}"
+        worst = self.hazards[0] if self.hazards else None
+        said = "not checked" if self.walk.result is None else "nothing against it"
+        if worst is None or worst.severity == SEVERITIES[-1]:
+            return said
+        return f"{said}; {worst.severity}: {worst.kind.replace('-', ' ')}"
 
     @property
     def meaning(self) -> tuple[str, str]:
@@ -214,6 +241,9 @@ class Audit:
             "save_check_evidence": self.evidence or None,
             "failing_entry": self.walk.failing._asdict() if self.walk.failing else None,
             "container": guest.container,
+            "policies": list(self.era.policies),
+            "kernels": self.era.in_words or None,
+            "era_evidence": self.era.evidence,
             "p2m_generation": shared.p2m_generation if shared and shared.p2m_cr3 else None,
             "lost_in_dump_pages": self.lost_pages,
             "surplus_pages": self.surplus_pages,
@@ -256,6 +286,7 @@ def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
         shape=shape,
         structures=structures,
         hazards=find_hazards(guest, walk, shape, structures, lost, surplus),
+        era=era_of(guest, walk, structures),
         p2m_sha256=guest.p2m.sha256() if guest.p2m.has_frames and not shape.unlisted else None,
         lost_pages=lost,
         surplus_pages=surplus,
@@ -334,6 +365,9 @@ def audit_text(result: Audit) -> str:
     if guest.shared_info is not None and tree is not None:
         at = f", PFN {result.walk.fll_pfn}" if result.walk.fll_pfn >= 0 else ""
         lines.append(f"{'frame list list':<18}MFN {guest.shared_info.frame_list_list_mfn}{at}")
+    if result.era.policies:
+        lines.append(f"{'kernels':<18}{result.era.in_words}")
+        lines.append(f"{'':<18}{result.era.evidence}")
     meaning, advice = result.meaning
     lines.append(f"{'save check':<18}{result.walk.result or 'not made'}")
     if result.failed and result.walk.reason:

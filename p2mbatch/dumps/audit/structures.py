@@ -28,6 +28,9 @@ _KEY_WORDS = 8
 _CONFIRM_LEAVES = 4
 """Leaves that a mid page must name for its likeness not to be chance."""
 
+NO_TOP = "a page links the leaves by address, but none links that page"
+"""Why nothing was found where the guest's side has two levels, or a top that lies elsewhere."""
+
 _MAX_BASES = 2
 """Address ranges that show all of the guest's memory: the kernel image's and the direct map."""
 
@@ -192,7 +195,7 @@ def _from_mid(
             top, pointer_base, mids = pfn, own_base, pages
             break
     if top < 0:
-        return Structures(reason="a page links the leaves by address, but none links that page")
+        return Structures(reason=NO_TOP)
     mid_missing = int(mids[-1]) if num_mids < n else -1
     missing = -1
     if mid_missing >= 0:

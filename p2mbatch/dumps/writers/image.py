@@ -8,14 +8,21 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import PAGE_BYTES, Geometry, geometry
+from p2mbatch.base.geometry import PAGE_BYTES, PAGE_SHIFT, Geometry, geometry
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import leaf_pages, p2m_words
+from p2mbatch.compiled.policies.flat import BLOCK_SHIFT, MAPS
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.stores import narrow
-from p2mbatch.dumps.writers.page_tables import LinearTables, saved_leaf_tables, table_bytes
+from p2mbatch.dumps.writers.page_tables import (
+    LinearTables,
+    PageTable,
+    saved_leaf_tables,
+    table_bytes,
+)
+from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.life import Life
-from p2mbatch.model.policies import refuse_era
+from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.trace import Trace, goes_on
 
@@ -88,7 +95,7 @@ class GuestImage:
             (layout.max_pfn, self.shared_max_pfn),
             (layout.frame_list_list, self.frame_list_list_mfn),
         ]
-        if self.linear is not None:
+        if self.linear is not None and self.linear.reported:
             cr3_mfn = int(self.p2m[self.linear.top_pfn])
             fields += [
                 (layout.p2m_cr3, cr3_mfn << 12 | (cr3_mfn >> 20 if size == 4 else 0)),
@@ -103,7 +110,7 @@ class GuestImage:
         """Return the last PFN that the toolstack would send: max_pfn, trimmed as on save."""
         shift = self.geometry.entries_shift
         last = min(self.shared_max_pfn, self.p2m.size) - 1
-        if self.linear is not None:
+        if self.linear is not None and self.linear.reported:
             # A block is what one level-1 table maps: 2 MiB of the list.
             first_index = self.linear.vaddr >> 21 & 511
             kept = saved_leaf_tables(self.linear, first_index)
@@ -123,7 +130,6 @@ def image_at(trace: Trace, event: int | None = None) -> GuestImage:
 
     Raises `InputError` as `life_at` and `image_of`.
     """
-    refuse_era(trace.policy, trace.name)
     return image_of(life_at(trace, event))
 
 
@@ -153,8 +159,10 @@ def life_at(trace: Trace, event: int | None = None) -> Life:
 def image_of(life: Life) -> GuestImage:
     """Return what `life`'s tables hold. Every page must be resident, as they are where traces run.
 
-    Raises `InputError` where the guest has no tree.
+    Raises `InputError` where the guest did not boot as far as its p2m.
     """
+    if isinstance(life, EraLife):
+        return era_image(life)
     tables, host = life.tables, life.host
     if life.scalar("top") == tb.NO_PAGE:
         raise InputError("the guest did not boot as far as its tree: there is nothing to write")
@@ -177,6 +185,76 @@ def image_of(life: Life) -> GuestImage:
         words=words,
         m2p=host.m2p.copy(),
         owned_mfns=np.flatnonzero(host.owned),
+    )
+
+
+def era_image(life: EraLife) -> GuestImage:
+    """Return what the tables of an era's guest hold; entries are those that its kernel gets.
+
+    Raises `InputError` where it did not boot to the end.
+    """
+    tables, host = life.tables, life.host
+    if life.scalar("brk_closed") == 0:
+        raise InputError("the guest did not boot to the end: there is nothing to write")
+    shape = geometry(life.scalar("word_bits") // 8)
+    used = tables.slots[: life.scalar("num_slots")]
+    span = life.scalar("max_p2m_pfn")
+    linear = None
+    if isinstance(life, LinearLife):
+        # What lies behind the last page that the table has a leaf of its own for reads as 1:1.
+        shared = np.isin(tables.leaf_page, [life.scalar("missing"), life.scalar("identity")])
+        own = np.flatnonzero(~shared)
+        end = (int(own[-1]) + 1) * shape.entries if own.size else 0
+        span = min(max(end, life.scalar("shared_max"), int(used[:, tb.P_PAGE].max()) + 1), span)
+        linear = tables_of(life)
+    p2m = np.empty(span, np.int64)
+    life.policy.operations.get_row(tables, host, 0, p2m)
+    pages = used[:, tb.P_PAGE].tolist()
+    in_tables = linear.tables if linear is not None else {}
+    return GuestImage(
+        word_bytes=shape.word_bytes,
+        frames=int(host.par[0].frames),
+        shared_max_pfn=life.scalar("shared_max"),
+        frame_list_list_mfn=life.scalar("shared_fll"),
+        p2m=p2m,
+        leaf_pfns=tables.leaf_page[: -(-span // shape.entries)].astype(np.int64),
+        words={
+            page: tables.words[slot].copy()
+            for slot, page in enumerate(pages)
+            if page >= 0 and page not in in_tables
+        },
+        linear=linear,
+        m2p=host.m2p.copy(),
+        owned_mfns=np.flatnonzero(host.owned),
+    )
+
+
+def tables_of(life: LinearLife) -> LinearTables:
+    """Return the page tables of a linear guest; the two shared leaves are mapped read-only."""
+    tables, levels = life.tables, life.table_levels()
+    slot_of = {page: slot for slot, page in enumerate(tables.slots[:, tb.P_PAGE].tolist())}
+    read_only = [life.scalar("missing"), life.scalar("identity")]
+    found = {}
+    for page, level in levels.items():
+        words = tables.words[slot_of[page]]
+        pfns = words & (MAPS - 1)
+        flags = np.where((level == 1) & np.isin(pfns, read_only), 1, 3)
+        found[page] = PageTable(level, np.where(words != 0, pfns << PAGE_SHIFT | flags, 0))
+    vaddr = life.scalar("p2m_vaddr") % (1 << 64)
+    blocks = []
+    for block in range(life.scalar("max_p2m_pfn") >> BLOCK_SHIFT):
+        page = life.scalar("pgd")
+        for level in (4, 3, 2):
+            index = (vaddr + (block << 21)) >> (9 * level + 3) & 511
+            page = int(found[page].entries[index]) >> PAGE_SHIFT
+        blocks.append(page)
+    return LinearTables(
+        top_pfn=life.scalar("pgd"),
+        vaddr=vaddr,
+        generation=life.scalar("generation"),
+        tables=found,
+        leaf_tables=np.array(blocks, np.int64),
+        reported=bool(life.scalar("reports_table")),
     )
 
 

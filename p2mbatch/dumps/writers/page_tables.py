@@ -56,6 +56,8 @@ class LinearTables:
     """PFN -> table."""
     leaf_tables: Int64Array
     """int64[num_blocks]: PFN of the level-1 table of each block that is mapped, in its order."""
+    reported: bool = True
+    """Whether the shared info page says where the list is."""
 
 
 def build_tables(

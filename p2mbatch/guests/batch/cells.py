@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
-from p2mbatch.base.words import Columns, Words, words_of
+from p2mbatch.base.words import Columns, Words, plain, told, words_of
 from p2mbatch.compiled.batch.cells import CELL
 from p2mbatch.compiled.tables import LAYOUTS
 from p2mbatch.guests.fields import FIELDS, ScenarioFields
@@ -76,13 +75,6 @@ def _is_batched(name: str) -> bool:
     return not (policy.is_two_level or policy.is_linear)
 
 
-def told(column: np.ndarray[Any, Any] | Words, of_word: Callable[..., Any]) -> Int64Array:
-    """Return for each cell what `of_word` says of its word in a column of text."""
-    assert isinstance(column, Words)
-    found: Int64Array = np.array([int(of_word(word)) for word in column.words], np.int64)
-    return found[column.codes]
-
-
 def cell_records(
     columns: Columns, placed: Placements, policy: Policy, word_bytes: int
 ) -> tuple[np.ndarray[Any, Any], Int64Array]:
@@ -112,12 +104,6 @@ def cell_records(
 
 def _version(xen: str) -> Version | None:
     return parse_xen(xen) if xen else None
-
-
-def plain(column: np.ndarray[Any, Any] | Words) -> np.ndarray[Any, Any]:
-    """Return a column that is not of text."""
-    assert not isinstance(column, Words)
-    return column
 
 
 def are_held(placed: Placements, made: np.ndarray[Any, Any], sizes: Int64Array) -> BoolArray:

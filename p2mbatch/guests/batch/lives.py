@@ -8,13 +8,15 @@ join the others.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.errors import StoppedError
 from p2mbatch.base.geometry import geometry
-from p2mbatch.base.words import Columns, Words, taken
+from p2mbatch.base.words import Columns, Words, plain, taken, told
 from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
 from p2mbatch.compiled.batch.lives import live_cells
 from p2mbatch.compiled.batch.room import Room, Size, make_room
@@ -26,13 +28,12 @@ from p2mbatch.guests.batch.cells import (
     are_whole,
     cell_records,
     covered,
-    plain,
-    told,
     values_at,
 )
 from p2mbatch.guests.batch.columns import Lived, Part, joined
 from p2mbatch.guests.batch.one import live_one
 from p2mbatch.guests.batch.rows import row_columns
+from p2mbatch.model import placing
 from p2mbatch.model.calls import calls_of
 from p2mbatch.model.placing import Placements, place_each
 from p2mbatch.model.policies import Policy, find
@@ -40,11 +41,10 @@ from p2mbatch.model.policies import Policy, find
 _KEPT_BYTES = 1 << 28
 """A workspace larger than this is not kept for the next batch."""
 
+_ASIDE_BYTES = 1 << 18
+"""What a cell needs beside its guest's tables, about."""
+
 _ROOMS = threading.local()
-
-
-class StoppedError(Exception):
-    """The batch was told to stop before it was done."""
 
 
 def new_control() -> OneRecord[Control]:
@@ -85,23 +85,41 @@ def live_covered(
     Among these are those that can't be placed, whose failure is told best by placing them.
     """
     control = new_control() if control is None else control
-    policies, word_bytes = cells["policy"], cells["word_bytes"]
-    assert isinstance(policies, Words)
-    assert isinstance(word_bytes, np.ndarray)
     good = covered(cells)
     parts: list[Part] = []
     left = [np.flatnonzero(~good)]
-    for code, policy in enumerate(policies.words):
-        for width in (8, 4):
-            places = np.flatnonzero(good & (policies.codes == code) & (word_bytes == width))
-            if not len(places):
-                continue
-            group = _Group(find(policy), width, resident == "all")
-            some = {name: taken(column, places) for name, column in cells.items()}
-            found, others = group.live(some, places, control)
-            parts += found
-            left.append(others)
+    for policy, width, places in _groups(cells, good):
+        group = _Group(policy, width, resident == "all")
+        some = {name: taken(column, places) for name, column in cells.items()}
+        found, others = group.live(some, places, control)
+        parts += found
+        left.append(others)
     return joined(len(good), parts, []), np.sort(np.concatenate(left))
+
+
+def table_bytes(cells: Columns, resident: str = "auto") -> tuple[Int64Array, BoolArray]:
+    """Return about what each cell needs while it runs, in bytes, and whether a batch knows it.
+
+    One that no guest can be needs nothing: it fails before it starts.
+    """
+    good = covered(cells)
+    found = np.zeros(len(good), np.int64)
+    for policy, width, places in _groups(cells, good):
+        some = {name: taken(column, places) for name, column in cells.items()}
+        placed = _Group(policy, width, resident == "all").place(some)
+        found[places] = (placing.table_bytes(placed, width) + _ASIDE_BYTES) * placed.fits
+    return found, good
+
+
+def _groups(cells: Columns, good: BoolArray) -> Iterator[tuple[Policy, int, Int64Array]]:
+    """Yield (policy, width, places) of the cells that are `good` and have them."""
+    policies = cells["policy"]
+    assert isinstance(policies, Words)
+    for code, name in enumerate(policies.words):
+        for width in (8, 4):
+            here = good & (policies.codes == code) & (plain(cells["word_bytes"]) == width)
+            if here.any():
+                yield find(name), width, np.flatnonzero(here)
 
 
 class _Group:
@@ -112,11 +130,9 @@ class _Group:
         self.word_bytes = word_bytes
         self.resident = resident
 
-    def live(
-        self, columns: Columns, places: Int64Array, control: OneRecord[Control]
-    ) -> tuple[list[Part], Int64Array]:
-        """Live through cells that are at `places`; return their rows and the places left."""
-        placed = place_each(
+    def place(self, columns: Columns) -> Placements:
+        """Return where the cells' guests go."""
+        return place_each(
             plain(columns["memory_bytes"]),
             plain(columns["sparsity"]),
             told(columns["layout"], LAYOUTS.__getitem__),
@@ -124,6 +140,12 @@ class _Group:
             self.word_bytes,
             resident=self.resident,
         )
+
+    def live(
+        self, columns: Columns, places: Int64Array, control: OneRecord[Control]
+    ) -> tuple[list[Part], Int64Array]:
+        """Live through cells that are at `places`; return their rows and the places left."""
+        placed = self.place(columns)
         made, sizes = cell_records(columns, placed, self.policy, self.word_bytes)
         good = placed.fits & are_held(placed, made, sizes) & are_whole(columns)
         if not good.any():

@@ -29,8 +29,7 @@ def tell_flat_boot(view: View, result: EventResult) -> list[Step]:
     if not result.ok:
         say = view.said()
         text = (
-            f"alloc_p2m_page() has no boot page left after {say.count(state.boot_used)}: the "
-            "kernel panics."
+            f"It has no boot page left after {say.count(state.boot_used)}, and the kernel panics."
         )
         return [*steps, Step("boot", "alloc_p2m_page()", text, False, say.numbers)]
     return [*steps, _list(view), tell_flat_report(view, "boot")]

@@ -197,13 +197,15 @@ class Watcher:
         self, before: View, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
     ) -> TreeWalk:
         """Return the walk of the save that has just been, by which way it went."""
+        named = event.get("toolstack")
+        code = int(self.life.toolstack) if named is None else toolstacks.code_of(named)
         if not before.policy.is_linear:
-            return TreeWalk(before, result, self._known)
+            return TreeWalk(before, result, self._known, None, code)
         says = shared_info(before, tweak)
-        reads_table = event.get("toolstack", toolstacks.USUAL) == toolstacks.USUAL
+        reads_table = code == tb.TRIMS and named != toolstacks.TREE_ONLY
         if says["p2m_cr3_mfn"] != 0 and reads_table:
             return TableWalk(before, result, self._known, tweak)
-        return TreeWalk(before, result, self._known, says)
+        return TreeWalk(before, result, self._known, says, code)
 
     def _save_steps(
         self, before: View, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]

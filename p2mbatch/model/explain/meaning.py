@@ -18,7 +18,7 @@ _BETTER = {
     "none": "a kernel that rebuilds its list at every resume",
     "two-level-none": "Linux up to 2.6.29, or 2.6.33 and newer",
     "linear-3.19": "a current kernel",
-    "linear-4.4": "Linux 5.14 and newer, or a stable kernel with its fix of max_pfn",
+    "linear-4.4": "Linux 5.14 or newer, or a stable kernel with its fix of max_pfn",
 }
 
 _OLD_LIST = {
@@ -51,6 +51,25 @@ _SAVE: dict[str, str] = {
     "carries: it lies past what the guest reports as its end",
     "p2m-generation-changed": "The guest changed its linear list while it was being sent",
 }
+
+_OVERWRITTEN = (
+    "Look for what wrote over the shared info page or the tables, and shut it down cleanly."
+)
+
+_ADVICE = {
+    "max_pfn-too-large": "Look for a corrupt shared info page, or give the guest less memory.",
+    "bad-p2m-cr3": _OVERWRITTEN,
+    "bad-p2m-range": _OVERWRITTEN,
+    "map-ptes-failed": _OVERWRITTEN,
+    "bad-mfn-in-walk": _OVERWRITTEN,
+}
+"""What to do where another kernel would not help."""
+
+_NO_LIST = (
+    "The guest keeps no list, as its start flags said that the toolstack reads the linear table "
+    "itself, and this toolstack does not: the guest is still where it was",
+    "Migrate it by a toolstack of Xen 4.7 or newer.",
+)
 
 _FAULTS = {
     "p2m_top entry": "The kernel followed a pointer of p2m_top that had been written over",
@@ -178,13 +197,14 @@ def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
     if check == "p2m-generation-changed":
         return _SAVE[check] + "; nothing is lost", "Try again."
     text = _SAVE[check]
+    if check == "bad-fll-mfn" and policy.is_linear:
+        return _NO_LIST
     if check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list"):
         text = _unshared(policy, last) or _OLD_LIST.get(policy.name, text)
     return (
         f"{text}. The guest can't be saved, and so not be moved; it runs on where it is",
-        _better(policy) if not policy.is_linear or policy.name in _BETTER else
-        "Shut the guest down cleanly.",
-    )  # fmt: skip
+        _ADVICE.get(check) or _better(policy),
+    )
 
 
 def _unshared(policy: Policy, last: EventStory) -> str:
@@ -210,7 +230,7 @@ def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
 
 
 def _has_mid_identity(stories: list[EventStory]) -> bool:
-    return any("p2m_mid_identity" in step.text for step in stories[-1].steps)
+    return "is p2m_mid_identity (" in stories[-1].steps[-1].text
 
 
 def _fault(policy: Policy, last: EventStory, detail: str) -> Meaning:

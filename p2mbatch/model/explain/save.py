@@ -10,6 +10,8 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.tables import LEGACY, TRIMS
+from p2mbatch.model import toolstacks
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult
@@ -32,14 +34,17 @@ class TreeWalk:
         result: EventResult,
         known: Known,
         says: dict[str, int] | None = None,
+        toolstack: int = TRIMS,
     ) -> None:
         self.view, self.known = view, known
         self.failed, _, number = (result.detail or "").partition(" ")
         if result.outcome != "save-failed":
             self.failed = ""
         self.at = int(number) if number.isdigit() else 0
+        self._detail = result.detail or ""
         state = view.state
         says = says or {}
+        self._toolstack = toolstack
         self.max_pfn = says.get("max_pfn", int(state.shared_max)) - 1
         self.fll_mfn = says.get("frame_list_list_mfn", int(state.shared_fll))
         self.steps: list[Step] = []
@@ -49,6 +54,11 @@ class TreeWalk:
     def _check(self, say: Said, text: str, name: str, function: str = WALK) -> bool:
         """Add a check's step; return whether it held."""
         held = name != self.failed
+        if not held and self._toolstack == LEGACY:
+            # Xen 4.5 and older have words of their own for it.
+            text = text.partition(' "')[0] + f' "{toolstacks.said("legacy", self._detail)}"'
+            numbers = [int(number) for number in self._detail.split() if number.isdigit()]
+            say.numbers.setdefault("counts", []).extend(numbers)
         self.steps.append(Step("save", function, text, held, say.numbers))
         return held
 
@@ -56,10 +66,14 @@ class TreeWalk:
         """Return the steps of the walk, up to the check that failed."""
         if not self.failed and self.max_pfn < 0:
             return []
+        legacy = self._toolstack == LEGACY
         for check in (
             self._size, self._list_list, self._map_list_list, self._top_entries, self._map_lists,
             self._list_entries, self._map_leaves, self._same_p2m,
         ):  # fmt: skip
+            if legacy and check in (self._top_entries, self._list_entries):
+                # It does not look at numbers before it maps them.
+                continue
             if not check():
                 break
         return self.steps
@@ -127,6 +141,8 @@ class TreeWalk:
         view, say = self.view, self.view.said()
         last = int(np.flatnonzero(np.diff(self.tops, prepend=INVALID))[-1])
         trimmed = (last + 1) * view.n**2 - 1
+        if self._toolstack != TRIMS:
+            return
         if trimmed >= self.max_pfn:
             return
         text = (
