@@ -9,7 +9,7 @@ MINUTES ?= 10
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells told own-policies races bench clean bounds
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells told own-policies races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -54,7 +54,11 @@ suite-%: $(VENV)/.test
 BOUNDS := tests/compiled tests/guests/test_cell.py \
     $(addprefix tests/model/test_,damage.py digests.py hazards.py poke.py properties.py save_checks.py)
 
-lane-bounds: $(VENV)/.test
+lane-# What make test leaves out for the time it takes.
+thorough: $(VENV)/.test
+	P2MBATCH_HYPOTHESIS=thorough $(PYTEST) -m thorough
+
+bounds: $(VENV)/.test
 	P2MBATCH_BOUNDSCHECK=1 $(PYTEST) -m lane $(BOUNDS)
 
 bounds: $(VENV)/.test

@@ -28,7 +28,17 @@ settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
     suppress_health_check=_SLOW_TO_DRAW,
 )
-settings.load_profile(os.environ.get("P2MBATCH_HYPOTHESIS", "quick"))
+PROFILE = os.environ.get("P2MBATCH_HYPOTHESIS", "quick")
+settings.load_profile(PROFILE)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what compiles for long to thorough runs."""
+    if PROFILE != "thorough":
+        skipped = pytest.mark.skip(reason="for a thorough run (make thorough) only")
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(skipped)
 
 
 @pytest.fixture(params=[models.Reference, models.Compiled], ids=["reference", "compiled"])

@@ -68,6 +68,7 @@ def test_truncation_at_every_byte(name):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", BINARY)
 def test_truncation_at_really_every_byte(name):
     data = CORPUS[name]

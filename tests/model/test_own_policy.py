@@ -91,6 +91,7 @@ def test_after_the_change_traces_are_as_recorded(seed: str) -> None:
         check(recording, seed)
 
 
+@pytest.mark.thorough
 @pytest.mark.lane
 def test_before_the_change_traces_are_as_recorded() -> None:
     """`Stale` and `Kernel` word by word, as a file of one's own: no function of ours is left."""

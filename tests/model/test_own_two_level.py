@@ -124,6 +124,7 @@ FILES = sorted((TRACES / "eras").glob("two-level*.json.gz"), key=lambda p: p.sta
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
 
 
+@pytest.mark.thorough
 def test_recorded_lives_are_as_recorded(file: str) -> None:
     before, never = (
         policies.find(named_policy(f"{file}:{name}")) for name in ("TwoLevel", "Never")

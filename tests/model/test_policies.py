@@ -56,6 +56,9 @@ class Recorded:
         return noting
 
 
+THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
+
+
 def made_up(operations: Operations, **fields: Any) -> policies.Policy:
     looks = {"color": "#123456", "hatch": "oo", "marker": "P"}
     return policies.Policy(
@@ -167,6 +170,7 @@ def test_brk_has_the_pages_that_the_policy_takes(fresh: None) -> None:
         (name, word_bytes)
         for name in policies.names()
         for word_bytes in (8, 4)[: 1 if policies.find(name).is_linear else 2]
+        if THOROUGH or not policies.find(name).is_era or name == "mid-identity"
     ],
 )
 def test_a_boot_takes_the_pages_that_its_policy_says(name: str, word_bytes: int) -> None:

@@ -255,7 +255,8 @@ def test_the_command_tells_losses_and_who_stays(tmp_path: Path) -> None:
     done = p2mbatch("replay", str(tmp_path / "t.json"))
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert "restore-failed  (populate-failed 1535)  stays where it was" in lines[2]
+    assert "restore-failed  (populate-failed 1535)  'Failed to populate" in lines[2]
+    assert "stays where it was" in lines[2]
     assert "2 lost pages" in lines[4]
     again = trace | {"expected": replay(parse_trace(trace))}
     (tmp_path / "e.json").write_text(json.dumps(again))
