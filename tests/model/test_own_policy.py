@@ -84,6 +84,7 @@ def test_the_change_takes_less_than_forty_lines() -> None:
     assert len([line for line in SEED.splitlines() if line.strip()]) < 40
 
 
+@pytest.mark.thorough
 @pytest.mark.lane
 def test_after_the_change_traces_are_as_recorded(seed: str) -> None:
     assert named_policy(seed) == seed

@@ -17,6 +17,8 @@ from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.results import SweepResult
 from p2mbatch.sweeps.driver import sweep
 
+pytestmark = pytest.mark.thorough
+
 # Little is its own, and so little has to be compiled.
 MINE = """\
 from p2mbatch.linux import *
