@@ -33,10 +33,12 @@ OUTPUTS = {
     ("make-stream", "out"): (["make-stream", "TRACE", "-o", "OUT"], ".sav"),
     ("make-core", "out"): (["make-core", "TRACE", "-o", "OUT"], ".core"),
     ("audit", "html"): (["audit", "STREAM", "--html", "OUT"], ".html"),
+    ("explain", "html"): (["explain", "TRACE", "--html", "OUT"], ".html"),
 }  # fmt: skip
 
 FOLDERS = {
     ("sweep", "out"): ["sweep", "--memory", "64MiB", "--seeds", "1", "--quiet", "--out", "OUT"],
+    ("fleet", "out"): ["fleet", "DUMPS", "--to", "4GiB", "--seeds", "1", "--out", "OUT"],
     ("notebooks", "copy_to"): ["notebooks", "OUT"],
     ("bench", "out"): ["bench", "--smoke", "--sizes", "64MiB", "--out", "OUT"],
 }
@@ -46,12 +48,13 @@ FOLDERS = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A run, a trace and a stream, by the names that stand for them above."""
     folder = tmp_path_factory.mktemp("made")
+    (folder / "dumps").mkdir()
     run(SweepSpec.from_options(memory="64MiB", seeds="2"), folder / "run")
     write_trace(Scenario(memory_bytes="4MiB", migrations=1).to_trace(), folder / "t.json")
     with pytest.raises(SystemExit) as end:
-        main(["make-stream", str(folder / "t.json"), "-o", str(folder / "g.sav")])
+        main(["make-stream", str(folder / "t.json"), "-o", str(folder / "dumps" / "g.sav")])
     assert end.value.code == 0
-    named = {"RUN": "run", "TRACE": "t.json", "STREAM": "g.sav"}
+    named = {"RUN": "run", "TRACE": "t.json", "STREAM": "dumps/g.sav", "DUMPS": "dumps"}
     return {name: str(folder / file) for name, file in named.items()}
 
 
@@ -129,7 +132,6 @@ def test_what_was_there_stays_until_the_new_is_whole(
 
 MAY_OPEN = {
     "base/files.py": "the writer",
-    "store/lock.py": "a lock that stays",
     "compiled/jit.py": "a lock that stays",
     "compiled/cache.py": "compiled code, with its digest",
 }

@@ -1,4 +1,4 @@
-"""The monotonic clock, read by compiled code: what `time.perf_counter_ns` reads."""
+"""The monotonic clock, read by compiled code: what Python's `perf_counter_ns` reads."""
 
 from __future__ import annotations
 
