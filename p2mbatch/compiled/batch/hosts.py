@@ -6,7 +6,6 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array, UInt64Array
 from p2mbatch.base.geometry import PAGE_BYTES
-from p2mbatch.base.sizes import MIB
 from p2mbatch.compiled.batch.cells import Cell
 from p2mbatch.compiled.batch.digest import blake2b, put_number, put_text
 from p2mbatch.compiled.jit import inner_kernel, never_inline
@@ -28,6 +27,8 @@ def _text(text: str) -> UInt8Array:
 _FRAMES, _HOST, _END = _text("('frames', "), _text(", 'host', "), _text(")")
 _HOLES, _LAYOUT = _text("('holes', "), _text(", 'layout')")
 _SIZE, _INDEX = _text("p2mbatch-host:"), _text(":")
+
+_MIB = 1 << 20
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
@@ -66,7 +67,7 @@ def _host_pages(
         return low // PAGE_BYTES
     end = put_text(message, put_number(message, put_text(message, 0, _SIZE), cell.seed), _INDEX)
     blake2b(message, put_number(message, end, index), 8, work)
-    grain = MIB if high - low >= MIB else PAGE_BYTES
+    grain = _MIB if high - low >= _MIB else PAGE_BYTES
     count = np.uint64((high - low) // grain + 1)
     # The upper half of the product of 64 bits by less than 32.
     upper = np.uint64((work[0] >> _HALF) * count)
