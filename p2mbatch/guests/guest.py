@@ -261,7 +261,7 @@ class Guest:
     def explain(self, *, pictures: bool = False) -> Explanation:
         """Return its life so far, told step by step: it is lived once more, with a log of stores.
 
-        With `pictures` each step has the guest before and after it (`report.explain`).
+        With `pictures` each step has the guest before and after it (`report/explain`).
         """
         from p2mbatch.guests.explained import explain_actions
 

@@ -1,6 +1,6 @@
 """One cell lived step by step: its rows, event by event.
 
-What a batch (`guests.batch`) is held against, and how what it does not cover is lived.
+What a batch (`guests/batch`) is held against, and how what it does not cover is lived.
 """
 
 from __future__ import annotations

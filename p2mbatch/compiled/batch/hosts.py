@@ -36,7 +36,7 @@ _HALF = np.uint64(32)
 
 @inner_kernel
 def bit_length(number: int) -> int:
-    """Return `int.bit_length` of a number that is not negative."""
+    """Return `bit_length` of a number that is not negative."""
     bits = 0
     while number >> bits != 0:
         bits += 1

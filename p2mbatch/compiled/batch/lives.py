@@ -1,6 +1,6 @@
 """The lives of a batch's cells, one after the other: no Python for a cell, no lock held.
 
-What a cell's life is, event by event, is `guests.stage` and `model.life`: the same kernels in the
+What a cell's life is, event by event, is `stage` and `life`: the same kernels in the
 same order. They are handed over as functions of one type each, so that this is compiled once for
 all policies and each of them by itself: a call so costs some 20 ns.
 """
@@ -58,13 +58,13 @@ def live_cells(
     statics: Int64Array,
     control: OneRecord[Control],
 ) -> int:
-    """Live through `cells` (CELL records) from `control.cell` on; return OK, or why not all.
+    """Live through `cells` (CELL records) from `cell` of `control` on; return OK, or why not all.
 
     `sizes` (int64[k, 2]) are the hosts' least and largest bytes. `rows` (ROW records) has room for
     all rows that there can be; `ends` (int64[cells]) gets where each cell's rows end, `took_ns`
     (int64[cells]) how long it took, and `statics` (int64[cells, k], k 0 where nobody asks) the
     static variables of its policy. With `resident` every leaf is memory. MORE_ROOM: the cell
-    `control.cell` is to be lived anew in a larger `room`; STOPPED: `control.stop` was set.
+    `cell` of `control` is to be lived anew in a larger `room`; STOPPED: `stop` of `control` was set.
     """
     while control[0].cell < len(cells):
         k = control[0].cell
@@ -91,7 +91,7 @@ def _live(
     rows: Int64Array,
     control: OneRecord[Control],
 ) -> int:
-    """Live through one cell in a cleared room; `control.rows` moves on once it is done.
+    """Live through one cell in a cleared room; `rows` of `control` moves on once it is done.
 
     Returns OK, MORE_ROOM or STOPPED.
     """

@@ -1,7 +1,7 @@
 """Cells lived through as a batch: scenarios as columns in, rows as columns out.
 
-`guests.stepped` tells what one cell's rows are, event by event; a batch gives the same rows without
-Python for a cell. What it does not cover (`cells.is_covered`) is lived step by step, and its rows
+`stepped` tells what one cell's rows are, event by event; a batch gives the same rows without
+Python for a cell. What it does not cover (`covered`) is lived step by step, and its rows
 join the others.
 """
 
