@@ -64,7 +64,7 @@ def live_cells(
     all rows that there can be; `ends` (int64[cells]) gets where each cell's rows end, `took_ns`
     (int64[cells]) how long it took, and `statics` (int64[cells, k], k 0 where nobody asks) the
     static variables of its policy. With `resident` every leaf is memory. MORE_ROOM: the cell
-    `cell` of `control` is to be lived anew in a larger `room`; STOPPED: `stop` of `control` was set.
+    `cell` of `control` is to be lived anew in a larger `room`; STOPPED: its `stop` was set.
     """
     while control[0].cell < len(cells):
         k = control[0].cell
