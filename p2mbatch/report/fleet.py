@@ -142,7 +142,12 @@ def gather(directory: str, out: Path, policy: str | None) -> list[FleetGuest]:
         raise InputError(f"{directory}: can't be read: {error.strerror}") from None
     if not files:
         raise InputError(f"{directory}: holds no file")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out.parent}: can't be written ({error.strerror}): use another --out"
+        ) from None
     return [_gathered(path, out, policy) for path in files]
 
 

@@ -132,7 +132,6 @@ def test_what_was_there_stays_until_the_new_is_whole(
 
 MAY_OPEN = {
     "base/files.py": "the writer",
-    "compiled/jit.py": "a lock that stays",
     "compiled/cache.py": "compiled code, with its digest",
 }
 
