@@ -54,15 +54,15 @@ suite-%: $(VENV)/.test
 BOUNDS := tests/compiled tests/guests/test_cell.py \
     $(addprefix tests/model/test_,damage.py digests.py hazards.py poke.py properties.py save_checks.py)
 
-lane-# What make test leaves out for the time it takes.
-thorough: $(VENV)/.test
-	P2MBATCH_HYPOTHESIS=thorough $(PYTEST) -m thorough
-
-bounds: $(VENV)/.test
+lane-bounds: $(VENV)/.test
 	P2MBATCH_BOUNDSCHECK=1 $(PYTEST) -m lane $(BOUNDS)
 
 bounds: $(VENV)/.test
 	P2MBATCH_BOUNDSCHECK=1 $(PYTEST) -m lane
+
+# What make test leaves out for the time it takes.
+thorough: $(VENV)/.test
+	P2MBATCH_HYPOTHESIS=thorough $(PYTEST) -m thorough
 
 lane-python: $(VENV)/.test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) -m lane
