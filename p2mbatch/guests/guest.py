@@ -49,8 +49,8 @@ class Guest:
         self.refused: EventResult | None = None
         """Its last migration if that was refused, or None: it runs on where it was, stuck."""
         self.booted = self._happened(staged.boot())
-        self._did: list[tuple[str, Int64Array | None]] = []
         """The boot, with all that comes before the first migration, as one event."""
+        self._did: list[tuple[str, Int64Array | None]] = []
 
     @classmethod
     def from_scenario(cls, scenario: ScenarioFields, resident: str = "auto") -> Guest:
