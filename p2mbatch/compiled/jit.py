@@ -31,6 +31,7 @@ from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
 from p2mbatch.compiled import cache
+from p2mbatch.compiled.inner import InnerCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +55,13 @@ _OPTIONS: dict[str, Any] = {
 # Kernels make no arrays, so nothing needs counting; counting the tables' references at every call
 # cost more than most calls did.
 _NO_COUNTING: dict[str, Any] = {"_nrt": False}
+
+# Python never calls it.
+_PART: dict[str, Any] = _NO_COUNTING | {
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": InnerCompiler,
+}
 
 _OUTSIDE = ("geometry.py", "arrays.py")
 """Files of `base/` whose constants and types are part of the machine code."""
@@ -156,12 +164,10 @@ def own_kernel(function: F, own: str) -> F:
 def inner_kernel(function: F) -> F:
     """Compile `function` as part of the kernels that call it; Python must not call it.
 
-    The wrapper that takes a NamedTuple of arrays apart, and a cache file of its own, are most of
-    what a small function costs to compile.
+    The wrapper that takes a NamedTuple of arrays apart, machine code and a cache file of its own
+    are most of what a small function costs to compile.
     """
-    return _compile(
-        function, cached=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_NO_COUNTING
-    )
+    return _compile(function, cached=False, **_PART)
 
 
 def inline_kernel(function: F) -> F:
@@ -170,14 +176,7 @@ def inline_kernel(function: F) -> F:
     For helpers in loops that should be vectorised: a call that is still there when the loop is
     looked at stops that.
     """
-    return _compile(
-        function,
-        cached=False,
-        no_cpython_wrapper=True,
-        no_cfunc_wrapper=True,
-        forceinline=True,
-        **_NO_COUNTING,
-    )
+    return _compile(function, cached=False, forceinline=True, **_PART)
 
 
 if numba.config.DISABLE_JIT:
@@ -307,7 +306,7 @@ def function_value(function: Any, *arguments: Any) -> Any:
     if not hasattr(function, "compile"):
         return function
     kinds = tuple(function.typeof_pyval(value) for value in arguments)
-    function.compile(kinds)
+    make_ready(function, *arguments)
     return _Typed(function, function.overloads[kinds].signature)
 
 
