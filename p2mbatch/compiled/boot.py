@@ -42,27 +42,32 @@ def load_mfn_list(t: P2MTables, h: HostTables, first: int, end: int) -> None:
     end = max(min(end, num_whole), first)
     _load_lazy(t, as_int(0), first)
     _load_lazy(t, end, num_whole)
-    for k in range(first, end + 1):
-        # A partial leaf is the last.
-        x = k if k < end else num_whole
-        partial = k == end
-        if partial and nr_pages & (n - 1) == 0:
-            break
-        page = state.mfn_list_pfn + x
-        t.leaf_page[x] = page
-        slot = new_slot(t, page)
-        t.slots[slot, P_KIND] = LEAF
-        if h.par[0].kind == FUNCTION_HOST:
-            fill_leaf(t, h, slot, x)
-        else:
-            t.slots[slot, P_LEAF] = x
-            t.leaf_slot[x] = slot
-            for i in range(n):
-                t.words[slot, i] = INVALID
-        if partial:
-            # The pages of mfn_list start as zeros, and the builder writes nr_pages entries.
-            for i in range(nr_pages & (n - 1), n):
-                t.words[slot, i] = 0
+    for x in range(first, end):
+        _load_leaf(t, h, x)
+    if nr_pages & (n - 1) != 0:
+        slot = _load_leaf(t, h, num_whole)
+        # The pages of mfn_list start as zeros, and the builder writes nr_pages entries.
+        for i in range(nr_pages & (n - 1), n):
+            t.words[slot, i] = 0
+
+
+@inner_kernel
+def _load_leaf(t: P2MTables, h: HostTables, x: int) -> int:
+    """Make the boot leaf `x` resident and return its slot."""
+    never_inline()
+    page = t.state[0].mfn_list_pfn + x
+    t.leaf_page[x] = page
+    slot = new_slot(t, page)
+    t.slots[slot, P_KIND] = LEAF
+    if h.par[0].kind == FUNCTION_HOST:
+        fill_leaf(t, h, slot, x)
+    else:
+        t.slots[slot, P_LEAF] = x
+        t.leaf_slot[x] = slot
+        row = t.words[slot]
+        for i in range(len(row)):
+            row[i] = INVALID
+    return slot
 
 
 @inner_kernel

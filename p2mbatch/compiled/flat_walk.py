@@ -11,6 +11,7 @@ from __future__ import annotations
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.loops import all_own, run_end, shift_of
+from p2mbatch.compiled.pages import is_own
 from p2mbatch.compiled.policies.flat import (
     BLOCK_SHIFT,
     SLOTS,
@@ -20,7 +21,7 @@ from p2mbatch.compiled.policies.flat import (
     table_index,
 )
 from p2mbatch.compiled.policies.three_lookup import mfn_of
-from p2mbatch.compiled.save import plain_frame, save_walk
+from p2mbatch.compiled.save import plain_frame, same_frames, save_walk
 from p2mbatch.compiled.status import NOT_PLAIN, OK
 from p2mbatch.compiled.tables import NO_PAGE, P_CLEAN, TRIMS, HostTables, P2MTables
 
@@ -43,7 +44,6 @@ def flat_walk(t: P2MTables, h: HostTables, work: Int64Array) -> int:
     max_pfn = _trimmed(t, max_pfn)
     if not _tables_are_plain(t, h, max_pfn):
         return NOT_PLAIN
-    state.identity_mfn = 0
     state.walked_max_pfn = max_pfn
     return OK
 
@@ -81,7 +81,7 @@ def _tables_are_plain(t: P2MTables, h: HostTables, max_pfn: int) -> bool:
 @inner_kernel
 def _is_own(t: P2MTables, h: HostTables, page: int, max_pfn: int) -> bool:
     """Return whether a page of the guest's is one of its own frames, and saved."""
-    return plain_frame(t, h, page, max_pfn, t.state[0].flag_bits) > 0
+    return plain_frame(t, h, page, max_pfn) > 0
 
 
 @inner_kernel
@@ -138,21 +138,13 @@ def _leaves_are_plain(t: P2MTables, h: HostTables, max_pfn: int) -> bool:
             count = min(n - i, end - k)
             if pfn + count - 1 > max_pfn or slots[slot, P_CLEAN] == 0:
                 return False
-            if not _are_frames(words[slot, i : i + count], h.par[0].frames):
+            part = words[slot, i : i + count]
+            if not same_frames(part, part, h.par[0].frames):
                 return False
             if not all_own(own, slot):
                 for at in range(i, i + count):
-                    if (int(own[slot, at >> 6]) >> int(at & 63)) & 1 == 0:
+                    if not is_own(t, slot, at):
                         return False
             k += count
             pfn += count
     return True
-
-
-@inner_kernel
-def _are_frames(words: Int64Array, frames: int) -> bool:
-    """Return whether each word is a frame of the machine, 0 not among them."""
-    bad = as_int(0)
-    for j in range(len(words)):
-        bad |= ((words[j] - 1) >> 63) | ((frames - 1 - words[j]) >> 63)
-    return bool(bad == 0)

@@ -47,6 +47,7 @@ from p2mbatch.compiled.tables import (
     P_LEAF,
     POINTER,
     UNREACHABLE,
+    WAS_FREED,
     HostTables,
     P2MTables,
 )
@@ -158,7 +159,7 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
             set_own(t, slot, i, True)
         elif t.slots[slot, P_CLEAN] != 0 or before == given_frame(h.par[0], pfn):
             if len(h.owned) > 0 and is_own(t, slot, i):
-                h.owned[pfn] = 1
+                h.owned[pfn] |= WAS_FREED
             set_own(t, slot, i, False)
         return OK
     frames = h.par[0].frames

@@ -176,7 +176,7 @@ class State:
     boot_used: int = 0
     """Pages taken while booting."""
     identity_mfn: int = 0
-    """What the list that was saved last names `p2m_identity` by; 0 where it went by the table."""
+    """What the list that was saved last names `p2m_identity` by."""
     shared_cr3: int = 0
     shared_vaddr: int = 0
     generation: int = 0

@@ -375,9 +375,9 @@ def restore_left(t: P2MTables, h: HostTables, max_pfn: int, left: UInt8Array) ->
 def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> int:
     """Do `restore` on all cores; returns as it does.
 
-    A table host, and a guest whose `p2m_missing` was hit, are left to one thread.
+    A table host, and a guest whose `p2m_missing` or `p2m_identity` was hit, are left to one thread.
     """
-    if h.par[0].kind != FUNCTION_HOST or not missing_is_blank(t):
+    if h.par[0].kind != FUNCTION_HOST or not shared_are_blank(t):
         return int(restore(t, h, old_missing))
     t.state[0].saved_max_pfn = t.state[0].walked_max_pfn
     if t.state[0].clears_fll != 0:
@@ -387,6 +387,12 @@ def restore_parallel(t: P2MTables, h: HostTables, old_missing: Int64Array) -> in
     if restore_slots(t, h, max_pfn, left):
         restore_left(t, h, max_pfn, left)
     return OK
+
+
+@kernel
+def shared_are_blank(t: P2MTables) -> bool:
+    """Return whether neither page that many leaves share holds anything."""
+    return missing_is_blank(t) and not is_dirty(t)
 
 
 @kernel

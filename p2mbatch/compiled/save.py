@@ -148,9 +148,8 @@ def _lags(t: P2MTables, h: HostTables, max_pfn: int, x: int, stop: int, slot: in
     never_inline()
     state = t.state[0]
     n = t.words.shape[1]
-    flags = state.flag_bits
-    missing = plain_frame(t, h, state.missing, max_pfn, flags)
-    identity = plain_frame(t, h, state.identity, max_pfn, flags)
+    missing = plain_frame(t, h, state.missing, max_pfn)
+    identity = plain_frame(t, h, state.identity, max_pfn)
     if missing < 0 or identity < 0:
         return False
     for k in range(x, stop):
@@ -159,13 +158,13 @@ def _lags(t: P2MTables, h: HostTables, max_pfn: int, x: int, stop: int, slot: in
         if is_shared(t, page):
             if mfn != missing and mfn != identity:
                 return False
-        elif plain_frame(t, h, page, max_pfn, flags) != mfn:
+        elif plain_frame(t, h, page, max_pfn) != mfn:
             return False
     return True
 
 
 @inner_kernel
-def plain_frame(t: P2MTables, h: HostTables, page: int, max_pfn: int, flags: int) -> int:
+def plain_frame(t: P2MTables, h: HostTables, page: int, max_pfn: int) -> int:
     """Return the frame of a page that is saved, owned there for all that is cached; or -1."""
     shift = t.state[0].entries_shift
     y = page >> shift
@@ -174,7 +173,7 @@ def plain_frame(t: P2MTables, h: HostTables, page: int, max_pfn: int, flags: int
     slot = as_int(t.leaf_slot[y])
     i = page & ((1 << shift) - 1)
     mfn = t.words[slot, i]
-    if _bad(h.par[0].frames - 1, mfn) or mfn & flags != 0:
+    if _bad(h.par[0].frames - 1, mfn) or mfn & t.state[0].flag_bits != 0:
         return -1
     if h.par[0].kind != FUNCTION_HOST:
         return mfn if h.m2p[mfn] == page and h.owned[mfn] != 0 else -1
@@ -255,7 +254,7 @@ def walk_list(
             return False
         j = k & (n - 1)
         mfns = words[source, i : i + count]
-        if not _same_frames(mfns, words[slot, j : j + count], frames):
+        if not same_frames(mfns, words[slot, j : j + count], frames):
             return False
         bad = 0
         if table:
@@ -274,7 +273,7 @@ def walk_list(
 
 
 @inner_kernel
-def _same_frames(mfns: Int64Array, others: Int64Array, frames: int) -> bool:
+def same_frames(mfns: Int64Array, others: Int64Array, frames: int) -> bool:
     """Return whether two arrays are equal and hold frames of the machine, 0 not among them."""
     bad = np.int64(0)
     for j in range(len(mfns)):

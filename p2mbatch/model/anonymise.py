@@ -163,6 +163,10 @@ class _Renumbering:
         used = (words >= self._starts[at]) & (words < self._starts[at] + self._lengths[at])
         moved = np.where(used, words + self._targets[at] - self._starts[at], words)
         address = geometry(word_bytes).va_base if word_bytes == 4 else 1 << 62
+        # Later kernels mark foreign frames by the top bit; all addresses are above.
+        for i in np.flatnonzero(words < -address).tolist():
+            moved[i] = np.iinfo(np.int64).min | self._next_foreign
+            self._next_foreign += 1
         for i in np.flatnonzero(~used & (words > 0) & (words < address)).tolist():
             word = int(words[i])
             if word not in self._others and word < frames:

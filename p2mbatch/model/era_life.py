@@ -30,23 +30,12 @@ class EraLife(Life):
         self.came_through = False
         """Whether it did so without a BUG or a fault."""
 
-    def begin_event(self) -> None:
-        """Start counting what a new event writes."""
-        super().begin_event()
-        self.tables.state[0].placeholder_writes = 0
-
     def boot_marking(self, ranges: Int64Array = NO_RANGES) -> EventResult:
         """Boot with every leaf resident; `ranges` (int64[k, 2]) are the 1:1 ranges to mark."""
         self.begin_event()
         kb.load_mfn_list(self.tables, self.host, 0, 1 << 62)
         kb.load_domain(self.tables, self.host)
         return self._result(self._does.boot(self.tables, self.host, ranges))
-
-    def set_runs(self, runs: Int64Array) -> EventResult:
-        """Apply set_phys_to_machine over `runs`, as a `Life` does."""
-        result = super().set_runs(runs)
-        result.placeholder_writes = self.scalar("placeholder_writes")
-        return result
 
     def migrate(
         self,
@@ -62,7 +51,6 @@ class EraLife(Life):
         a `set` that the guest does once the walk is done; what that sets is in the result.
         """
         self.begin_event()
-        self.tables.state[0].toolstack = self.toolstack
         self.went_on = self.came_through = False
         result = self._find(tree)
         if result.ok and during is not None:

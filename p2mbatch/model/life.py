@@ -19,7 +19,6 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.flat_walk import flat_walk
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
@@ -35,6 +34,7 @@ from p2mbatch.compiled.restore import (
     restore_slots,
     settle,
     settle_sent,
+    shared_are_blank,
 )
 from p2mbatch.compiled.status import (
     BUGS,
@@ -47,13 +47,10 @@ from p2mbatch.compiled.status import (
     RESTORE_FAILURES,
     SAVE_FAILURES,
 )
-from p2mbatch.model.policies import TABLE, TREE, Policy
+from p2mbatch.model.policies import Policy
 
 _READY: set[tuple[object, ...]] = set()
 """Which policy's kernels, for which types of hosts, on one thread or on many, are loaded."""
-
-_WALKS = {TREE: (ks.save_walk, ks.save_walk_parallel), TABLE: (flat_walk, flat_walk)}
-"""How the toolstack walks the list, on one thread and on many, by the way it finds it."""
 
 
 @dataclass(slots=True)
@@ -113,8 +110,15 @@ class Life:
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
-        self.toolstack = tb.TRIMS
-        """Which toolstack saves it next (`tables`)."""
+
+    @property
+    def toolstack(self) -> int:
+        """Return which toolstack saves it next (`tables`)."""
+        return self.scalar("toolstack")
+
+    @toolstack.setter
+    def toolstack(self, code: int) -> None:
+        self.tables.state[0].toolstack = code
 
     def use(self, operations: Operations) -> None:
         """Run these functions from now on in place of the policy's: the same, watched."""
@@ -129,6 +133,7 @@ class Life:
         scalars = self.tables.state
         scalars["event"] += 1
         scalars["stray_writes"] = scalars["stray_pages"] = scalars["entries_written"] = 0
+        scalars["placeholder_writes"] = 0
 
     def boot(self, first_leaf: int = 0, end_leaf: int = 1 << 62) -> EventResult:
         """Boot with leaves `first_leaf` <= x < `end_leaf` resident (all, where nothing is said)."""
@@ -154,6 +159,7 @@ class Life:
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
         result.entries_set = self.scalar("position")
+        result.placeholder_writes = self.scalar("placeholder_writes")
         return result
 
     def poke(self, words: Int64Array) -> EventResult:
@@ -163,7 +169,6 @@ class Life:
         take for whole: all of an era's, page tables too, and `p2m_top_mfn_p`; and for a word that
         no entry of a leaf can be.
         """
-        self.begin_event()
         num_slots = self.scalar("num_slots")
         slots = self.tables.slots[:num_slots]
         self._check_poke(words, slots)
@@ -211,9 +216,12 @@ class Life:
         with _at_most(threads):
             return self._walked(threads > 1)
 
+    def _walks(self) -> tuple[Callable[..., int], Callable[..., int]]:
+        """Return how the toolstack walks the list, on one thread and on many."""
+        return ks.save_walk, ks.save_walk_parallel
+
     def _walked(self, parallel: bool) -> EventResult:
-        walk = _WALKS[self.policy.finds][parallel]
-        self.tables.state[0].toolstack = self.toolstack
+        walk = self._walks()[parallel]
         start = time.perf_counter_ns()
         status = walk(self.tables, self.host, self._work)
         save_walk_ns = time.perf_counter_ns() - start
@@ -317,7 +325,7 @@ class Life:
         if key in _READY:
             return
         make_ready(self._does.boot, t, host, *self.marked)
-        make_ready(_WALKS[self.policy.finds][0], t, host, self._work)
+        make_ready(self._walks()[0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)
         else:
@@ -333,7 +341,7 @@ class Life:
             make_ready(ks.walk_mids, t, host, none, 0, 0)
             make_ready(settle, t, self.host, host, self._work, 0)
             make_ready(restore, t, host, self._work)
-            make_ready(missing_is_blank, t)
+            make_ready(shared_are_blank, t)
             make_ready(restore_slots, t, host, 0, left)
             make_ready(restore_left, t, host, 0, left)
             make_ready(self._does.rebuild_mids, t, 0, none, none)

@@ -19,7 +19,6 @@ USUAL_VADDR = 0xFFFFC900_00000000
 class LinearShape:
     """A linear p2m as a guest boots with it. Counts and PFNs in pages."""
 
-    nr_pages: int
     end: int
     """The PFN after the last booted or of extra memory."""
     reach: int
@@ -95,7 +94,6 @@ class LinearFields:
     def shape(self, policy: Policy, nr_pages: int, span: int, reach: int) -> LinearShape:
         """Return what a guest's p2m is like that boots with `nr_pages` of `span`."""
         return LinearShape(
-            nr_pages=nr_pages,
             end=max(nr_pages, span),
             reach=max(nr_pages, reach),
             area_pfns=area_pfns(nr_pages, self.hotplug_gib),

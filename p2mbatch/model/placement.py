@@ -24,7 +24,6 @@ from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
 from p2mbatch.model.linear_shape import USUAL_LINEAR, LinearFields, LinearShape
 from p2mbatch.model.policies import MENDED, Policy, find
-from p2mbatch.model.sweep_eras import FlatLife, TreeEraLife
 
 BRK_PFN = 4096
 """16 MiB, where brk begins in guests that boot with 64 MiB or more."""
@@ -272,6 +271,9 @@ class Placement:
             tables = with_area(tables, -(-self.reach // self.geo.entries))
         if not self.policy.is_era:
             return Life(tables, host, self.policy)
+        # With the compiled functions of the eras, which most sweeps don't need.
+        from p2mbatch.model.sweep_eras import FlatLife, TreeEraLife
+
         life = (FlatLife if self.linear else TreeEraLife)(tables, host, self.policy)
         life.marked = self.boot_arguments
         # The end of extra memory may lie inside of a leaf, whose other pages are 1:1.

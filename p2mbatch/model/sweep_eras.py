@@ -6,6 +6,7 @@ What is not plain is left to the lives on table hosts, whose walks take any host
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -29,14 +30,11 @@ class TreeEraLife(Life):
 
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, as a `Life` does."""
-        self.tables.state[0].placeholder_writes = 0
         if self.policy.marks and len(self.host.owned) == 0 and self._hits_shared(runs):
             self.host = _noting_shared(self.host)
         bit = self.scalar("identity_bit")
         self.has_identity |= bool(((runs[:, 1] != -1) & (runs[:, 1] & bit != 0)).any())
-        result = super().set_runs(runs)
-        result.placeholder_writes = self.scalar("placeholder_writes")
-        return result
+        return super().set_runs(runs)
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
         """Populate whole leaves, as a `Life` does; the first past the p2m's end is a BUG."""
@@ -83,9 +81,11 @@ class FlatLife(TreeEraLife):
         self.has_identity = True
         return super().set_runs(runs)
 
+    def _walks(self) -> tuple[Callable[..., int], Callable[..., int]]:
+        return flat_walk, flat_walk
+
     def _walked(self, parallel: bool) -> EventResult:
         start = time.perf_counter_ns()
-        self.tables.state[0].toolstack = self.toolstack
         status = flat_walk(self.tables, self.host, self._work)
         result = self._step_by_step() if status == NOT_PLAIN else self._result(status)
         result.save_walk_ns = time.perf_counter_ns() - start

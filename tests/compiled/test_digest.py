@@ -7,7 +7,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from p2mbatch.compiled.batch.digest import MESSAGE_BYTES, WORK_WORDS, digest_of
+from p2mbatch.base.arrays import UInt8Array, UInt64Array
+from p2mbatch.compiled.batch.digest import MESSAGE_BYTES, WORK_WORDS, blake2b
+from p2mbatch.compiled.jit import kernel
+
+
+@kernel
+def digest_of(message: UInt8Array, length: int, digest_bytes: int, work: UInt64Array) -> None:
+    blake2b(message, length, digest_bytes, work)
 
 
 @pytest.mark.lane

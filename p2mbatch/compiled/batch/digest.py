@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.base.arrays import UInt8Array, UInt64Array
-from p2mbatch.compiled.jit import inline_kernel, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.jit import inline_kernel, inner_kernel, never_inline
 
 MESSAGE_BYTES = 128
 
@@ -129,9 +129,3 @@ def put_number(message: UInt8Array, at: int, number: int) -> int:
         message[i] = 48 + rest % 10
         rest //= 10
     return end
-
-
-@kernel
-def digest_of(message: UInt8Array, length: int, digest_bytes: int, work: UInt64Array) -> None:
-    """Do `blake2b`."""
-    blake2b(message, length, digest_bytes, work)

@@ -67,6 +67,8 @@ def live_cells(
     `cell` of `control` is to be lived anew in a larger `room`; STOPPED: its `stop` was set.
     """
     while control[0].cell < len(cells):
+        if control[0].stop != 0:
+            return STOPPED
         k = control[0].cell
         start = now_ns()
         clear(room)

@@ -94,7 +94,6 @@ def make_room(geo: Geometry, size: Size) -> Room:
         machine=tb.MACHINE_2,
     )
     blank = tables.state.copy()  # type: ignore[attr-defined]
-    blank["image_map"] = geo.word_bytes == 8
     pars = [as_array(HostParameters(kind=tb.FUNCTION_HOST, frames=0)) for _ in range(2)]
     return Room(
         blank,

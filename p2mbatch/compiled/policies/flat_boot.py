@@ -5,8 +5,7 @@ from __future__ import annotations
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
-from p2mbatch.compiled.loops import copy_words
-from p2mbatch.compiled.pages import make_lazy, page_code, set_page_code, take_slot
+from p2mbatch.compiled.pages import make_lazy, page_code, take_slot
 from p2mbatch.compiled.policies.flat import (
     BLOCK_SHIFT,
     MAPS,
@@ -21,7 +20,7 @@ from p2mbatch.compiled.policies.flat import (
     take_filled,
     take_page,
 )
-from p2mbatch.compiled.policies.three_level import cache_leaf, store_word
+from p2mbatch.compiled.policies.three_level import cache_leaf, move_boot_leaf, store_word
 from p2mbatch.compiled.status import OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
@@ -29,7 +28,6 @@ from p2mbatch.compiled.tables import (
     LEAF,
     NO_PAGE,
     ORDINARY,
-    P_CLEAN,
     P_KIND,
     P_LEAF,
     TABLE,
@@ -262,21 +260,8 @@ def _copy_leaf(t: P2MTables, pages: Int64Array, x: int) -> int:
     What it is copied from is an ordinary page from then on.
     """
     leaf = take_page(t, pages)
-    if leaf < 0:
-        return leaf
-    old = page_code(t, t.state[0].mfn_list_pfn + x)
-    if old <= LAZY:
-        set_page_code(t, t.state[0].mfn_list_pfn + x, NO_PAGE)
-        set_page_code(t, leaf, LAZY - x)
-        return leaf
-    slot = take_slot(t, leaf)
-    copy_words(t.words[old], t.words[slot])
-    copy_words(t.own[old], t.own[slot])
-    t.slots[slot, P_KIND] = LEAF
-    t.slots[slot, P_LEAF] = x
-    t.slots[slot, P_CLEAN] = t.slots[old, P_CLEAN]
-    t.slots[old, P_KIND] = ORDINARY
-    t.slots[old, P_LEAF] = -1
+    if leaf >= 0:
+        move_boot_leaf(t, x, leaf)
     return leaf
 
 

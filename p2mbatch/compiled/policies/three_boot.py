@@ -10,11 +10,11 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.lists import extend_brk, fill_page
-from p2mbatch.compiled.loops import copy_words
-from p2mbatch.compiled.pages import address, page_at, page_code, set_page_code, take_slot
+from p2mbatch.compiled.pages import address, page_at, page_code
 from p2mbatch.compiled.policies.three_level import (
     cache_leaf,
     hang_leaf,
+    move_boot_leaf,
     point_identity,
     point_leaf,
     store_word,
@@ -23,14 +23,10 @@ from p2mbatch.compiled.policies.three_list import bootmem, list_page, rebuild, r
 from p2mbatch.compiled.policies.three_lookup import leaf_at, mfn_of
 from p2mbatch.compiled.status import BUG_BRK_OVERFLOW, BUG_MID_MFN_P, OK
 from p2mbatch.compiled.tables import (
-    LAZY,
     LEAF,
     MID_MFN,
     NO_PAGE,
-    ORDINARY,
-    P_CLEAN,
     P_KIND,
-    P_LEAF,
     P_PAGE,
     POINTER,
     TOP_MFN,
@@ -203,22 +199,8 @@ def move_leaves(t: P2MTables, h: HostTables) -> int:
 @inner_kernel
 def _move_leaf(t: P2MTables, x: int, page: int) -> None:
     """Let leaf `x` lie in `page` from now on."""
-    old_page = t.state[0].mfn_list_pfn + x
-    old = page_code(t, old_page)
-    if old <= LAZY:
-        set_page_code(t, old_page, NO_PAGE)
-        set_page_code(t, page, LAZY - x)
-        t.leaf_page[x] = page
-    else:
-        slot = take_slot(t, page)
-        copy_words(t.words[old], t.words[slot])
-        copy_words(t.own[old], t.own[slot])
-        t.slots[slot, P_CLEAN] = t.slots[old, P_CLEAN]
-        t.slots[slot, P_KIND] = LEAF
-        t.slots[slot, P_LEAF] = x
-        t.slots[old, P_KIND] = ORDINARY
-        t.slots[old, P_LEAF] = -1
-        cache_leaf(t, x, page)
+    move_boot_leaf(t, x, page)
+    cache_leaf(t, x, page)
     point_leaf(t, x, page)
 
 

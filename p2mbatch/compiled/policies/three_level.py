@@ -17,14 +17,17 @@ from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lists import fill_page
 from p2mbatch.compiled.lookup import store_page
+from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
     address,
+    is_own,
     make_leaf,
     page_at,
     page_code,
     room_left,
     set_own,
+    set_page_code,
     take_slot,
 )
 from p2mbatch.compiled.policies.three_list import track
@@ -42,16 +45,37 @@ from p2mbatch.compiled.tables import (
     LAZY,
     LEAF,
     NO_PAGE,
+    ORDINARY,
     P_CLEAN,
     P_KIND,
     P_LEAF,
     SHARED_OWN,
     UNREACHABLE,
+    WAS_FREED,
     HostTables,
     P2MTables,
 )
 
 # --- alloc_p2m ---------------------------------------------------------------------------------
+
+
+@inner_kernel
+def move_boot_leaf(t: P2MTables, x: int, page: int) -> None:
+    """Let what `mfn_list` has of leaf `x` lie in `page`; the old page is an ordinary one then."""
+    old_page = t.state[0].mfn_list_pfn + x
+    old = page_code(t, old_page)
+    if old <= LAZY:
+        set_page_code(t, old_page, NO_PAGE)
+        set_page_code(t, page, LAZY - x)
+        return
+    slot = take_slot(t, page)
+    copy_words(t.words[old], t.words[slot])
+    copy_words(t.own[old], t.own[slot])
+    t.slots[slot, P_CLEAN] = t.slots[old, P_CLEAN]
+    t.slots[slot, P_KIND] = LEAF
+    t.slots[slot, P_LEAF] = x
+    t.slots[old, P_KIND] = ORDINARY
+    t.slots[old, P_LEAF] = -1
 
 
 @inner_kernel
@@ -142,7 +166,10 @@ def store_word(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -> N
     frames = h.par[0].frames
     if h.par[0].kind == FUNCTION_HOST:
         if leaf != state.identity:
-            set_own(t, slot, i, 0 <= word < frames)
+            is_frame = 0 <= word < frames
+            if len(h.owned) > 0 and not is_frame and is_own(t, slot, i):
+                h.owned[pfn] |= WAS_FREED
+            set_own(t, slot, i, is_frame)
         elif 0 <= word < frames:
             # A frame is that of its PFN; what another PFN of this place owns is still its own.
             h.owned[pfn] |= SHARED_OWN
