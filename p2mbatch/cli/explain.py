@@ -124,7 +124,7 @@ def _scenario(given: dict[str, str]) -> Scenario:
 
     options: dict[str, Any] = dict(given)
     seed = options.pop("seed", "0")
-    if not seed.isdigit():
+    if not seed.isdecimal():
         raise InputError(f"--seed: {seed!r} is no seed: use a whole number from 0")
     spec = SweepSpec.from_options(**options, seed=int(seed))
     if spec.num_cells != 1:

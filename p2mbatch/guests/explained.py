@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.guests.fields import FIELDS
-from p2mbatch.guests.scenario import Scenario
+from p2mbatch.base.errors import InputError
 from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
@@ -15,6 +14,7 @@ from p2mbatch.model.explain.story import EventStory, Explanation, Step
 from p2mbatch.model.explain.trace import describe_guest, story_of
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.replay import observe
+from p2mbatch.model.trace import LOSS_FIELDS
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
@@ -39,8 +39,7 @@ class _Living:
         told: dict[str, Any] = {}
         if self.digests:
             told = observe(self.guest.life, op, result)
-            losses = ("lost_pages", "ghost_pages", "lost_identity_pages")
-            told |= {name: getattr(result, name) for name in losses if op == "migrate"}
+            told |= {name: getattr(result, name) for name in LOSS_FIELDS.get(op, ())}
         self.stories.append(story_of(op, title, result, steps, self.watcher, told))
         return self.guest.goes_on(result)
 
@@ -70,8 +69,10 @@ def explain_scenario(
 
     With `digests` each event has a trace's, which for a large guest takes seconds; with `pictures`
     each step has the guest before and after it. Raises `InputError` where the guest can't be
-    placed.
+    placed, and where it gets more between its migrations, which can't be told yet.
     """
+    if scenario.grow_bytes:
+        raise InputError("grow_bytes: a guest that gets more between migrations can't be told yet")
     living = _Living(scenario, digests, pictures, spare_pool=False)
     alive = living.boot()
     while alive and living.guest.num_migrations < scenario.migrations:
@@ -111,9 +112,3 @@ def _told(living: _Living) -> Explanation:
         scenario.cell_id,
         scenario.canonical(),
     )
-
-
-def scenario_of(row: Any) -> Scenario:
-    """Return the scenario of a row of a sweep's table: anything with its columns by name."""
-    values = {name: getattr(row[name], "item", lambda name=name: row[name])() for name in FIELDS}
-    return Scenario.make(**values)

@@ -15,6 +15,7 @@ from typing import Final
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import GIB
+from p2mbatch.model.policies import find
 
 Release = tuple[int, ...]
 
@@ -56,8 +57,6 @@ _LAST_2_6_39: Final = 4
 class Kernel:
     """One release of Linux as a guest of one width runs it."""
 
-    version: str
-    """As scenarios have it: 5.10, or 5.10.67 where the stable release matters."""
     policy: str
     max_domain_pages: int
     """What CONFIG_XEN_MAX_DOMAIN_MEMORY lets it use, by default; 0: no such end is modelled."""
@@ -93,17 +92,17 @@ def kernel_of(text: str, word_bytes: int) -> Kernel:
     Raises `InputError` with the reason where it is not modelled, or no such guest could be.
     """
     if text == _CANDIDATES:
-        return Kernel(text, "stale", _most((2, 6, 37), word_bytes), 0)
+        return Kernel("stale", _most((2, 6, 37), word_bytes), 0)
     numbers = _numbers(text)
     series = numbers[:3] if numbers[:2] == (2, 6) else numbers[:2]
     stable = numbers[len(series)]
     _refuse(text, series, stable, word_bytes)
     wide, narrow = next(names for first, *names in reversed(_FIRSTS) if series >= first)
     policy = wide if word_bytes == 8 else narrow
-    if policy == "linear-4.4" and stable >= _MENDED.get(series, 1 << 30):
+    if find(policy).ends_within and stable >= _MENDED.get(series, 1 << 30):
         policy = "linear"
-    hotplug = 512 if policy.startswith("linear") else 0
-    return Kernel(canonical_version(text), policy, _most(series, word_bytes), hotplug)
+    hotplug = 512 if find(policy).is_linear else 0
+    return Kernel(policy, _most(series, word_bytes), hotplug)
 
 
 def _most(series: Release, word_bytes: int) -> int:

@@ -11,23 +11,17 @@ import functools
 import hashlib
 import importlib
 import itertools
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.references import split_reference
 
 if TYPE_CHECKING:
     from p2mbatch.base.arrays import Int64Array
     from p2mbatch.compiled.policies.operations import Operations
-
-TREE: Final = "tree"
-"""The toolstack finds the list by way of the frame list list (model section 7)."""
-
-TABLE: Final = "table"
-"""The toolstack finds the p2m by way of its own page tables (linear-spec L8)."""
 
 Pages = TypeVar("Pages", int, "Int64Array")
 """A number of pages, or one for each of many guests."""
@@ -89,8 +83,10 @@ class Policy:
     """The name in a sentence, where it alone would be read as something else."""
     lists_on_64_bit: bool = True
     """Whether a 64-bit guest boots with a page of the list for each mid page, as 32-bit ones do."""
-    finds: str = TREE
-    """By which way the toolstack finds the list."""
+    by_old_mfn: bool = False
+    """Whether its rebuild looks for the list's pages by the MFNs that the list last had."""
+    rebuilds: bool = True
+    """Whether it rebuilds its list at a resume."""
     own: Own | None = None
     """What there is beside, where it is of a file of the user's."""
     is_era: bool = False
@@ -109,6 +105,8 @@ class Policy:
     """Whether its p2m is a tree of two levels in static arrays (policies-spec P1)."""
     is_linear: bool = False
     """Whether its p2m is one flat table (linear-spec)."""
+    ends_within: bool = False
+    """Whether the end that it reports may lie within a leaf."""
     whole_area: bool = False
     """Whether it reports the flat table whole and knows no start flag."""
 
@@ -196,6 +194,7 @@ _OWN = (
         list_brk_pages=2,
         # It tells p2m_mid_missing_mfn by its address, and mfn_to_virt gives another one there.
         lists_on_64_bit=False,
+        by_old_mfn=True,
         color=VERMILION,
         hatch="////",
         marker="s",
@@ -212,6 +211,7 @@ _OWN = (
         marker="^",
         dashes=(0, (1, 1.6)),
         spoken="policy none",
+        rebuilds=False,
     ),
 )
 
@@ -237,6 +237,7 @@ _ERAS = (
         color=BLACK,
         hatch="++",
         marker="P",
+        rebuilds=False,
         is_era=True,
         is_two_level=True,
     ),
@@ -326,7 +327,6 @@ _LINEAR = (
         marker="X",
         is_era=True,
         is_linear=True,
-        finds=TABLE,
         whole_area=True,
     ),
     Policy(
@@ -340,7 +340,7 @@ _LINEAR = (
         marker="d",
         is_era=True,
         is_linear=True,
-        finds=TABLE,
+        ends_within=True,
     ),
     Policy(
         name="linear",
@@ -353,7 +353,6 @@ _LINEAR = (
         marker="8",
         is_era=True,
         is_linear=True,
-        finds=TABLE,
     ),
 )
 
@@ -390,12 +389,9 @@ def find(name: str) -> Policy:
     return _REGISTRY[name]
 
 
-_REFERENCE = re.compile(r"(?s).+#[0-9a-f]{16}")
-
-
 def is_reference(name: str) -> bool:
     """Return whether a policy is named with its digest, as stores and traces have one's own."""
-    return bool(_REFERENCE.fullmatch(name))
+    return bool(split_reference(name)[1])
 
 
 def identity(name: str) -> str:

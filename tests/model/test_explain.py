@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from campaign import explained
-from campaign.explained import LATER, wrong
+from campaign.explained import wrong
 from oracle.lives import Wanted, lives
 from oracle.machines import FORMATS
 from p2mbatch.compiled.interpreted import Interpreter
@@ -21,10 +21,8 @@ from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.explain import large
-from p2mbatch.model.explain.functions import KERNEL
 from p2mbatch.model.explain.text import to_text
 from p2mbatch.model.explain.trace import explain_trace
-from p2mbatch.model.policies import names
 from p2mbatch.model.trace_file import load_trace
 
 TRACES = Path(__file__).resolve().parents[2] / "data" / "traces"
@@ -71,16 +69,6 @@ def test_each_end_of_a_recording_is_told(path: Path) -> None:
     assert told.conclusion.endswith(".") and told.advice.endswith((".", "", ":"))
     text = to_text(told)
     assert told.fate in text and told.name in text and "NO_PAGE" not in text
-
-
-def test_the_table_of_functions_is_that_of_the_eras() -> None:
-    """Two tables, written apart: the package's, which it tells by, and the tests'."""
-    assert set(KERNEL) == set(names())
-    for name, policies in LATER.items():
-        kernels = {policy for policy, functions in KERNEL.items() if name in functions}
-        if name not in ("map_p2m_list", "normalise_pagetable", "x86_pv_check_vm_state_p2m_list",
-                        "xen_post_suspend"):  # fmt: skip
-            assert kernels == policies, name
 
 
 @pytest.mark.parametrize("format_name", sorted(FORMATS))

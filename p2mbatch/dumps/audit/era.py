@@ -8,6 +8,7 @@ order in which each era takes its pages.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from p2mbatch.dumps.audit.structures import NO_TOP, Structures
@@ -38,7 +39,7 @@ def era_of(guest: DumpGuest, walk: Walk, structures: Structures) -> Era:
         return _linear_era(guest, shared.max_pfn)
     if structures.reason == NO_TOP and _is_static(guest, walk):
         return Era(
-            ("two-level", "two-level-none"),
+            _those(lambda policy: policy.is_two_level),
             "a page links the leaves by address and no page links that, and the frame list list "
             "ends in zeros: two levels, in arrays of the kernel image",
         )
@@ -66,8 +67,14 @@ def era_of(guest: DumpGuest, walk: Walk, structures: Structures) -> Era:
     return Era((), f"the frame list list lies {distance} pages behind p2m_missing: in no known era")
 
 
+def _those(fits: Callable[[Policy], bool]) -> tuple[str, ...]:
+    """Return the policies of real kernels that `fits` is true for."""
+    return tuple(name for name in names() if fits(find(name)))
+
+
 def _has_tree(policy: Policy) -> bool:
-    return not (policy.is_linear or policy.is_two_level or policy.own or policy.name == "none")
+    """Return whether it is a kernel's tree of three levels."""
+    return not (policy.is_linear or policy.is_two_level or policy.own) and policy.rebuilds
 
 
 def _distance(policy: Policy, guest: DumpGuest, num_mids: int) -> int:
@@ -87,5 +94,7 @@ def _linear_era(guest: DumpGuest, max_pfn: int) -> Era:
         return Era((), "a linear list in a 32-bit guest: Linux 4.3 to 5.8, which is not modelled")
     reported = "the shared info page reports a linear list"
     if max_pfn % guest.geometry.entries:
-        return Era(("linear-4.4",), f"{reported}, and max_pfn {max_pfn} ends within a leaf")
-    return Era(("linear-4.4", "linear"), f"{reported}, and max_pfn ends at a leaf's end")
+        kernels = _those(lambda policy: policy.is_linear and policy.ends_within)
+        return Era(kernels, f"{reported}, and max_pfn {max_pfn} ends within a leaf")
+    kernels = _those(lambda policy: policy.is_linear and not policy.whole_area)
+    return Era(kernels, f"{reported}, and max_pfn ends at a leaf's end")

@@ -10,10 +10,12 @@ from typing import Any
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.tables import NO_PAGE
 from p2mbatch.model.explain.flat import tell_flat_boot
-from p2mbatch.model.explain.functions import boot_function, set_function
+from p2mbatch.model.explain.sets import set_function
 from p2mbatch.model.explain.story import Part, Said, Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
+
+TREE = "xen_build_dynamic_phys_to_machine()"
 
 BUILD = "xen_build_mfn_list_list()"
 
@@ -64,7 +66,7 @@ def _tree(view: View) -> Step:
             f"hangs {say.count(leaves, 'leaf', 'leaves')} of mfn_list below "
             f"{say.count(state.num_mids, 'mid page')}."
         )
-    return _step(say, boot_function(view.policy, "tree"), text)
+    return _step(say, TREE, text)
 
 
 def _marked(view: View, event: dict[str, Any]) -> list[Step]:
@@ -102,14 +104,14 @@ def _list(view: View) -> list[Step]:
             f"({say.pfn(state.static_top_mfn)}), {say.count(state.num_leaves, 'entry', 'entries')}"
             f", and those of its pages in p2m_top_mfn_list ({say.pfn(state.static_list)})."
         )
-        return [_step(say, boot_function(view.policy, "list"), text)]
+        return [_step(say, BUILD, text)]
     text = (
         f"It builds the list for the first time: p2m_top_mfn is {say.pfn(state.top_mfn)}, "
         f"p2m_mid_missing_mfn {say.pfn(state.mid_missing_mfn)}, and "
         f"{say.count(state.num_mid_mfns, 'mid page')} got a mid_mfn page."
     )
     steps = [_step(say, BUILD, text)]
-    if not state.num_mid_mfns and view.policy.name == "stale" and state.num_mids:
+    if not state.num_mid_mfns and not view.policy.lists_on_64_bit and state.num_mids:
         steps.append(_two_addresses(view))
     return steps
 
@@ -165,7 +167,7 @@ def _ended(view: View, result: EventResult) -> Step:
         )
         return _step(say, "alloc_bootmem_pages()", text, False)
     text = f"It ends in {result.outcome}: {result.detail}."
-    return _step(say, boot_function(view.policy, "tree"), text, False)
+    return _step(say, TREE, text, False)
 
 
 def _wanted(view: View) -> str:
@@ -173,7 +175,7 @@ def _wanted(view: View) -> str:
         return ""
     for name, kernel_name in _WANTED:
         if getattr(view.state, name) == NO_PAGE and not (
-            name == "top_mfn_p" and view.policy.name == "stale"
+            name == "top_mfn_p" and view.policy.by_old_mfn
         ):
             number = int(view.state.nr_pages) > 0
             mids = -(-int(view.state.nr_pages) // view.n**2)

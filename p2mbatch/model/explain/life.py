@@ -69,7 +69,7 @@ class Watcher:
     def _is_large(self) -> bool:
         """Return whether a rebuild is too long for a log of each store, and can do without."""
         policy = self.policy
-        by_address = policy.own is None and policy.name not in ("stale", "none")
+        by_address = policy.rebuilds and not policy.by_old_mfn and policy.own is None
         if policy.is_linear or policy.is_two_level or not by_address:
             return False
         n = self.life.tables.words.shape[1]
@@ -227,7 +227,9 @@ class Watcher:
         if isinstance(walk, TableWalk):
             steps += walk.tell_tables(now)
         elif result.detail and result.detail.startswith("bad-mfn-in-page-table"):
-            steps += TableWalk(before, result, self._known, tweak).tell_tables(now)
+            tables = TableWalk(before, result, self._known, tweak)
+            tables.leaves = walk.found_leaves()
+            steps += tables.tell_tables(now)
         if result.outcome == "misdirected":
             steps += walk.tell_misdirected(now)
         return steps

@@ -202,6 +202,11 @@ def _counts_up(numbers: Int64Array) -> bool:
     return bool((np.diff(numbers) == 1).all())
 
 
+def _page_of(t: tb.P2MTables, slot: int) -> int:
+    """Return the page of a slot that was asked for; what it is below 0 where there is none."""
+    return int(t.slots[slot, tb.P_PAGE]) if slot >= 0 else int(slot)
+
+
 Function = Callable[..., Any]
 
 
@@ -240,12 +245,14 @@ class Logged:
             loops.copy_without: lambda twin: _copy_without,
             loops.copy_words: lambda twin: _copy_words,
             loops.counts_up: lambda twin: _counts_up,
-            owners.guest_m2p: self._asks,
-            lookup.store_page: self._reaches,
+            owners.guest_m2p: self._notes(lambda pfn, t, h, mfn: Asked(int(mfn), int(pfn))),
+            lookup.store_page: self._notes(lambda page, t, h, at: Reached(int(at), int(page))),
             pages.stray_store: self._strays,
-            grow.alloc_p2m_page: self._takes("alloc_p2m_page"),
-            lists.extend_brk: self._takes_slot,
-            three_list.bootmem: self._takes("alloc_bootmem_pages"),
+            grow.alloc_p2m_page: self._notes(lambda page, t: Took("alloc_p2m_page", int(page))),
+            lists.extend_brk: self._notes(lambda slot, t: Took("extend_brk", _page_of(t, slot))),
+            three_list.bootmem: self._notes(
+                lambda page, t, count: Took("alloc_bootmem_pages", int(page))
+            ),
         }
 
     def _begins(self, at: int) -> Callable[[Function], Function]:
@@ -266,21 +273,18 @@ class Logged:
         assert self.log.tables is not None
         return self.log.tables.state[0]
 
-    def _asks(self, twin: Function) -> Function:
-        def ask(t: tb.P2MTables, h: tb.HostTables, mfn: int) -> Any:
-            found = twin(t, h, mfn)
-            self.log.noted(Asked(int(mfn), int(found)))
-            return found
+    def _notes(self, record: Callable[..., Record]) -> Callable[[Function], Function]:
+        """Return what writes down `record(found, *arguments)` of each call."""
 
-        return ask
+        def change(twin: Function) -> Function:
+            def run(*arguments: Any) -> Any:
+                found = twin(*arguments)
+                self.log.noted(record(found, *arguments))
+                return found
 
-    def _reaches(self, twin: Function) -> Function:
-        def reach(t: tb.P2MTables, h: tb.HostTables, where: int) -> Any:
-            page = twin(t, h, where)
-            self.log.noted(Reached(int(where), int(page)))
-            return page
+            return run
 
-        return reach
+        return change
 
     def _strays(self, twin: Function) -> Function:
         def stray(*arguments: Any) -> None:
@@ -291,23 +295,3 @@ class Logged:
                 self.log.stray = False
 
         return stray
-
-    def _takes(self, by: str) -> Callable[[Function], Function]:
-        def change(twin: Function) -> Function:
-            def take(*arguments: Any) -> Any:
-                page = twin(*arguments)
-                self.log.noted(Took(by, int(page)))
-                return page
-
-            return take
-
-        return change
-
-    def _takes_slot(self, twin: Function) -> Function:
-        def take(t: tb.P2MTables) -> Any:
-            slot = twin(t)
-            page = int(t.slots[slot, tb.P_PAGE]) if slot >= 0 else int(slot)
-            self.log.noted(Took("extend_brk", page))
-            return slot
-
-        return take

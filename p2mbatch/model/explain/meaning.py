@@ -209,7 +209,7 @@ def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
 
 def _unshared(policy: Policy, last: EventStory) -> str:
     """Return what is wrong where a first list was never right; "" elsewhere."""
-    if policy.name != "stale" or last.number != 1 or last.word_bits == 32:
+    if policy.lists_on_64_bit or last.number != 1 or last.word_bits == 32:
         return ""
     return (
         "The list was wrong from boot on: a kernel before the change tells its placeholder page "
@@ -235,7 +235,7 @@ def _has_mid_identity(stories: list[EventStory]) -> bool:
 
 def _fault(policy: Policy, last: EventStory, detail: str) -> Meaning:
     text = _FAULTS.get(detail, f"The kernel followed a pointer that leads nowhere, at {detail}")
-    if detail == "mid_mfn store" and policy.name == "stale":
+    if detail == "mid_mfn store" and policy.by_old_mfn:
         text += ": it had looked for its list's page by the MFN that it had on the old host"
         if last.op == "migrate":
             text += ", and on the new one nobody has that frame, or no page lies there"

@@ -12,8 +12,10 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.compiled.inspect import leaf_pages
 from p2mbatch.compiled.tables import NO_PAGE
 from p2mbatch.model.explain.view import View
+from p2mbatch.model.runs import leading
 
 Run = tuple[int, int, str, str]
 """(first leaf, last leaf, what the leaves are, what the list says of them)."""
@@ -24,7 +26,7 @@ MAX_ROWS = 48
 
 def picture_of(view: View, hits: list[int]) -> dict[str, Any]:
     """Return the picture of a guest; `hits` are PFNs that stray writes of this event hit."""
-    rows = _rows(view) if view.policy.finds == "tree" and _listed(view) else []
+    rows = _rows(view) if not view.policy.is_linear and _listed(view) else []
     return {
         "rows": rows[:MAX_ROWS],
         "num_more": max(0, len(rows) - MAX_ROWS),
@@ -60,9 +62,9 @@ def _rows(view: View) -> list[dict[str, Any]]:
 
 def _leaf_pages(view: View, num_leaves: int) -> Int64Array:
     """Return the page of each leaf; below 0 behind a wild pointer. int64[leaves]."""
-    if view.state.wild == 0:
-        return view.t.leaf_page[:num_leaves].astype(np.int64)
-    return np.array([view.leaf(x) for x in range(num_leaves)], np.int64)
+    out = np.empty(num_leaves, np.int64)
+    leaf_pages(view.t, out)
+    return out
 
 
 def _mfns(view: View, pages: Int64Array) -> Int64Array:
@@ -70,13 +72,9 @@ def _mfns(view: View, pages: Int64Array) -> Int64Array:
     out = np.empty(len(pages), np.int64)
     view.policy.operations.get(view.t, view.h, np.maximum(pages, 0), out)
     flags = int(view.state.flag_bits) or FOREIGN_FRAME_BIT
-    masked = np.where(out == INVALID, INVALID, out & ~np.int64(_signed(flags)))
+    masked = np.where(out == INVALID, INVALID, out & ~np.int64(flags))
     found: Int64Array = np.where(pages < 0, np.int64(-3), masked)
     return found
-
-
-def _signed(flags: int) -> int:
-    return flags - (1 << 64) if flags >= 1 << 63 else flags
 
 
 def _kinds(view: View, leaves: Int64Array) -> list[str]:
@@ -120,15 +118,11 @@ def _runs(kinds: list[str], states: list[str], first: int) -> list[Run]:
 def _map(view: View, hits: list[int]) -> list[dict[str, Any]]:
     """Return the structures' places in the guest's memory, and the pages that were hit."""
     state = view.state
-    pool = int(state.pool_used)
     places = [
         ("mfn_list", int(state.mfn_list_pfn), -(-int(state.nr_pages) // view.n)),
         ("brk", int(state.brk_pfn), int(state.brk_used)),
         ("boot allocator", int(state.bootmem_pfn), int(state.bootmem_used)),
     ]
-    for first, count in view.t.pool.tolist():
-        some = min(pool, count)
-        pool -= some
-        places.append(("page allocator", first, some))
+    places += [("page allocator", f, c) for f, c in leading(view.t.pool, int(state.pool_used))]
     found = [{"name": n, "pfn": f, "count": c} for n, f, c in places if c > 0]
     return found + [{"name": "hit", "pfn": pfn, "count": 1} for pfn in sorted(hits)[:64]]

@@ -207,9 +207,8 @@ class Rebuild:
     # --- one top index ------------------------------------------------------------------------
 
     def _tell(self, group: Group, failed: tuple[str, str | None] | None) -> None:
-        if self.before.policy.name.startswith("stale") or (
-            group.asked and self.before.policy.own is not None
-        ):
+        policy = self.before.policy
+        if policy.by_old_mfn or (group.asked and policy.own is not None):
             self._by_old_mfn(group, failed)
         else:
             self._by_address(group, failed)

@@ -178,6 +178,11 @@ class TreeWalk:
     def _num_leaves(self) -> int:
         return (self.max_pfn >> self.view.shift) + 1
 
+    def found_leaves(self) -> Int64Array:
+        """Return the MFNs of the leaves that the walk found, int64[leaves]."""
+        found = np.concatenate([self.view.row(page) for page in self.lists])
+        return found[: self._num_leaves]
+
     def _place(self, say: Said, x: int) -> str:
         """Return where entry `x` of the frame lists is."""
         view = self.view

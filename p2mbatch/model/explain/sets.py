@@ -19,14 +19,20 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.status import MORE_ROOM, OK
 from p2mbatch.model.explain.changes import change_of
-from p2mbatch.model.explain.functions import set_function
 from p2mbatch.model.explain.log import Asked, Logged, Reached, Record, Store, Took
 from p2mbatch.model.explain.story import Part, Said, Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
+from p2mbatch.model.policies import Policy
 
 MAX_TOLD = 64
 """Growths that are logged one by one in an event; what follows is only counted."""
+
+
+def set_function(policy: Policy) -> str:
+    """Return the function that grows the p2m, as kernels of a policy have it."""
+    is_entry = policy.is_linear and not policy.whole_area
+    return "xen_alloc_p2m_entry()" if is_entry else "alloc_p2m()"
 
 
 @dataclass
@@ -38,9 +44,6 @@ class Grown:
     records: list[Record]
     stray: int
     placeholders: int
-    status: int
-    before: dict[str, int]
-    """Some of the state before it."""
 
 
 class LoggedSets:
@@ -63,7 +66,8 @@ class LoggedSets:
         for pfn, word, count in _parts(runs, done, 1 << int(state.entries_shift)):
             left = count
             while left:
-                at, value = pfn + count - left, word if word < 0 else word + count - left
+                at = pfn + count - left
+                value = word if word == INVALID else word + count - left
                 quiet = self._is_quiet(t, at, value) or len(self.grown) >= MAX_TOLD
                 some = left if quiet else 1
                 status, number = self._some(t, h, at, value, some, quiet)
@@ -85,23 +89,17 @@ class LoggedSets:
             status = int(self._plain.set_runs(t, h, run, 0))
             self.num_plain += int(state.position)
             return status, int(state.position)
-        records = self._logged.log.records
-        self._logged.log.begin()
-        names = ("stray_writes", "placeholder_writes", "pool_used", "generation", "hint")
-        before = {name: int(getattr(state, name)) for name in names}
+        log = self._logged.log
+        log.begin()
+        stray, placeholders = int(state.stray_writes), int(state.placeholder_writes)
         status = int(self._twin(t, h, run, np.int64(0)))
+        records = list(log.records)
+        # What is logged next is none of a set's.
+        log.begin()
         if status != MORE_ROOM:
-            self.grown.append(
-                Grown(
-                    pfn,
-                    word,
-                    list(records),
-                    int(state.stray_writes) - before["stray_writes"],
-                    int(state.placeholder_writes) - before["placeholder_writes"],
-                    status,
-                    before,
-                )
-            )
+            stray = int(state.stray_writes) - stray
+            placeholders = int(state.placeholder_writes) - placeholders
+            self.grown.append(Grown(pfn, word, records, stray, placeholders))
         return status, int(state.position)
 
     def _is_quiet(self, t: tb.P2MTables, pfn: int, word: int) -> bool:
@@ -132,7 +130,7 @@ def _parts(runs: Int64Array, done: int, n: int) -> list[tuple[int, int, int]]:
         skip -= k
         while k < count:
             some = min(count - k, n - (pfn + k) % n)
-            parts.append((pfn + k, word if word < 0 else word + k, some))
+            parts.append((pfn + k, word if word == INVALID else word + k, some))
             k += some
     return parts
 

@@ -145,8 +145,6 @@ class EventStory:
     steps: list[Step]
     views: list[dict[str, Any]] = field(default_factory=list)
     """For pictures: how tree and list were before the event and after each step; may be none."""
-    fate: str = ""
-    """What the guest is after it (`model/fates`)."""
     number: int = 0
     """Of a migration: its number in the life, from 1."""
     damage: dict[str, int] = field(default_factory=dict)

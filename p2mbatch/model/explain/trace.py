@@ -11,7 +11,7 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
-from p2mbatch.model.fates import DAMAGE, fate_of
+from p2mbatch.model.fates import DAMAGE
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.policies import shown
 from p2mbatch.model.replay import new_life, observed, run_event
@@ -70,7 +70,6 @@ def story_of(
         observed or {"op": op, "outcome": result.outcome, "detail": result.detail},
         steps,
         list(watcher.views),
-        fate=fate_of(result.outcome, result.detail),
         number=watcher.num_migrations if op == "migrate" else 0,
         damage={name: getattr(result, name) for name in DAMAGE},
         word_bits=watcher.life.scalar("word_bits"),

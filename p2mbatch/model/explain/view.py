@@ -125,10 +125,6 @@ class View:
         """Return the host's m2p entry of a frame, INVALID where there is none."""
         return self._call(owners.m2p, self.h, np.int64(mfn))
 
-    def guest_m2p(self, mfn: int) -> int:
-        """Return what the guest reads there."""
-        return self._call(owners.guest_m2p, self.h, np.int64(mfn))
-
     def own_pfn(self, mfn: int) -> int:
         """Return the PFN at which the guest owns a frame, -1 where it does not."""
         return self._call(owners.own_pfn, self.h, np.int64(mfn))
@@ -136,10 +132,6 @@ class View:
     def page_at(self, where: int) -> int:
         """Return the page of an address."""
         return self._call(pages.page_at, np.int64(where))
-
-    def reached_page(self, where: int) -> int:
-        """Return the page that an access to an address gets to, UNREACHABLE or above for none."""
-        return self._call(pages.reached_page, np.int64(where))
 
     def address(self, page: int) -> int:
         """Return the address that the kernel knows a page by."""
