@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_MAX_SIZES, _NUM_RANGES = 48, 24
 """Of more sizes ranges are shown."""
 
 
@@ -52,7 +51,7 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
         ax = axes_for(ax)
         frame = frame_of(result)
         ax.set_title("Stray writes that no outcome tells of")
-        rows = by_size(came_through(frame[_COLUMNS]), _MAX_SIZES, _NUM_RANGES)
+        rows = by_size(came_through(frame[_COLUMNS]))
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
         policies = sorted(rows["policy"].unique(), key=sort_key)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_MAX_SIZES, _NUM_RANGES = 48, 24
 """Of more sizes ranges are shown."""
 
 _COLUMNS = ["memory_bytes", "migration", "outcome", "leaves", "word_bytes"]
@@ -68,7 +67,7 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
         ax = axes_for(ax)
         frame = frame_of(result)
         ax.set_title("Time per migration")
-        rows = by_size(came_through(frame[[*_COLUMNS, *_COSTS]]), _MAX_SIZES, _NUM_RANGES)
+        rows = by_size(came_through(frame[[*_COLUMNS, *_COSTS]]))
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
         floor = _floor_ns(rows)

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.colors import BLUE, SKY
-from p2mbatch.base.entries import is_foreign, is_identity
+from p2mbatch.base.entries import is_own
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES
 from p2mbatch.dumps.audit.findings import Audit
 from p2mbatch.dumps.audit.structures import true_leaves
@@ -78,19 +78,11 @@ class CutAxis:
         return list((ends + self._at[1:]) / 2 / self.length)
 
 
-def _own(entries: Int64Array, word_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return which entries name frames of the guest's own."""
-    own: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
-        (entries != INVALID) & ~is_foreign(entries, word_bytes) & ~is_identity(entries, word_bytes)
-    )
-    return own
-
-
 def _cut_axes(p2m: P2M, word_bytes: int) -> tuple[CutAxis, CutAxis]:
     """Return the axes of PFNs and of MFNs that show all that is populated."""
     pfns, mfns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for start, entries in p2m.chunks():
-        own = _own(entries, word_bytes)
+        own = is_own(entries, word_bytes)
         pfns.append(np.unique((np.flatnonzero(own) + start) // _BLOCK_PAGES))
         mfns.append(np.unique(entries[own] // _BLOCK_PAGES))
     return CutAxis(np.unique(np.concatenate(pfns))), CutAxis(np.unique(np.concatenate(mfns)))
@@ -113,7 +105,7 @@ def plot_p2m_map(result: Audit, *, ax: Axes | None = None) -> Axes:
         num_rows = num_columns * _MAP_ROWS // _MAP_COLUMNS
         grid = np.zeros((num_rows, num_columns), np.int64)
         for start, entries in guest.p2m.chunks():
-            own = _own(entries, width)
+            own = is_own(entries, width)
             columns = (across.place(np.flatnonzero(own) + start) * num_columns).astype(np.int64)
             at = (up.place(entries[own]) * num_rows).astype(np.int64) * num_columns + columns
             grid += np.bincount(at, minlength=grid.size).reshape(grid.shape)

@@ -18,6 +18,7 @@ from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import GIB, KIB, MIB, TIB
+from p2mbatch.guests.fields import FILES
 from p2mbatch.model import policies
 from p2mbatch.model.fates import ABORTED, CORRUPTED, CRASHED, MOVED_WRONG, STUCK, SURVIVED
 from p2mbatch.store.columns import BY_NAME
@@ -64,6 +65,7 @@ LAYOUT_LOOKS = {
     "tail": Look("tail", BLUE, "", "o", "-"),
     "scattered": Look("scattered", VERMILION, "////", "s", (0, (5, 2))),
     "extents": Look("extents", GREEN, "--", "^", (0, (1, 1.6))),
+    "identity": Look("identity", PURPLE, "..", "v", (0, (3, 1, 1, 1, 1, 1))),
     "guest": Look("as in the guest's file", BLACK, "xx", "D", (0, (4, 1, 1, 1))),
 }
 
@@ -125,7 +127,7 @@ def value_text(column: str, value: Any) -> str:
         return size_text(float(value))
     if isinstance(value, float | np.floating):
         return f"{value:.3g}"
-    if column in ("guest", "neighbour_map"):
+    if column in FILES:
         # A file's name says more than where it lies; the digest tells namesakes apart.
         path, _, digest = str(value).rpartition("#")
         return f"{path.rpartition('/')[2]}#{digest[:6]}" if value else "none"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.dumps.audit.walk_state import FailingEntry
 from p2mbatch.plots.style import size_text
 
 Found = dict[str, Any]
@@ -22,10 +23,7 @@ def facts_of(found: Found) -> list[tuple[str, str]]:
 def failing_entry(found: Found) -> str:
     """Return the word at which the save check ended, its MFN and where it leads; "" for none."""
     entry = found["failing_entry"]
-    if entry is None:
-        return ""
-    mfn = "a word that was not kept" if entry["mfn"] is None else f"MFN {entry['mfn']:#x}"
-    return f"{entry['where']} is {mfn}: {entry['leads_to']}"
+    return FailingEntry(**entry).in_words if entry else ""
 
 
 def _pages(count: int) -> str:

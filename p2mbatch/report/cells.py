@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p2mbatch.guests.fields import FILES
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.model.toolstacks import said
 from p2mbatch.plots.style import value_text
@@ -60,14 +61,14 @@ def _values(series: pd.Series[Any]) -> list[Any]:
             for value in series.tolist()]  # fmt: skip
 
 
+def _axis_column(name: str, values: list[Any], title: str) -> TableColumn:
+    if name in FILES:
+        values = [value_text(name, value) for value in values]
+    return TableColumn(name, title, _kind(name), values, is_axis=True)
+
+
 def _axis_columns(frame: pd.DataFrame, names: list[str]) -> list[TableColumn]:
-    columns = []
-    for name in names:
-        values = _values(frame[name])
-        if name == "guest":
-            values = [value_text(name, value) for value in values]
-        columns.append(TableColumn(name, _title(name), _kind(name), values, is_axis=True))
-    return columns
+    return [_axis_column(name, _values(frame[name]), _title(name)) for name in names]
 
 
 def _title(name: str) -> str:
@@ -94,8 +95,8 @@ def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
         (_title(c.name), value_text(c.name, frame[c.name].iloc[0]))
         for c in SCENARIO_COLUMNS
         if c.name != "cell" and c.name not in shown and len(frame)
-        # Most runs have no guests from files.
-        if c.name != "guest" or frame["guest"].iloc[0]
+        # Most runs have nothing from files.
+        if c.name not in FILES or frame[c.name].iloc[0]
     ]
 
 
@@ -174,10 +175,8 @@ def _place_columns(places: list[Place], keys: Any) -> list[TableColumn]:
     columns = []
     for index, place in enumerate(places):
         values = _values(pd.Series(place.shown)[keys[:, index]])
-        if place.name == "guest":
-            values = [value_text(place.name, value) for value in values]
         title = _title(place.name) + (" from" if place.is_ranges else "")
-        columns.append(TableColumn(place.name, title, _kind(place.name), values, is_axis=True))
+        columns.append(_axis_column(place.name, values, title))
     return columns
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from p2mbatch.base.arrays import BoolArray, Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line
+from p2mbatch.guests.fields import FILES
 from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.exported import Exported
 from p2mbatch.store.results import SweepResult
@@ -110,9 +111,9 @@ class Comparison(NamedTuple):
         return plain
 
 
-def _guests_by_content(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with guests' digests alone: their files may lie elsewhere."""
-    return frame.assign(guest=frame["guest"].str.rpartition("#")[2])
+def _by_content(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the digests alone of what it names as files: they may lie elsewhere."""
+    return frame.assign(**{name: frame[name].str.rpartition("#")[2] for name in FILES})
 
 
 def compare(a: SweepResult | Exported, b: SweepResult | Exported) -> Comparison:
@@ -122,7 +123,7 @@ def compare(a: SweepResult | Exported, b: SweepResult | Exported) -> Comparison:
     two different ones, the policy is left out of that. Raises `InputError` where no cell is in
     both.
     """
-    left, right = _guests_by_content(a.frame), _guests_by_content(b.frame)
+    left, right = _by_content(a.frame), _by_content(b.frame)
     keys = [column.name for column in SCENARIO_COLUMNS if column.name != "cell"]
     notes = _provenance_notes(a.provenance, b.provenance)
     policies = set(left["policy"].unique()), set(right["policy"].unique())

@@ -26,7 +26,8 @@ def _one(sample: Sample) -> str:
         elif len(axis) > 1 and name != "seed":
             parts.append(f"{_title(name)} one of {_listed(name, list(axis))}")
     is_one = sample.n == 1
-    return f"{sample.n:,} guest{'' if is_one else 's'} drawn: {'; '.join(parts)}."
+    said = f": {'; '.join(parts)}" if parts else ""
+    return f"{sample.n:,} guest{'' if is_one else 's'} drawn{said}."
 
 
 def _title(name: str) -> str:

@@ -26,7 +26,7 @@ from p2mbatch.model.trace import Trace
 from p2mbatch.model.trace_file import load_trace, write_trace
 from p2mbatch.model.xen import parse_xen
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.fates import fates
+from p2mbatch.store.fates import fates, last_rows
 
 if TYPE_CHECKING:
     from p2mbatch.store.results import SweepResult
@@ -116,7 +116,7 @@ def _listed(text: str) -> Iterator[tuple[str, dict[str, str | None]]]:
 
 def _table(path: Path) -> Iterator[tuple[str, dict[str, str | None]]]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: can't be read: {error}") from None
     reader = csv.DictReader(lines)
@@ -237,9 +237,8 @@ def judge(
     failed: dict[str, str] = {}
     if result is not None:
         frame = result.frame
-        last = frame.assign(fate=fates(frame)).sort_values(["cell", "migration"], kind="stable")
-        ends = last.groupby("cell", sort=False)["fate"].last()
-        for cell, fate in ends.items():
+        last = last_rows(frame.assign(fate=fates(frame)))
+        for cell, fate in zip(last["cell"], last["fate"], strict=True):
             for file, host in at.get(str(cell), ()):
                 by_host = worst.setdefault(file, {})
                 before = by_host.get(host, SURVIVED)

@@ -11,13 +11,9 @@ from p2mbatch.model.hazards import FACTS, HAZARDS
 def policy_list() -> dict[str, Any]:
     """Return every policy and toolstack with what is known of it, as plain values."""
     return {
-        "policies": [_policy(name) for name in sorted(FACTS, key=_age)],
+        "policies": [_policy(name) for name in FACTS],
         "toolstacks": [_toolstack(name) for name in toolstacks.names()],
     }
-
-
-def _age(name: str) -> int:
-    return list(FACTS).index(name)
 
 
 def _policy(name: str) -> dict[str, Any]:

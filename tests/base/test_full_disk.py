@@ -112,7 +112,7 @@ def files_below(folder):
 def test_every_write_of_a_command(name, inputs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(inputs)
     # What is drawn is not what is written here, and drawing takes seconds.
-    monkeypatch.setattr("p2mbatch.report.sweep._figures", lambda result: [])
+    monkeypatch.setattr("p2mbatch.report.sweep._figures", lambda *_: [])
     out = tmp_path / next(a for a in COMMANDS[name] if a.startswith("out"))
     arguments = [str(out) if a == out.name else a for a in COMMANDS[name]]
     disk = Full(monkeypatch)

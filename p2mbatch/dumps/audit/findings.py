@@ -373,8 +373,7 @@ def audit_text(result: Audit) -> str:
     if result.failed and result.walk.reason:
         lines.append(f"{'':<18}the toolstack would say: {result.walk.reason}")
     if failing := result.walk.failing:
-        mfn = "a word that was not kept" if failing.mfn is None else f"MFN {failing.mfn:#x}"
-        lines.append(f"{'':<18}{failing.where} is {mfn}: {failing.leads_to}")
+        lines.append(f"{'':<18}{failing.in_words}")
     lines += [f"{'':<18}{text}" for text in (meaning, advice, result.evidence) if text]
     if result.failed:
         fate, follows = result.fate

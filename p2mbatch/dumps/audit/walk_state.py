@@ -27,6 +27,12 @@ class FailingEntry(NamedTuple):
     leads_to: str
     """What the file knows of that frame."""
 
+    @property
+    def in_words(self) -> str:
+        """The word, its MFN and where it leads."""
+        mfn = "a word that was not kept" if self.mfn is None else f"MFN {self.mfn:#x}"
+        return f"{self.where} is {mfn}: {self.leads_to}"
+
 
 @dataclass
 class LinearList:

@@ -71,13 +71,14 @@ def _differing(guest: DumpGuest, walk: Walk, life: Life) -> Int64Array:
     """Return int64[k, 3] of [page, index, word]: the list's words where the file has others."""
     listed = np.unique(life.tables.true_mid_mfn[life.tables.true_mid_mfn >= 0])
     own = np.array([life.scalar("mid_missing_mfn"), life.scalar("top_mfn")])
-    slots = life.tables.slots[: life.scalar("num_slots"), tb.P_PAGE].tolist()
+    pages = life.tables.slots[: life.scalar("num_slots"), tb.P_PAGE].tolist()
+    slot_of = {page: slot for slot, page in enumerate(pages)}
     rows = [np.zeros((0, 3), np.int64)]
     for pfn in np.union1d(listed, own[own >= 0]).tolist():
         page = guest.pages.read(pfn)
         if page is None or not page.complete:
             why = f"the file does not show the list's page at PFN {pfn}"
             raise InputError(_refusal(guest, walk, why))
-        index = np.flatnonzero(page.words != life.tables.words[slots.index(pfn)])
+        index = np.flatnonzero(page.words != life.tables.words[slot_of[pfn]])
         rows.append(np.stack([np.full(index.size, pfn), index, page.words[index]], axis=1))
     return np.concatenate(rows)

@@ -131,9 +131,14 @@ def _brk_need(geo: Geometry, nr_pages: int) -> int:
     return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2), geo.word_bytes)
 
 
+def laid_out() -> list[str]:
+    """Return the policies whose guests an import lays out: an era's have pages of other kinds."""
+    return [name for name in names() if not find(name).is_era]
+
+
 def _fitting(between: int) -> list[str]:
     """Return the policies whose first list takes `between` pages before `p2m_top_mfn`."""
-    return [name for name in names() if find(name).list_brk_pages == between + 1]
+    return [name for name in laid_out() if find(name).list_brk_pages == between + 1]
 
 
 def _find_brk(

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.entries import is_foreign, is_identity
+from p2mbatch.base.entries import is_own
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, MAX_DOMAIN_PAGES
 from p2mbatch.base.sizes import format_size
@@ -17,10 +17,9 @@ from p2mbatch.base.sources import file_bytes, open_source
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import find_structures
 from p2mbatch.dumps.importing.damage import with_damage
-from p2mbatch.dumps.importing.layout import find_layout
+from p2mbatch.dumps.importing.layout import find_layout, laid_out
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
-from p2mbatch.model.policies import find, names
 from p2mbatch.model.replay import replay_events
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import HostRuns, Trace
@@ -49,8 +48,8 @@ def import_trace(
     the policy can't be told and none is given, and where the guest can't be one of the model's;
     `ResourceError` where it is too large to hold.
     """
-    if policy is not None and policy not in _laid_out():
-        raise InputError(f"policy: {policy!r} can't be imported: use {', '.join(_laid_out())}")
+    if policy is not None and policy not in laid_out():
+        raise InputError(f"policy: {policy!r} can't be imported: use {', '.join(laid_out())}")
     limit = guest.geometry.max_p2m_pfn
     if guest.max_p2m_pfn > limit:
         raise InputError(
@@ -81,7 +80,7 @@ def import_trace(
     guest, walk = recovered.guest, recovered.walk
     entries = model_entries(guest)
     width = guest.word_bytes
-    own = (entries != INVALID) & ~is_foreign(entries, width) & ~is_identity(entries, width)
+    own = is_own(entries, width)
     beyond = np.flatnonzero(own & (entries >= _MAX_FRAMES // 2))
     if beyond.size:
         raise InputError(
@@ -93,7 +92,7 @@ def import_trace(
     if policy is None:
         raise InputError(
             f"{guest.name}: which policy this guest's kernel has can't be told: {found.why_not}; "
-            f"say it with --policy ({', '.join(_laid_out())})"
+            f"say it with --policy ({', '.join(laid_out())})"
         )
     booted, frames = _boot_frames(entries, own, found.layout.nr_pages)
     change = _changes(entries, booted, guest.geometry.entries)
@@ -108,11 +107,6 @@ def import_trace(
     if walk.result in (None, "ok") or heal:
         return trace
     return with_damage(guest, walk, trace, exact=found.exact)
-
-
-def _laid_out() -> list[str]:
-    """Return the policies whose guests an import lays out: an era's have pages of other kinds."""
-    return [name for name in names() if not find(name).is_era]
 
 
 def _changes(entries: Int64Array, booted: Int64Array, n: int) -> Int64Array:

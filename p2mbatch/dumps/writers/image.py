@@ -162,33 +162,44 @@ def image_of(life: Life) -> GuestImage:
     Raises `InputError` where the guest did not boot as far as its p2m.
     """
     if isinstance(life, EraLife):
-        return era_image(life)
+        return _era_image(life)
     tables, host = life.tables, life.host
     if life.scalar("top") == tb.NO_PAGE:
         raise InputError("the guest did not boot as far as its tree: there is nothing to write")
     span = min(life.scalar("xen_max"), 1 << 3 * life.scalar("entries_shift"))
     p2m = np.empty(span, np.int64)
     p2m_words(tables, host, 0, p2m)
-    num_slots = life.scalar("num_slots")
-    pages = tables.slots[:num_slots, tb.P_PAGE].tolist()
-    words = {page: tables.words[slot].copy() for slot, page in enumerate(pages) if page >= 0}
-    shape = geometry(life.scalar("word_bits") // 8)
-    leaf_pfns = np.empty(-(-span // shape.entries), np.int64)
+    leaf_pfns = np.empty(-(-span // (1 << life.scalar("entries_shift"))), np.int64)
     leaf_pages(tables, leaf_pfns)
+    return _image(life, p2m, leaf_pfns)
+
+
+def _image(
+    life: Life, p2m: Int64Array, leaf_pfns: Int64Array, linear: LinearTables | None = None
+) -> GuestImage:
+    """Return the image of entries `p2m` in leaves at `leaf_pfns`, with all other pages."""
+    tables, host = life.tables, life.host
+    pages = tables.slots[: life.scalar("num_slots"), tb.P_PAGE].tolist()
+    in_tables = linear.tables if linear is not None else {}
     return GuestImage(
-        word_bytes=shape.word_bytes,
+        word_bytes=life.scalar("word_bits") // 8,
         frames=int(host.par[0].frames),
         shared_max_pfn=life.scalar("shared_max"),
         frame_list_list_mfn=life.scalar("shared_fll"),
         p2m=p2m,
         leaf_pfns=leaf_pfns,
-        words=words,
+        words={
+            page: tables.words[slot].copy()
+            for slot, page in enumerate(pages)
+            if page >= 0 and page not in in_tables
+        },
+        linear=linear,
         m2p=host.m2p.copy(),
         owned_mfns=np.flatnonzero(host.owned),
     )
 
 
-def era_image(life: EraLife) -> GuestImage:
+def _era_image(life: EraLife) -> GuestImage:
     """Return what the tables of an era's guest hold; entries are those that its kernel gets.
 
     Raises `InputError` where it did not boot to the end.
@@ -209,24 +220,8 @@ def era_image(life: EraLife) -> GuestImage:
         linear = tables_of(life)
     p2m = np.empty(span, np.int64)
     life.policy.operations.get_row(tables, host, 0, p2m)
-    pages = used[:, tb.P_PAGE].tolist()
-    in_tables = linear.tables if linear is not None else {}
-    return GuestImage(
-        word_bytes=shape.word_bytes,
-        frames=int(host.par[0].frames),
-        shared_max_pfn=life.scalar("shared_max"),
-        frame_list_list_mfn=life.scalar("shared_fll"),
-        p2m=p2m,
-        leaf_pfns=tables.leaf_page[: -(-span // shape.entries)].astype(np.int64),
-        words={
-            page: tables.words[slot].copy()
-            for slot, page in enumerate(pages)
-            if page >= 0 and page not in in_tables
-        },
-        linear=linear,
-        m2p=host.m2p.copy(),
-        owned_mfns=np.flatnonzero(host.owned),
-    )
+    leaf_pfns = tables.leaf_page[: -(-span // shape.entries)].astype(np.int64)
+    return _image(life, p2m, leaf_pfns, linear)
 
 
 def tables_of(life: LinearLife) -> LinearTables:
