@@ -63,6 +63,8 @@ bounds: $(VENV)/.test
 # What make test leaves out for the time it takes.
 thorough: $(VENV)/.test
 	P2MBATCH_HYPOTHESIS=thorough $(PYTEST) -m thorough
+	P2MBATCH_HYPOTHESIS=thorough $(PYTEST) -m "not thorough" tests/guests/test_eras.py \
+	    tests/guests/test_batch.py tests/model/test_policies.py
 
 lane-python: $(VENV)/.test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) -m lane

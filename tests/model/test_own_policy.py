@@ -105,6 +105,7 @@ FOUND_BEFORE = (173, 1161, 1811, 1854, 2144, 2172, 2562, 3025, 3060, 3580, 3841,
 """Lives of seed 1 in which an old MFN leads to a page that the kernel also has otherwise."""
 
 
+@pytest.mark.thorough
 def test_a_store_by_the_kernels_own_pointer_is_not_stray() -> None:
     """Where `mfn_to_virt` gave a mid, or the page that is taken next, counts are as ours."""
     stale = named_policy(f"{TREES}:Stale")
@@ -117,6 +118,7 @@ def test_a_store_by_the_kernels_own_pointer_is_not_stray() -> None:
         assert theirs == replay(trace), f"life {index}"
 
 
+@pytest.mark.thorough
 def test_entries_count_as_written_wherever_they_went() -> None:
     """A rebuild whose stores are all stray has written as many entries as ours."""
     ours, theirs = (
@@ -142,6 +144,7 @@ def test_a_sweeps_rows_are_those_of_tracked(seed: str) -> None:
             assert {k: theirs[k] for k in exact} == exact
 
 
+@pytest.mark.thorough
 def test_what_was_forgotten_shows(forgotten: str) -> None:
     """The list keeps the old host's numbers where a whole mid is missing."""
     fields = {"memory_bytes": "64GiB", "sparsity": 0.99, "layout": "extents", "migrations": 2}

@@ -152,6 +152,7 @@ def test_a_sweeps_guest_migrates_under_it(file: str) -> None:
         assert (guest.lookup(pages) != before).any()
 
 
+@pytest.mark.thorough
 def test_a_kernel_that_never_rebuilds_is_lost_at_its_second_save(file: str) -> None:
     guest = Guest.boot("64MiB", policy=f"{file}:Never")
     assert guest.migrate().ok

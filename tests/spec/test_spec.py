@@ -330,7 +330,7 @@ def test_resolve_fills_in_what_follows_from_the_memory() -> None:
 def test_presets_read_and_ask_a_question(name: str) -> None:
     spec = SweepSpec.from_file(presets.find_spec(name))
     assert spec.question.endswith("?")
-    ids = [cell_id_of(values) for values in spec.expand()]
+    ids = [cell_id_of(values) for values in itertools.islice(spec.expand(), 20_000)]
     assert len(ids) == len(set(ids)) > 30
     jsonschema.Draft202012Validator(json_schema()).validate(spec.to_dict())
 
