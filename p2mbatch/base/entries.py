@@ -26,6 +26,14 @@ def is_identity(entries: Int64Array, word_bytes: int) -> BoolArray:
     return identity
 
 
+def is_own(entries: Int64Array, word_bytes: int) -> BoolArray:
+    """Return where `entries` are frames of the guest's own: neither mark, nor INVALID."""
+    own: BoolArray = (
+        (entries != INVALID) & ~is_foreign(entries, word_bytes) & ~is_identity(entries, word_bytes)
+    )
+    return own
+
+
 FOREIGN_FLAG = {8: 1 << 63, 4: 1 << 31}
 
 IDENTITY_FLAG = {8: 1 << 62, 4: 1 << 30}

@@ -61,6 +61,12 @@ def taken(column: Column, at: npt.NDArray[Any]) -> Column:
     return found
 
 
+def values_in(column: Column) -> list[Any]:
+    """Return the values of a column one by one, None for a text that is not there."""
+    found: list[Any] = column.texts() if isinstance(column, Words) else column.tolist()
+    return found
+
+
 def plain(column: Column) -> npt.NDArray[Any]:
     """Return a column that is not of text."""
     assert not isinstance(column, Words)

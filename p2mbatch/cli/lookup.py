@@ -129,19 +129,9 @@ def _subject(
 
 def _cell_trace(run: str, cell: str) -> Trace:
     """Return the trace of the cell of `run` whose id begins with `cell`."""
-    from p2mbatch.base.errors import InputError
-    from p2mbatch.guests.fields import FIELDS
-    from p2mbatch.guests.scenario import Scenario
     from p2mbatch.store.results import SweepResult
 
-    frame = SweepResult.open(run).frame
-    own = frame[frame["cell"].str.startswith(cell)]
-    if own["cell"].nunique() != 1:
-        count = own["cell"].nunique()
-        raise InputError(f"--cell: {count} finished cells of {run} begin with {cell!r}: name one")
-    row = own.iloc[0]
-    fields = {name: getattr(row[name], "item", lambda name=name: row[name])() for name in FIELDS}
-    return Scenario.make(**fields).to_trace()
+    return SweepResult.open(run).scenario(cell).to_trace()
 
 
 def _event_of(trace: Trace, migration: int | None) -> int | None:

@@ -10,13 +10,18 @@ import numpy.typing as npt
 
 from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import UInt8Array
-from p2mbatch.base.sizes import GIB
 from p2mbatch.base.words import Columns, Words
-from p2mbatch.guests.fields import FIELDS, FILES, ScenarioFields
+from p2mbatch.guests.fields import (
+    FIELDS,
+    FILES,
+    HOST_PER_GUEST,
+    LEAST_HOST_BYTES,
+    ScenarioFields,
+)
 from p2mbatch.guests.references import digest_of
 from p2mbatch.model import policies
 
-_FOLLOW = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", "guest")
+_FOLLOW = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
 """Fields whose default follows from others, or that have none."""
 
 
@@ -25,7 +30,7 @@ def cell_ids(columns: Columns) -> UInt8Array:
     memory = columns["memory_bytes"]
     assert not isinstance(memory, Words)
     plain: dict[str, Any] = {
-        "host_memory_bytes": np.maximum(4 * memory, GIB),
+        "host_memory_bytes": np.maximum(HOST_PER_GUEST * memory, LEAST_HOST_BYTES),
         "neighbour_memory_bytes": memory,
     }
     pieces = []

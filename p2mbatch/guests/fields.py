@@ -42,6 +42,11 @@ MAX_HOST_BYTES: Final = 1 << 52
 
 MAX_SEED: Final = (1 << 63) - 1
 
+HOST_PER_GUEST: Final = 4
+
+LEAST_HOST_BYTES: Final = GIB
+"""What a host has where none is named: so many times its guest's memory, and not less than that."""
+
 
 def _size(value: Any) -> Any:
     """Return a size in bytes from what a person wrote; anything else is left to pydantic."""
@@ -236,7 +241,7 @@ def _follow_linux(fields: dict[str, Any]) -> None:
 
 def default_host_memory_bytes(memory_bytes: int) -> int:
     """Return the host's memory where none is named: four times the guest's, at least 1 GiB."""
-    return max(4 * memory_bytes, GIB)
+    return max(HOST_PER_GUEST * memory_bytes, LEAST_HOST_BYTES)
 
 
 class ScenarioFields(BaseModel):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
+from p2mbatch.base.references import DIGEST_DIGITS, find_referred, split_reference
 from p2mbatch.model.policies import refuse_era
 from p2mbatch.model.runs import merged_runs
 from p2mbatch.model.trace import GuestLayout, Trace
@@ -27,10 +27,6 @@ from p2mbatch.model.trace_file import load_trace
 
 OWN = -2
 """In `GuestFile.events`: the entry holds the page's own frame, whichever that is on a host."""
-
-DIGEST_DIGITS = 16
-
-_REFERENCE = re.compile(r"(?s)(.+)#([0-9a-f]{16})")
 
 
 @dataclass(frozen=True)
@@ -79,12 +75,6 @@ class GuestFile:
         return sum(int(r[r[:, 1] == OWN, 2].sum()) for r in runs)
 
 
-def split_reference(text: str) -> tuple[str, str]:
-    """Return (path, digest) of "PATH#DIGEST"; the digest is empty where `text` has none."""
-    match = _REFERENCE.fullmatch(text)
-    return (match[1], match[2]) if match else (text, "")
-
-
 def find_guest(text: str, directories: Sequence[Path] = ()) -> GuestFile:
     """Return the guest of the trace file that `text` names: a path, or a cell's "PATH#DIGEST".
 
@@ -92,22 +82,7 @@ def find_guest(text: str, directories: Sequence[Path] = ()) -> GuestFile:
     `InputError` where there is no such file, where it is no trace, where its sets can't be lived
     through on a sweep's hosts, and where it is not the guest of the digest any more.
     """
-    if not text or "\0" in text:
-        raise InputError(f"{text!r} is not the name of a trace file")
-    path, digest = (text, "") if Path(text).is_file() else split_reference(text)
-    here = [directory / path for directory in directories if (directory / path).is_file()]
-    path = str(here[0] if here else path)
-    try:
-        found = Path(path).stat()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from None
-    guest = _load(path, (found.st_mtime_ns, found.st_size))
-    if digest and guest.digest != digest:
-        raise InputError(
-            f"{path}: is guest {guest.digest} now, not {digest}: bring the file back, or sweep the "
-            "new one into another --out"
-        )
-    return guest
+    return find_referred(text, directories, _load, what="a trace file", kind="guest")
 
 
 @functools.lru_cache(maxsize=64)

@@ -268,8 +268,16 @@ class Guest:
         return explain_actions(self.scenario, self._did, pictures)
 
     def tree(self) -> TreeView:
-        """Return the tree and its mfn list list as they are now."""
+        """Return the tree and its mfn list list as they are now.
+
+        Raises `InputError` where its kernel's p2m is no tree of three levels.
+        """
         life = self.life
+        if life.policy.is_linear or life.policy.is_two_level:
+            raise InputError(
+                f"a p2m of policy {life.policy.name} is no tree of three levels: there is no "
+                "picture of it"
+            )
         n = self.placement.geo.entries
         num_leaves = -(-self.placement.span // n)
         num_tops = self.placement.num_tops

@@ -14,7 +14,7 @@ GUEST: Final = "guest"
 
 
 def digest_of(reference: str) -> str:
-    """Return the digest of a file's "PATH#DIGEST"; empty where there is none."""
+    """Return the digest of a file's "PATH#DIGEST", or "" of ""."""
     return reference.rpartition("#")[2]
 
 

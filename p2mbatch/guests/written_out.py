@@ -72,7 +72,7 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
         else:
             events += added
             events.append({"op": "migrate", "host": index, **xen, **tool, **stays})
-        added = _added(scenario, placement, index)
+        added = _added(scenario, placement, index, host)
         pfns = np.flatnonzero(mfns >= 0)
         owned = np.flatnonzero(others >= 0)
         hosts.append(
@@ -125,14 +125,16 @@ def _guest(placement: Placement) -> GuestLayout:
     return EraLayout(**common, bootmem=bootmem if policy.bootmem else None)
 
 
-def _added(scenario: ScenarioFields, placement: Placement, index: int) -> list[dict[str, Any]]:
-    """Return the event in which the guest gets more, on host `index`, before it leaves that."""
+def _added(
+    scenario: ScenarioFields, placement: Placement, index: int, host: tb.HostTables
+) -> list[dict[str, Any]]:
+    """Return the event in which the guest gets more, on `host`, the `index`-th of its life."""
     count = scenario.grow_bytes // PAGE_BYTES
-    pfns = placement.added_pages(index * count, count)
-    if not count or not len(pfns):
+    pfns = placement.added_pages(index * count, count) if count else np.zeros(0, np.int64)
+    if not len(pfns):
         return []
     mfns = np.empty(len(pfns), np.int64)
-    given_frames(nth_host(scenario, placement, index).par, pfns, mfns)
+    given_frames(host.par, pfns, mfns)
     return [{"op": "set", "runs": frame_runs(pfns, mfns)}]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.listing import M2P_ENTRY, M2P_HEADER, RULE, Capture, first_line
+from p2mbatch.base.references import DIGEST_DIGITS, find_referred, split_reference
 from p2mbatch.base.sources import Cursor, open_source
 
 _ALL_ONES = (1 << 64) - 1
@@ -29,8 +28,6 @@ _M2P_FORM = "a line '  mfn=0x… ==> pfn=0x…'"
 
 _MAX_MFN = 1 << 36
 """Frames of the largest host that a map is read of: 256 TiB."""
-
-_REFERENCE = re.compile(r"(?s)(.+)#([0-9a-f]{16})")
 
 
 class HostMap(NamedTuple):
@@ -112,12 +109,6 @@ class NeighbourMap(NamedTuple):
         return len(self.m2p) * PAGE_BYTES
 
 
-def split_map(text: str) -> tuple[str, str]:
-    """Return (path, digest) of "PATH#DIGEST"; the digest is empty where `text` has none."""
-    match = _REFERENCE.fullmatch(text)
-    return (match[1], match[2]) if match else (text, "")
-
-
 def find_map(text: str, directories: Sequence[Path] = ()) -> NeighbourMap:
     """Return the map that `text` names: the path of a listing, or a cell's "PATH#DIGEST".
 
@@ -125,29 +116,14 @@ def find_map(text: str, directories: Sequence[Path] = ()) -> NeighbourMap:
     `InputError` where there is no such file, where it is no map, and where it is not the map of the
     digest any more.
     """
-    if not text or "\0" in text:
-        raise InputError(f"{text!r} is not the name of a host's map")
-    path, digest = (text, "") if Path(text).is_file() else split_map(text)
-    here = [directory / path for directory in directories if (directory / path).is_file()]
-    path = str(here[0] if here else path)
-    try:
-        found = Path(path).stat()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from None
-    known = _load(path, (found.st_mtime_ns, found.st_size))
-    if digest and known.digest != digest:
-        raise InputError(
-            f"{path}: is map {known.digest} now, not {digest}: bring the file back, or sweep the "
-            "new one into another --out"
-        )
-    return known
+    return find_referred(text, directories, _load, what="a host's map", kind="map")
 
 
 @functools.lru_cache(maxsize=8)
 def _load(path: str, stamp: tuple[int, int]) -> NeighbourMap:
     """Read the map at `path`; `stamp` says when it was written and how long it is."""
     m2p = read_host_map(path).m2p
-    digest = hashlib.sha256(m2p.astype("<i8", copy=False).data).hexdigest()[:16]
+    digest = hashlib.sha256(m2p.astype("<i8", copy=False).data).hexdigest()[:DIGEST_DIGITS]
     return NeighbourMap(path, digest, m2p)
 
 
@@ -161,4 +137,4 @@ def map_of(reference: str) -> NeighbourMap:
 
     Raises `InputError` as `find_map`.
     """
-    return _known(reference) if split_map(reference)[1] else find_map(reference)
+    return _known(reference) if split_reference(reference)[1] else find_map(reference)

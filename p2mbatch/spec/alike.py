@@ -25,11 +25,16 @@ def alike(items: list[Any], context: Any) -> list[Any]:
     for item in items:
         keys = tuple(item) if type(item) is dict else ()
         if keys not in readers:
-            readers[keys] = _reader(item, context) if keys and not _NOT_ALONE & {*keys} else None
+            readers[keys] = _reader(item, context) if keys and not _hang_together({*keys}) else None
         reader = readers[keys]
         cell = None if reader is None else reader.read(item)
         found.append(item if cell is None else cell)
     return found
+
+
+def _hang_together(keys: set[str]) -> bool:
+    """Return whether what one of `keys` means, or may be, hangs on the value of another."""
+    return bool(_NOT_ALONE & keys or ("linux" in keys and {"policy", "policies"} & keys))
 
 
 def _reader(item: dict[str, Any], context: Any) -> _Reader | None:

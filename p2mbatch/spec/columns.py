@@ -17,12 +17,14 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
-from p2mbatch.base.sizes import GIB, MIB
-from p2mbatch.base.words import Column, Columns, Words, joined_columns, taken, words_of
+from p2mbatch.base.sizes import MIB
+from p2mbatch.base.words import Column, Columns, Words, joined_columns, taken, values_in, words_of
 from p2mbatch.guests.fields import (
     FIELDS,
     FOLLOWING,
+    HOST_PER_GUEST,
     IDENTITY,
+    LEAST_HOST_BYTES,
     ScenarioFields,
     follow,
 )
@@ -133,7 +135,7 @@ def resolved(columns: Columns) -> Columns:
     assert isinstance(maps, Words)
     known = np.array([map_memory_bytes(word) if word else 0 for word in maps.words], np.int64)
     mapped = known[maps.codes]
-    plain = np.where(mapped > 0, mapped, np.maximum(4 * memory, GIB))
+    plain = np.where(mapped > 0, mapped, np.maximum(HOST_PER_GUEST * memory, LEAST_HOST_BYTES))
     plain = np.where(own > 0, own, plain)
     return _followed(
         {
@@ -215,22 +217,24 @@ def _with_guests(columns: Columns, guest: Words) -> Columns:
 
 def values_of(columns: Columns) -> list[Values]:
     """Return the cells one by one: each one's canonical values in the order of `FIELDS`."""
-    each = [columns[name] for name in FIELDS]
-    plain = (column.texts() if isinstance(column, Words) else column.tolist() for column in each)
-    return list(zip(*plain, strict=True))
+    return list(zip(*(values_in(columns[name]) for name in FIELDS), strict=True))
 
 
 def columns_between(
-    sections: tuple[Sequence[Grid], Sequence[Cell], Sequence[Sample]], first: int, last: int
+    sections: tuple[Sequence[Grid], Sequence[Cell], Sequence[Sample]],
+    once: dict[Values, int],
+    first: int,
+    last: int,
 ) -> tuple[Columns, Int64Array]:
     """Return the cells at the positions `first` to `last` - 1 of a spec's sections, and where.
 
-    Positions count every cell of every section; one that an earlier section has is left out.
+    Positions count every cell of every section; one that an earlier section has is left out. `once`
+    has each of the cells written out, with the first of its places among them.
     """
     grids, cells, samples = sections
     parts, positions, start = list[Columns](), list[Int64Array](), 0
     sections_in_turn: list[Grid | Sequence[Cell] | Sample] = [*grids, cells, *samples]
-    for section in sections_in_turn:
+    for index, section in enumerate(sections_in_turn):
         if isinstance(section, Grid):
             size = section.num_cells
         else:
@@ -238,15 +242,16 @@ def columns_between(
         low, high = max(first - start, 0), min(last - start, size)
         if low < high:
             if isinstance(section, Grid):
-                before = grids[: grids.index(section)]
                 found = grid_columns(section, np.arange(low, high))
-                keep = _in_none(found, before)
+                keep = _in_none(found, grids[:index])
             elif isinstance(section, Sample):
                 found = sample_columns(section, low, high)
-                keep = _in_none(found, grids, {cell.values for cell in cells})
+                keep = _in_none(found, grids, once)
             else:
-                found = _columns_of([cell.values for cell in cells[low:high]])
-                keep = _in_none(found, grids) & _firsts(cells)[low:high]
+                values = [cell.values for cell in cells[low:high]]
+                found = _columns_of(values)
+                is_first = [once[one] == place for place, one in enumerate(values, low)]
+                keep = _in_none(found, grids) & np.array(is_first, np.bool_)
             parts.append({name: taken(column, keep) for name, column in found.items()})
             positions.append((np.arange(low, high) + start)[keep])
         start += size
@@ -257,14 +262,6 @@ def _columns_of(values: Sequence[Values]) -> Columns:
     """Return cells given one by one as columns."""
     at = np.arange(len(values))
     return {n: picked(n, v, at) for n, v in zip(FIELDS, zip(*values, strict=True), strict=True)}
-
-
-def _firsts(cells: Sequence[Cell]) -> BoolArray:
-    """Return which of `cells` are not there before."""
-    seen: dict[Values, int] = {}
-    places = [seen.setdefault(cell.values, place) for place, cell in enumerate(cells)]
-    first: BoolArray = np.array(places) == np.arange(len(cells))
-    return first
 
 
 def _in_none(

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.references import split_reference
 from p2mbatch.spec.axes import Axis
 
 
-def find_policies(raw: Any, directory: Path | None) -> Any:
+def find_policies(raw: Any, folders: Sequence[Path]) -> Any:
     """Return the policies that `raw` (a name or a list of them) names, their files read.
 
-    A file is looked for in `directory` first, then in the working directory. What is named with
+    A file is looked for in `folders` first, then in the working directory. What is named with
     its digest is left for the cells to check.
     """
     from p2mbatch.model.own.named import named_policy
@@ -24,7 +25,6 @@ def find_policies(raw: Any, directory: Path | None) -> Any:
         except InputError as error:
             raise ValueError(str(error)) from None
 
-    folders = [] if directory is None else [directory]
     return list(map(find, raw)) if isinstance(raw, list | tuple) else find(raw)
 
 
@@ -64,8 +64,6 @@ def _parse_files(
 
     A name that has its digest is left for the cells unless `checked`. With `empty`, "" is none.
     """
-    from p2mbatch.guests.file import split_reference
-
     found: dict[str, str] = {}
     for text in raw if isinstance(raw, list | tuple) else [raw]:
         if not isinstance(text, str):

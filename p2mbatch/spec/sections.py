@@ -92,14 +92,14 @@ def parse_field(raw: Any, name: str, context: Any) -> Axis:
     """
     if name == "seeds":
         return parse_seeds(raw)
+    directory = (context or {}).get("directory")
+    folders = [] if directory is None else [directory]
     if name == "guest":
-        directory = (context or {}).get("directory")
-        return parse_guests(raw, [] if directory is None else [directory])
+        return parse_guests(raw, folders)
     if name == "neighbour_map":
-        directory = (context or {}).get("directory")
-        return parse_maps(raw, [] if directory is None else [directory])
+        return parse_maps(raw, folders)
     if name in ("policy", "policies"):
-        raw = find_policies(raw, (context or {}).get("directory"))
+        raw = find_policies(raw, folders)
     return parse_axis(SHORT_NAMES.get(name, name), raw)
 
 
@@ -284,29 +284,40 @@ class Grid(Axes):
             for index, axis in enumerate(self.axes)
         )
 
+    @cached_property
+    def _following(self) -> frozenset[int]:
+        """The fields that follow from others, at least in some cells."""
+        # In a range `in` would look at each number.
+        return frozenset(
+            index
+            for index, members in enumerate(self._members)
+            if not isinstance(members, range) and None in members
+        )
+
     def __contains__(self, values: object) -> bool:
         """Return whether the cell of these canonical values is one of the grid's."""
         assert isinstance(values, tuple)
+        told: Values | None = None
         for index, (value, members) in enumerate(zip(values, self._members, strict=True)):
             if _key(index)(value) in members:
                 continue
-            if None not in members or value != resolve(self._bare(values))[index]:
+            if index not in self._following:
+                return False
+            if told is None:
+                told = resolve(self._bare(values))
+            if value != told[index]:
                 return False
         return True
 
     def _bare(self, values: Values) -> Values:
         """Return a cell's values without those that follow from others in this grid."""
-        kept = (_MEMORY, GUEST_KEY, _HOSTS, MAP_KEY)
-        return tuple(
-            value if index in kept or None not in members else None
-            for index, (value, members) in enumerate(zip(values, self._members, strict=True))
-        )
+        gone = self._following - {_MEMORY, GUEST_KEY, _HOSTS, MAP_KEY}
+        return tuple(None if index in gone else value for index, value in enumerate(values))
 
 
 def _key(index: int) -> Callable[[Any], Any]:
     """Return what makes two values of the field `index` the same."""
-    known = {GUEST_KEY: digest_of, MAP_KEY: digest_of, _POLICY: _policy_key}
-    return known.get(index, _itself)
+    return _KEYS.get(index, _itself)
 
 
 def _policy_key(name: str | None) -> str | None:
@@ -316,6 +327,9 @@ def _policy_key(name: str | None) -> str | None:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+_KEYS: Final = {GUEST_KEY: digest_of, MAP_KEY: digest_of, _POLICY: _policy_key}
 
 
 class Cell(Axes):

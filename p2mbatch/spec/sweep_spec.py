@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,16 @@ class SweepSpec(BaseModel):
         so that there may be fewer. Together they are the cells of `expand`, in its order; what
         comes before `first` is not walked. There is at least one position in between.
         """
-        return columns_between((self.grid, self.cells, self.sample), first, last)
+        sections = (self.grid, self.cells, self.sample)
+        return columns_between(sections, self._cells_once, first, last)
+
+    @cached_property
+    def _cells_once(self) -> dict[Values, int]:
+        """The cells written out, each with the first of its places among them."""
+        found: dict[Values, int] = {}
+        for place, cell in enumerate(self.cells):
+            found.setdefault(cell.values, place)
+        return found
 
     def scenarios(self) -> Iterator[Scenario]:
         """Yield each cell as a validated `Scenario`, lazily."""
@@ -268,7 +278,7 @@ class SweepSpec(BaseModel):
             "sample": [sample.canonical() for sample in self.sample],
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A digest of `canonical()`: two specs with the same digest have the same cells."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))

@@ -25,6 +25,11 @@ class Bins(NamedTuple):
     """The ends of the ranges, one more than there are places; None where places are values."""
 
     @property
+    def each(self) -> npt.NDArray[Any]:
+        """What stands for the place of each entry, float64."""
+        return np.array(self.values, np.float64)[self.codes]
+
+    @property
     def is_ranges(self) -> bool:
         """Whether places are ranges."""
         return self.edges is not None
@@ -52,9 +57,11 @@ def binned(values: pd.Series[Any], name: str, max_values: int, num_ranges: int) 
         return Bins(rank[codes], [kept[i] for i in order], None)
     numbers = values.to_numpy()
     low, high = float(numbers.min()), float(numbers.max())
-    edges = _octaves(low, high, num_ranges) if is_size(name) else _steps(low, high, num_ranges)
+    # There is no octave with 0 in it.
+    are_octaves = is_size(name) and low > 0
+    edges = _octaves(low, high, num_ranges) if are_octaves else _steps(low, high, num_ranges)
     place = np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, len(edges) - 2)
-    middle = np.sqrt(edges[:-1] * edges[1:]) if is_size(name) else (edges[:-1] + edges[1:]) / 2
+    middle = np.sqrt(edges[:-1] * edges[1:]) if are_octaves else (edges[:-1] + edges[1:]) / 2
     return Bins(place, list(middle), edges)
 
 

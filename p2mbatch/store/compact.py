@@ -18,7 +18,7 @@ from p2mbatch.base.words import NULL, Words, joined_words
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.model.fates import FATES
 from p2mbatch.store.fates import FATE_COLUMNS, fate_codes
-from p2mbatch.store.order import Piece, narrow
+from p2mbatch.store.order import Piece, narrow, rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,10 +79,8 @@ def _series(column: Any, each: npt.NDArray[Any] | None) -> Any:
 
     if not isinstance(column, Words):
         return column if each is None else column[each]
-    codes: Any = narrow(column.codes)
     assert NULL == -1  # pandas' own code for nothing
     # A reader wants categories in order, as it sorts them.
-    words = sorted(column.words)
-    rank = np.array([*(words.index(word) for word in column.words), NULL], codes.dtype)
-    codes = rank[codes]
-    return pd.Categorical.from_codes(codes if each is None else codes[each], pd.Index(words))
+    codes: Any = narrow(rank(column))
+    words = pd.Index(sorted(column.words))
+    return pd.Categorical.from_codes(codes if each is None else codes[each], words)

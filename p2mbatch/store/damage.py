@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.words import Columns, Words
-from p2mbatch.guests.fields import FIELDS, cell_id_of
+from p2mbatch.guests.cell_ids import cell_ids
 from p2mbatch.store.blocks import Cells
 from p2mbatch.store.ledger import Head, Ledger, read_parts
 from p2mbatch.store.packing import Packed, ids_of, unpack_columns
@@ -90,12 +88,6 @@ def _names(connection: sqlite3.Connection, head: Head) -> list[str]:
             return Cells(ids_of(ids[0]), {}).names()
         parts = ["cells", "failed"] if head.num_failed else ["cells"]
         found = [read_parts(connection, head, [name]) for name in parts]
-        return [cell for part in found if part for cell in _cell_ids(unpack_columns(part[0]))]
+        told = [cell_ids(unpack_columns(part[0])) for part in found if part]
+        return [cell for some in told for cell in Cells(some, {}).names()]
     return []
-
-
-def _cell_ids(columns: Columns) -> Iterator[str]:
-    """Yield the ids of the cells whose values are in `columns`."""
-    own = [columns[name] for name in FIELDS]
-    values = [c.texts() if isinstance(c, Words) else c.tolist() for c in own]
-    return map(cell_id_of, zip(*values, strict=True))

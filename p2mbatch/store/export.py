@@ -44,9 +44,11 @@ def _write_parquet(result: SweepResult, file: IO[bytes], digest: TableDigest) ->
 
 def _rows(result: SweepResult, digest: TableDigest) -> Iterator[tuple[Any, ...]]:
     """Yield the rows as plain tuples, some thousand of them at a time."""
-    for batch in result.batches(_TUPLE_ROWS):
+    for batch in result.batches():
         digest.add(batch)
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        for first in range(0, batch.num_rows, _TUPLE_ROWS):
+            part = batch.slice(first, _TUPLE_ROWS)
+            yield from zip(*(column.to_pylist() for column in part.columns), strict=True)
 
 
 def _write_csv(result: SweepResult, file: IO[str], digest: TableDigest) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, UInt8Array
 from p2mbatch.base.words import Words, joined_words, taken
-from p2mbatch.store.blocks import Cells, Failed, joined_failed
+from p2mbatch.store.blocks import Cells, Failed, joined_failed, some_cells
 from p2mbatch.store.id_set import IdSet
 from p2mbatch.store.ledger import Head, read_parts
 from p2mbatch.store.order import Missing, no_cells, with_later
@@ -65,7 +65,7 @@ def read_failures(connection: sqlite3.Connection, heads: Sequence[Head]) -> tupl
     if not parts:
         return Failed(no_cells(), none, none), none
     all_failed, when = joined_failed(parts), joined_words(times)
-    values = {name: taken(column, stands) for name, column in all_failed.cells.values.items()}
     kept = [taken(column, stands) for column in (all_failed.error, all_failed.message, when)]
     error, message, when = (column for column in kept if isinstance(column, Words))
-    return Failed(Cells(ids[stands], values), error, message), when
+    cells = some_cells(Cells(ids, all_failed.cells.values), stands)
+    return Failed(cells, error, message), when

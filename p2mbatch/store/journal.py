@@ -173,7 +173,7 @@ class Journal:
                     f"{self.directory}: its cells' ids are digests of every field, defaults too: "
                     "it can be read, but no rows can be added; use another --out"
                 )
-            self._mend(spec.digest)
+            self._mend()
             self._admit_spec(spec, extend=extend)
             self._spec_digest = spec.digest
 
@@ -207,7 +207,7 @@ class Journal:
             raise error_of(self.path, self.damage)
         self._meta = mended
 
-    def _mend(self, digest: str) -> None:
+    def _mend(self) -> None:
         """Take out what is damaged, so that it is missing: its cells are then run anew."""
         ledger, self._ledger = self._ledger, None
         if not self.damage or ledger is None:

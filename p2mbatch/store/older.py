@@ -5,6 +5,8 @@ They are read by way of a copy in today's tables, in memory and compressed.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,6 @@ from p2mbatch.store.ledger import (
 )
 from p2mbatch.store.messages import damaged
 from p2mbatch.store.packing import ROW_NAMES, pack
-
-VERSION = 2
 
 _CHUNK_CELLS = 4096
 
@@ -88,10 +88,15 @@ def _blocks(old: sqlite3.Connection) -> Any:
             "",
         )
     of_failures = _select(old, "failures", FIELDS)
-    for cell, error, message, when, *values in old.execute(
-        f"SELECT cell, error, message, failed_at, {of_failures} FROM failures"
-    ):
-        yield block_of([CellResult(cell, tuple(values), [], error, message, 0)]), when
+    failures = old.execute(
+        f"SELECT failed_at, cell, error, message, {of_failures} FROM failures ORDER BY failed_at"
+    )
+    for when, alike in itertools.groupby(failures, key=operator.itemgetter(0)):
+        failed = [
+            CellResult(cell, tuple(values), [], error, message, 0)
+            for _, cell, error, message, *values in alike
+        ]
+        yield block_of(failed), when
 
 
 def _checked(results: list[CellResult]) -> Block:

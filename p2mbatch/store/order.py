@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int32Array, Int64Array, UInt8Array
-from p2mbatch.base.words import NULL, Column, Columns, Words, taken
+from p2mbatch.base.words import NULL, Column, Columns, Words, plain, taken
 from p2mbatch.guests.fields import FIELDS
-from p2mbatch.store.blocks import Cells, joined_cells
+from p2mbatch.store.blocks import Cells, joined_cells, some_cells
 from p2mbatch.store.columns import BY_NAME
 from p2mbatch.store.ledger import Head, read_parts
 from p2mbatch.store.packing import ROW_NAMES, ids_of, unpack_columns
@@ -55,8 +55,8 @@ def read_shelf(connection: sqlite3.Connection, heads: Sequence[Head]) -> Shelf:
         if found is None:
             raise Missing
         columns = with_later(unpack_columns(found[1]), head.num_cells)
-        durations.append(_numbers(columns.pop("duration_ns")))
-        counts.append(_numbers(columns.pop("num_rows")).astype(np.int64))
+        durations.append(plain(columns.pop("duration_ns")))
+        counts.append(plain(columns.pop("num_rows")).astype(np.int64))
         values = {n: narrow(c) if n in FIELDS else c for n, c in columns.items()}
         parts.append(Cells(ids_of(found[0])[: head.num_cells], values))
         blocks.append(np.full(head.num_cells, number, np.int32))
@@ -89,11 +89,6 @@ def no_cells() -> Cells:
     return Cells(np.zeros((0, 16), np.uint8), with_later({}, 0))
 
 
-def _numbers(column: Column) -> Any:
-    assert not isinstance(column, Words)
-    return column
-
-
 def with_later(columns: Columns, length: int, names: Collection[str] = FIELDS) -> Columns:
     """Return `columns` with what stores had that are older than some of `names`."""
     for name in names:
@@ -108,7 +103,7 @@ def with_later(columns: Columns, length: int, names: Collection[str] = FIELDS) -
 
 def sort_cells(cells: Cells) -> Int64Array:
     """Return the indices of `cells` in the order of their values, FIELDS by FIELDS, then ids."""
-    keys: list[Any] = [_rank(cells.values[name]) for name in FIELDS]
+    keys: list[Any] = [rank(cells.values[name]) for name in FIELDS]
     keys += list(np.ascontiguousarray(cells.ids).view(">u8").T)
     varying = [key for key in keys if len(key) and (key != key[0]).any()]
     if not varying:
@@ -126,16 +121,16 @@ def sort_cells(cells: Cells) -> Int64Array:
     return order
 
 
-def _rank(column: Column) -> Any:
+def rank(column: Column) -> Any:
     """Return numbers that sort as the values of `column` do."""
     if not isinstance(column, Words):
         return column
-    rank = np.zeros(len(column.words) + 1, np.int32)
-    rank[np.array(sorted(range(len(column.words)), key=column.words.__getitem__), np.intp)] = (
+    found = np.zeros(len(column.words) + 1, np.int32)
+    found[np.array(sorted(range(len(column.words)), key=column.words.__getitem__), np.intp)] = (
         np.arange(len(column.words))
     )
-    rank[NULL] = NULL
-    return rank[column.codes]
+    found[NULL] = NULL
+    return found[column.codes]
 
 
 def pieces(
@@ -156,9 +151,8 @@ def pieces(
         base = ends[first - 1] if first else 0
         last = max(int(np.searchsorted(ends, base + max_rows, "right")), first + 1)
         chosen = order[first:last]
-        values = {name: taken(column, chosen) for name, column in shelf.cells.values.items()}
         rows = _gather(connection, heads, shelf, chosen, names)
-        yield Piece(Cells(shelf.cells.ids[chosen], values), shelf.num_rows[chosen], rows)
+        yield Piece(some_cells(shelf.cells, chosen), shelf.num_rows[chosen], rows)
         first = last
 
 
@@ -173,7 +167,7 @@ def blocks(
         if found is None:
             raise Missing
         columns = with_later(unpack_columns(found[1]), head.num_cells)
-        counts = _numbers(columns.pop("num_rows")).astype(np.int64)
+        counts = plain(columns.pop("num_rows")).astype(np.int64)
         rows = with_later(unpack_columns(found[2], names), head.num_rows, names)
         yield Piece(Cells(ids_of(found[0])[: head.num_cells], columns), counts, rows)
 

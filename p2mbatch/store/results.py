@@ -18,11 +18,14 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.words import Column, Columns, Words, taken
+from p2mbatch.base.words import Column, Columns, Words, taken, values_in
+from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.blocks import Cells
+from p2mbatch.store.blocks import Cells, some_cells
 from p2mbatch.store.columns import COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.failures import num_failures, read_failures
+from p2mbatch.store.fate_counts import FateCounts, count_fates
+from p2mbatch.store.fates import FATE_COLUMNS
 from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.ledger import Ledger
 from p2mbatch.store.lock import holder_pid
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from p2mbatch.guests.scenario import Scenario
     from p2mbatch.model.explain.story import Explanation
 
 
@@ -147,6 +151,11 @@ class SweepResult:
         return compact_frame(self.blocks(ROWS), order)
 
     @cached_property
+    def fate_counts(self) -> FateCounts:
+        """How many rows came to each fate (`fate_counts`)."""
+        return count_fates(self.blocks(["migration", *FATE_COLUMNS]))
+
+    @cached_property
     def _ids(self) -> UInt8Array:
         """The cells' ids in order."""
         shelf, order = self.shelf
@@ -190,7 +199,16 @@ class SweepResult:
         It is simulated again, event for event. `digests` and `pictures` are as for
         `guests.explained.explain_scenario`. Raises `InputError` where not one cell begins so.
         """
-        from p2mbatch.guests.explained import explain_scenario, scenario_of
+        from p2mbatch.guests.explained import explain_scenario
+
+        return explain_scenario(self.scenario(cell), digests, pictures)
+
+    def scenario(self, cell: str) -> Scenario:
+        """Return the scenario of the finished cell whose id begins with `cell`.
+
+        Raises `InputError` where not one cell begins so.
+        """
+        from p2mbatch.guests.scenario import Scenario
 
         cells = self.shelf[0].cells
         found = [i for i, name in enumerate(cells.names()) if name.startswith(cell.lower())]
@@ -198,9 +216,8 @@ class SweepResult:
             raise InputError(
                 f"{self.path}: {len(found):,} finished cells begin with {cell!r}: name one"
             )
-        columns = ((name, taken(column, np.array(found))) for name, column in cells.values.items())
-        values = {n: c.texts()[0] if isinstance(c, Words) else c[0] for n, c in columns}
-        return explain_scenario(scenario_of(values), digests, pictures)
+        one = some_cells(cells, np.array(found)).values
+        return Scenario.make(**{name: values_in(one[name])[0] for name in FIELDS})
 
     def failure_counts(self) -> list[tuple[str, str, int]]:
         """Return (error, message, number of cells) of the failures, the most frequent first."""

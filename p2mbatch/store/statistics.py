@@ -62,12 +62,12 @@ def list_bytes(frame: pd.DataFrame) -> pd.Series[float]:
     return words
 
 
-def by_size(rows: pd.DataFrame, max_sizes: int, num_ranges: int) -> pd.DataFrame:
+def by_size(rows: pd.DataFrame, max_sizes: int = 48, num_ranges: int = 24) -> pd.DataFrame:
     """Return `rows` with `size`: their guests' memory, or of many sizes the middle of a range."""
     if rows.empty:
         return rows.assign(size=np.zeros(0))
     places = binned(rows["memory_bytes"], "memory_bytes", max_sizes, num_ranges)
-    return rows.assign(size=np.array(places.values, np.float64)[places.codes])
+    return rows.assign(size=places.each)
 
 
 def silent_shares(rows: pd.DataFrame, over: str = "memory_bytes") -> pd.Series[float]:

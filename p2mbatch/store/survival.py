@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-
-from p2mbatch.base.words import Words
 from p2mbatch.model import policies
 from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, SURVIVED
-from p2mbatch.store.fates import FATE_COLUMNS, fate_codes
 from p2mbatch.store.results import SweepResult
 
 
@@ -47,7 +42,7 @@ def survival(result: SweepResult) -> list[Survival]:
     at: Counter[tuple[str, int, int, str]] = Counter()
     last: Counter[tuple[str, int, int, str]] = Counter()
     planned: dict[str, Counter[int]] = {}
-    for policy, migrations, migration, fate, is_last, count in _counts(result):
+    for (policy, migrations, migration, fate, is_last), count in result.fate_counts.items():
         at[policy, migrations, migration, fate] += count
         if is_last:
             last[policy, migrations, migration, fate] += count
@@ -80,28 +75,6 @@ def survival(result: SweepResult) -> list[Survival]:
 def ends(result: SweepResult) -> dict[str, int]:
     """Return how many guests came to each fate in the end."""
     found = dict.fromkeys(FATES, 0)
-    for *_, fate, is_last, count in _counts(result):
+    for (*_, fate, is_last), count in result.fate_counts.items():
         found[fate] += count * is_last
     return found
-
-
-def _counts(result: SweepResult) -> Iterator[tuple[str, int, int, str, bool, int]]:
-    """Yield (policy, planned migrations, migration, fate, whether its row is the last, rows)."""
-    for piece in result.blocks(["migration", *FATE_COLUMNS]):
-        each = np.repeat(np.arange(len(piece.cells)), piece.num_rows)
-        policy, planned = piece.cells.values["policy"], piece.cells.values["migrations"]
-        at = piece.rows["migration"]
-        assert isinstance(policy, Words)
-        assert isinstance(planned, np.ndarray) and isinstance(at, np.ndarray)
-        is_last = np.zeros(len(each), np.int64)
-        is_last[np.cumsum(piece.num_rows) - 1] = 1
-        fate = fate_codes(piece.rows, piece.num_rows).astype(np.int64)
-        lengths, length = np.unique(planned, return_inverse=True)
-        steps = int(at.max(initial=0)) + 1
-        shape = (len(policy.words), len(lengths), steps, len(FATES), 2)
-        keys = (policy.codes[each], length[each], at, fate, is_last)
-        found, counts = np.unique(np.ravel_multi_index(keys, shape), return_counts=True)
-        told = np.stack(np.unravel_index(found, shape), axis=1).tolist()
-        for (which, index, migration, code, last), count in zip(told, counts.tolist(), strict=True):
-            n = int(lengths[index])
-            yield policy.words[which], n, migration, FATES[code], bool(last), count

@@ -83,17 +83,3 @@ def _memory_bytes(values_but_seed: Values, resident: str) -> int:
         return estimate_memory_bytes(Scenario.make(**fields), resident)
     except InputError:
         return 0
-
-
-def cost_ns(values: Values, resident: str = "auto") -> int:
-    """Return about how long the cell of these canonical values runs on one thread."""
-    from p2mbatch.guests.batch.cells import columns_of
-
-    return int(cost_ns_each(columns_of([values]), resident)[0])
-
-
-def memory_bytes(values: Values, resident: str) -> int:
-    """Return about what the cell of these canonical values needs while it runs, in bytes."""
-    from p2mbatch.guests.batch.cells import columns_of
-
-    return int(memory_bytes_each(columns_of([values]), resident)[0])

@@ -24,10 +24,12 @@ from p2mbatch.sweeps.dry_run import budget_bytes
 from p2mbatch.sweeps.engines import check_choice, open_engine
 from p2mbatch.sweeps.feeder import Feeder
 from p2mbatch.sweeps.progress import Mode, ProgressReport
-from p2mbatch.sweeps.ready import warm_up
+from p2mbatch.sweeps.ready import Kind, warm_up
 from p2mbatch.sweeps.stop import Stop
 
-_LAYOUT, _POLICY = FIELDS.index("layout"), FIELDS.index("policy")
+_POLICY = FIELDS.index("policy")
+
+_KIND = tuple(map(FIELDS.index, Kind._fields))
 
 
 def sweep(
@@ -78,11 +80,7 @@ def sweep(
             say(f"{journal.path}: {journal.damage.text()} not as written: run anew", err=True)
         with stop.at_once():
             cells = [values for values, _ in spec.structural_cells()]
-            warm_up(
-                report,
-                sorted({values[_LAYOUT] for values in cells}),
-                sorted({values[_POLICY] for values in cells}),
-            )
+            warm_up(report, {Kind(*(values[at] for at in _KIND)) for values in cells})
         with contextlib.ExitStack() as stack:
             # Processes of this machine that are half started can't be cleared away without a noise.
             with stop.at_once() if scheduler else contextlib.nullcontext():

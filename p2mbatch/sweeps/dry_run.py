@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import parse_size
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.sweeps import engine as engines
-from p2mbatch.sweeps.costs import cost_ns, memory_bytes
+from p2mbatch.sweeps.costs import cost_ns_each, memory_bytes_each
 from p2mbatch.sweeps.engines import check_choice
 
 
@@ -34,20 +36,20 @@ def estimate(
 
     Raises `InputError` for combinations that no guest can have.
     """
+    from p2mbatch.guests.batch.cells import columns_of
+
     check_choice(engines.THREADS, jobs, None)
     spec.check()
     num_workers = provenance.num_cores() if jobs is None else jobs
-    budget = budget_bytes(memory_budget) or int(0.8 * provenance.memory_bytes())
-    total_ns, largest, counted = 0.0, [0], 0
-    for values, count in spec.structural_cells():
-        cost = cost_ns(values, resident) * count
-        total_ns += cost
-        counted += count
-        largest = sorted([*largest, *[memory_bytes(values, resident)] * min(count, num_workers)])
-        largest = largest[-num_workers:]
+    budget = budget_bytes(memory_budget) or int(engines.MEMORY_SHARE * provenance.memory_bytes())
+    cells, counts = zip(*spec.structural_cells(), strict=True)
+    columns, times = columns_of(list(cells)), np.array(counts, np.int64)
+    total_ns = float(cost_ns_each(columns, resident) @ times)
+    needed = np.repeat(memory_bytes_each(columns, resident), np.minimum(times, num_workers))
+    largest = int(np.sort(needed)[-num_workers:].sum())
     seconds = total_ns / min(num_workers, max(spec.num_cells, 1)) / 1e9
-    seconds *= spec.num_cells / max(counted, 1)
-    return Estimate(spec.num_cells, min(sum(largest), budget), seconds)
+    seconds *= spec.num_cells / max(int(times.sum()), 1)
+    return Estimate(spec.num_cells, min(largest, budget), seconds)
 
 
 def budget_bytes(memory_budget: int | str | None) -> int | None:

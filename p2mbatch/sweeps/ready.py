@@ -2,50 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.base.sizes import MIB
 from p2mbatch.guests.references import GUEST
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.policies import Policy, find
-from p2mbatch.store.columns import LAYOUTS
+from p2mbatch.model.policies import MENDED, Policy, find
 from p2mbatch.sweeps.progress import ProgressReport
 
 
-def warm_up(
-    report: ProgressReport, layouts: Iterable[str] = LAYOUTS, policies: Iterable[str] = ()
-) -> None:
-    """Load the kernels that cells of `layouts` call, or compile all, before there are threads.
+class Kind(NamedTuple):
+    """What decides which kernels a cell calls."""
 
-    Of `policies` those of files of the user's too: raises `PolicyError` for what can't be compiled.
+    layout: str
+    policy: str
+    toolstack: str
+
+
+def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
+    """Load or compile what cells of these kinds call, before there are threads.
 
     Otherwise all threads would wait for the first one, and the first cells' times would hold it.
+    What no cell calls is left alone: to compile it takes longer than most sweeps.
+
+    Raises `PolicyError` for a policy of the user's own that can't be compiled.
     """
     from p2mbatch.compiled import jit as _jit
-    from p2mbatch.guests.guest import Guest
-    from p2mbatch.guests.rows import run_scenario
 
     if not _jit.has_compiled_kernels():
         report.notice("compiling the kernels for this machine (once, about half a minute) ...")
-        layouts = LAYOUTS
     start = time.monotonic()
+    kinds = sorted(set(kinds))
     with _jit.compile_lock() as compiled:
-        for layout in layouts:
-            if layout != GUEST:
-                run_scenario(Scenario(memory_bytes=256 * MIB, sparsity=0.5, layout=layout))
-                continue
-            # What a guest from a file calls, with the pages that its sets populate.
-            guest = Guest.boot("256MiB", sparsity=0.5, resident="all")
-            guest.populate(range(40000, 41000))
-            guest.migrate()
-            guest.life.count_stale()
+        for kind in kinds:
+            # A policy of the user's own is told by itself, and runs on the same kernels.
+            name = kind.policy if find(kind.policy).own is None else MENDED
+            with contextlib.suppress(InputError):  # the cells' own checks say what is wrong
+                _live_one(kind._replace(policy=name))
     if compiled:
         report.notice(f"compiled in {time.monotonic() - start:.0f} s")
-    for name in policies:
+    for name in dict.fromkeys(kind.policy for kind in kinds):
         policy = find(name)
         if policy.own is not None:
             _compile_own(policy, report)
+
+
+def _live_one(kind: Kind) -> None:
+    """Live through a small guest of a kind."""
+    from p2mbatch.guests.guest import Guest
+    from p2mbatch.guests.rows import run_scenario
+
+    if kind.layout != GUEST:
+        fields = kind._asdict()
+        run_scenario(Scenario.make(memory_bytes=256 * MIB, sparsity=0.5, **fields))
+        return
+    # What a guest from a file calls, with the pages that its sets populate.
+    guest = Guest.boot("256MiB", policy=kind.policy, sparsity=0.5, resident="all")
+    guest.populate(range(40000, 41000))
+    guest.migrate()
+    guest.life.count_stale()
 
 
 def _compile_own(policy: Policy, report: ProgressReport) -> None:

@@ -96,7 +96,7 @@ def test_long_lives_are_folded_into_few_lines(tmp_path: Path, monkeypatch: Any) 
         return [*rows, row(lost_at, outcome="fault", detail="x")] if lost_at < 500 else rows
 
     lived_by(monkeypatch, runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     spec = SweepSpec.from_options(memory="256MiB", migrations="499", seeds="100")
     result = driver.sweep(spec, tmp_path / "s", progress="quiet")
     lines = summary_table(survival(result), max_lines=10).to_text().splitlines()

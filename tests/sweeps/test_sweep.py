@@ -73,7 +73,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
         return real(scenario, resident)
 
     lived_by(monkeypatch, counting)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     return ran
 
 
@@ -123,7 +123,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception | None, seeds: set
         return [row(0), row(1)]
 
     lived_by(monkeypatch, runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_continued_sweep_does_not_look_at_its_settled_beginning_again(
         return [row(0)]
 
     lived_by(monkeypatch, runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     spec = SweepSpec.from_options(memory="256MiB", seeds="3000")
     result = run(spec, tmp_path / "s", jobs=6, fail_fast=True)
     settled = set(result.frame["seed"]) | set(result.failures["seed"])
@@ -259,7 +259,7 @@ def test_cells_in_flight_stay_within_the_memory_budget(
         return [row(0)]
 
     lived_by(monkeypatch, runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     for name, each in (("memory_bytes_each", 10 * MIB), ("cost_ns_each", 10**9)):
         monkeypatch.setattr(
             feeder, name, lambda cells, resident, each=each: np.full(len(cells["seed"]), each)
@@ -295,7 +295,7 @@ def test_small_cells_run_on_every_thread_and_no_more_at_once_than_jobs(
         return [row(0)]
 
     lived_by(monkeypatch, runner)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     # Some cells to a batch, so that there are enough.
     monkeypatch.setattr(feeder, "_CHUNK_CELLS", 20)
     run(SweepSpec.from_options(memory="256MiB", seeds="200"), tmp_path / "s", jobs=2)

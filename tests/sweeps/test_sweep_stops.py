@@ -290,7 +290,7 @@ def test_a_future_that_is_cancelled_is_not_waited_for(
             yield engine._replace(executor=Deaf(), max_batches=1)
 
     monkeypatch.setattr(driver, "open_engine", opened)
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     with pytest.raises(KeyboardInterrupt):
         run(SweepSpec.from_options(memory="256MiB", seeds="10"), tmp_path / "s")
     assert [future.cancelled() for future in held] == [True]
@@ -354,7 +354,7 @@ def test_a_scheduler_file_may_come_a_little_later(
     path.unlink()
     monkeypatch.setattr(dask, "_CONNECT_S", 0.3)
     spec = SweepSpec.from_options(memory="256MiB")
-    monkeypatch.setattr(driver, "warm_up", lambda report, layouts, names: None)
+    monkeypatch.setattr(driver, "warm_up", lambda report, kinds: None)
     with pytest.raises(InputError, match="No such file or directory"):
         run(spec, tmp_path / "s", engine="dask", scheduler=str(path))
     assert not (tmp_path / "s").exists()

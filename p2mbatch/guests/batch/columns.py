@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int32Array, Int64Array
-from p2mbatch.base.words import Column, Columns, Words, joined_words, taken
+from p2mbatch.base.words import Columns, joined_columns, taken, values_in
 
 
 class Failure(NamedTuple):
@@ -32,7 +32,7 @@ class Lived(NamedTuple):
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Return each row by itself, its values as plain Python ones."""
-        columns = [_values(column) for column in self.rows.values()]
+        columns = [values_in(column) for column in self.rows.values()]
         return [dict(zip(self.rows, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -60,19 +60,6 @@ def joined(num_cells: int, parts: list[Part], failures: list[Failure]) -> Lived:
         return Lived(num_rows, duration_ns, having[0].rows, failures)
     cell = np.concatenate([np.repeat(part.places, part.num_rows) for part in having])
     order = np.argsort(cell, kind="stable")
-    rows = {name: _taken([part.rows[name] for part in having], order) for name in having[0].rows}
+    joint = joined_columns([part.rows for part in having])
+    rows = {name: taken(column, order) for name, column in joint.items()}
     return Lived(num_rows, duration_ns, rows, failures)
-
-
-def _taken(columns: list[Column], order: Int64Array) -> Column:
-    """Return the columns one after the other, their elements put in `order`."""
-    text = [column for column in columns if isinstance(column, Words)]
-    if text:
-        return taken(joined_words(text), order)
-    plain: list[Any] = list(columns)
-    return np.concatenate(plain)[order]
-
-
-def _values(column: Column) -> list[Any]:
-    """Return the values of a column."""
-    return list(column.texts() if isinstance(column, Words) else column.tolist())
