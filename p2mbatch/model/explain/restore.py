@@ -11,35 +11,35 @@ from p2mbatch.model.explain.flat import tell_flat_report
 from p2mbatch.model.explain.story import Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
-
-RESTORE = "update_guest_p2m()"
-
-POPULATE = "populate_pfns()"
+from p2mbatch.model.toolstacks import Toolstack, said
 
 
-def tell_restore(before: View, after: View | None, result: EventResult) -> list[Step]:
+def tell_restore(
+    before: View, after: View | None, result: EventResult, tool: Toolstack
+) -> list[Step]:
     """Return the steps of a restore: `after` is the guest before it resumed, None where it did not.
 
     Nothing where the save had failed.
     """
     if result.outcome == "restore-failed":
-        return [_refused(before, result)]
+        return [_refused(before, result, tool)]
     if after is None:
         return []
-    return [_given(before, after), *_not_carried(before, after)]
+    return [_given(before, after, tool), *_not_carried(before, after, tool)]
 
 
-def _refused(before: View, result: EventResult) -> Step:
+def _refused(before: View, result: EventResult, tool: Toolstack) -> Step:
     say = before.said()
-    pfn = int((result.detail or "0 0").split()[1])
+    name, _, number = (result.detail or "").partition(" ")
+    pfn = int(number)
     text = (
         f"{say.pfn(pfn)} was sent, its entry is {say.mfn(before.entry(pfn))}, and the new host has "
-        f'no frame for it. "Failed to populate physmap": nothing of the guest is changed here.'
+        f'no frame for it. "{said(tool.name, name)}": nothing of the guest is changed here.'
     )
-    return Step("restore", POPULATE, text, False, say.numbers)
+    return Step("restore", tool.functions[name], text, False, say.numbers)
 
 
-def _given(before: View, after: View) -> Step:
+def _given(before: View, after: View, tool: Toolstack) -> Step:
     """Return what the guest was given: its frames, and how its own pages are numbered now."""
     say = after.said()
     last = int(after.state.saved_max_pfn)
@@ -54,7 +54,7 @@ def _given(before: View, after: View) -> Step:
         text += (
             f": {after.what(say, page)} ({say.pfn(page)}) was {say.mfn(old)} and is {say.mfn(new)}"
         )
-    return Step("restore", RESTORE, text + ".", None, say.numbers)
+    return Step("restore", tool.restores, text + ".", None, say.numbers)
 
 
 def _list_page(view: View) -> int:
@@ -70,7 +70,7 @@ MAX_PFNS_COMPARED = 1 << 22
 """Spans that are compared PFN by PFN: 16 GiB."""
 
 
-def _not_carried(before: View, after: View) -> list[Step]:
+def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
     """Return the PFNs whose entries no save carries, where the guest is not too large to look."""
     end = int(before.state.max_p2m_pfn)
     if end > MAX_PFNS_COMPARED:
@@ -87,7 +87,7 @@ def _not_carried(before: View, after: View) -> list[Step]:
             f"{say.count(gone.size, 'entry', 'entries')} that were no frame of the guest's own "
             f"arrive as INVALID, the first {say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
         )
-        steps.append(Step("restore", RESTORE, text, None, say.numbers))
+        steps.append(Step("restore", tool.restores, text, None, say.numbers))
     beyond = np.flatnonzero((rows[0, last + 1 :] >= 0) & (rows[0] == rows[1])[last + 1 :])
     if beyond.size and not _is_identity(before, int(rows[0, last + 1 + beyond[0]])):
         say = after.said()
@@ -95,7 +95,7 @@ def _not_carried(before: View, after: View) -> list[Step]:
             f"{say.count(beyond.size, 'populated PFN')} past {say.pfn(last)} were not saved, the "
             f"first {say.pfn(last + 1 + beyond[0])}: their entries keep the old host's MFNs."
         )
-        steps.append(Step("restore", RESTORE, text, False, say.numbers))
+        steps.append(Step("restore", tool.restores, text, False, say.numbers))
     return steps
 
 

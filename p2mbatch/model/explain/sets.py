@@ -25,8 +25,9 @@ from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.policies import Policy
 
-MAX_TOLD = 64
-"""Growths that are logged one by one in an event; what follows is only counted."""
+MAX_LOGGED = 1024
+"""Growths of one event that are logged; those that follow run compiled and are told by what the
+guest's counts say of each."""
 
 
 def set_function(policy: Policy) -> str:
@@ -37,11 +38,14 @@ def set_function(policy: Policy) -> str:
 
 @dataclass
 class Grown:
-    """One entry's set that was logged."""
+    """One entry's set that was no mere store."""
 
     pfn: int
     word: int
-    records: list[Record]
+    records: list[Record] | None
+    """None of one that was not logged any more."""
+    pages: int
+    """Pages of the page allocator that it took."""
     stray: int
     placeholders: int
 
@@ -68,9 +72,9 @@ class LoggedSets:
             while left:
                 at = pfn + count - left
                 value = word if word == INVALID else word + count - left
-                quiet = self._is_quiet(t, at, value) or len(self.grown) >= MAX_TOLD
+                quiet = self._is_quiet(t, at, value)
                 some = left if quiet else 1
-                status, number = self._some(t, h, at, value, some, quiet)
+                status, number = (self._stored if quiet else self._grow)(t, h, at, value, some)
                 position += number
                 state.position = position
                 if status != OK:
@@ -79,27 +83,36 @@ class LoggedSets:
         state.position = position
         return OK
 
-    def _some(
-        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int, quiet: bool
+    def _stored(
+        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int
     ) -> tuple[int, int]:
         """Set some entries of one leaf; return the status and how many were done."""
         state: Any = t.state[0]
+        status = int(self._plain.set_runs(t, h, np.array([[pfn, word, count]], np.int64), 0))
+        self.num_plain += int(state.position)
+        return status, int(state.position)
+
+    def _grow(
+        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int
+    ) -> tuple[int, int]:
+        """Do `_stored` where one entry is more than a store, with the log on."""
+        state: Any = t.state[0]
         run = np.array([[pfn, word, count]], np.int64)
-        if quiet:
-            status = int(self._plain.set_runs(t, h, run, 0))
-            self.num_plain += int(state.position)
-            return status, int(state.position)
+        counts = ("pool_used", "stray_writes", "placeholder_writes")
+        before = [int(state[name]) for name in counts]
         log = self._logged.log
+        is_logged = len(self.grown) < MAX_LOGGED
         log.begin()
-        stray, placeholders = int(state.stray_writes), int(state.placeholder_writes)
-        status = int(self._twin(t, h, run, np.int64(0)))
-        records = list(log.records)
+        if is_logged:
+            status = int(self._twin(t, h, run, np.int64(0)))
+        else:
+            status = int(self._plain.set_runs(t, h, run, 0))
+        records = list(log.records) if is_logged else None
         # What is logged next is none of a set's.
         log.begin()
         if status != MORE_ROOM:
-            stray = int(state.stray_writes) - stray
-            placeholders = int(state.placeholder_writes) - placeholders
-            self.grown.append(Grown(pfn, word, records, stray, placeholders))
+            more = [int(state[name]) - was for name, was in zip(counts, before, strict=True)]
+            self.grown.append(Grown(pfn, word, records, *more))
         return status, int(state.position)
 
     def _is_quiet(self, t: tb.P2MTables, pfn: int, word: int) -> bool:
@@ -182,14 +195,17 @@ class _Telling:
         x = grown.pfn >> view.shift
         top = x >> view.shift
         self._top = top
-        took = [r for r in grown.records if isinstance(r, Took)]
+        records = grown.records or []
+        took = [r for r in records if isinstance(r, Took)]
         pages = [r.page for r in took if r.page >= 0]
         text = (
             f"{say.pfn(grown.pfn)} (leaf {say.index(x)}, top index {say.index(top)}) is to be "
             f"{say.mfn(grown.word)}"
         )
-        text += self._pages(say, grown, pages) + "."
-        text += self._chain(say, grown)
+        text += (
+            self._count(say, grown) if grown.records is None else self._pages(say, pages)
+        ) + "."
+        text += self._chain(say, grown, records)
         if grown.placeholders:
             text += (
                 " The store goes into a page that many PFNs share: "
@@ -197,15 +213,27 @@ class _Telling:
             )
         if last:
             text += " " + self._failing(say, grown, took)
-        stores = [r for r in grown.records if isinstance(r, Store)]
+        stores = [r for r in records if isinstance(r, Store)]
         changes = tuple(change_of(view, store) for store in stores)
-        alike = None if last or grown.stray else f"{len(pages)} {grown.placeholders}"
+        alike: str | None = f"{len(pages)} {grown.placeholders}"
+        if grown.records is None:
+            alike = f"{grown.pages} {grown.stray} {grown.placeholders} not logged"
+        elif grown.stray:
+            alike = None
         return Step(
             "set", self.function, text, False if last or grown.stray else None, say.numbers,
-            changes, grown.stray, sum(s.count for s in stores), alike, x, unit="leaf",
+            changes, grown.stray, sum(s.count for s in stores), None if last else alike, x,
+            unit="leaf",
         )  # fmt: skip
 
-    def _pages(self, say: Said, grown: Grown, pages: list[int]) -> str:
+    def _count(self, say: Said, grown: Grown) -> str:
+        """Return what is known of a growth that was not logged."""
+        text = f": the p2m grows by {say.count(grown.pages, 'page')}" if grown.pages else ""
+        if grown.stray:
+            text += f", with {say.count(grown.stray, 'stray write')}"
+        return text
+
+    def _pages(self, say: Said, pages: list[int]) -> str:
         """Return which pages were taken, and what for."""
         if not pages:
             return ""
@@ -215,10 +243,10 @@ class _Telling:
             named.append(f"{say.pfn(page)} as {what}")
         return f": the p2m grows, with {', '.join(named)}"
 
-    def _chain(self, say: Said, grown: Grown) -> str:
+    def _chain(self, say: Said, grown: Grown, records: list[Record]) -> str:
         """Return how a store through an old MFN went."""
-        asked = [r for r in grown.records if isinstance(r, Asked)]
-        reached = [r for r in grown.records if isinstance(r, Reached)]
+        asked = [r for r in records if isinstance(r, Asked)]
+        reached = [r for r in records if isinstance(r, Reached)]
         if not asked:
             return ""
         mfn, pfn = asked[-1]
@@ -239,7 +267,7 @@ class _Telling:
         view, detail = self.after, self.result.detail
         if not self.result.set_returned:
             return (
-                f"alloc_p2m_page() returns NULL for the {self._ordinal(took)} page that it needs, "
+                f"alloc_p2m_page() returns NULL for {self._which(took)} page that it needs, "
                 "so set_phys_to_machine() returns false, and what was installed stays."
             )
         if detail == "virt_to_mfn(mid_mfn) != *top_mfn_p":
@@ -263,5 +291,8 @@ class _Telling:
             return f"BUG_ON({detail})."
         return f"A wild pointer is in the way: a fault, at the {detail}."
 
-    def _ordinal(self, took: list[Took]) -> str:
-        return ("first", "second", "third", "fourth")[min(len(took) - 1, 3)]
+    def _which(self, took: list[Took]) -> str:
+        """Return which of the pages that a growth asked for it did not get, as far as is known."""
+        if not took:
+            return "a"
+        return ("the first", "the second", "the third", "the fourth")[min(len(took) - 1, 3)]
