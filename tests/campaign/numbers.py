@@ -176,7 +176,7 @@ class Lookup:
         wide = self.trace["guest"]["word_bytes"] == 8
         maps = (IMAGE, 0xFFFF_8800_0000_0000) if wide else (0xC000_0000,)
         mask = (1 << (64 if wide else 32)) - 1
-        known = self.known["mfns"] | {1} | {host.frames for host in self.hosts}
+        known = self.known["mfns"] | {1, (1 << 64) - 1} | {host.frames for host in self.hosts}
         known |= {m.shared_max - 1 for m in self.moments}
         known |= {base + (page << 12) & mask for base in maps for page in self.known["pfns"]}
         for at in self.detail:

@@ -12,7 +12,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.model import toolstacks
-from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke
+from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke, tell_tweak
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
 from p2mbatch.model.explain.picture import picture_of
@@ -170,6 +170,7 @@ class Watcher:
         self.num_events += 1
         if event["op"] == "tweak":
             self._tweak = event
+            return [tell_tweak(self.view(), event)]
         return [tell_poke(self.view(), event["words"])] if event["op"] == "poke" else []
 
     def set_runs(self, runs: Int64Array) -> Told:
@@ -210,10 +211,12 @@ class Watcher:
             self._host_number = self._next_host
         # A guest that got more first is drawn with it.
         begin = self._grown[-1].views[1] if self._grown else 0
-        steps = self._save_steps(self._before, result, event, tweak, tool)
+        walk = self._walk(self._before, result, event, tweak, tool)
+        steps = self._save_steps(walk, result, event, tweak)
         steps = [dataclasses.replace(step, views=(begin, begin)) for step in steps]
         first, last = self._looks
-        given = tell_restore(self._before, restored, result, tool)
+        sent = self.view() if restored is None else self._before
+        given = tell_restore(sent, restored, result, walk)
         steps += [dataclasses.replace(step, views=(begin, first)) for step in given]
         if restored is None:
             return steps
@@ -254,16 +257,10 @@ class Watcher:
         return walk(before, result, self._known, tool, says)
 
     def _save_steps(
-        self,
-        before: View,
-        result: EventResult,
-        event: dict[str, Any],
-        tweak: dict[str, Any],
-        tool: Toolstack,
+        self, walk: TreeWalk, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
     ) -> list[Step]:
         """Return the steps up to the restore: the walk, what a live guest did, the rest."""
-        walk = self._walk(before, result, event, tweak, tool)
-        steps = walk.tell()
+        before, tool, steps = walk.view, walk.tool, walk.tell()
         if steps and steps[-1].held is False:
             return steps
         # Of a guest that has moved only copies are left as it was.

@@ -8,35 +8,42 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.tables import NO_PAGE
 from p2mbatch.model.explain.boot import report_step
 from p2mbatch.model.explain.flat import tell_flat_report
+from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.story import Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.toolstacks import Toolstack, said
 
+SHARED = "That page is one that many PFNs share, and something was stored into it."
+
 
 def tell_restore(
-    before: View, after: View | None, result: EventResult, tool: Toolstack
+    before: View, after: View | None, result: EventResult, walk: TreeWalk
 ) -> list[Step]:
     """Return the steps of a restore: `after` is the guest before it resumed, None where it did not.
 
-    Nothing where the save had failed.
+    Nothing where the save had failed. `walk` is that save's.
     """
     if result.outcome == "restore-failed":
-        return [_refused(before, result, tool)]
+        return [_refused(before, walk, result)]
     if after is None:
         return []
-    return [_given(before, after, tool), *_not_carried(before, after, tool)]
+    return [_given(before, after, walk.tool), *_not_carried(before, after, walk.tool)]
 
 
-def _refused(before: View, result: EventResult, tool: Toolstack) -> Step:
-    say = before.said()
+def _refused(view: View, walk: TreeWalk, result: EventResult) -> Step:
+    say = view.said()
     name, _, number = (result.detail or "").partition(" ")
     pfn = int(number)
+    page = view.own_pfn(int(walk.found_leaves()[pfn >> view.shift]))
     text = (
-        f"{say.pfn(pfn)} was sent, its entry is {say.mfn(before.entry(pfn))}, and the new host has "
-        f'no frame for it. "{said(tool.name, name)}": nothing of the guest is changed here.'
+        f"{say.pfn(pfn)} was sent, for its word in {view.name(say, page)} is "
+        f"{say.mfn(view.word(page, pfn & (view.n - 1)))}, and the new host has no frame for it. "
+        f'"{said(walk.tool.name, name)}": nothing of the guest is changed here.'
     )
-    return Step("restore", tool.functions[name], text, False, say.numbers)
+    if page in (view.state.missing, view.state.identity):
+        text += f" {SHARED}"
+    return Step("restore", walk.tool.functions[name], text, False, say.numbers)
 
 
 def _given(before: View, after: View, tool: Toolstack) -> Step:
@@ -44,8 +51,8 @@ def _given(before: View, after: View, tool: Toolstack) -> Step:
     say = after.said()
     last = int(after.state.saved_max_pfn)
     text = (
-        f"The new host ({say.count(after.frames)} frames) gives frames to what was sent of PFNs to "
-        f"{say.pfn(last)[4:]}; the leaves that were found are overwritten with them. All other "
+        f"The new host ({say.count(after.frames)} frames) gives frames to what was sent, up to "
+        f"{say.pfn(last)}; the leaves that were found are overwritten with them. All other "
         "pages arrive as they were, the list among them"
     )
     page = _list_page(after)
@@ -88,8 +95,9 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
             f"arrive as INVALID, the first {say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
         )
         steps.append(Step("restore", tool.restores, text, None, say.numbers))
-    beyond = np.flatnonzero((rows[0, last + 1 :] >= 0) & (rows[0] == rows[1])[last + 1 :])
-    if beyond.size and not _is_identity(before, int(rows[0, last + 1 + beyond[0]])):
+    populated = (rows[0] >= 0) & (rows[0] & int(before.state.identity_bit) == 0)
+    beyond = np.flatnonzero((populated & (rows[0] == rows[1]))[last + 1 :])
+    if beyond.size:
         say = after.said()
         text = (
             f"{say.count(beyond.size, 'populated PFN')} past {say.pfn(last)} were not saved, the "
@@ -97,11 +105,6 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
         )
         steps.append(Step("restore", tool.restores, text, False, say.numbers))
     return steps
-
-
-def _is_identity(view: View, word: int) -> bool:
-    bit = int(view.state.identity_bit)
-    return bool(bit and word & bit)
 
 
 def tell_report(view: View, result: EventResult) -> list[Step]:

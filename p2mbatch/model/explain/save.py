@@ -61,16 +61,16 @@ class TreeWalk:
     def _error(self, say: Said) -> str:
         """Return what the tool prints for the check that failed."""
         errors: dict[str, Callable[[], str]] = {
-            ORDER[0]: lambda: f"max_pfn {say.word(self.max_pfn)} too large for p2m tree",
-            ORDER[1]: lambda: f"Bad mfn {say.word(self.fll_mfn)} for p2m frame list list",
-            ORDER[2]: lambda: f"Failed to map p2m frame list list at {say.word(self.fll_mfn)}",
+            ORDER[0]: lambda: f"max_pfn {say.printed(self.max_pfn)} too large for p2m tree",
+            ORDER[1]: lambda: f"Bad mfn {say.printed(self.fll_mfn)} for p2m frame list list",
+            ORDER[2]: lambda: f"Failed to map p2m frame list list at {say.printed(self.fll_mfn)}",
             ORDER[3]: lambda: (
-                f"Bad mfn {say.word(self.tops[self.at])} at index {say.index(self.at)} (of "
+                f"Bad mfn {say.printed(self.tops[self.at])} at index {say.index(self.at)} (of "
                 f"{say.count(self.num_tops)}) in p2m frame list list"
             ),
             ORDER[4]: lambda: "Failed to map p2m frame list",
             ORDER[5]: lambda: (
-                f"Bad mfn {say.word(self._entry(self.at))} at index {say.index(self.at)} (of "
+                f"Bad mfn {say.printed(self._entry(self.at))} at index {say.index(self.at)} (of "
                 f"{say.count(self._num_leaves)}) in p2m frame list"
             ),
             ORDER[6]: lambda: "Failed to map p2m frames",
@@ -127,18 +127,24 @@ class TreeWalk:
             return say.mfn(words[0])
         return f"{say.mfn(words[0])} to {say.mfn(words[-1])}"
 
+    def _impossible(self, say: Said, word: int) -> str:
+        """Return why a number is refused at sight, and where it came from if that is known."""
+        if word == 0:
+            return "that number is no guest's frame"
+        return self.view.told(say, self.known, word)
+
     def _top_entries(self) -> bool:
         say = self.view.said()
         if self.failed == ORDER[3]:
             word = int(self.tops[self.at])
             text = (
-                f"Entry {say.index(self.at)} of the frame list list is {say.mfn(word)}, no frame "
-                f"that a host can have{self._hit(say, self.fll)}."
+                f"Entry {say.index(self.at)} of the frame list list is {say.mfn(word)}: "
+                f"{self._impossible(say, word)}{self._hit(say, self.fll)}."
             )
             return self._check(say, text, ORDER[3])
         text = (
             f"It reads {say.count(self.num_tops, 'entry', 'entries')} of the frame list list, "
-            f"{self._span(say, self.tops)}: all are frames that the host can have."
+            f"{self._span(say, self.tops)}: all are numbers that a frame of this host can have."
         )
         self._check(say, text, ORDER[3])
         if self.tool.code == TRIMS:
@@ -200,14 +206,14 @@ class TreeWalk:
         if self.failed == ORDER[5]:
             word = self._entry(self.at)
             text = (
-                f"{self._place(say, self.at)} is {say.mfn(word)}, no frame that a host can have"
+                f"{self._place(say, self.at)} is {say.mfn(word)}: {self._impossible(say, word)}"
                 f"{self._hit_list(say, self.at)}."
             )
             return self._check(say, text, ORDER[5])
         ends = np.array([self._entry(0), self._entry(self._num_leaves - 1)][: self._num_leaves])
         text = (
             f"It reads {say.count(self._num_leaves, 'entry', 'entries')} of the frame lists, "
-            f"{self._span(say, ends)}: all are frames that the host can have."
+            f"{self._span(say, ends)}: all are numbers that a frame of this host can have."
         )
         return self._check(say, text, ORDER[5])
 
@@ -229,8 +235,8 @@ class TreeWalk:
         if self.failed != ORDER[7]:
             count = say.count(self._num_leaves)
             text = (
-                f"Each of the {count} names itself: m2p has a PFN to {say.pfn(self.max_pfn)} for "
-                "it, and the p2m in the mapped pages has the frame at that PFN."
+                f"Each of the {count} names itself: m2p has a PFN for it, none past "
+                f"{say.pfn(self.max_pfn)}, and the p2m in the mapped pages has the frame there."
             )
             return self._check(say, text, ORDER[7])
         mfn = self._entry(self.at)

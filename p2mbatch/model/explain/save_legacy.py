@@ -26,10 +26,10 @@ class LegacyWalk(TreeWalk):
         text = toolstacks.said(self.tool.name, self.failed)
         if self.failed != ORDER[-1]:
             return text
-        entry = say.word(self._entry(self.at))
+        entry = say.printed(self._entry(self.at))
         return (
             f"{text}: entry {say.count(self.at << self.view.shift)}: "
-            f"p2m_frame_list[{say.index(self.at)}] is {entry}, max {say.word(self.view.frames)}"
+            f"p2m_frame_list[{say.index(self.at)}] is {entry}, max {say.printed(self.view.frames)}"
         )
 
     def _size(self) -> bool:

@@ -136,7 +136,7 @@ class TableWalk(TreeWalk):
                 f"{say.mfn(found[self.at])}, no frame that a host can have."
             )
             self._print = lambda: (
-                f"Bad mfn {say.word(found[self.at])} during page table walk for vaddr "
+                f"Bad mfn {say.printed(found[self.at])} during page table walk for vaddr "
                 f"{say.word(where)} at level {say.index(level)} of p2m list"
             )
             self._check(say, text, "bad-mfn-in-walk")
@@ -180,6 +180,10 @@ class TableWalk(TreeWalk):
             if table == page and kinds[i] == ENTRY:
                 frames[i] = mfn
         return frames
+
+    def found_leaves(self) -> Int64Array:
+        """Return the MFNs of the leaves that the walk found, int64[leaves]."""
+        return self.leaves
 
     def _entry(self, x: int) -> int:
         return int(self.leaves[x]) if x < len(self.leaves) else -1

@@ -30,6 +30,12 @@ MAX_LOGGED = 1024
 guest's counts say of each."""
 
 
+_PAST_THE_END = "mfn != INVALID_P2M_ENTRY"
+
+
+ANOTHER_FRAME = "that of the frame that the page had when the list was built"
+
+
 def set_function(policy: Policy) -> str:
     """Return the function that grows the p2m, as kernels of a policy have it."""
     is_entry = policy.is_linear and not policy.whole_area
@@ -176,11 +182,11 @@ class _Telling:
         steps = []
         if sets.num_plain and runs is not None:
             say = self.before.said()
-            total = int(runs[:, 2].sum())
+            total = say.count(int(runs[:, 2].sum()), "entry", "entries")
             first = runs[0]
             text = (
-                f"{say.count(sets.num_plain)} of {say.count(total, 'entry', 'entries')} need no "
-                f"more than a store, or nothing: the runs begin at {say.pfn(first[0])} with "
+                f"{say.count(sets.num_plain)} of {total} need{'s' * (sets.num_plain == 1)} no more "
+                f"than a store, or nothing: the runs begin at {say.pfn(first[0])} with "
                 f"{say.mfn(first[1])}."
             )
             steps.append(Step("set", "set_phys_to_machine()", text, None, say.numbers))
@@ -198,9 +204,11 @@ class _Telling:
         records = grown.records or []
         took = [r for r in records if isinstance(r, Took)]
         pages = [r.page for r in took if r.page >= 0]
-        text = (
-            f"{say.pfn(grown.pfn)} (leaf {say.index(x)}, top index {say.index(top)}) is to be "
-            f"{say.mfn(grown.word)}"
+        bit = int(view.state.identity_bit)
+        is_identity = bool(bit and grown.word != INVALID and grown.word & bit)
+        of_top = "" if view.policy.is_two_level else f", top index {say.index(top)}"
+        text = f"{say.pfn(grown.pfn)} (leaf {say.index(x)}{of_top}) is to be " + (
+            f"identity, {say.word(grown.word)}" if is_identity else say.mfn(grown.word)
         )
         text += (
             self._count(say, grown) if grown.records is None else self._pages(say, pages)
@@ -208,11 +216,13 @@ class _Telling:
         text += self._chain(say, grown, records)
         if grown.placeholders:
             text += (
-                " The store goes into a page that many PFNs share: "
+                f" The store goes into {self._shared(say, records)} that many PFNs share: "
                 f"{say.count(grown.placeholders, 'placeholder write')}."
             )
         if last:
             text += " " + self._failing(say, grown, took)
+        elif is_identity and not grown.pages:
+            text += self._identity(x, any(isinstance(r, Store) for r in records))
         stores = [r for r in records if isinstance(r, Store)]
         changes = tuple(change_of(view, store) for store in stores)
         alike: str | None = f"{len(pages)} {grown.placeholders}"
@@ -220,11 +230,28 @@ class _Telling:
             alike = f"{grown.pages} {grown.stray} {grown.placeholders} not logged"
         elif grown.stray:
             alike = None
+        in_set = self.result.detail == _PAST_THE_END if last else not (pages or grown.pages)
+        function = "set_phys_to_machine()" if in_set else self.function
         return Step(
-            "set", self.function, text, False if last or grown.stray else None, say.numbers,
+            "set", function, text, False if last or grown.stray else None, say.numbers,
             changes, grown.stray, sum(s.count for s in stores), None if last else alike, x,
             unit="leaf",
         )  # fmt: skip
+
+    def _shared(self, say: Said, records: list[Record]) -> str:
+        """Return the page that a placeholder write went to, as far as it was logged."""
+        stores = [r for r in records if isinstance(r, Store)]
+        return f"{self.after.name(say, stores[-1].page)}, a page" if stores else "a page"
+
+    def _identity(self, x: int, has_stored: bool) -> str:
+        """Return what becomes of a leaf without a page of its own that an entry makes identity."""
+        if self.after.leaf(x) != self.after.state.identity:
+            return ""
+        if not has_stored:
+            return " Its leaf is p2m_identity, which says so already: nothing is stored."
+        return (
+            " Its leaf was p2m_missing and is p2m_identity: all of its PFNs read as identity now."
+        )
 
     def _count(self, say: Said, grown: Grown) -> str:
         """Return what is known of a growth that was not logged."""
@@ -273,20 +300,25 @@ class _Telling:
         if detail == "virt_to_mfn(mid_mfn) != *top_mfn_p":
             page = int(view.t.true_mid_mfn[self._top])
             word = view.word(int(view.state.top_mfn), self._top)
+            walked = self._top << 2 * view.shift < view.state.max_p2m_pfn or view.policy.is_linear
+            why = ANOTHER_FRAME if walked else "of an earlier one, for no rebuild reaches it"
             return (
                 f"p2m_top_mfn_p leads to {view.name(say, page)}, which is {say.mfn(view.mfn(page))}"
-                f" on this host; p2m_top_mfn[{say.index(self._top)}] is {say.mfn(word)}, of an "
-                f"earlier one, for no rebuild reaches it: BUG_ON({detail})."
+                f" on this host; p2m_top_mfn[{say.index(self._top)}] is {say.mfn(word)}, {why}: "
+                f"BUG_ON({detail})."
             )
         if detail == "mid_mfn store":
             return "The store is a fault: no page can be reached there."
-        if detail == "mfn != INVALID_P2M_ENTRY":
+        if detail == _PAST_THE_END:
             end = say.pfn(view.state.max_p2m)
             return f"The p2m ends at {end}: BUG_ON({detail})."
         if detail == "p == NULL":
             return (
                 f"alloc_p2m() gets no page and does not take NULL for an answer: BUG_ON({detail})."
             )
+        if detail == "!ptep || level != PG_LEVEL_4K":
+            end = say.pfn(int(view.state.num_leaves) << view.shift)
+            return f"The area ends at {end}, and past it there is no pte: BUG_ON({detail})."
         if self.result.outcome == "bug":
             return f"BUG_ON({detail})."
         return f"A wild pointer is in the way: a fault, at the {detail}."
