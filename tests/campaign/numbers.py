@@ -110,6 +110,9 @@ class Lookup:
         self.trace, self.event, self.want = trace, event, want
         self.before, self.after = before, after
         self.n = before.n
+        guest = trace["guest"]
+        # How far the p2m goes: a linear one has an area.
+        self.end: int = guest.get("max_p2m_pfn", guest.get("area_pfns", 0))
         self.moments = (before, after)
         self.hosts = [m.host for m in self.moments if m.host is not None]
         self.detail = [int(n) for n in re.findall(r"\b\d+\b", want.get("detail") or "")]
@@ -118,13 +121,13 @@ class Lookup:
         self.known = {
             "mfns": self._mfns(), "pfns": self._pfns(), "counts": self._counts(),
             "indexes": {*range(self.n), *self.detail, *range(self._num_leaves()),
-                        *(pfn // self.n for pfn in spread(self.runs))},
+                        *(pfn // self.n**k for pfn in spread(self.runs) for k in (1, 2))},
         }  # fmt: skip
         self.known["words"] = self._words()
 
     def _num_leaves(self) -> int:
         ends = [m.shared_max for m in self.moments if m.shared_max < 1 << 40]
-        return max(-(-end // self.n) for end in (self.trace["guest"]["max_p2m_pfn"], *ends, 1)) + 1
+        return max(-(-end // self.n) for end in (self.end, *ends, 1)) + 1
 
     def _mfns(self) -> set[int]:
         known = set(self.plain) | {0}
@@ -155,6 +158,8 @@ class Lookup:
             known |= {*range(first, first + guest.get("max_domain_pages", 0) // self.n**2 + 1)}
         for start, end in self.event.get("identity", []):
             known |= {start, end - 1}
+        invalid = (1 << 8 * guest["word_bytes"]) - 1
+        known |= {pfn for pfn, word in self.before.entries().items() if word != invalid}
         for moment in self.moments:
             known |= moment.memory.keys() | {*moment.lists.values(), *moment.structures.values()}
             # What a save ends at: all that is reported, or what is left of whole top entries.
@@ -179,6 +184,7 @@ class Lookup:
         known = self.known["mfns"] | {1, (1 << 64) - 1} | {host.frames for host in self.hosts}
         known |= {m.shared_max - 1 for m in self.moments}
         known |= {base + (page << 12) & mask for base in maps for page in self.known["pfns"]}
+        known |= {pfn | 1 << bit for pfn in spread(self.runs) for bit in (30, 62)}
         for at in self.detail:
             known |= {first + (at << shift) & mask for first in self.plain for shift in
                       (12, 21, 30, 39)}  # fmt: skip
@@ -191,7 +197,7 @@ class Lookup:
 
     def _counts(self) -> set[int]:
         guest, n = self.trace["guest"], self.n
-        ends = {guest["nr_pages"], guest["max_p2m_pfn"], guest.get("area_pfns", 0)}
+        ends = {guest["nr_pages"], self.end}
         ends |= {m.shared_max for m in self.moments}
         known = self.plain | {0, 1, n} | {m.shared_max for m in self.moments}
         known |= {*range(self._num_leaves() // n + 2)}
@@ -230,7 +236,12 @@ class Lookup:
         invalid = (1 << 8 * self.trace["guest"]["word_bytes"]) - 1
         ends = {self.before.shared_max, *range(0, self.before.shared_max % (1 << 40), self.n**2)}
         gone = [pfn for pfn, word in was.items() if word != now.get(pfn) == invalid]
-        kept = [pfn for pfn, word in was.items() if word == now.get(pfn) != invalid]
+        # Identity is not populated; in a p2m without it these bits are a number's.
+        kept = [
+            pfn
+            for pfn, word in was.items()
+            if word == now.get(pfn) != invalid and word != pfn | (invalid + 1) >> 2
+        ]
         return {sum(pfn < end for pfn in gone) for end in ends} | {
             sum(pfn >= end for pfn in kept) for end in ends
         }

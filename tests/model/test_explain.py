@@ -73,6 +73,22 @@ def test_each_end_of_a_recording_is_told(path: Path) -> None:
     assert told.fate in text and told.name in text and "NO_PAGE" not in text
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("eras/two-level-none-balloon-64-107", "The list still has the frames of an earlier host"),
+        ("eras/two-level-none-pool-page-out-32-112", "but not all that it had was saved."),
+        ("eras/two-level-none-out-of-range-32-110", "past all that the p2m can hold"),
+        ("crafted-none-plain-32-0", "this kernel builds it at boot and never again"),
+    ],
+)
+def test_what_an_end_means_is_what_led_to_it(name: str, said: str) -> None:
+    told = explain_trace(load_trace(str(TRACES / f"{name}.json.gz")))
+    assert said in told.conclusion
+    bugs = [step for step in told.events[-1].steps if "BUG_ON(mfn" in step.text]
+    assert all(step.function == "set_phys_to_machine()" for step in bugs)
+
+
 @pytest.mark.parametrize("source", explained.SOURCES)
 def test_random_lives_are_told_as_the_naive_model_lives_them(source: str) -> None:
     for i in range(25):

@@ -165,8 +165,8 @@ class TableWalk(TreeWalk):
         if len(changes) and k < len(frames) and high != len(frames) - 1:
             text += (
                 " The trim compares a distance with an index, which are the same only where "
-                "p2m_vaddr is at the beginning of a level 2 table: here a block that is in use "
-                "is dropped."
+                f"p2m_vaddr is at the beginning of a table of level {say.index(2)}: here a block "
+                "that is in use is dropped."
             )
         self.steps.append(Step("save", self._walk, text, None, say.numbers))
         self.max_pfn = trimmed
