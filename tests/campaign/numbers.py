@@ -58,6 +58,10 @@ class Moment:
             top: guest.pfn_at(page) for top, page in getattr(guest, "true_mid_mfn", {}).items()
         }
         self.others = {v for v in vars(guest).values() if type(v) is int}
+        self.named = {}
+        if self.host is not None:
+            # A host goes on changing: what is the guest's at this moment is kept.
+            self.named = {mfn: self.pfn_of(mfn) for mfn in self.host.owned}
         self.leaves = dict(self._leaves(guest))
         self.words = {word for words in self.memory.values() for word in words}
         self.words |= {word & ~flag for word in self.words for flag in FLAGS}
@@ -236,12 +240,8 @@ class Lookup:
         invalid = (1 << 8 * self.trace["guest"]["word_bytes"]) - 1
         ends = {self.before.shared_max, *range(0, self.before.shared_max % (1 << 40), self.n**2)}
         gone = [pfn for pfn, word in was.items() if word != now.get(pfn) == invalid]
-        # Identity is not populated; in a p2m without it these bits are a number's.
-        kept = [
-            pfn
-            for pfn, word in was.items()
-            if word == now.get(pfn) != invalid and word != pfn | (invalid + 1) >> 2
-        ]
+        owned = self.before.named
+        kept = [pfn for pfn, word in was.items() if word == now.get(pfn) and owned.get(word) == pfn]
         return {sum(pfn < end for pfn in gone) for end in ends} | {
             sum(pfn >= end for pfn in kept) for end in ends
         }

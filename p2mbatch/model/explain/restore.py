@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.compiled.tables import NO_PAGE
+from p2mbatch.compiled.tables import NO_PAGE, TABLE_HOST
 from p2mbatch.model.explain.boot import report_step
 from p2mbatch.model.explain.flat import tell_flat_report
 from p2mbatch.model.explain.save import TreeWalk
@@ -95,8 +96,8 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
             f"arrive as INVALID, the first {say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
         )
         steps.append(Step("restore", tool.restores, text, None, say.numbers))
-    populated = (rows[0] >= 0) & (rows[0] & int(before.state.identity_bit) == 0)
-    beyond = np.flatnonzero((populated & (rows[0] == rows[1]))[last + 1 :])
+    kept = _populated(before, rows[0]) & (rows[0] == rows[1])
+    beyond = np.flatnonzero(kept[last + 1 :])
     if beyond.size:
         say = after.said()
         text = (
@@ -105,6 +106,19 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
         )
         steps.append(Step("restore", tool.restores, text, False, say.numbers))
     return steps
+
+
+def _populated(view: View, row: Int64Array) -> BoolArray:
+    """Return for each PFN, by its entry, whether the guest has a frame there; bool[PFNs].
+
+    The tail of mfn_list reads as MFN 0, which is nobody's; identity is no frame of the guest's.
+    """
+    found: BoolArray = (row > 0) & (row & int(view.state.identity_bit) == 0)
+    if view.h.par[0].kind == TABLE_HOST:
+        mfns = np.clip(row, 0, view.frames - 1)
+        own = (view.h.owned[mfns] != 0) & (view.h.m2p[mfns] == np.arange(len(row)))
+        found = (row >= 0) & (row < view.frames) & own
+    return found
 
 
 def tell_report(view: View, result: EventResult) -> list[Step]:
