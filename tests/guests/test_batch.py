@@ -85,6 +85,9 @@ def test_releases_with_a_tree_of_three_levels_are_lived_in_batches() -> None:
     lived, left = live_covered(columns(scenarios))
     assert not len(left)
     assert_as_stepped(scenarios, lived)
+    # Beside what only steps know, of the same policies.
+    beside = Scenario.make(memory_bytes="64MiB", linux="3.16", layout="identity")
+    assert_as_stepped([beside, *scenarios[-1:]], live(columns([beside, *scenarios[-1:]])))
     others = {"2.6.37": "200GiB", "2.6.32": "64MiB", "5.10": "64MiB"}
     cells = [Scenario.make(memory_bytes=size, linux=linux) for linux, size in others.items()]
     assert not covered(columns(cells)).any()
