@@ -10,6 +10,9 @@ from p2mbatch.base.geometry import INVALID
 _PIECE = 1 << 18
 """Pairs looked at at a time."""
 
+_LONG = 64
+"""A run of so many pairs is put down by itself: a call of NumPy costs as much as some dozens."""
+
 
 OWN = -2
 """A value that stays along a run as INVALID does: "the page's own frame" (`guests/file`)."""
@@ -60,6 +63,21 @@ def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
     firsts = np.concatenate(parts)
     starts = firsts + pfns.start if isinstance(pfns, range) else pfns[firsts]
     return np.stack([starts, mfns[firsts], np.diff(firsts, append=mfns.size)], axis=1)
+
+
+def put_runs(words: Int64Array, runs: Int64Array) -> None:
+    """Put what `runs` say into `words`, int64[m]: words[first + i] = value + i.
+
+    `runs` is int64[k, 3] of [first, value, count] that lie within `words` and do not overlap.
+    """
+    is_long = runs[:, 2] >= _LONG
+    for first, value, count in runs[is_long].tolist():
+        words[first : first + count] = np.arange(value, value + count)
+    short = runs[~is_long]
+    for at in range(0, len(short), _PIECE // _LONG):
+        first, value, count = short[at : at + _PIECE // _LONG].T
+        inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        words[np.repeat(first, count) + inside] = np.repeat(value, count) + inside
 
 
 def true_runs(mask: BoolArray) -> Int64Array:
