@@ -6,7 +6,7 @@ Source: linear-spec L3 to L5, as `compiled/policies/flat_boot` does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,16 +15,32 @@ from p2mbatch.dumps.audit.area import AreaTables
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.policies import Policy
 
-if TYPE_CHECKING:
-    from p2mbatch.dumps.importing.linear import LinearBoot
-
 REAL, MISSING, IDENTITY = 0, 1, 2
 """What a slot is: a leaf of its own, or the shared one of that kind."""
 
 _SLOTS = 512
+"""Slots that a table of level 1 maps, and PFNs of a slot."""
 
 _HASH_PAGES = 4
 """Pages that 3.19 to 4.2 take for nothing of the p2m."""
+
+
+class LinearBoot(NamedTuple):
+    """What a boot does with its PFNs, before it is said which pages it takes."""
+
+    nr_pages: int
+    extra: Int64Array
+    """int64[k, 2]: runs [first PFN, count] of extra memory."""
+    num_blocks: int
+    """Of the area."""
+    kinds: Int64Array
+    """int64[size / 512]: what `boot_pages` says of each slot below the booted size."""
+    vaddr: int
+
+    @property
+    def size(self) -> int:
+        """The booted pages, rounded up to whole leaves."""
+        return -(-self.nr_pages // _SLOTS) * _SLOTS
 
 
 def boot_order(

@@ -6,8 +6,6 @@ is placed in pages that the guest has.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
@@ -15,7 +13,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.area import AreaTables
 from p2mbatch.dumps.audit.walk_state import Walk
-from p2mbatch.dumps.importing.boot_pages import boot_order
+from p2mbatch.dumps.importing.boot_pages import LinearBoot, boot_order
 from p2mbatch.dumps.importing.boot_state import BootState, first_named
 from p2mbatch.dumps.importing.pool import SPARE_POOL_PAGES
 from p2mbatch.dumps.model import DumpGuest
@@ -27,24 +25,6 @@ from p2mbatch.model.trace_linear import IDENTITY, LinearLayout
 _LEAF = 512
 
 _INVALID_WORD = (1 << 64) - 1
-
-
-class LinearBoot(NamedTuple):
-    """What a boot does with its PFNs, before it is said which pages it takes."""
-
-    nr_pages: int
-    extra: Int64Array
-    """int64[k, 2]: runs [first PFN, count] of extra memory."""
-    num_blocks: int
-    """Of the area."""
-    kinds: Int64Array
-    """int64[size / 512]: what `boot_pages` says of each slot below the booted size."""
-    vaddr: int
-
-    @property
-    def size(self) -> int:
-        """The booted pages, rounded up to whole leaves."""
-        return -(-self.nr_pages // _LEAF) * _LEAF
 
 
 def with_identity(guest: DumpGuest, area: AreaTables | None, entries: Int64Array) -> None:
