@@ -35,12 +35,14 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-# The tests as jobs: each core takes the next when it is done with one, so both end together whatever
-# is added. What takes long comes first, and before all others the one that shares no compiled kernels:
-# while it compiles its own, one job alone fills the cache for the rest. A job's words come at its end.
-APART := model sweeps dumps race product guests cli compiled store report
+# The tests as jobs: each core takes the next when it is done with one, so both end together
+# whatever is added. The model's tests compile most of what the others call: they come first, beside
+# what shares no compiled kernels with them, so that little is compiled twice. A job's words come at
+# its end.
+APART := model race dumps product guests sweeps cli compiled store report
 PYTEST := $(BIN)/python -m pytest -W error --durations=5
-JOBS := lint lane-bounds $(APART:%=suite-%) lane-python suite-rest lane-benchmarks lane-lives
+JOBS := lint suite-model lane-bounds lane-python $(patsubst %,suite-%,$(filter-out model,$(APART))) \
+    suite-rest lane-benchmarks lane-lives
 
 test: $(VENV)/.test
 	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j2 $(JOBS)
@@ -74,7 +76,7 @@ lane-benchmarks: $(VENV)/.test
 	$(PYTEST) benchmarks --benchmark-disable
 
 lane-lives: $(VENV)/.test
-	PYTHONPATH=tests $(BIN)/python -m campaign --lives 500
+	PYTHONPATH=tests $(BIN)/python -m campaign --lives 250
 
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test

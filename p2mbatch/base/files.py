@@ -71,11 +71,13 @@ def is_special(path: str | os.PathLike[str]) -> bool:
 def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Raise `InputError` where `target` can't follow from `source`, before any work is done.
 
-    That is where it is the very file that is read, or its directory is not there.
+    That is where it is the very file that is read, or a directory, or its own one is not there.
     """
     name, parent = os.fspath(target), Path(target).parent
     if not parent.is_dir():
         raise InputError(f"{name}: can't be written there: {parent} is not a directory")
+    if Path(target).is_dir():
+        raise InputError(f"{name}: can't be written there: Is a directory")
     if os.fspath(source) == "-":
         return
     with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ NAMES = ("tree", "survival", "outcomes", "corruption", "overhead", "cost")
 def plot(run: str, name: str, output: str, **options: Any) -> None:
     """Draw one figure of the sweep in RUN: SVG, PNG or PDF, by the ending of FILE."""
     from p2mbatch.base.errors import InputError
+    from p2mbatch.base.files import check_target
     from p2mbatch.plots.gallery import FORMATS, draw, save
     from p2mbatch.store.results import SweepResult
 
@@ -32,5 +33,6 @@ def plot(run: str, name: str, output: str, **options: Any) -> None:
             raise InputError(f"--{key}: the figure {name} has no such option")
     if output.rpartition(".")[2].lower() not in FORMATS:
         raise InputError(f"--output: {output!r}: end the name in .{', .'.join(FORMATS)}")
+    check_target("-", output)
     result = SweepResult.open(run)
     save(draw(name, result, **given), output)

@@ -16,10 +16,13 @@ def report(run: str, output: str | None, against: str | None, markdown: bool) ->
     """Write the report of the sweep in RUN: question, answer, figures, tables, provenance."""
     from pathlib import Path
 
+    from p2mbatch.base.files import check_target
     from p2mbatch.report.page import write_text
     from p2mbatch.report.sweep import html, to_markdown
     from p2mbatch.store.results import SweepResult
 
+    if output is not None and output != "-":
+        check_target("-", output)
     result = SweepResult.open(run)
     other = None if against is None else SweepResult.open(against)
     text = to_markdown(result, other) if markdown else html(result, other)

@@ -28,7 +28,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import NumbaError
-from numba.extending import intrinsic
+from numba.extending import intrinsic, typeof_impl
 
 from p2mbatch.compiled import cache
 from p2mbatch.compiled.inner import InnerCompiler
@@ -285,16 +285,25 @@ class _Typed(types.WrapperAddressProtocol):  # type: ignore[misc]
     """A compiled function as a value of its type: what other compiled code may be handed."""
 
     def __init__(self, function: Any, signature: Any) -> None:
-        self._function = function
-        self._signature = signature
+        made = function.get_compile_result(signature)
+        # Both are asked for at every call that is handed this; numba would work them out anew.
+        self._address = int(
+            made.library.get_pointer_to_function(made.fndesc.llvm_cfunc_wrapper_name)
+        )
+        self.kind = types.FunctionType(signature)
+        self._function, self._signature = function, signature
 
     def __wrapper_address__(self) -> int:
-        made = self._function.get_compile_result(self._signature)
-        return int(made.library.get_pointer_to_function(made.fndesc.llvm_cfunc_wrapper_name))
+        return self._address
 
     def signature(self) -> Any:
         """Return the numba type of the function."""
         return self._signature
+
+
+@typeof_impl.register(_Typed)  # type: ignore[untyped-decorator]
+def _kind_of(value: _Typed, context: Any) -> Any:
+    return value.kind
 
 
 def function_value(function: Any, *arguments: Any) -> Any:

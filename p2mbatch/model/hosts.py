@@ -16,6 +16,7 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.records import Bijection, HostParameters, as_array
+from p2mbatch.model.runs import put_runs
 from p2mbatch.model.xen import Version, has_small_m2p_order, keeps_freed_frames
 
 RESERVED_FRAMES = 512
@@ -52,8 +53,7 @@ def table_host(
         keeps_freed=tb.KEEPS_FREED if keeps_freed else 0,
     )
     m2p = np.full(frames, -1, np.int64)
-    for mfn, pfn, count in foreign.tolist():
-        m2p[mfn : mfn + count] = np.arange(pfn, pfn + count)
+    put_runs(m2p, foreign)
     return tb.HostTables(as_array(par), m2p, np.zeros(frames, np.uint8), domain)
 
 

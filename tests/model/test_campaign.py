@@ -22,16 +22,17 @@ from oracle.reference import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = "p2mbatch-trace/1"
+NUM_LIVES = 80
 
 
 @pytest.mark.parametrize("format_name", sorted(FORMATS))
 @pytest.mark.parametrize("policy", POLICIES)
 def test_models_agree_on_random_lives(format_name: str, policy: str) -> None:
     wanted = Wanted(format_name, policy)
-    done = run(Work("tests", 0, 150, wanted, naive_only=False))
+    done = run(Work("tests", 0, NUM_LIVES, wanted, naive_only=False))
     assert done.difference is None, f"life {done.index}: {done.difference}"
     assert not done.refused
-    assert done.tally.lives == 150
+    assert done.tally.lives == NUM_LIVES
 
 
 @pytest.mark.lane

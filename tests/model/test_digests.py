@@ -36,8 +36,8 @@ def test_pages_in_any_order_are_hashed_as_one_after_the_other(runs):
 
 @pytest.fixture(scope="module")
 def life() -> Life:
-    """A guest of 64 MiB whose last quarter is holes, and whose end is within a leaf."""
-    trace = scenario_trace(Scenario.make(memory_bytes="64MiB", sparsity=0.25, layout="extents"))
+    """A guest of 40 MiB whose last quarter is holes, and whose end is within a leaf."""
+    trace = scenario_trace(Scenario.make(memory_bytes="40MiB", sparsity=0.25, layout="extents"))
     life = new_life(trace)
     run_event(life, trace, trace.events[0])
     return life

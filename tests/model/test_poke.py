@@ -7,6 +7,7 @@ import os
 import random
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ from p2mbatch.model.trace_file import parse_trace, trace_to_json, written_format
 
 FORMAT_3 = "p2mbatch-trace/3"
 
-NUM_LIVES = int(os.environ.get("P2MBATCH_TEST_POKES", "40"))
+NUM_LIVES = int(os.environ.get("P2MBATCH_TEST_POKES", "8" if numba.config.DISABLE_JIT else "40"))
 """Lives of each policy."""
 
 

@@ -202,19 +202,18 @@ def test_only_the_registry_names_policies() -> None:
 
     Tables by policy are none, nor is the list of releases.
     """
-    # Words that mean something else too: a layout, a 1:1 range.
+    # Words that mean something else too: a layout, a 1:1 range; of a list's words, which are old.
     named = set(policies.names()) - {"none", "tail", "identity", "linear"}
+    registries = {Path(policies.__file__).resolve(), Path(kernels.__file__).resolve()}
     for path in sorted(PACKAGE.rglob("*.py")):
-        registries = {Path(policies.__file__).resolve(), Path(kernels.__file__).resolve()}
         if path in registries or path.parent.name == "policies":
             continue
+        others = named - ({"stale"} if path.name == "picture.py" else set())
         nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
         keys = {id(key) for node in nodes if isinstance(node, ast.Dict) for key in node.keys}
         for node in nodes:
-            is_name = (
-                isinstance(node, ast.Constant) and node.value in named and id(node) not in keys
-            )
-            assert not is_name, f"{path}:{getattr(node, 'lineno', 0)}"
+            is_name = isinstance(node, ast.Constant) and node.value in others
+            assert not is_name or id(node) in keys, f"{path}:{getattr(node, 'lineno', 0)}"
 
 
 _EVERY_OPERATION = """

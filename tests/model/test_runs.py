@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2mbatch.model import runs as runs_module
-from p2mbatch.model.runs import frame_runs, merged_runs, true_runs
+from p2mbatch.model.runs import frame_runs, merged_runs, put_runs, true_runs
 
 
 def entries(runs: np.ndarray) -> list[tuple[int, int]]:
@@ -54,3 +54,15 @@ def test_runs_of_a_mask_are_where_it_is_true(mask: list[bool]) -> None:
         i for i, is_set in enumerate(mask) if is_set
     ]
     assert (found[1:, 0] > found[:-1].sum(axis=1)).all() and (found[:, 1] > 0).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 90)), max_size=9))
+def test_runs_are_put_down_word_by_word(steps: list[tuple[int, int, int]]) -> None:
+    runs, end = [], 0
+    for gap, value, count in steps * 30:
+        runs.append((end + gap, value, count))
+        end += gap + count
+    words = np.full(end, -1)
+    put_runs(words, np.array(runs, np.int64).reshape(-1, 3))
+    expected = dict(entries(np.array(runs, np.int64).reshape(-1, 3)))
+    assert words.tolist() == [expected.get(k, -1) for k in range(end)]
