@@ -94,7 +94,7 @@ def _sentence(seen: Seen) -> str:
 class Tile(NamedTuple):
     """One field of the matrix: how many guests, and what is drawn behind the number."""
 
-    count: int
+    num_guests: int
     percent: float
     color: str
 

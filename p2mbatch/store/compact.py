@@ -42,8 +42,8 @@ OF_RELEASES = ("lost_identity_pages", "structure_bytes", "entries_written")
 def compares_releases(linux: Column) -> bool:
     """Return whether cells of these `linux` are of more than one release."""
     assert isinstance(linux, Words)
-    found = np.unique(linux.codes)
-    return sum(linux.words[code] != "" for code in found.tolist()) > 1
+    names = {linux.words[code] for code in np.unique(linux.codes).tolist()}
+    return len(names - {""}) > 1
 
 
 def compact_frame(

@@ -145,7 +145,7 @@ class SweepResult:
         from p2mbatch.store.compact import OF_RELEASES, ROWS, compact_frame, compares_releases
 
         shelf, order = self.shelf
-        names = ROWS
+        names: tuple[str, ...] = ROWS
         if compares_releases(shelf.cells.values["linux"]):
             names = (*ROWS, *OF_RELEASES)
         self.__dict__["_ids"] = shelf.cells.ids[order]
