@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+FIRST ?= 0
 CELLS ?= 20000
 MINUTES ?= 10
 SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells told axe own-policies races bench clean bounds thorough
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -81,6 +82,10 @@ lane-lives: $(VENV)/.test
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
+
+# Random lives of the eras: LIVES of each policy on each machine, from the FIRST on.
+era-lives: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign.eras --lives $(LIVES) --first $(FIRST)
 
 # Random cells lived in batches, against the same cells lived step by step.
 cells: $(VENV)/.test

@@ -38,16 +38,15 @@ def replay(
 
     Prints a line for each event. Every trace is read and checked before the first is run.
     """
-    from p2mbatch.model.policies import refuse_era
+    from p2mbatch.model.places import check_places
     from p2mbatch.model.trace_file import load_trace as load
 
     policies = _policies(policy)
 
     def load_trace(path: str) -> list[Trace]:
         trace = load(path)
-        if policy is not None:
-            # Their guests have pages and words that no other kernel knows.
-            refuse_era(trace.policy, "--policy")
+        for name in filter(None, policies):
+            check_places(trace.policy, name, path)
         return [dataclasses.replace(trace, policy=name or trace.policy) for name in policies]
 
     if as_json and check:

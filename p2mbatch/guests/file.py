@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,12 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
 from p2mbatch.base.references import DIGEST_DIGITS, find_referred, split_reference
-from p2mbatch.model.policies import refuse_era
-from p2mbatch.model.runs import merged_runs
+from p2mbatch.model.runs import OWN, frame_runs, merged_runs, true_runs
 from p2mbatch.model.trace import GuestLayout, Trace
+from p2mbatch.model.trace_eras import guest_to_json as era_to_json
 from p2mbatch.model.trace_file import load_trace
-
-OWN = -2
-"""In `GuestFile.events`: the entry holds the page's own frame, whichever that is on a host."""
+from p2mbatch.model.trace_linear import LinearLayout
+from p2mbatch.model.trace_linear import guest_to_json as linear_to_json
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,9 @@ class GuestFile:
     layout: GuestLayout
     events: tuple[dict[str, Any], ...]
     """The events between boot and the first migration. A set's "runs" are int64[k, 3] of
-    [pfn, value, count]; the value is INVALID, OWN, or what counts up along the run: the entry of a
-    page that is another domain's or no memory (foreign, identity). A poke has, beside its "words",
+    [pfn, value, count]; the value is INVALID, OWN (the page's own frame, whichever that is on a
+    host), or what counts up along the run: the entry of a page that is another domain's or no
+    memory (foreign, identity). A poke has, beside its "words",
     "pfns": int64[k], the PFN whose own frame a word is, INVALID where it is none's."""
     populated_pages: int
     """Pages whose entry is not INVALID after `events`."""
@@ -49,6 +49,14 @@ class GuestFile:
     lowest_kept: int | None
     """The lowest entry that is neither INVALID nor OWN."""
     digest: str
+    span: int
+    """PFNs of the guest, a count: of a linear p2m those that boot or are ever populated."""
+    policy: str
+    """The trace's, which says where its pages are."""
+    absent: Int64Array
+    """int64[k]: PFNs below `nr_pages` that boot without a frame."""
+    ranges: Int64Array
+    """int64[k, 2]: the 1:1 PFNs (start, end) that its boot event names."""
     damaged_policy: str | None = None
     """The policy whose list a poke of `events` writes into, None where there is no poke."""
 
@@ -60,13 +68,12 @@ class GuestFile:
     @property
     def memory_bytes(self) -> int:
         """Return the guest's span in bytes."""
-        return self.layout.max_p2m_pfn * PAGE_BYTES
+        return self.span * PAGE_BYTES
 
     @property
     def sparsity(self) -> float:
         """Return the part of the span that is not populated."""
-        span = self.layout.max_p2m_pfn
-        return (span - self.populated_pages) / span
+        return (self.span - self.populated_pages) / self.span
 
     @property
     def num_own(self) -> int:
@@ -102,15 +109,19 @@ def guest_of(reference: str) -> GuestFile:
 def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
     """Read the trace at `path`; `stamp` says when it was written and how long it is."""
     trace = load_trace(path)
-    refuse_era(trace.policy, path)
     frames = trace.hosts[trace.events[0]["host"]].frames
     events: list[dict[str, Any]] = []
     for number, event in enumerate(trace.events[1:], 1):
         if event["op"] == "migrate":
             break
+        if event["op"] == "tweak":
+            raise InputError(
+                f"{path}: events[{number}]: a tweak is what one recorded save reads: a guest of a "
+                "sweep has none before its first migration"
+            )
         if event["op"] == "set":
-            event = {"op": "set", "runs": _without_frames(event["runs"], frames)}
             _check_span(trace, path, number, event["runs"])
+            event = {"op": "set", "runs": _without_frames(event["runs"], frames)}
         elif event["op"] == "poke":
             owners = _owners(trace, trace.events[1:number])
             event = event | {"pfns": _pfns_named(event["words"], owners)}
@@ -120,7 +131,9 @@ def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
     kept = runs[runs[:, 1] >= 0, 1]
     leaves = _grown_leaves(trace.guest, runs)
     n = geometry(trace.guest.word_bytes).entries
-    populated = _populated(trace.guest, runs)
+    absent, ranges = _absent(trace), trace.events[0].get("identity", np.zeros((0, 2), np.int64))
+    span = _span(trace.guest, runs)
+    populated = _populated(trace.guest, span, np.concatenate([_away(trace, absent), runs]))
     if not populated:
         raise InputError(f"{path}: the guest has no page left before its first migration")
     return GuestFile(
@@ -131,7 +144,11 @@ def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
         len(leaves),
         len(np.setdiff1d(leaves // n, np.arange(-(-trace.guest.nr_pages // n**2)))),
         int(kept.min()) if len(kept) else None,
-        _digest(trace.guest, events),
+        _digest(trace, events, absent),
+        span,
+        trace.policy,
+        absent,
+        ranges,
         trace.policy if any(event["op"] == "poke" for event in events) else None,
     )
 
@@ -142,18 +159,48 @@ def _without_frames(runs: Int64Array, frames: int) -> Int64Array:
     # A run may begin among the host's frames and leave them.
     inside = np.where(mfn >= 0, np.clip(frames - mfn, 0, count), 0)
     parts = np.stack([pfn, np.full(len(runs), OWN), inside], axis=1)
-    rest = np.stack([pfn + inside, np.where(mfn >= 0, mfn + inside, INVALID), count - inside], 1)
+    rest = np.stack([pfn + inside, np.where(mfn >= 0, mfn + inside, mfn), count - inside], 1)
     runs = np.stack([parts, rest], axis=1).reshape(-1, 3)
     return merged_runs(runs[runs[:, 2] > 0])
+
+
+def _absent(trace: Trace) -> Int64Array:
+    """Return int64[k]: PFNs below `nr_pages` for which the host that it boots on names no frame."""
+    there = np.zeros(trace.guest.nr_pages, np.bool_)
+    for pfn, _, count in trace.hosts[trace.events[0]["host"]].domain.tolist():
+        there[pfn : pfn + count] = True
+    return np.flatnonzero(~there)
+
+
+def _away(trace: Trace, absent: Int64Array) -> Int64Array:
+    """Return int64[k, 3]: what boot does not populate below `nr_pages`, as runs of INVALID."""
+    runs = [frame_runs(absent, np.full(absent.size, INVALID, np.int64))]
+    marked = trace.events[0].get("identity", np.zeros((0, 2), np.int64))
+    pairs = [(start, end - start) for start, end in marked.tolist() if end > start]
+    if isinstance(trace.guest, LinearLayout):
+        pairs += trace.guest.identity.tolist()
+    runs += [np.array([[pfn, INVALID, count]], np.int64) for pfn, count in pairs]
+    return np.concatenate(runs)
+
+
+def _span(guest: GuestLayout, runs: Int64Array) -> int:
+    """Return how many PFNs the guest has; its linear p2m may have room for many more."""
+    if not isinstance(guest, LinearLayout):
+        return guest.max_p2m_pfn
+    ends = [guest.nr_pages, *guest.extra.sum(axis=1).tolist()]
+    ends += runs[runs[:, 1] != INVALID][:, [0, 2]].sum(axis=1).tolist()
+    return int(min(max(ends), guest.max_p2m_pfn))
 
 
 def _owners(trace: Trace, events: list[dict[str, Any]]) -> Int64Array:
     """Return int64[span]: the guest's entries after its boot and the sets of `events`."""
     layout = trace.guest
-    entries = np.full(layout.max_p2m_pfn, INVALID, np.int64)
+    sets = [event["runs"] for event in events if event["op"] == "set"]
+    span = _span(layout, np.concatenate([np.zeros((0, 3), np.int64), *sets]))
+    entries = np.full(span, INVALID, np.int64)
     boot = trace.hosts[trace.events[0]["host"]].domain
-    for runs in (boot, *(event["runs"] for event in events if event["op"] == "set")):
-        end = layout.nr_pages if runs is boot else layout.max_p2m_pfn
+    for runs in (boot, *sets):
+        end = layout.nr_pages if runs is boot else span
         for pfn, mfn, count in runs.tolist():
             stop = max(min(pfn + count, end), pfn)
             entries[pfn:stop] = INVALID if mfn == INVALID else np.arange(mfn, mfn + stop - pfn)
@@ -172,6 +219,8 @@ def _pfns_named(words: Int64Array, entries: Int64Array) -> Int64Array:
 def _check_span(trace: Trace, path: str, number: int, runs: Int64Array) -> None:
     """Refuse entries past the span: a sweep's hosts have no frames for them, and none is saved."""
     span = trace.guest.max_p2m_pfn
+    if (runs[:, 1] == OWN).any():
+        raise InputError(f"{path}: events[{number}]: sets the word 2^64 - 2, which no kernel has")
     beyond = runs[(runs[:, 1] != INVALID) & (runs[:, 0] + runs[:, 2] > span)]
     if len(beyond):
         raise InputError(
@@ -194,11 +243,11 @@ def _grown_leaves(guest: GuestLayout, runs: Int64Array) -> Int64Array:
     )
 
 
-def _populated(guest: GuestLayout, runs: Int64Array) -> int:
+def _populated(guest: GuestLayout, span: int, runs: Int64Array) -> int:
     """Return how many PFNs of the span are not INVALID once the sets are done."""
-    ends = np.minimum(runs[:, 0] + runs[:, 2], guest.max_p2m_pfn)
-    starts = np.minimum(runs[:, 0], guest.max_p2m_pfn)
-    edges = np.unique(np.concatenate([[0, guest.nr_pages, guest.max_p2m_pfn], starts, ends]))
+    ends = np.minimum(runs[:, 0] + runs[:, 2], span)
+    starts = np.minimum(runs[:, 0], span)
+    edges = np.unique(np.concatenate([[0, guest.nr_pages, span], starts, ends]))
     state = edges[:-1] < guest.nr_pages
     low, high = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
     for a, b, there in zip(low.tolist(), high.tolist(), runs[:, 1] != INVALID, strict=True):
@@ -206,13 +255,18 @@ def _populated(guest: GuestLayout, runs: Int64Array) -> int:
     return int(np.diff(edges)[state].sum())
 
 
-def _digest(guest: GuestLayout, events: list[dict[str, Any]]) -> str:
-    plain = {f.name: getattr(guest, f.name) for f in fields(GuestLayout)}
-    plain["page_pool"] = guest.page_pool.tolist()
-    value = {
+def _digest(trace: Trace, events: list[dict[str, Any]], absent: Int64Array) -> str:
+    guest = trace.guest
+    plain = linear_to_json(guest) if isinstance(guest, LinearLayout) else era_to_json(guest)
+    value: dict[str, Any] = {
         "guest": plain,
         "events": [_without_arrays(event) for event in events],
     }
+    # Named only where there are any: what has none keeps the digest that it always had.
+    if absent.size:
+        value["absent"] = true_runs(np.isin(np.arange(guest.nr_pages), absent)).tolist()
+    if "identity" in trace.events[0]:
+        value["identity"] = trace.events[0]["identity"].tolist()
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
 

@@ -13,11 +13,15 @@ from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
 from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
-from p2mbatch.guests.file import OWN, GuestFile
+from p2mbatch.guests.file import GuestFile
 from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.linear_shape import LinearShape
 from p2mbatch.model.placement import Placement, check_image_map
-from p2mbatch.model.policies import find, names
-from p2mbatch.model.runs import merged_runs
+from p2mbatch.model.places import check_places
+from p2mbatch.model.policies import Policy, find
+from p2mbatch.model.runs import OWN, merged_runs
+from p2mbatch.model.trace_eras import EraLayout
+from p2mbatch.model.trace_linear import LinearLayout
 
 _BYTES_PER_OWN_ENTRY = 120
 """What giving frames to the entries that its sets populate takes, for each."""
@@ -38,6 +42,40 @@ class GuestPlacement(Placement):
         return self.guest.layout.mfn_list_pfn
 
     @property
+    def bootmem_pfn(self) -> int:
+        """Return the first PFN of the boot allocator's pages."""
+        layout = self.guest.layout
+        return layout.bootmem[0] if isinstance(layout, EraLayout) and layout.bootmem else 0
+
+    @property
+    def bootmem_pages(self) -> int:
+        """Return the pages of the boot allocator."""
+        layout = self.guest.layout
+        if isinstance(layout, LinearLayout):
+            return int(layout.boot_pool[:, 1].sum())
+        return layout.bootmem[1] if isinstance(layout, EraLayout) and layout.bootmem else 0
+
+    @property
+    def static(self) -> dict[str, int]:
+        """Return the first PFN of each static array of a p2m of two levels."""
+        layout = self.guest.layout
+        assert isinstance(layout, EraLayout) and layout.static is not None
+        return layout.static
+
+    @property
+    def marks_hole(self) -> bool:
+        """Return whether its boot event names 1:1 PFNs."""
+        return len(self.guest.ranges) > 0
+
+    @property
+    def boot_arguments(self) -> tuple[Int64Array, ...]:
+        """Return what the kernel's boot takes beside the tables: pages, 1:1 PFNs, extra memory."""
+        layout = self.guest.layout
+        if isinstance(layout, LinearLayout):
+            return layout.boot_pool, layout.identity, layout.extra
+        return (self.guest.ranges,)
+
+    @property
     def page_pool(self) -> Int64Array:
         """Return int64[k, 2]: the pool's runs [first PFN, count]."""
         return self.guest.layout.page_pool
@@ -54,10 +92,12 @@ class GuestPlacement(Placement):
     def num_slots(self, *, resident: bool) -> int:
         """Return how many pages come to hold something, with some room for stray writes."""
         guest = self.guest
+        lists = self.linear.list_pages if self.linear is not None else self.num_tops
         return (
             self.num_boot_leaves
-            + self.brk_pages
-            + min(guest.num_grown + 2 * guest.num_new_tops, self.pool_pages)
+            # What a linear p2m boots with, tables and the level-4 page among it.
+            + (1 + self.bootmem_pages if self.policy.is_linear else guest.layout.boot_pages)
+            + min(guest.num_grown + 2 * guest.num_new_tops + lists, self.pool_pages)
             + self.num_tops
             + 16
         )
@@ -67,8 +107,22 @@ class GuestPlacement(Placement):
         whole = (self.directmap_pages >> tb.BLOCK_SHIFT) + 1
         runs = self.page_pool
         pool = ((runs[:, 1] >> tb.BLOCK_SHIFT) + 2).sum()
-        others = (self.brk_pages + self.num_boot_leaves >> tb.BLOCK_SHIFT) + 4
+        boot = self.guest.layout.boot_pages + self.num_boot_leaves
+        others = (boot >> tb.BLOCK_SHIFT) + 4
+        if self.policy.is_linear:
+            others += len(self.boot_arguments[0])
+        if self.max_domain_pages:
+            others += len(self.static)
         return min(int(pool) + others + self.num_tops, whole) + 8
+
+    def new_life(self, host: tb.HostTables, *, resident: bool) -> Life:
+        """Return the guest on `host`, not booted yet."""
+        life = super().new_life(host, resident=resident)
+        life.absent = self.guest.absent
+        if self.policy.is_era:
+            # Any set may bring a 1:1 word.
+            life.has_identity = True  # type: ignore[attr-defined]
+        return life
 
     def table_bytes(self, *, resident: bool) -> int:
         """Return the bytes of the guest's tables, and of its sets with frames."""
@@ -81,6 +135,9 @@ class GuestPlacement(Placement):
         map longer than there is on 32-bit.
         """
         limit = self.geo.direct_map_limit_pages
+        if self.policy.is_era:
+            # Addresses are nothing to them (machine-v2), and their files were checked.
+            return
         if self.directmap_pages > limit:
             raise InputError(
                 f"{self.guest.path}: guest.directmap_pages is {self.directmap_pages}: a "
@@ -97,6 +154,8 @@ class GuestPlacement(Placement):
                 f"{self.policy.short} has its own in other pages: use {damaged}, or a guest that "
                 "was imported with --heal"
             )
+        if self.policy.is_two_level or self.policy.is_linear:
+            return
         num_mids = -(-self.nr_pages // self.geo.entries**2)
         needed = self.policy.brk_pages(num_mids, self.geo.word_bytes)
         if needed > self.brk_pages:
@@ -153,29 +212,42 @@ def place_guest(guest: GuestFile, policy: str) -> GuestPlacement:
     """Return where the guest's pages are; raises `InputError` where `policy` can't boot it."""
     layout = guest.layout
     kernel = find(policy)
-    if kernel.is_era:
-        raise InputError(
-            f"policy: {policy!r} places its pages otherwise than {guest.path} has them: "
-            f"use {', '.join(name for name in names() if not find(name).is_era)}"
-        )
+    check_places(guest.policy, policy, guest.path)
+    pgd = layout.pgd_pfn if isinstance(layout, LinearLayout) else layout.brk_pfn
+    most = layout.max_domain_pages if isinstance(layout, EraLayout) else 0
     placement = GuestPlacement(
         geo=geometry(layout.word_bytes),
         policy=kernel,
         layout=tb.TAIL,
-        span=layout.max_p2m_pfn,
+        span=guest.span,
         nr_pages=layout.nr_pages,
-        num_holes=layout.max_p2m_pfn - layout.nr_pages,
+        num_holes=guest.span - layout.nr_pages,
         num_grown=0,
-        brk_pfn=layout.brk_pfn,
+        brk_pfn=pgd,
         brk_pages=layout.brk_pages,
         pool_pages=int(layout.page_pool[:, 1].sum()),
         directmap_pages=layout.directmap_pages,
         key=(),
+        max_domain_pages=most,
+        linear=_shape(layout, guest.span, kernel) if isinstance(layout, LinearLayout) else None,
+        reach=guest.span,
         guest=guest,
     )
     placement.check_machine()
     placement.check_policy()
     return placement
+
+
+def _shape(layout: LinearLayout, span: int, kernel: Policy) -> LinearShape:
+    """Return what a linear p2m of a file is like."""
+    return LinearShape(
+        end=span,
+        reach=span,
+        area_pfns=layout.max_p2m_pfn,
+        p2m_vaddr=layout.p2m_vaddr % (1 << 64),
+        no_list=layout.virt_p2m_4tools and not kernel.whole_area,
+        hash_pages=4 if kernel.whole_area else 0,
+    )
 
 
 def _on_host(event: dict[str, Any], host: tb.HostTables) -> dict[str, Any]:

@@ -88,6 +88,8 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
 def _guest(placement: Placement) -> GuestLayout:
     """Return where a guest keeps its pages, with what its kernel has beside."""
     policy, shape = placement.policy, placement.linear
+    if isinstance(placement, GuestPlacement):
+        return placement.guest.layout
     if shape is not None:
         pages, identity, extra = placement.boot_arguments
         return LinearLayout(
@@ -147,6 +149,8 @@ def _boot_frames(
         host = nth_host(scenario, whole, 0)
         write_out_host(host.par, host.m2p, mfns, np.empty_like(others))
     mfns[placement.nr_pages :] = -1
+    if isinstance(placement, GuestPlacement):
+        mfns[placement.guest.absent] = -1
 
 
 def _layout_events(placement: Placement, mfns: Int64Array) -> list[dict[str, Any]]:

@@ -107,6 +107,8 @@ class Life:
         self._does = policy.operations
         self.marked: tuple[Int64Array, ...] = (np.zeros((0, 2), np.int64),)
         """What the policy's boot takes beside the tables: 1:1 ranges; a linear p2m's takes more."""
+        self.absent = np.zeros(0, np.int64)
+        """PFNs below `nr_pages` that boot without a frame, whatever the host would give them."""
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
@@ -140,12 +142,22 @@ class Life:
         self.begin_event()
         self._make_ready(self.host)
         kb.load_mfn_list(self.tables, self.host, first_leaf, end_leaf)
+        self._leave_out(self.absent)
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
         result = self._result(self._does.boot(self.tables, self.host, *self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
+
+    def _leave_out(self, pfns: Int64Array) -> None:
+        """Take the frames of `pfns` (int64[k]) out of `mfn_list`, whose leaves are resident."""
+        t, shift = self.tables, self.scalar("entries_shift")
+        slots, at = t.leaf_slot[pfns >> shift], pfns & (1 << shift) - 1
+        t.words[slots, at] = INVALID
+        bits = np.uint64(1) << (at & 63).astype(np.uint64)
+        np.bitwise_and.at(t.own, (slots, at >> 6), ~bits)
+        t.slots[slots, tb.P_CLEAN] = 0
 
     def fail_alloc(self, at: int) -> None:
         """Make the `at`-th next page allocation, from 0, return NULL."""

@@ -399,12 +399,6 @@ def identity(name: str) -> str:
     return f"own:{name.rpartition('#')[2]}" if is_reference(name) else name
 
 
-def refuse_era(name: str, what: str) -> None:
-    """Raise `InputError` where a trace's policy is an era's, which `what` does not know yet."""
-    if find(name).is_era:
-        raise InputError(f"{what}: traces of policy {name} can be replayed only, so far")
-
-
 def sort_key(name: str) -> tuple[int, str]:
     """Return what sorts names as `names` has them, unknown ones behind by the alphabet."""
     known = names()

@@ -30,7 +30,7 @@ def new_life(
     state = tables.state[0]
     if isinstance(guest, LinearLayout):
         state.pgd, state.p2m_vaddr = guest.pgd_pfn, guest.p2m_vaddr
-        state.no_list = guest.virt_p2m_4tools
+        state.no_list = guest.virt_p2m_4tools and not policy.whole_area
         tables = with_area(tables, guest.max_p2m_pfn >> state.entries_shift)
         return LinearLife(tables, host, policy, guest)
     if guest.static is not None:

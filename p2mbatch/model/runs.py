@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.geometry import INVALID
 
 _PIECE = 1 << 18
 """Pairs looked at at a time."""
@@ -13,13 +14,21 @@ _LONG = 64
 """A run of so many pairs is put down by itself: a call of NumPy costs as much as some dozens."""
 
 
-def _breaks(pfns: Int64Array, mfns: Int64Array, counts: Int64Array | int) -> Int64Array:
+OWN = -2
+"""A value that stays along a run as INVALID does: "the page's own frame" (`guests/file`)."""
+
+
+def _breaks(
+    pfns: Int64Array, mfns: Int64Array, counts: Int64Array | int, stays: BoolArray
+) -> Int64Array:
     """Return the indices from 1 on at which a run begins that does not go on the one before.
 
-    `counts` are those of all runs but the last, or what all have.
+    `counts` are those of all runs but the last, or what all have; `stays` (bool[m]) are the values
+    that don't count up.
     """
     before = mfns[:-1]
-    goes_on = mfns[1:] == np.where(before >= 0, before + counts, before)
+    goes_on = mfns[1:] == np.where(stays[:-1], before, before + counts)
+    goes_on &= stays[1:] == stays[:-1]
     goes_on &= pfns[1:] == pfns[:-1] + counts
     return np.flatnonzero(~goes_on) + 1
 
@@ -27,12 +36,12 @@ def _breaks(pfns: Int64Array, mfns: Int64Array, counts: Int64Array | int) -> Int
 def merged_runs(runs: Int64Array) -> Int64Array:
     """Return the same entries, in order, in as few runs [pfn, value, count] as there can be.
 
-    int64[k, 3] of int64[m, 3]: values count up with the PFN, negative ones (INVALID, ...) stay.
+    int64[k, 3] of int64[m, 3]: values count up with the PFN, INVALID and OWN stay.
     """
     if not len(runs):
         return runs
     pfn, mfn, count = runs.T
-    first = np.append(0, _breaks(pfn, mfn, count[:-1]))
+    first = np.append(0, _breaks(pfn, mfn, count[:-1], (mfn == INVALID) | (mfn == OWN)))
     return np.stack([pfn[first], mfn[first], np.add.reduceat(count, first)], axis=1)
 
 
@@ -50,7 +59,7 @@ def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
         # NumPy would ask a range for its numbers one by one.
         if isinstance(some, range):
             some = np.arange(some.start, some.stop, some.step)
-        parts.append(_breaks(some, mfns[piece], 1) + piece.start)
+        parts.append(_breaks(some, mfns[piece], 1, mfns[piece] == INVALID) + piece.start)
     firsts = np.concatenate(parts)
     starts = firsts + pfns.start if isinstance(pfns, range) else pfns[firsts]
     return np.stack([starts, mfns[firsts], np.diff(firsts, append=mfns.size)], axis=1)

@@ -15,7 +15,7 @@ from p2mbatch.model.trace_eras import check_apart
 BLOCK_PFNS = 1 << 18
 """PFNs that one level-1 page serves."""
 
-_MAX_AREA = BLOCK_PFNS << 14
+MAX_AREA = BLOCK_PFNS << 14
 
 _MAX_WORD = (1 << 64) - 1
 
@@ -57,8 +57,8 @@ def parse_linear(check: Checker, value: Any, policy: Policy) -> LinearLayout:
     check.keys(value, "guest", _KEYS, frozenset())
     if value["word_bytes"] != 8 or type(value["word_bytes"]) is not int:
         raise check.fail("guest.word_bytes", f"is {value['word_bytes']!r}: use 8")
-    nr_pages = check.integer(value["nr_pages"], "guest.nr_pages", 1, _MAX_AREA)
-    area = check.integer(value["area_pfns"], "guest.area_pfns", nr_pages, _MAX_AREA)
+    nr_pages = check.integer(value["nr_pages"], "guest.nr_pages", 1, MAX_AREA)
+    area = check.integer(value["area_pfns"], "guest.area_pfns", nr_pages, MAX_AREA)
     if area % BLOCK_PFNS:
         raise check.fail("guest.area_pfns", f"is {area}: it must be a multiple of {BLOCK_PFNS}")
     vaddr = check.integer(value["p2m_vaddr"], "guest.p2m_vaddr", 0, _MAX_WORD)

@@ -21,7 +21,6 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario
 from p2mbatch.model.fates import CORRUPTED, FATES, FOR_OPERATORS, SURVIVED
 from p2mbatch.model.fates import STUCK as STUCK
-from p2mbatch.model.policies import find
 from p2mbatch.model.trace import Trace
 from p2mbatch.model.trace_file import load_trace, write_trace
 from p2mbatch.model.xen import parse_xen
@@ -156,9 +155,6 @@ def _gathered(path: Path, out: Path, policy: str | None) -> FleetGuest:
         trace = _trace_of(path, policy)
     except P2MBatchError as error:
         return FleetGuest(path.name, None, "", str(error))
-    if find(trace.policy).is_era:
-        why = f"sweeps have no guests from files of policy {trace.policy}"
-        return FleetGuest(path.name, None, trace.policy, why)
     target = out / f"{path.name}.trace.json.gz"
     write_trace(trace, target)
     return FleetGuest(path.name, str(target), trace.policy, "")

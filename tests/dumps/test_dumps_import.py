@@ -16,11 +16,13 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, geometry
 from p2mbatch.dumps.audit.shape import measure
 from p2mbatch.dumps.audit.walk import save_check
-from p2mbatch.dumps.importing.to_trace import check_import, import_trace, model_entries
+from p2mbatch.dumps.importing.boot_state import model_entries
+from p2mbatch.dumps.importing.to_trace import check_import, import_trace
 from p2mbatch.dumps.p2m import SparseP2M
 from p2mbatch.dumps.readers.read import read_bytes, read_dump
 from p2mbatch.dumps.writers.image import image_at
 from p2mbatch.model.anonymise import anonymise
+from p2mbatch.model.policies import find
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json
 
@@ -105,7 +107,7 @@ def test_foreign_and_repeated_frames_survive_an_import():
     assert guest.p2m.num_repeated() == 1
     trace = checked(import_trace(guest, "x", "tracked"))
     check_import(guest, trace)
-    assert np.array_equal(image_at(trace).p2m, model_entries(guest))
+    assert np.array_equal(image_at(trace).p2m, model_entries(guest, find("tracked")))
 
 
 def test_an_import_that_does_not_replay_is_refused():

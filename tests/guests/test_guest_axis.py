@@ -24,13 +24,13 @@ from p2mbatch.cli import cli
 from p2mbatch.dumps.importing.to_trace import import_trace
 from p2mbatch.dumps.readers.read import read_dump
 from p2mbatch.guests import file as guestfile
-from p2mbatch.guests.file import OWN, find_guest, guest_of
+from p2mbatch.guests.file import find_guest, guest_of
 from p2mbatch.guests.references import digest_of
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario, estimate_memory_bytes
 from p2mbatch.model.anonymise import anonymise
-from p2mbatch.model.runs import merged_runs
+from p2mbatch.model.runs import OWN, merged_runs
 from p2mbatch.model.trace_file import write_trace
 from p2mbatch.report.sweep import html
 from p2mbatch.spec.sweep_spec import SweepSpec, json_schema

@@ -112,9 +112,9 @@ def test_a_word_may_have_any_value_but_invalid(word_bytes: int) -> None:
         parse_trace(value, "guest.json")
 
 
-def test_what_knows_no_eras_says_so(tmp_path: Path) -> None:
+def test_an_eras_guest_has_no_other_kernel() -> None:
     path = sorted(ERAS.glob("identity-multi-mid-64-*.json.gz"))[0]
-    trace = load_trace(path)
-    assert trace.policy == "identity"
-    with pytest.raises(InputError, match="traces of policy identity can be replayed only"):
-        Guest.from_file(str(path), policy="tracked")
+    assert load_trace(path).policy == "identity"
+    for policy in ("tracked", "moved", "linear"):
+        with pytest.raises(InputError, match=f"{policy} places its pages otherwise.*use identity$"):
+            Guest.from_file(str(path), policy=policy)

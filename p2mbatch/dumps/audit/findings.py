@@ -10,6 +10,7 @@ import numpy as np
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.say import one_line
 from p2mbatch.base.sizes import format_size
+from p2mbatch.dumps.audit.area import area_tables, digests
 from p2mbatch.dumps.audit.era import Era, era_of
 from p2mbatch.dumps.audit.hazards import CHECK, SEVERITIES, Hazard, find_hazards
 from p2mbatch.dumps.audit.recover import recover
@@ -194,6 +195,18 @@ class Audit:
             "table_bytes": num_tables * PAGE_BYTES,
         }
 
+    def area(self) -> dict[str, Any] | None:
+        """Return the digests that a trace of the same guest has, over its linear list's whole area.
+
+        None where the guest has no linear list, or the file does not show all tables under it.
+        Hashes a word for each PFN of the area.
+        """
+        linear = self.walk.linear
+        if linear is None or self.guest.word_bytes != 8 or not self.guest.pages.complete:
+            return None
+        found = area_tables(self.guest, linear)
+        return digests(self.guest, found) if found is not None else None
+
     def tree(self) -> dict[str, int | float] | None:
         """Return what the tree and its list cost the guest; None where it has no tree.
 
@@ -253,6 +266,7 @@ class Audit:
             "superpages": shape.superpages,
             "tree": self.tree(),
             "linear": self.linear(),
+            "linear_area": self.area(),
             "structures": {
                 "frame_list_list_pfn": self.walk.fll_pfn if self.walk.fll_pfn >= 0 else None,
                 "p2m_top_pfn": self.structures.top if self.structures.found else None,

@@ -7,6 +7,7 @@ rebuild looks their frames up.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,103 +17,132 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import IMAGE_MAP_PAGES, Geometry
 from p2mbatch.dumps.audit.structures import Structures, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
+from p2mbatch.dumps.importing.pool import find_pool
 from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.model.policies import MENDED, find, names
-from p2mbatch.model.runs import frame_runs, true_runs
+from p2mbatch.model.era_tables import static_pages
+from p2mbatch.model.policies import MENDED, Policy, find
+from p2mbatch.model.runs import true_runs
 from p2mbatch.model.trace import GuestLayout
+from p2mbatch.model.trace_eras import EraLayout
 
-_SPARE_POOL_PAGES = 512
-"""Pages left for `alloc_p2m` beyond what this guest used, so that it can be grown further."""
+NO_RANGES = np.zeros((0, 2), np.int64)
 
 
 class FoundLayout(NamedTuple):
-    """A layout for the trace, and the policy whose first rebuild leaves this order of pages."""
+    """A layout for the trace of a guest with a tree."""
 
     layout: GuestLayout
-    policy: str | None
-    """None where the file does not show which it is."""
-    why_not: str
-    """Why the policy can't be told, where it can't."""
     exact: bool
-    """Whether brk and mfn_list are where the dump shows them."""
+    """Whether brk, the leaves and the list are where the dump shows them."""
 
 
-def policy_shown(
-    guest: DumpGuest, walk: Walk, structures: Structures, nr_pages: int
-) -> tuple[str | None, str]:
-    """Return (the policy of the guest's kernel, "") as its tree shows it, or (None, why not).
+class _Parts(NamedTuple):
+    """First page and number of pages of what boot takes side by side."""
 
-    `nr_pages` is what it booted with, 0 where that is not known. Of the kernels whose list is found
-    through this tree, only `tracked` (2.6.37, 375b2a9ada6) has `p2m_top_mfn_p` between
-    `p2m_mid_missing_mfn` and `p2m_top_mfn`, and `stale` (58e05027b53) has nothing there. Later
-    kernels put more pages into brk, or move the leaves.
-    """
-    if guest.shared_info is not None and guest.shared_info.p2m_cr3:
-        return None, "it keeps a linear p2m list, and has no tree to tell by"
-    if not structures.found or structures.missing < 0:
-        return None, structures.reason or "p2m_missing was not found"
-    if structures.boot_leaf_base != structures.pointer_base:
-        why = "its first leaf is linked by another address than its mid pages"
-        return None, f"{why}: Linux 3.7 and later move the leaves, several policies do"
-    if not nr_pages:
-        return None, "its first leaves do not lie side by side, as those of mfn_list do"
-    between = walk.fll_pfn - structures.missing - 3 - -(-nr_pages // guest.geometry.entries**2)
-    fitting = _fitting(between)
-    if fitting:
-        return fitting[0], ""
-    return None, f"{between} pages lie between its last mid and its frame list list, not 1 or 2"
+    brk: tuple[int, int]
+    mfn_list: tuple[int, int]
+    bootmem: tuple[int, int]
+
+    @property
+    def all(self) -> list[tuple[int, int]]:
+        """Those that there are."""
+        return [part for part in self if part[1]]
 
 
 def find_layout(
-    guest: DumpGuest, populated: BoolArray, walk: Walk, structures: Structures
+    guest: DumpGuest,
+    populated: BoolArray,
+    walk: Walk,
+    structures: Structures,
+    policy: Policy,
+    ranges: Int64Array = NO_RANGES,
 ) -> FoundLayout:
-    """Return the layout of `guest`; `populated` bool[max_p2m_pfn] are the pages it has.
+    """Return the layout of `guest` under `policy`; `populated` bool[span] are the pages it has.
 
-    Raises `InputError` where its populated pages do not hold the structures of such a tree.
+    `ranges` (int64[k, 2]: start, end) are the 1:1 PFNs that its boot marks. Raises `InputError`
+    where its populated pages do not hold the structures of such a p2m.
     """
     leaves = true_leaves(guest, walk)
     geo, span = guest.geometry, guest.max_p2m_pfn
     if not populated.any():
         raise InputError(f"{guest.name}: no page is populated: there is no guest to import")
-    found = _boot_from_leaves(geo, span, leaves, populated)
-    brk = _find_brk(geo, walk, structures, found[0]) if found is not None else None
-    policy, why_not = policy_shown(guest, walk, structures, found[0] if found is not None else 0)
-    exact = False
-    if found is not None and brk is not None:
-        nr_pages, mfn_list_pfn = found
-        brk_pfn, brk_pages = brk
-        exact = _fits(geo, populated, nr_pages, mfn_list_pfn, brk_pfn, brk_pages)
-    if not exact:
-        nr_pages = found[0] if found is not None else int(np.flatnonzero(populated)[-1]) + 1
-        brk_pages = _brk_need(geo, nr_pages)
-        mfn_list_pages = -(-nr_pages // geo.entries)
-        start = _free_stretch(guest, geo, populated, nr_pages, brk_pages + mfn_list_pages)
-        brk_pfn, mfn_list_pfn = start, start + brk_pages
+    found = (span, -1) if policy.is_two_level else _boot_from_leaves(geo, span, leaves, populated)
+    nr_pages = found[0] if found is not None else int(np.flatnonzero(populated)[-1]) + 1
+    sizes = _sizes(guest, policy, nr_pages, ranges)
+    parts = _shown_parts(guest, policy, walk, structures, found, sizes, populated)
+    exact = parts is not None
+    if parts is None:
+        parts = _placed(guest, geo, populated, nr_pages, sizes)
     taken = np.zeros(span, np.bool_)
-    taken[brk_pfn : brk_pfn + brk_pages] = True
-    taken[mfn_list_pfn : mfn_list_pfn - (-nr_pages // geo.entries)] = True
+    for first, count in parts.all:
+        taken[first : first + count] = True
     # The direct map spans the extra memory too; pages of structures are among those of the boot.
     directmap = min(span, geo.direct_map_limit_pages)
     usable = populated & ~taken
     usable[min(nr_pages, directmap) :] = False
-    pool = _find_pool(guest, walk, structures, leaves, nr_pages, usable)
-    layout = GuestLayout(
-        word_bytes=guest.word_bytes,
-        nr_pages=nr_pages,
-        max_p2m_pfn=span,
-        mfn_list_pfn=mfn_list_pfn,
-        brk_pfn=brk_pfn,
-        brk_pages=brk_pages,
-        page_pool=pool,
-        directmap_pages=directmap,
+    pool = find_pool(guest, walk, structures, leaves, nr_pages, usable, ranges)
+    brk_pages = 0 if policy.is_two_level else parts.brk[1]
+    common = (
+        *(guest.word_bytes, nr_pages, span, parts.mfn_list[0], parts.brk[0], brk_pages),
+        *(pool, directmap),
     )
-    return FoundLayout(layout, policy, why_not, exact)
+    if not policy.is_era:
+        return FoundLayout(GuestLayout(*common), exact)
+    static, most = _static(guest, policy, parts.brk[0])
+    bootmem = parts.bootmem if policy.bootmem else None
+    layout = EraLayout(*common, bootmem=bootmem, static=static, max_domain_pages=most)
+    return FoundLayout(layout, exact and not policy.is_two_level)
+
+
+def _sizes(
+    guest: DumpGuest, policy: Policy, nr_pages: int, ranges: Int64Array
+) -> tuple[int, int, int]:
+    """Return the pages of brk (or static arrays), of `mfn_list` and of the boot allocator."""
+    geo, width = guest.geometry, guest.word_bytes
+    leaves, mids = -(-nr_pages // geo.entries), -(-nr_pages // geo.entries**2)
+    if policy.is_two_level:
+        arrays = static_pages(width, policy.most_pages(width))
+        return sum(arrays.values()), leaves, 0
+    opened = _opened(geo, nr_pages, ranges)
+    # What the usual policy takes at most is there for every other of its kind.
+    brk = max(kernel.brk_pages(mids, width) for kernel in (policy, find(MENDED))) + opened
+    bootmem = policy.bootmem_pages(mids, leaves, width)
+    return brk, leaves, bootmem + (opened if policy.late_list else 0)
+
+
+def _opened(geo: Geometry, nr_pages: int, ranges: Int64Array) -> int:
+    """Return the pages that marking `ranges` may take: leaves at their ends, mids and their list.
+
+    Source: policies-spec P4, the steps of marking.
+    """
+    if not len(ranges):
+        return 0
+    n = geo.entries
+    ends = ranges[ranges % n != 0] // n
+    tops = {
+        top
+        for start, end in ranges.tolist()
+        for top in range(start // n**2, end // n**2 + 1)
+        if top >= -(-nr_pages // n**2)
+    }
+    return int(np.unique(ends[ends >= -(-nr_pages // n)]).size) + 2 * len(tops)
+
+
+def _static(guest: DumpGuest, policy: Policy, first: int) -> tuple[dict[str, int] | None, int]:
+    """Return the static arrays of two levels from page `first` on, and what the p2m can hold."""
+    if not policy.is_two_level:
+        return None, 0
+    most, static = policy.most_pages(guest.word_bytes), {}
+    for name, count in static_pages(guest.word_bytes, most).items():
+        static[name] = first
+        first += count
+    return static, most
 
 
 def _boot_from_leaves(
     geo: Geometry, span: int, leaves: Int64Array, populated: BoolArray
 ) -> tuple[int, int] | None:
-    """Return (nr_pages, mfn_list_pfn): the leading leaves side by side are pages of mfn_list."""
+    """Return (nr_pages, first leaf's PFN) where the leading leaves lie side by side."""
     if not leaves.size or leaves[0] < 0:
         return None
     steps = np.flatnonzero(leaves != leaves[0] + np.arange(leaves.size))
@@ -126,35 +156,53 @@ def _boot_from_leaves(
     return first + (int(last[-1]) + 1 if last.size else 1), int(leaves[0])
 
 
-def _brk_need(geo: Geometry, nr_pages: int) -> int:
-    """Return the brk pages that booting takes at most (model sections 4 and 6)."""
-    return find(MENDED).brk_pages(-(-nr_pages // geo.entries**2), geo.word_bytes)
+def _shown_parts(
+    guest: DumpGuest,
+    policy: Policy,
+    walk: Walk,
+    structures: Structures,
+    found: tuple[int, int] | None,
+    sizes: tuple[int, int, int],
+    populated: BoolArray,
+) -> _Parts | None:
+    """Return where the file shows what boot took, None where that is not as `policy` lays it out.
 
-
-def laid_out() -> list[str]:
-    """Return the policies whose guests an import lays out: an era's have pages of other kinds."""
-    return [name for name in names() if not find(name).is_era]
-
-
-def _fitting(between: int) -> list[str]:
-    """Return the policies whose first list takes `between` pages before `p2m_top_mfn`."""
-    return [name for name in laid_out() if find(name).list_brk_pages == between + 1]
-
-
-def _find_brk(
-    geo: Geometry, walk: Walk, structures: Structures, nr_pages: int
-) -> tuple[int, int] | None:
-    """Return (brk_pfn, brk_pages) from where the frame list list lies in brk."""
-    if walk.fll_pfn < 0:
+    Every era takes `p2m_missing` first of brk. `found` is (nr_pages, the first leaf's PFN).
+    """
+    if found is None or policy.is_two_level:
         return None
-    num_mids = -(-nr_pages // geo.entries**2)
-    brk_pfn = walk.fll_pfn - 5 - num_mids
-    if structures.missing >= 0:
-        between = walk.fll_pfn - structures.missing - 3 - num_mids
-        if not _fitting(between):
+    geo, (brk_pages, mfn_list_pages, bootmem_pages) = guest.geometry, sizes
+    nr_pages, first_leaf = found
+    mids = -(-nr_pages // geo.entries**2)
+    moved = policy.moves_leaves(guest.word_bytes)
+    override = guest.word_bytes // 2 if policy.asks_override else 0
+    behind: int | None = policy.placeholders + mids + override + policy.list_brk_pages - 1
+    if policy.late_list:
+        # The list lies in the boot allocator's pages, behind the leaves that were moved there.
+        behind = None
+        if walk.fll_pfn != first_leaf + mfn_list_pages * moved + policy.list_brk_pages - 1:
             return None
-        brk_pfn = structures.missing
-    return brk_pfn, _brk_need(geo, nr_pages)
+    brk = structures.missing
+    if brk < 0:
+        brk = -1 if behind is None else walk.fll_pfn - behind
+    elif behind is not None and walk.fll_pfn - brk != behind:
+        return None
+    if brk < 0:
+        return None
+    bootmem = first_leaf if moved else walk.fll_pfn - policy.list_brk_pages + 1
+    parts = _Parts(
+        (brk, brk_pages),
+        (-1 if moved else first_leaf, mfn_list_pages),
+        (bootmem if bootmem_pages else 0, bootmem_pages),
+    )
+    if moved:
+        # The kernel gave the pages of mfn_list back: any stretch will do.
+        free = populated.copy()
+        for first, count in (parts.brk, parts.bootmem):
+            free[max(first, 0) : first + count] = False
+        at = _stretch(free[: _mapped_end(geo, nr_pages)], mfn_list_pages + 1)
+        parts = parts._replace(mfn_list=(at, mfn_list_pages))
+    return parts if _fits(geo, populated, nr_pages, parts) else None
 
 
 def _mapped_end(geo: Geometry, nr_pages: int) -> int:
@@ -163,92 +211,42 @@ def _mapped_end(geo: Geometry, nr_pages: int) -> int:
     return min(nr_pages, reach)
 
 
-def _fits(
+def _fits(geo: Geometry, populated: BoolArray, nr_pages: int, parts: _Parts) -> bool:
+    """Return whether all parts lie apart, in mapped pages that the guest has."""
+    end = _mapped_end(geo, nr_pages)
+    apart = sorted(parts.all)
+    if any(first + count > following for (first, count), (following, _) in pairwise(apart)):
+        return False
+    return all(
+        first >= 0 and first + count <= end and bool(populated[first : first + count].all())
+        for first, count in apart
+    )
+
+
+def _stretch(free: BoolArray, num_pages: int) -> int:
+    """Return the first page of `num_pages` in a row that are free, -1 where there are none."""
+    starts, lengths = true_runs(free).T
+    good = np.flatnonzero(lengths >= num_pages)
+    return int(starts[good[0]]) if good.size else -1
+
+
+def _placed(
+    guest: DumpGuest,
     geo: Geometry,
     populated: BoolArray,
     nr_pages: int,
-    mfn_list_pfn: int,
-    brk_pfn: int,
-    brk_pages: int,
-) -> bool:
-    """Return whether brk and mfn_list lie apart, in mapped pages that the guest has."""
-    end = _mapped_end(geo, nr_pages)
-    mfn_list_end = mfn_list_pfn - (-nr_pages // geo.entries)
-    brk_end = brk_pfn + brk_pages
-    if brk_pfn < 0 or brk_end > end or mfn_list_end > end:
-        return False
-    if brk_pfn < mfn_list_end and mfn_list_pfn < brk_end:
-        return False
-    parts = populated[brk_pfn:brk_end], populated[mfn_list_pfn:mfn_list_end]
-    return all(bool(part.all()) for part in parts)
-
-
-def _free_stretch(
-    guest: DumpGuest, geo: Geometry, populated: BoolArray, nr_pages: int, num_pages: int
-) -> int:
-    """Return the first PFN of `num_pages` populated pages in a row below the direct map's end."""
-    end = _mapped_end(geo, nr_pages)
-    starts, lengths = true_runs(populated[:end]).T
-    good = np.flatnonzero(lengths >= num_pages)
-    if not good.size:
+    sizes: tuple[int, int, int],
+) -> _Parts:
+    """Place everything in the first stretch of populated pages that is long enough."""
+    brk_pages, mfn_list_pages, bootmem_pages = sizes
+    num_pages, end = sum(sizes), _mapped_end(geo, nr_pages)
+    at = _stretch(populated[:end], num_pages)
+    if at < 0:
+        longest = int(true_runs(populated[:end])[:, 1].max(initial=0))
         raise InputError(
             f"{guest.name}: the tree of {nr_pages} pages needs {num_pages} populated pages in a "
-            f"row below PFN {end}, the guest has {int(lengths.max(initial=0))} at most"
+            f"row below PFN {end}, the guest has {longest} at most"
         )
-    return int(starts[good[0]])
-
-
-def _find_pool(
-    guest: DumpGuest,
-    walk: Walk,
-    structures: Structures,
-    leaves: Int64Array,
-    nr_pages: int,
-    usable: BoolArray,
-) -> Int64Array:
-    """Return the runs of pages that growing the tree takes, in `alloc_p2m`'s order, and spare ones.
-
-    Growing by ascending PFN takes, for each leaf: its mid and frame list where the top index is
-    new, then the leaf. Pages that the dump names are used where they can be.
-    """
-    n, span = guest.geometry.entries, guest.max_p2m_pfn
-    num_boot, num_mids = -(-nr_pages // n), -(-nr_pages // n**2)
-    wanted: list[int] = []
-    seen_tops = set(range(num_mids))
-    for x in _grown_leaves(guest, num_boot, span):
-        top = x // n
-        if top not in seen_tops:
-            seen_tops.add(top)
-            wanted.append(structures.mids.get(top, -1))
-            wanted.append(int(walk.fl_pfns[top]) if top < walk.fl_pfns.size else -1)
-        wanted.append(int(leaves[x]) if x < leaves.size else -1)
-    free = usable.copy()
-    for i, pfn in enumerate(wanted):
-        if 0 <= pfn < span and free[pfn]:
-            free[pfn] = False
-        else:
-            wanted[i] = -1
-    spare = np.flatnonzero(free)
-    # The first pages of a real guest are taken by what the builder put there: they come last.
-    at, missing = int(np.searchsorted(spare, walk.fll_pfn)), wanted.count(-1)
-    num_spare = min(spare.size, missing + _SPARE_POOL_PAGES)
-    if missing > spare.size:
-        raise InputError(
-            f"{guest.name}: growing its tree takes {len(wanted)} pages, and only "
-            f"{len(wanted) - missing + spare.size} pages are free for that below PFN {nr_pages}"
-        )
-    others = iter(spare[(np.arange(num_spare) + at) % max(spare.size, 1)].tolist())
-    pages = [pfn if pfn >= 0 else next(others) for pfn in wanted]
-    pages += others
-    found = np.array(pages, np.int64)
-    return frame_runs(found, found)[:, [0, 2]]
-
-
-def _grown_leaves(guest: DumpGuest, num_boot: int, span: int) -> list[int]:
-    """Return the leaves from `num_boot` on with an entry that is not INVALID, ascending."""
-    n = guest.geometry.entries
-    grown: list[int] = []
-    for start, entries in guest.p2m.chunks():
-        present = np.flatnonzero(entries != -1) + start
-        grown.extend(x for x in np.unique(present // n).tolist() if x >= num_boot)
-    return grown
+    # mfn_list comes last: a kernel that moves its leaves takes the page right behind for one too.
+    bootmem = (at + brk_pages, bootmem_pages)
+    return _Parts((at, brk_pages), (bootmem[0] + bootmem_pages, mfn_list_pages), bootmem)

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 import psutil
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.entries import is_own
+from p2mbatch.base.entries import IDENTITY_FLAG, is_own
 from p2mbatch.base.errors import InputError, ResourceError
-from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, MAX_DOMAIN_PAGES
+from p2mbatch.base.geometry import INVALID, MAX_DOMAIN_PAGES
 from p2mbatch.base.sizes import format_size
 from p2mbatch.base.sources import file_bytes, open_source
+from p2mbatch.dumps.audit.area import area_tables
+from p2mbatch.dumps.audit.era import Era, era_of
 from p2mbatch.dumps.audit.recover import recover
-from p2mbatch.dumps.audit.structures import find_structures
+from p2mbatch.dumps.audit.structures import Structures, find_structures
+from p2mbatch.dumps.audit.walk_state import Walk
+from p2mbatch.dumps.importing.boot_state import (
+    BootState,
+    identity_ranges,
+    model_entries,
+    tree_boot,
+)
 from p2mbatch.dumps.importing.damage import with_damage
-from p2mbatch.dumps.importing.layout import find_layout, laid_out
+from p2mbatch.dumps.importing.layout import NO_RANGES, find_layout
+from p2mbatch.dumps.importing.linear import linear_boot, with_identity
 from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.dumps.p2m import ShapeP2M
-from p2mbatch.model.replay import replay_events
+from p2mbatch.model.policies import Policy, find, names
+from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.runs import frame_runs
-from p2mbatch.model.trace import HostRuns, Trace
+from p2mbatch.model.trace import FORMAT_2, FORMAT_3, HostRuns, Trace
+from p2mbatch.model.trace_linear import MAX_AREA
 
 _MAX_FRAMES = 1 << 40
 
@@ -39,22 +49,50 @@ def import_trace(
 ) -> Trace:
     """Return `guest` as a trace named `name`: a boot, and the sets that make its p2m the dump's.
 
-    `policy` is the kernel's where the file does not show it. Foreign frames marked by the top bit
-    (later kernels) become the model's, marked by bit 31. Where the file names no frames, PFNs get
-    frames in ascending order. Pages that a dump lost are the guest's, as its leaves say.
+    `policy` is the kernel's where the file does not show it. Where kernels of two policies fit and
+    nothing tells them apart, it is the one that `policy_shown` names. Foreign frames marked by the
+    top bit become the model's where the policy's kernel marks them by bit 31. Where the file names
+    no frames, PFNs get frames in ascending order. Pages that a dump lost are the guest's, as its
+    leaves say.
 
     A damaged list is carried over: the trace ends with a `poke` of its words; with `heal` a sound
     one takes its place. Raises `InputError` where the damage is not in the list's own pages, where
     the policy can't be told and none is given, and where the guest can't be one of the model's;
     `ResourceError` where it is too large to hold.
     """
-    if policy is not None and policy not in laid_out():
-        raise InputError(f"policy: {policy!r} can't be imported: use {', '.join(laid_out())}")
-    limit = guest.geometry.max_p2m_pfn
+    if policy is not None and policy not in names():
+        raise InputError(f"policy: {policy!r} can't be imported: use {', '.join(names())}")
+    _check_size(guest)
+    recovered = recover(guest)
+    guest, walk = recovered.guest, recovered.walk
+    structures = find_structures(guest, walk)
+    kernel = find(policy or _policy_shown(guest, era_of(guest, walk, structures)))
+    _check_kind(guest, walk, kernel)
+    boot, entries = _booted(guest, walk, structures, kernel)
+    pfns = np.flatnonzero(boot.booted != INVALID)
+    host = HostRuns(boot.frames, frame_runs(pfns, boot.booted[pfns]), np.zeros((0, 3), np.int64))
+    events: list[dict[str, Any]] = [{"op": "boot", "host": 0}]
+    if boot.ranges is not None and len(boot.ranges):
+        events[0]["identity"] = boot.ranges
+    change = np.flatnonzero(entries != boot.after)
+    gone = entries[change] == INVALID
+    for pfns in (change[gone], change[~gone]):
+        if pfns.size:
+            events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
+    form = FORMAT_3 if kernel.is_era else FORMAT_2
+    trace = Trace(name, kernel.name, boot.layout, [host], events, None, form)
+    if walk.result in (None, "ok") or heal:
+        return trace
+    return with_damage(guest, walk, trace, exact=boot.exact)
+
+
+def _check_size(guest: DumpGuest) -> None:
+    """Refuse a guest that the model, or this machine, can't hold, before anything is walked."""
+    linear = guest.shared_info is not None and guest.shared_info.p2m_cr3 != 0
+    limit = MAX_AREA if linear else guest.geometry.max_p2m_pfn
     if guest.max_p2m_pfn > limit:
         raise InputError(
-            f"{guest.name}: the guest has {guest.max_p2m_pfn} PFNs in a linear list; a tree, and "
-            f"so the model, has {limit} at most"
+            f"{guest.name}: the guest has {guest.max_p2m_pfn} PFNs; the model has {limit} at most"
         )
     if guest.p2m.unlisted.size:
         first, stop = guest.p2m.unlisted[0].tolist()
@@ -76,10 +114,65 @@ def import_trace(
             f"{format_size(needed >> 20 << 20)} of memory: this machine has "
             f"{format_size(available >> 20 << 20)} available"
         )
-    recovered = recover(guest)
-    guest, walk = recovered.guest, recovered.walk
-    entries = model_entries(guest)
-    width = guest.word_bytes
+
+
+def _policy_shown(guest: DumpGuest, era: Era) -> str:
+    """Return the policy of the guest's kernel as its file shows it; raises `InputError` where not.
+
+    Of the kernels that report a linear list it is the later one (5.14 and newer, and stable series)
+    where the end of the list does not tell; of two that are the same on this width the older one.
+    """
+    policies = [find(name) for name in era.policies]
+    linear = [policy for policy in policies if policy.is_linear]
+    if linear:
+        return linear[-1].name
+    if policies and all(_alike(guest, policies[0], other) for other in policies[1:]):
+        return policies[0].name
+    why = era.evidence if not policies else f"{era.evidence}: {', '.join(era.policies)} fit"
+    said = ", ".join(era.policies or names())
+    raise InputError(
+        f"{guest.name}: which policy this guest's kernel has can't be told: {why}; "
+        f"say it with --policy ({said})"
+    )
+
+
+def _alike(guest: DumpGuest, one: Policy, other: Policy) -> bool:
+    """Return whether two kernels with a tree are the same on this guest's width."""
+    looks = [
+        (kernel.placeholders, kernel.list_brk_pages, kernel.rebuilds, kernel.late_list)
+        for kernel in (one, other)
+    ]
+    moved = any(kernel.moves_leaves(guest.word_bytes) for kernel in (one, other))
+    return looks[0] == looks[1] and not moved and not one.is_two_level
+
+
+def _check_kind(guest: DumpGuest, walk: Walk, policy: Policy) -> None:
+    """Refuse a policy whose kernels keep another kind of p2m than the file shows."""
+    if policy.is_linear and guest.word_bytes == 4:
+        raise InputError(
+            f"{guest.name}: a 32-bit guest, and policy {policy.name} has 64-bit ones only: "
+            "32-bit kernels with a linear list are not modelled"
+        )
+    if walk.linear is not None and (not policy.is_linear or policy.whole_area):
+        reports = [name for name in names() if find(name).is_linear and not find(name).whole_area]
+        raise InputError(
+            f"{guest.name}: the guest reports a linear p2m list, and a kernel of policy "
+            f"{policy.name} reports none: use {', '.join(reports)}"
+        )
+    if walk.linear is None and policy.is_linear and guest.shared_info is not None:
+        raise InputError(
+            f"{guest.name}: the guest reports no linear p2m list: a kernel of policy "
+            f"{policy.name} can't be imported from what the file shows"
+        )
+
+
+def _booted(
+    guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy
+) -> tuple[BootState, Int64Array]:
+    """Return how the guest boots under `policy`, and int64[span]: what its entries end as."""
+    area = area_tables(guest, walk.linear) if walk.linear is not None else None
+    entries, width = model_entries(guest, policy), guest.word_bytes
+    with_identity(guest, area, entries)
     own = is_own(entries, width)
     beyond = np.flatnonzero(own & (entries >= _MAX_FRAMES // 2))
     if beyond.size:
@@ -87,53 +180,35 @@ def import_trace(
             f"{guest.name}: PFN {int(beyond[0])} names frame {int(entries[beyond[0]]):#x}, "
             "which no host can have"
         )
-    found = find_layout(guest, own, walk, find_structures(guest, walk))
-    policy = policy or found.policy
-    if policy is None:
-        raise InputError(
-            f"{guest.name}: which policy this guest's kernel has can't be told: {found.why_not}; "
-            f"say it with --policy ({', '.join(laid_out())})"
-        )
-    booted, frames = _boot_frames(entries, own, found.layout.nr_pages)
-    change = _changes(entries, booted, guest.geometry.entries)
-    gone = entries[change] == INVALID
-    domain = frame_runs(range(booted.size), booted)
-    events: list[dict[str, Any]] = [{"op": "boot", "host": 0}]
-    for pfns in (change[gone], change[~gone]):
-        if pfns.size:
-            events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
-    host = HostRuns(frames, domain, np.zeros((0, 3), np.int64))
-    trace = Trace(name, policy, found.layout, [host], events, None)
-    if walk.result in (None, "ok") or heal:
-        return trace
-    return with_damage(guest, walk, trace, exact=found.exact)
-
-
-def _changes(entries: Int64Array, booted: Int64Array, n: int) -> Int64Array:
-    """Return the PFNs, int64[k], at which `entries` are not what a guest has after its boot.
-
-    The tail of the last mfn_list page reads as MFN 0 until something is set there.
-    """
-    nr_pages, end = booted.size, -(-booted.size // n) * n
-    return np.concatenate(
-        [
-            np.flatnonzero(booted != entries[:nr_pages]),
-            np.flatnonzero(entries[nr_pages:end] != 0) + nr_pages,
-            np.flatnonzero(entries[end:] != INVALID) + end,
-        ]
-    )
+    if policy.is_linear:
+        return linear_boot(guest, walk, policy, area, entries, own), entries
+    ranges = identity_ranges(entries, IDENTITY_FLAG[width]) if policy.marks else NO_RANGES
+    found = find_layout(guest, own, walk, structures, policy, ranges)
+    return tree_boot(found.layout, policy, entries, own, ranges, exact=found.exact), entries
 
 
 def check_import(guest: DumpGuest, trace: Trace) -> None:
     """Replay `trace` and raise `InputError` unless its p2m ends as `guest`'s (see import_trace)."""
-    *_, last = (event for event in replay_events(trace) if "outcome" in event)
-    guest = recover(guest).guest
-    digest = hashlib.sha256(model_entries(guest).astype("<i8").data).hexdigest()
-    if last["outcome"] != "ok" or last["p2m_sha256"] != digest:
+    policy = find(trace.policy)
+    guest, walk, *_ = recover(guest)
+    wanted = model_entries(guest, policy)
+    with_identity(guest, area_tables(guest, walk.linear) if walk.linear else None, wanted)
+    life = new_life(trace)
+    for event in trace.events:
+        result = run_event(life, trace, event)
+        if not result.ok:
+            raise InputError(
+                f"{guest.name}: the model can't rebuild this guest: the replay ended in "
+                f"{result.outcome} {result.detail or ''}"
+            )
+    found = np.empty(wanted.size, np.int64)
+    policy.operations.get_row(life.tables, life.host, 0, found)
+    differ = np.flatnonzero(found != wanted)
+    if differ.size:
+        pfn = int(differ[0])
         raise InputError(
-            f"{guest.name}: the model can't rebuild this guest: the replay ended in "
-            f"{last['outcome']} {last['detail'] or ''} with p2m {last['p2m_sha256']}, "
-            f"expected {digest}"
+            f"{guest.name}: the model can't rebuild this guest: {differ.size} PFNs differ, the "
+            f"first is {pfn}, {int(found[pfn]):#x} where the file has {int(wanted[pfn]):#x}"
         )
 
 
@@ -146,38 +221,3 @@ def is_trace_file(path: str) -> bool:
         return False
     with open_source(path) as cursor:
         return cursor.peek(64).lstrip()[:1] == b"{"
-
-
-def model_entries(guest: DumpGuest) -> Int64Array:
-    """Return int64[max_p2m_pfn]: the guest's entries as the model has them."""
-    entries = guest.p2m.to_array()
-    if isinstance(guest.p2m, ShapeP2M):
-        page = entries == ShapeP2M.PAGE
-        entries[page] = np.arange(1, np.count_nonzero(page) + 1)
-        identity = entries == ShapeP2M.IDENTITY
-        entries[identity] |= np.flatnonzero(identity)
-    foreign = entries < INVALID
-    entries[foreign] = entries[foreign] & (FOREIGN_FRAME_BIT - 1) | FOREIGN_FRAME_BIT
-    return entries
-
-
-def _boot_frames(
-    entries: Int64Array, own: np.ndarray[tuple[int], np.dtype[np.bool_]], nr_pages: int
-) -> tuple[Int64Array, int]:
-    """Return (int64[nr_pages], frames of the host): what each PFN boots with.
-
-    A PFN boots with its own frame, if it is the first to name it, or else with one of the frames
-    above all others, which a set takes away again.
-    """
-    booted = entries[:nr_pages].copy()
-    first = own[:nr_pages].copy()
-    named = booted[first]
-    if np.any(named[1:] <= named[:-1]):
-        candidates = np.flatnonzero(first)
-        first[:] = False
-        first[candidates[np.unique(named, return_index=True)[1]]] = True
-    del named
-    others = np.flatnonzero(~first)
-    top = int(entries.max(where=own, initial=0)) + 1
-    booted[others] = top + np.arange(others.size)
-    return booted, top + others.size

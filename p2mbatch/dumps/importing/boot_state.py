@@ -1,0 +1,98 @@
+"""What a guest of a trace has when it has booted, so that sets make of it what a dump shows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.dumps.model import DumpGuest
+from p2mbatch.dumps.p2m import ShapeP2M
+from p2mbatch.model.policies import Policy
+from p2mbatch.model.runs import true_runs
+from p2mbatch.model.trace import GuestLayout
+
+
+class BootState(NamedTuple):
+    """A guest's boot: its pages, the frames that its host names, and what its p2m holds then."""
+
+    layout: GuestLayout
+    booted: Int64Array
+    """int64[nr_pages]: the frame that the host names for each PFN, INVALID where none."""
+    frames: int
+    """Of the host."""
+    after: Int64Array
+    """int64[span]: the entries once it has booted."""
+    ranges: Int64Array | None = None
+    """int64[k, 2]: the 1:1 PFNs (start, end) that the boot event names; None: it names none."""
+    exact: bool = False
+    """Whether the structures lie where the file shows them."""
+
+
+def model_entries(guest: DumpGuest, policy: Policy) -> Int64Array:
+    """Return int64[span]: the guest's entries as the model of `policy` has them.
+
+    Kernels up to 2.6.38 mark foreign frames by bit 31: the top bit of later ones becomes that.
+    Where the file names no frames, PFNs get frames in ascending order.
+    """
+    entries = guest.p2m.to_array()
+    if isinstance(guest.p2m, ShapeP2M):
+        page = entries == ShapeP2M.PAGE
+        entries[page] = np.arange(1, np.count_nonzero(page) + 1)
+        identity = entries == ShapeP2M.IDENTITY
+        entries[identity] |= np.flatnonzero(identity)
+    if not (policy.marks or policy.is_linear):
+        foreign = entries < INVALID
+        entries[foreign] = entries[foreign] & (FOREIGN_FRAME_BIT - 1) | FOREIGN_FRAME_BIT
+    return entries
+
+
+def identity_ranges(entries: Int64Array, identity_bit: int) -> Int64Array:
+    """Return int64[k, 2] of [start, end): the PFNs whose entry is their own identity value."""
+    runs = true_runs(entries == np.arange(entries.size) | identity_bit)
+    return np.stack([runs[:, 0], runs.sum(axis=1)], axis=1)
+
+
+def first_named(entries: Int64Array, own: BoolArray) -> BoolArray:
+    """Return which of `own` (bool of the shape of `entries`) are the first to name their frame."""
+    first = own.copy()
+    named = entries[first]
+    if np.any(named[1:] <= named[:-1]):
+        candidates = np.flatnonzero(first)
+        first[:] = False
+        first[candidates[np.unique(named, return_index=True)[1]]] = True
+    return first
+
+
+def tree_boot(
+    layout: GuestLayout,
+    policy: Policy,
+    entries: Int64Array,
+    own: BoolArray,
+    ranges: Int64Array,
+    *,
+    exact: bool,
+) -> BootState:
+    """Return the boot of a guest with a tree.
+
+    A PFN boots with its own frame, if it is the first to name it, or else with one of the frames
+    above all others, which a set takes away again. What the host names for 1:1 PFNs of `ranges` is
+    given back.
+    """
+    nr_pages, n = layout.nr_pages, 4096 // layout.word_bytes
+    booted = entries[:nr_pages].copy()
+    others = np.flatnonzero(~first_named(booted, own[:nr_pages]))
+    top = int(entries.max(where=own, initial=0)) + 1
+    booted[others] = top + np.arange(others.size)
+    after = np.full(entries.size, INVALID, np.int64)
+    after[:nr_pages] = booted
+    if not policy.is_era or policy.is_two_level:
+        # The tail of the last mfn_list page reads as MFN 0 until something is set there.
+        after[nr_pages : -(-nr_pages // n) * n] = 0
+    for start, end in ranges.tolist():
+        after[start:end] = entries[start:end]
+    return BootState(
+        layout, booted, top + others.size, after, ranges if policy.marks else None, exact
+    )
