@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/headline
 LIVES ?= 10000
+FIRST ?= 0
 CELLS ?= 20000
 MINUTES ?= 10
 SEED ?= 1
+AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives cells told own-policies races bench clean bounds thorough
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -81,6 +83,10 @@ lane-lives: $(VENV)/.test
 lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives $(LIVES) --seed $(SEED)
 
+# Random lives of the eras: LIVES of each policy on each machine, from the FIRST on.
+era-lives: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign.eras --lives $(LIVES) --first $(FIRST)
+
 # Random cells lived in batches, against the same cells lived step by step.
 cells: $(VENV)/.test
 	P2MBATCH_RANDOM_CELLS=$(CELLS) $(BIN)/python -m pytest -q tests/guests/test_batch.py -k random
@@ -88,6 +94,13 @@ cells: $(VENV)/.test
 # Random lives told (docs/explain.md): last states, stray writes, numbers and functions of every line.
 told: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign.explained --lives $(LIVES) --seed $(SEED)
+
+# The page of an explanation under axe-core, an auditor of pages that npm has.
+axe: $(VENV)/.test $(AXE)
+	$(PYTEST) tests/report/test_explain_page.py
+
+$(AXE):
+	npm install --prefix build/axe --no-save --no-audit --no-fund axe-core@4.14.1
 
 # The two sides of the change as users' files: every trace, the headline's columns, random lives.
 own-policies: $(VENV)/.test

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import InputError
 from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
@@ -31,6 +30,7 @@ class _Living:
     ) -> None:
         self.guest = StagedGuest(scenario, spare_pool=spare_pool)
         self.watcher = Watcher(self.guest.life, pictures)
+        self.guest.on_growth = self.watcher.grew
         self.digests = digests
         self.stories: list[EventStory] = []
 
@@ -69,10 +69,8 @@ def explain_scenario(
 
     With `digests` each event has a trace's, which for a large guest takes seconds; with `pictures`
     each step has the guest before and after it. Raises `InputError` where the guest can't be
-    placed, and where it gets more between its migrations, which can't be told yet.
+    placed.
     """
-    if scenario.grow_bytes:
-        raise InputError("grow_bytes: a guest that gets more between migrations can't be told yet")
     living = _Living(scenario, digests, pictures, spare_pool=False)
     alive = living.boot()
     while alive and living.guest.num_migrations < scenario.migrations:

@@ -8,11 +8,13 @@ hosts keep frames for the layout's holes from the first hole on that is populate
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
@@ -152,6 +154,8 @@ class StagedGuest:
         self._resident = resident == "all" or bool(scenario.guest)
         self._names_all = False
         self._num_added = 0
+        self.on_growth: Callable[[Int64Array, EventResult], None] | None = None
+        """Is told the runs of what the guest got before a migration, and what came of them."""
         self.life: Life = self.placement.new_life(self._host(0), resident=self._resident)
         self.life.toolstack = toolstacks.find(scenario.toolstack).code
 
@@ -200,7 +204,11 @@ class StagedGuest:
         self._num_added += len(pfns)
         mfns = np.empty(len(pfns), np.int64)
         given_frames(self.life.host.par, pfns, mfns)
-        return self.life.set_runs(frame_runs(pfns, mfns))
+        runs = frame_runs(pfns, mfns)
+        result = self.life.set_runs(runs)
+        if self.on_growth is not None:
+            self.on_growth(runs, result)
+        return result
 
     def keep_frames_for_holes(self) -> None:
         """From now on let each host keep a frame for every page of the span, this host too.

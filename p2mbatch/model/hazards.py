@@ -194,7 +194,7 @@ FACTS: Final[dict[str, Facts]] = {
         "4.0 to 4.2",
     ),
     "linear-4.4": Facts(
-        "4.3 to 5.13, to the stable releases that are mended",
+        "4.3 to 5.13, to the stable releases that are mended; 5.14.1 to 5.14.5",
         "One flat table, reported by address and by a hint that is off by one.",
         ("last-pages", "not-saved", "marks-lost", "null-page", "live-growth"),
         "4.4, 5.10",
@@ -202,13 +202,15 @@ FACTS: Final[dict[str, Facts]] = {
         "4.3, 4.5 to 5.9, 5.11 to 5.13",
     ),
     "linear": Facts(
-        "5.14 and newer; 4.4.284, 4.9.283, 4.14.247, 4.19.207, 5.4.148, 5.10.67, 5.13.19 and on",
+        "5.14 and newer; 4.4.284, 4.9.283, 4.14.247, 4.19.207, 5.4.148, 5.10.67, 5.13.19, 5.14.6 "
+        "and on",
         "One flat table, reported by address and by a hint that is rounded up.",
         ("marks-lost", "null-page", "live-growth"),
         "6.4",
         "6.1, 6.4",
         "5.14 to 6.0, 6.2, 6.3; after 6.4 not looked at. The change is among the patches of "
-        "5.14.6, so 5.14 to 5.14.5 as released may still be linear-4.4",
+        "5.14.6, so 5.14.1 to 5.14.5 are linear-4.4; 5.14 alone means the series, not what was "
+        "released under that number",
     ),
     "none": Facts(
         "no Linux: mini-os is one",

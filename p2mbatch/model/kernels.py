@@ -3,7 +3,8 @@
 Ranges are those of the specifications, from sources of each release read or run. What was mended in
 a stable series is from that series' review mails: "xen: fix setting of max_pfn in shared_info"
 (4b511d5bfa74 upstream) is among the patches of 4.4.284, 4.9.283, 4.14.247, 4.19.207, 5.4.148,
-5.10.67, 5.13.19 and 5.14.6.
+5.10.67, 5.13.19 and 5.14.6. So 5.14.1 to 5.14.5 lack it; "5.14" stands for the series, which the
+specification has as mended.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _MENDED: Final[dict[Release, int]] = {
     (5, 4): 148,
     (5, 10): 67,
     (5, 13): 19,
+    (5, 14): 6,
 }
 """The first release of each stable series in which the hint is rounded up."""
 
@@ -99,8 +101,9 @@ def kernel_of(text: str, word_bytes: int) -> Kernel:
     _refuse(text, series, stable, word_bytes)
     wide, narrow = next(names for first, *names in reversed(_FIRSTS) if series >= first)
     policy = wide if word_bytes == 8 else narrow
-    if find(policy).ends_within and stable >= _MENDED.get(series, 1 << 30):
-        policy = "linear"
+    mended = _MENDED.get(series)
+    if mended is not None and stable:
+        policy = "linear" if stable >= mended else "linear-4.4"
     hotplug = 512 if find(policy).is_linear else 0
     return Kernel(policy, _most(series, word_bytes), hotplug)
 

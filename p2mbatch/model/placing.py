@@ -56,11 +56,10 @@ def place_each(
     geo = geometry(word_bytes)
     n = geo.entries
     span = memory_bytes // PAGE_BYTES
-    populated = span - np.rint(sparsity * span).astype(np.int64)
     scattered = layout == tb.SCATTERED
+    populated = span - np.rint(sparsity * span).astype(np.int64)
     grows = (layout == tb.EXTENTS) & (populated > n)
-    boots = np.maximum(-(-populated // 2) // n, 1) * n
-    nr_pages = np.where(scattered, span, np.where(grows, boots, populated))
+    nr_pages = booted_pages(span, sparsity, layout, n)
     num_grown = np.where(grows, (populated - nr_pages) // n, 0)
     num_holes = span - np.where(grows, nr_pages + num_grown * n, populated)
     num_mids = -(-nr_pages // n**2)
@@ -103,6 +102,17 @@ def place_each(
         guest_frames=np.where(scattered, span, nr_pages + num_grown * n),
         fits=fits,
     )
+
+
+def booted_pages(
+    span: Int64Array, sparsity: Float64Array, layout: Int64Array, entries: Int64Array | int
+) -> Int64Array:
+    """Return the pages that guests boot with, `entries` being the entries of a page of theirs."""
+    populated = span - np.rint(sparsity * span).astype(np.int64)
+    grows = (layout == tb.EXTENTS) & (populated > entries)
+    boots = np.maximum(-(-populated // 2) // entries, 1) * entries
+    found: Int64Array = np.where(layout == tb.SCATTERED, span, np.where(grows, boots, populated))
+    return found
 
 
 def _slots(

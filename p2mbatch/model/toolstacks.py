@@ -48,10 +48,41 @@ _LEGACY_TEXTS = {
     "map-fl-failed": "Couldn't map p2m_frame_list",
     "map-leaves-failed": "Couldn't map p2m table",
     "bad-mfn-in-p2m-frame-list": "Frame# in pfn-to-mfn frame list is not in pseudophys",
-    "bad-mfn-in-page-table": "Bad mfn for L{}[{}]",
+    "bad-mfn-in-page-table": "Fatal PT race",
+    "populate-failed": "Failed to allocate memory for batch.!",
 }
 
 _RESTORE_TEXTS = {"populate-failed": "Failed to populate physmap"}
+
+_RESTORED = "restored"
+"""Beside the details' names: what writes the new frames over the leaves."""
+
+_FUNCTIONS_46 = dict.fromkeys(_TREE_TEXTS, "map_p2m()") | {
+    "bad-mfn-in-page-table": "normalise_pagetable()",
+    "populate-failed": "populate_pfns()",
+    _RESTORED: "update_guest_p2m()",
+}
+
+_LEAVES = ("map-leaves-failed", "bad-mfn-in-p2m-frame-list")
+
+_FUNCTIONS_47 = (
+    _FUNCTIONS_46
+    | dict.fromkeys(_TREE_TEXTS, "map_p2m_tree()")
+    | dict.fromkeys(
+        ("bad-p2m-cr3", "bad-p2m-range", "map-ptes-failed", "bad-mfn-in-walk"), "map_p2m_list()"
+    )
+    | dict.fromkeys(_LEAVES, "map_p2m_leaves()")
+    | {"p2m-generation-changed": "x86_pv_check_vm_state_p2m_list()"}
+)
+
+_LEGACY_FUNCTIONS = dict.fromkeys(_TREE_TEXTS, "map_and_save_p2m_table()") | {
+    "max_pfn-too-large": "xc_domain_save()",
+    "bad-fll-mfn": "map_frame_list_list()",
+    "map-fll-failed": "map_frame_list_list()",
+    "bad-mfn-in-page-table": "canonicalize_pagetable()",
+    "populate-failed": "apply_batch()",
+    _RESTORED: "xc_domain_restore()",
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +101,18 @@ class Toolstack:
     """Whether its walk was recorded, or is from reading."""
     texts: dict[str, str] = field(repr=False)
     """What it prints for each detail's name."""
+    functions: dict[str, str] = field(repr=False)
+    """The function of libxc that does each check, by the detail's name."""
 
     @property
     def reads_table(self) -> bool:
         """Return whether it reads a guest's linear list, and so tells guests that they may."""
         return self.code == tb.TRIMS
+
+    @property
+    def restores(self) -> str:
+        """Return the function that writes the new frames over the leaves."""
+        return self.functions[_RESTORED]
 
 
 _TOOLSTACKS = (
@@ -84,7 +122,8 @@ _TOOLSTACKS = (
         tb.LEGACY,
         "4.5",
         False,
-        _LEGACY_TEXTS | _RESTORE_TEXTS,
+        _LEGACY_TEXTS,
+        _LEGACY_FUNCTIONS,
     ),
     Toolstack(
         "4.6",
@@ -93,6 +132,7 @@ _TOOLSTACKS = (
         "4.6",
         False,
         _TREE_TEXTS | _RESTORE_TEXTS | {"bad-mfn-in-page-table": "Bad mfn for L{}[{}]"},
+        _FUNCTIONS_46,
     ),
     Toolstack(
         "4.7",
@@ -101,6 +141,7 @@ _TOOLSTACKS = (
         "",
         True,
         _TREE_TEXTS | _LIST_TEXTS | _RESTORE_TEXTS,
+        _FUNCTIONS_47,
     ),
 )
 
@@ -125,6 +166,11 @@ def code_of(name: str | None) -> int:
     "tree" is one of 4.7 that does not read a linear list, and so is None one of 4.7.
     """
     return tb.TRIMS if name in (None, TREE_ONLY) else find(str(name)).code
+
+
+def of_code(code: int) -> Toolstack:
+    """Return the toolstack that compiled code knows by `code`."""
+    return next(toolstack for toolstack in _TOOLSTACKS if toolstack.code == code)
 
 
 def came_with(xen: Version) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.model.fates import FATES
 from p2mbatch.model.hazards import FACTS, HAZARDS
 from p2mbatch.model.kernels import release_key
 from p2mbatch.model.policies import shown
+from p2mbatch.plots.style import FATE_LOOKS
+from p2mbatch.report.faults import Seen, faults_seen
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.fates import fates, last_rows
 
@@ -16,55 +21,188 @@ if TYPE_CHECKING:
 
     from p2mbatch.store.results import SweepResult
 
-_LOST = ("lost_pages", "ghost_pages", "lost_identity_pages", "placeholder_writes")
+
+class Kernel(NamedTuple):
+    """One release as guests of a run had it, and what became of them."""
+
+    label: str
+    """The release; with the width where that decides the policy."""
+    policy: str
+    num_guests: int
+    ends: dict[str, int]
+    """How many came to each fate that the run has."""
+    seen: list[Seen]
+    rows: pd.DataFrame
+
+    @property
+    def faults(self) -> list[str]:
+        """Return each fault that was seen, with what mended it, as a sentence."""
+        return [_sentence(seen) for seen in self.seen]
 
 
-def kernel_tables(result: SweepResult) -> list[Table]:
-    """Return the matrix of kernel by fate, and the costs; none where no releases are compared."""
-    if len(set(result.compact["linux"].unique()) - {""}) < 2:
+def kernels_of(result: SweepResult) -> list[Kernel]:
+    """Return the releases of a run by age; none where it does not compare any."""
+    frame = result.compact
+    if len(set(frame["linux"].unique()) - {""}) < 2:
         return []
-    frame = result.frame
-    rows = frame[frame["linux"] != ""]
-    releases = sorted(rows["linux"].unique(), key=release_key)
-    return [_matrix(rows, releases), _costs(rows, releases)]
+    rows = frame[(frame["linux"] != "").to_numpy(bool)]
+    rows = rows.assign(fate=fates(rows))
+    last = last_rows(rows)["fate"].value_counts()
+    order = [fate for fate in FATES if last.get(fate, 0)]
+    labels, number = _numbered(rows)
+    return [_kernel(label, rows[number == index], order) for index, label in enumerate(labels)]
 
 
-def _matrix(rows: pd.DataFrame, releases: list[str]) -> Table:
-    """Return a row for each release: its guests' fates, what they lost, what mended it."""
-    last = last_rows(rows.assign(fate=fates(rows)))
-    counts = last.groupby(["linux", "fate"], observed=True).size()
-    lost = {name: rows.groupby("linux", observed=True)[name].sum().to_dict() for name in _LOST}
-    of = dict(zip(rows["linux"], rows["policy"], strict=True))
-    columns = [
-        TableColumn("linux", "Linux", "text", releases),
-        TableColumn("policy", "policy", "text", [shown(of[name]).short for name in releases]),
+def _numbered(rows: pd.DataFrame) -> tuple[list[str], Int64Array]:
+    """Return the kernels' labels by age, and for each row which of them it is of."""
+    grouped = rows.groupby(["linux", "word_bytes"], observed=True, sort=False)
+    group = grouped.ngroup().to_numpy(np.int64)
+    first = np.unique(group, return_index=True)[1]
+    keys = rows[["linux", "word_bytes", "policy"]].iloc[first].values.tolist()
+    policies: dict[str, set[str]] = {}
+    for linux, _, policy in keys:
+        policies.setdefault(linux, set()).add(policy)
+    labels = [
+        f"{linux} ({8 * word_bytes}-bit)" if len(policies[linux]) > 1 else linux
+        for linux, word_bytes, _ in keys
     ]
-    for fate in FATES:
-        values = [int(counts.get((name, fate), 0)) for name in releases]
-        if any(values):
-            columns.append(TableColumn(fate, fate, "number", values))
-    for name in _LOST:
-        values = [int(lost[name][release]) for release in releases]
-        if any(values):
-            columns.append(TableColumn(name, name.replace("_", " "), "number", values))
-    ends = [_mended(of[name]) for name in releases]
-    columns.append(TableColumn("mended", "what mended its faults", "text", ends))
-    note = "Guests by what became of them, kernel by kernel, and what they lost in all."
+    ages = {label: (release_key(key[0]), label) for label, key in zip(labels, keys, strict=True)}
+    found = sorted(ages, key=lambda label: ages[label])
+    places = np.array([found.index(label) for label in labels], np.int64)
+    return found, places[group]
+
+
+def _kernel(label: str, rows: pd.DataFrame, order: list[str]) -> Kernel:
+    policy = str(rows["policy"].iloc[0])
+    ends = last_rows(rows)["fate"].value_counts()
+    counts = {fate: int(ends.get(fate, 0)) for fate in order}
+    return Kernel(label, policy, sum(counts.values()), counts, faults_seen(rows, policy), rows)
+
+
+def _sentence(seen: Seen) -> str:
+    guests = f"{seen.num_guests:,} guest{'s'[: seen.num_guests != 1]}"
+    amount = "".join(f", {text}" for text in amount_texts([seen]))
+    mended = HAZARDS[seen.hazard].mended
+    return f"{seen.hazard} in {guests}{amount}: " + (
+        f"mended in {mended}" if mended else "not mended"
+    )
+
+
+# --- the matrix of a page ----------------------------------------------------------------------
+
+
+class Tile(NamedTuple):
+    """One field of the matrix: how many guests, and what is drawn behind the number."""
+
+    num_guests: int
+    percent: float
+    color: str
+
+
+class MatrixRow(NamedTuple):
+    """One kernel of the matrix."""
+
+    label: str
+    policy: str
+    num_guests: int
+    tiles: list[Tile]
+    faults: list[str]
+
+
+class Matrix(NamedTuple):
+    """Kernels by fate, as a page draws them."""
+
+    fates: list[str]
+    rows: list[MatrixRow]
+
+
+def kernel_matrix(kernels: list[Kernel]) -> Matrix | None:
+    """Return the matrix of kernel by fate; None where there are no kernels."""
+    if not kernels:
+        return None
+    found = [
+        MatrixRow(
+            kernel.label,
+            shown(kernel.policy).short,
+            kernel.num_guests,
+            [
+                Tile(count, round(100 * count / kernel.num_guests, 1), FATE_LOOKS[fate].color)
+                for fate, count in kernel.ends.items()
+            ],
+            kernel.faults,
+        )
+        for kernel in kernels
+    ]
+    return Matrix(list(kernels[0].ends), found)
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+
+def kernel_tables(kernels: list[Kernel]) -> list[Table]:
+    """Return the faults and the costs as tables; none where there are no kernels."""
+    return [fault_table(kernels), _costs(kernels)] if kernels else []
+
+
+def fate_table(kernels: list[Kernel]) -> Table:
+    """Return the matrix of kernel by fate as a table of text."""
+    columns = [
+        TableColumn("linux", "Linux", "text", [kernel.label for kernel in kernels]),
+        TableColumn("policy", "policy", "text", [shown(k.policy).short for k in kernels]),
+        *(
+            TableColumn(fate, fate, "number", [kernel.ends[fate] for kernel in kernels])
+            for fate in kernels[0].ends
+        ),
+    ]
+    note = "Guests by what became of them, kernel by kernel."
     return Table("kernels", columns, note)
 
 
-def _mended(policy: str) -> str:
-    """Return what ended each hazard that a policy has, as far as anything has."""
-    if policy not in FACTS:
-        return ""
-    found = [HAZARDS[name] for name in FACTS[policy].hazards]
-    return "; ".join(f"{h.name}: {h.mended or 'not mended'}" for h in found)
+def fault_table(kernels: list[Kernel]) -> Table:
+    """Return each fault that one of the kernels has: which, where it was seen, what mended it."""
+    has = {name: [k for k in kernels if name in _hazards(k.policy)] for name in HAZARDS}
+    names = [name for name in HAZARDS if has[name]]
+    seen = {name: [s for k in has[name] for s in k.seen if s.hazard == name] for name in names}
+    columns = [
+        TableColumn("fault", "fault", "text", names),
+        TableColumn("what", "what goes wrong", "text", [HAZARDS[name].what for name in names]),
+        TableColumn(
+            "kernels", "kernels here", "text", [", ".join(k.label for k in has[n]) for n in names]
+        ),
+        TableColumn(
+            "guests", "seen in guests", "number",
+            [sum(s.num_guests for s in seen[name]) for name in names],
+        ),
+        TableColumn(
+            "count", "what it came to", "text", [", ".join(amount_texts(seen[n])) for n in names]
+        ),
+        TableColumn(
+            "mended", "mended in", "text", [HAZARDS[n].mended or "not mended" for n in names]
+        ),
+    ]  # fmt: skip
+    note = (
+        "What is seen in no guest takes several CPUs, a failed allocation or growth during the "
+        "copying, or the guests of this run have no occasion for it. A tail that reads as MFN 0 is "
+        "counted at the boot and costs no page here: frame 0 is Xen's, never the guest's. A real "
+        "guest of 4.3 to 5.13 with pages past the reported end more likely fails to be saved than "
+        "loses them, as the page tables of its direct map name them."
+    )
+    return Table("kernel_faults", columns, note)
 
 
-def _costs(rows: pd.DataFrame, releases: list[str]) -> Table:
+def _hazards(policy: str) -> tuple[str, ...]:
+    return FACTS[policy].hazards if policy in FACTS else ()
+
+
+def amount_texts(seen: list[Seen]) -> list[str]:
+    """Return what one hazard came to in several kernels together, each count with its unit."""
+    units = dict.fromkeys(unit for one in seen for unit in one.amounts)
+    totals = {unit: sum(one.amounts.get(unit, 0) for one in seen) for unit in units}
+    return [f"{total:,} {unit}" for unit, total in totals.items() if total]
+
+
+def _costs(kernels: list[Kernel]) -> Table:
     """Return a row for each release: what the same guests' structures and resumes come to."""
-    usual = rows[(rows["outcome"] == "ok") & (rows["layout"] != "identity")]
-    resumed = usual[usual["migration"] == 1].groupby("linux", observed=True)
     kinds = (
         ("structure_bytes", "structures", "size"),
         ("structure_overhead", "of the memory", "share"),
@@ -72,14 +210,20 @@ def _costs(rows: pd.DataFrame, releases: list[str]) -> Table:
         ("rebuild_ns", "a rebuild here", "time"),
         ("save_walk_ns", "a save's walk here", "time"),
     )
-    means: dict[str, Any] = {name: resumed[name].mean() for name, _, _ in kinds}
-    known = [name for name in releases if name in means["structure_bytes"].index]
-    columns = [TableColumn("linux", "Linux", "text", known)]
-    for name, title, kind in kinds:
-        cast = int if kind in ("size", "number") else float
-        columns.append(
-            TableColumn(name, title, kind, [cast(round(means[name][k], 9)) for k in known])
+    means: dict[str, Any] = {}
+    for kernel in kernels:
+        rows = kernel.rows
+        usual = (
+            (rows["migration"] == 1) & (rows["outcome"] == "ok") & (rows["layout"] != "identity")
         )
+        resumed = rows[usual.to_numpy(bool)]
+        if len(resumed):
+            means[kernel.label] = [float(resumed[name].mean()) for name, _, _ in kinds]
+    columns = [TableColumn("linux", "Linux", "text", list(means))]
+    for at, (name, title, kind) in enumerate(kinds):
+        cast = int if kind in ("size", "number") else float
+        values = [cast(round(found[at], 9)) for found in means.values()]
+        columns.append(TableColumn(name, title, kind, values))
     note = (
         "Means over guests that came through their first migration. What the toolstack must walk "
         "is told by its time: with 3.19 to 4.2 the whole area, unless the walk is trimmed."

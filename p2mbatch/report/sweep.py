@@ -33,7 +33,7 @@ from p2mbatch.report.cells import (
 from p2mbatch.report.compare import Comparison, compare, to_text, verdict
 from p2mbatch.report.compare_tables import difference_table, ratio_table
 from p2mbatch.report.draws import drawn
-from p2mbatch.report.eras import kernel_tables
+from p2mbatch.report.eras import fate_table, kernel_matrix, kernel_tables, kernels_of
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.table import show
 from p2mbatch.report.words import (
@@ -50,6 +50,7 @@ from p2mbatch.store.survival import ends, survival
 _TITLES = {
     "survival": "By policy and migration",
     "kernels": "Kernel by kernel",
+    "kernel_faults": "What goes wrong, and what mended it",
     "kernel_costs": "What each kernel's p2m costs",
     "scenarios": "By scenario",
     "cells": "Every cell",
@@ -103,11 +104,13 @@ def html(
     comparison: Comparison | None = context["comparison"]
     failed = failure_table(result.failures)
     tables = [survival_table(context["entries"])] if context["entries"] else []
-    tables += kernel_tables(result) + cell_tables(frame, result.cell_names)
+    kernels = kernels_of(result)
+    tables += kernel_tables(kernels) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)
     page: str = template("report.html.j2").render(
         **context,
+        matrix=kernel_matrix(kernels),
         figures=_figures(result, on_step),
         tables=[(table, _TITLES[table.name]) for table in tables],
         fixed=fixed_axes(last_rows(frame[["cell", "migration", *FIELDS]])),
@@ -133,10 +136,12 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
             result.failures["cell"].head(20), result.failures["message"].head(20), strict=True
         )
     ]
+    kernels = kernels_of(result)
+    shown = [fate_table(kernels), *kernel_tables(kernels)] if kernels else []
     text: str = template("report.md.j2").render(
         **context,
         survival_text=survival_text(context["entries"]),
-        kernels=[(_TITLES[table.name], table.to_text()) for table in kernel_tables(result)],
+        kernels=[(_TITLES[table.name], table.to_text()) for table in shown],
         failures=failures,
         comparison_text=None if comparison is None else to_text(comparison),
     )

@@ -8,6 +8,9 @@ from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
+MAX_SPOKEN = 4
+"""Policies that the answer tells one by one; of more it tells the worst, and who lost guests."""
+
 # --- the answer --------------------------------------------------------------------------------
 
 
@@ -39,21 +42,41 @@ def answer(entries: list[Survival]) -> str:
     if not entries:
         return "No cell has finished yet."
     own = _by_policy(entries)
-    worst = max(own, key=lambda p: own[p][-1].num_ended / max(own[p][-1].num_guests, 1))
+    # Where lives differ in length, the last migration is of few of the guests.
+    most = {policy: max(found, key=lambda e: e.num_ended) for policy, found in own.items()}
+    worst = max(own, key=lambda p: most[p].num_ended / max(most[p].num_guests, 1))
     last = max(entry.migration for entry in entries)
     point = last
-    if own[worst][-1].num_ended:
-        enough = 0.95 * own[worst][-1].num_ended
+    if most[worst].num_ended:
+        enough = 0.95 * most[worst].num_ended
         point = next(e.migration for e in own[worst] if e.num_ended >= enough)
     parts: list[str] = []
-    for policy in sorted(own, key=lambda p: p != worst):
+    spoken = sorted(own, key=lambda p: p != worst)
+    for policy in spoken if len(own) <= MAX_SPOKEN else spoken[:1]:
         entry = min(own[policy], key=lambda e: abs(e.migration - point))
         when = ""
         if not parts:
             when = f" by {_nth(point)}" if point else " in the boot"
         parts.append(f"{policies.shown(policy).in_words}{when}: {_ended(entry, spoken=not parts)}")
+    if len(own) > MAX_SPOKEN:
+        parts.append(_others({policy: most[policy] for policy in spoken[1:]}))
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _others(most: dict[str, Survival]) -> str:
+    """Return which of many policies lost guests, and which none."""
+    names = {policy: policies.shown(policy).in_words for policy in most}
+    lost = [names[policy] for policy, entry in most.items() if entry.num_ended]
+    none = [names[policy] for policy, entry in most.items() if not entry.num_ended]
+    parts = [
+        f"{_listed(found)} {end}" for found, end in ((lost, "lost some"), (none, "none")) if found
+    ]
+    return f"of the {len(most)} others " + ", ".join(parts)
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
 
 
 def _ended(entry: Survival, *, spoken: bool) -> str:
@@ -100,15 +123,21 @@ def operator_answer(entries: list[Survival]) -> str:
 
 def corruption_answer(entries: list[Survival]) -> str:
     """Return in one sentence how many guests were damaged while all was reported ok, or ""."""
+    worst = {
+        policy: max(own, key=lambda entry: entry.num_corrupted)
+        for policy, own in _by_policy(entries).items()
+    }
+    found = {policy: entry for policy, entry in worst.items() if entry.num_corrupted}
+    if len(found) > MAX_SPOKEN:
+        some = [f"{e.num_corrupted:,} of {e.num_survived:,} {p}" for p, e in found.items()]
+        return f"Of guests that seemed well {_listed(some)} guests had been silently corrupted."
     parts = []
-    for policy, own in _by_policy(entries).items():
-        worst = max(own, key=lambda entry: entry.num_corrupted)
-        if worst.num_corrupted:
-            seemed = _count(worst.num_corrupted, worst.num_survived)
-            parts.append(
-                f"After {_nth(worst.migration)}, {seemed} {policy} guests that seemed well had "
-                "been silently corrupted."
-            )
+    for policy, entry in found.items():
+        seemed = _count(entry.num_corrupted, entry.num_survived)
+        parts.append(
+            f"After {_nth(entry.migration)}, {seemed} {policy} guests that seemed well had "
+            "been silently corrupted."
+        )
     return " ".join(parts)
 
 

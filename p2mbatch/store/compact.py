@@ -7,14 +7,14 @@ figures nor tables show is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.words import NULL, Words, joined_words
+from p2mbatch.base.words import NULL, Column, Words, joined_words
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.model.fates import FATES
 from p2mbatch.store.fates import FATE_COLUMNS, fate_codes
@@ -35,23 +35,35 @@ ROWS = (
 )
 """The columns of rows that are kept."""
 
+OF_RELEASES = ("lost_identity_pages", "structure_bytes", "entries_written")
+"""Those that are kept too where releases of Linux are compared."""
 
-def compact_frame(pieces: Iterable[Piece], order: Int64Array) -> pd.DataFrame:
-    """Return `pieces` as one table: the fields, `ROWS`, `cell` (a number) and `fate`.
+
+def compares_releases(linux: Column) -> bool:
+    """Return whether cells of these `linux` are of more than one release."""
+    assert isinstance(linux, Words)
+    names = {linux.words[code] for code in np.unique(linux.codes).tolist()}
+    return len(names - {""}) > 1
+
+
+def compact_frame(
+    pieces: Iterable[Piece], order: Int64Array, names: Sequence[str] = ROWS
+) -> pd.DataFrame:
+    """Return `pieces` as one table: the fields, `names`, `cell` (a number) and `fate`.
 
     `order` are the indices that put the cells of all pieces in order. A cell's rows are together
     and in turn, the cells themselves as they come: `cell` is where it stands in the order.
     """
     import pandas as pd
 
-    parts: dict[str, list[Any]] = {name: [] for name in (*FIELDS, *ROWS)}
+    parts: dict[str, list[Any]] = {name: [] for name in (*FIELDS, *names)}
     counts, fates = [], []
     for piece in pieces:
         counts.append(piece.num_rows)
         fates.append(fate_codes(piece.rows, piece.num_rows))
         for name in FIELDS:
             parts[name].append(narrow(piece.cells.values[name]))
-        for name in ROWS:
+        for name in names:
             parts[name].append(narrow(piece.rows[name]))
     num_rows = np.concatenate(counts) if counts else np.zeros(0, np.int64)
     each = np.repeat(np.arange(len(num_rows), dtype=np.int32), num_rows)
@@ -60,7 +72,7 @@ def compact_frame(pieces: Iterable[Piece], order: Int64Array) -> pd.DataFrame:
     found: dict[str, Any] = {"cell": place[each]}
     for name in FIELDS:
         found[name] = _series(_joined(parts.pop(name)), each)
-    for name in ROWS:
+    for name in names:
         found[name] = _series(_joined(parts.pop(name)), None)
     codes = np.concatenate(fates) if fates else np.zeros(0, np.int8)
     found["fate"] = pd.Categorical.from_codes(codes, pd.Index(FATES))

@@ -142,13 +142,16 @@ class SweepResult:
     @cached_property
     def compact(self) -> pd.DataFrame:
         """The table in narrow columns, for figures and reports of many cells (`compact.py`)."""
-        from p2mbatch.store.compact import ROWS, compact_frame
+        from p2mbatch.store.compact import OF_RELEASES, ROWS, compact_frame, compares_releases
 
         shelf, order = self.shelf
+        names: tuple[str, ...] = ROWS
+        if compares_releases(shelf.cells.values["linux"]):
+            names = (*ROWS, *OF_RELEASES)
         self.__dict__["_ids"] = shelf.cells.ids[order]
         # What the cells are is read once more with their rows, and needs no room twice.
         del self.shelf, shelf
-        return compact_frame(self.blocks(ROWS), order)
+        return compact_frame(self.blocks(names), order, names)
 
     @cached_property
     def fate_counts(self) -> FateCounts:

@@ -1,23 +1,29 @@
 """Random lives told: `python -m campaign.explained`; what the story says is what happened.
 
-For each life: the naive model's observations are those of the explanation, every digest included,
-so the last state is the row's; the steps' stray writes add up to the events'; and what must hold of
-every line does (`check`).
+Lives of each trace format, and of the eras on both machines; where a format has toolstacks, of each
+of them. For each life: the naive model's observations are those of the explanation, every digest
+included, so the last state is the row's; the steps' stray writes add up to the events'; what must
+hold of every line does (`check`); and every number is one that the naive guest, its hosts or the
+trace has, looked up without the code that printed it (`campaign.numbers`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from tqdm import tqdm
 
-from oracle import reference
+from campaign.numbers import lived, wrong_numbers
+from oracle import eras
 from oracle.build import Json
+from oracle.eras.lives import life as life_of_era
 from oracle.lives import Wanted, lives
 from oracle.machines import FORMATS
 from p2mbatch.model.explain.story import Explanation, Step
@@ -35,9 +41,6 @@ LATER = {
     "alloc_bootmem_pages": {"moved", "mid-identity", "late-list"},
     "xen_vmalloc_p2m_tree": {"linear-3.19", "linear-4.4", "linear"},
     "xen_alloc_p2m_entry": {"linear-4.4", "linear"},
-    "map_p2m_list": {"linear-4.4", "linear"},
-    "x86_pv_check_vm_state_p2m_list": {"linear-4.4", "linear"},
-    "normalise_pagetable": {"linear-3.19", "linear-4.4", "linear"},
     "alloc_p2m": {"tracked", "stale", "none", "two-level", "two-level-none", "tail", "identity",
                   "moved", "mid-identity", "late-list", "linear-3.19"},
     "alloc_p2m_page": {"tracked", "stale", "none", "tail", "identity", "moved", "mid-identity",
@@ -46,8 +49,22 @@ LATER = {
 }  # fmt: skip
 EVERYWHERE = {
     "set_phys_to_machine", "xen_build_dynamic_phys_to_machine", "xen_build_mfn_list_list",
-    "xen_setup_mfn_list_list", "map_p2m", "map_p2m_tree", "update_guest_p2m", "populate_pfns",
+    "xen_setup_mfn_list_list",
 }  # fmt: skip
+_V2 = {"normalise_pagetable", "populate_pfns", "update_guest_p2m"}
+# Functions of libxc, by the toolstack that a migration is done with.
+TOOLS = {
+    "legacy": {"xc_domain_save", "map_frame_list_list", "map_and_save_p2m_table", "apply_batch",
+               "canonicalize_pagetable", "xc_domain_restore"},
+    "4.6": _V2 | {"map_p2m"},
+    "4.7": _V2 | {"map_p2m_tree", "map_p2m_leaves", "map_p2m_list",
+                  "x86_pv_check_vm_state_p2m_list"},
+    "tree": _V2 | {"map_p2m_tree", "map_p2m_leaves"},
+}  # fmt: skip
+
+ERAS = "eras"
+SOURCES = (*sorted(FORMATS), ERAS)
+"""What lives are drawn of: the trace formats, and the eras' own."""
 
 
 def without_bugs(text: str) -> str:
@@ -61,7 +78,7 @@ def numbers_of(text: str) -> list[int]:
     return [int(number, 0) for number in found]
 
 
-def wrong_in(step: Step, policy: str) -> str:
+def wrong_in(step: Step, policy: str, tool: str = "4.7") -> str:
     """What is wrong with a line; "" where nothing is."""
     kept = {number for values in step.numbers.values() for number in values}
     unknown = set(numbers_of(step.text)) - kept
@@ -71,16 +88,26 @@ def wrong_in(step: Step, policy: str) -> str:
     if any(number is not None and number < 0 for number in kept):
         return f"a number below 0: {step.text!r}"
     for name in re.findall(r"\b([a-z_0-9]+)\(", f"{step.function} {without_bugs(step.text)}"):
-        if name not in EVERYWHERE and policy not in LATER.get(name, ()):
-            return f"{policy} has no {name}: {step.text!r}"
+        known = EVERYWHERE | TOOLS[tool]
+        if name not in known and policy not in LATER.get(name, ()):
+            return f"{policy} under {tool} has no {name}: {step.text!r}"
     return ""
 
 
-def wrong(told: Explanation, expected: list[dict[str, Any]], digests: bool = False) -> str:
-    """What is wrong with a life that was told, against what is expected of it; "" for nothing."""
+def wrong(
+    told: Explanation,
+    expected: list[dict[str, Any]],
+    digests: bool = False,
+    tools: Sequence[str] = (),
+) -> str:
+    """What is wrong with a life that was told, against what is expected of it; "" for nothing.
+
+    `tools` has the toolstack of each event, where one is not today's.
+    """
+    tools = tools or ["4.7"] * len(expected)
     if len(told.events) != len(expected):
         return f"{len(told.events)} events, {len(expected)} expected"
-    for story, want in zip(told.events, expected, strict=True):
+    for story, want, tool in zip(told.events, expected, tools, strict=False):
         if digests and story.observed != want:
             return f"{story.title}: {story.observed} is not {want}"
         if story.op in ("fail_alloc", "tweak", "poke"):
@@ -92,7 +119,7 @@ def wrong(told: Explanation, expected: list[dict[str, Any]], digests: bool = Fal
         if story.op != "boot" and story.stray_writes != want.get("stray_writes", 0):
             return f"{story.title}: {story.stray_writes} stray writes told of {want}"
         for step in story.steps:
-            if problem := wrong_in(step, told.policy):
+            if problem := wrong_in(step, told.policy, tool):
                 return f"{story.title}: {problem}"
         failed = [step for step in story.steps if step.held is False]
         if story.outcome != "ok" and not (failed and failed[-1] is story.steps[-1]):
@@ -106,33 +133,50 @@ def check(trace: Json) -> str:
     parsed = parse_trace(trace)
     told = explain_trace(parsed, digests=True)
     assert told.policy == shown(parsed.policy).short
-    return wrong(told, reference.replay(trace), digests=True)
+    lookups = lived(trace)
+    tools = [event.get("toolstack", "4.7") for event in trace["events"]]
+    problem = wrong(told, [lookup.want for lookup in lookups], True, tools)
+    return problem or wrong_numbers(told, lookups)
 
 
-def check_some(seed: str, first: int, count: int, format_name: str) -> list[str]:
+def drawn(seed: str, i: int, source: str, one_in_wide: int = 60) -> Json:
+    """Life `i` of a seed; `one_in_wide` is that of `Wanted`."""
+    dice = random.Random(f"{seed}/{i}/{source}")
+    if source == ERAS:
+        policy = list(eras.POLICIES)[i % len(eras.POLICIES)]
+        trace = life_of_era(policy, dice.getrandbits(32), dice.random() < 0.5)
+    else:
+        [trace] = lives(seed, i, 1, Wanted(source, one_in_wide=one_in_wide))
+    for event in trace["events"]:
+        if trace["format"].endswith("/3") and event["op"] == "migrate":
+            event |= dice.choice([{}, {"toolstack": "4.6"}, {"toolstack": "legacy"}])
+    return trace
+
+
+def check_some(seed: str, first: int, count: int, source: str) -> list[str]:
     """Check some lives of a seed; return a line for each that is told wrongly."""
     found = []
-    for i, trace in enumerate(lives(seed, first, count, Wanted(format_name)), first):
-        if problem := check(trace):
-            found.append(f"{format_name}: life {i} of seed {seed}: {problem}")
+    for i in range(first, first + count):
+        if problem := check(drawn(seed, i, source)):
+            found.append(f"{source}: life {i} of seed {seed}: {problem}")
     return found
 
 
 def main() -> int:
     """Check `--lives` of each format; 0 where all are told as they were, else 1."""
     parser = argparse.ArgumentParser(prog="campaign.explained", description=__doc__)
-    parser.add_argument("--lives", type=int, default=1000, help="of each format")
+    parser.add_argument("--lives", type=int, default=1000, help="of each format, and of the eras")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     work = [(args.seed, first, min(50, args.lives - first), name)
-            for name in sorted(FORMATS) for first in range(0, args.lives, 50)]  # fmt: skip
+            for name in SOURCES for first in range(0, args.lives, 50)]  # fmt: skip
     problems: list[str] = []
     with ProcessPoolExecutor(args.processes) as pool:
         found = pool.map(check_some, *zip(*work, strict=True))
         for some in tqdm(found, total=len(work), unit="50 lives", disable=None):
             problems += some
-    print("\n".join(problems[:10]) or f"no difference in {args.lives * len(FORMATS):,} lives")
+    print("\n".join(problems[:10]) or f"no difference in {args.lives * len(SOURCES):,} lives")
     return 1 if problems else 0
 
 

@@ -76,6 +76,23 @@ def test_a_batch_lives_all_that_can_be_placed() -> None:
     assert [k for k in left.tolist() if is_covered[k]] == [k for k in failed if is_covered[k]]
 
 
+def test_releases_with_a_tree_of_three_levels_are_lived_in_batches() -> None:
+    """But for guests that are larger than their kernel takes, and for those of other trees."""
+    scenarios = [
+        Scenario.make(memory_bytes="64MiB", linux=linux, migrations=2, layout=layout)
+        for linux, layout in itertools.product(("2.6.37", "2.6.37-rc", "3.16"), ("tail", "extents"))
+    ]
+    lived, left = live_covered(columns(scenarios))
+    assert not len(left)
+    assert_as_stepped(scenarios, lived)
+    # Beside what only steps know, of the same policies.
+    beside = Scenario.make(memory_bytes="64MiB", linux="3.16", layout="identity")
+    assert_as_stepped([beside, *scenarios[-1:]], live(columns([beside, *scenarios[-1:]])))
+    others = {"2.6.37": "200GiB", "2.6.32": "64MiB", "5.10": "64MiB"}
+    cells = [Scenario.make(memory_bytes=size, linux=linux) for linux, size in others.items()]
+    assert not covered(columns(cells)).any()
+
+
 def test_resident_leaves_are_those_of_steps() -> None:
     draw = random.Random(3)
     scenarios = [random_scenario(draw, TREES[:2], 64 * MIB) for _ in range(24)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from campaign import eras as campaign
 from oracle import eras
 from oracle.eras import unpinned
 from oracle.eras.lives import life
@@ -52,10 +54,20 @@ def test_recordings_are_exact(policy: str, folder: str) -> None:
 @pytest.mark.parametrize("second_machine", [False, True], ids=["machine-1", "machine-2"])
 @pytest.mark.parametrize("policy", COMPILED)
 def test_random_lives_are_those_of_the_reference(policy: str, second_machine: bool) -> None:
-    for seed in range(NUM_LIVES):
-        drawn = life(policy, seed, second_machine)
-        trace = parse_trace(drawn, f"{policy} {seed}")
-        assert replay(trace) == drawn["expected"], (policy, seed, second_machine)
+    assert campaign.first_difference((policy, second_machine, 0, NUM_LIVES)) is None
+
+
+def test_a_life_that_differs_is_said_and_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(campaign, "replay", lambda trace: [{"op": "boot"}])
+    with ThreadPoolExecutor(1) as pool:
+        assert not campaign.campaign("tail", 3, 2, pool, tmp_path)
+    [path] = tmp_path.iterdir()
+    assert path.name == "tail-random-3-1.json"
+    assert f"tail: event 0 differs: {path}" in capsys.readouterr().out
+    trace = json.loads(path.read_text(encoding="utf-8"))
+    assert eras.replay(trace) == trace["expected"] == life("tail", 3, False)["expected"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -60,6 +60,8 @@ class Machine:
         # What the shared info page says.
         self.shared_fll = 0
         self.shared_max_pfn = 0
+        self.tool = "4.7"
+        """The toolstack that saves the guest, by what traces call it."""
         # What only an observer knows: the page last installed for each top index.
         self.true_mid_mfn: dict[int, int] = {}
         self.stray_writes = 0
@@ -372,6 +374,7 @@ class Machine:
                 self.page(page)[index] = self.invalid if word is None else word
             return {"op": op}
         self.stray_writes, self.stray_pages = 0, set()
+        self.tool = event.get("toolstack", "4.7")
         result: Json = {"op": op, "outcome": "ok", "detail": None}
         losses = Losses()
         try:

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def is_bad(guest: Machine, mfn: int) -> bool:
-    """Whether the toolstack refuses a number before it tries to map it; max_mfn is `frames`."""
+    """Whether the toolstack refuses a number before it tries to map it; max_mfn is `frames`.
+
+    One of Xen 4.5 or older (history.md section 11) looks at none.
+    """
+    if guest.tool == "legacy":
+        return False
     return mfn == 0 or mfn == guest.invalid or mfn > guest.host.frames
 
 
@@ -26,7 +31,8 @@ def save(guest: Machine) -> tuple[int, list[int]]:
     max_pfn = guest.shared_max_pfn - 1
     if max_pfn // n**2 + 1 > n:
         raise SaveFailed(f"max_pfn-too-large {max_pfn}")
-    if is_bad(guest, guest.shared_fll):
+    # The oldest wait for a number that is not 0, and give up.
+    if is_bad(guest, guest.shared_fll) or guest.shared_fll == 0:
         raise SaveFailed(f"bad-fll-mfn {guest.shared_fll}")
     if guest.shared_fll not in host.owned:
         raise SaveFailed(f"map-fll-failed {guest.shared_fll}")
@@ -35,7 +41,7 @@ def save(guest: Machine) -> tuple[int, list[int]]:
         if is_bad(guest, mfn):
             raise SaveFailed(f"bad-mfn-in-fll {x}")
     start = len(fll) - 1
-    while start > 0 and fll[start - 1] == fll[-1]:
+    while guest.tool == "4.7" and start > 0 and fll[start - 1] == fll[-1]:
         start -= 1
     max_pfn = min(max_pfn, (start + 1) * n**2 - 1)
     fll = fll[: max_pfn // n**2 + 1]

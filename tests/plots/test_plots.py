@@ -30,9 +30,9 @@ from p2mbatch.model.fates import (
     SURVIVED,
 )
 from p2mbatch.plots.costs import copy_ns
-from p2mbatch.plots.style import FATE_LOOKS
+from p2mbatch.plots.style import FATE_LOOKS, LAYOUT_LOOKS
 from p2mbatch.store.alive import alive_of
-from p2mbatch.store.columns import OUTCOMES
+from p2mbatch.store.columns import LAYOUTS, OUTCOMES
 from p2mbatch.store.fates import fates, telling_migration
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.statistics import list_bytes, quantiles, silent_shares
@@ -202,7 +202,9 @@ def test_every_outcome_is_a_fate_and_every_fate_and_policy_has_a_look_of_its_own
     assert set(BY_OUTCOME.values()) | {CORRUPTED, ABORTED} == set(FATES)
     looks = [FATE_LOOKS[fate] for fate in FATE_LOOKS]
     assert len({look.color for look in looks}) == len({look.hatch for look in looks}) == len(looks)
-    from p2mbatch.plots.style import LAYOUT_LOOKS, policy_look
+    from p2mbatch.plots.style import policy_look
+
+    assert set(LAYOUT_LOOKS) == set(LAYOUTS)
 
     for group in ({name: policy_look(name) for name in policies.names()}, LAYOUT_LOOKS):
         assert len({look.marker for look in group.values()}) == len(group)

@@ -19,6 +19,7 @@ CHAPTERS = [
     "04_reading_a_run",
     "05_performance",
     "06_races",
+    "07_fifteen_years",
 ]
 
 

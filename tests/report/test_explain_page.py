@@ -26,18 +26,65 @@ addEventListener("load", () => {
   const key = (name) => dispatchEvent(new KeyboardEvent("keydown", { key: name }));
   const seen = { begin: lit(), width: [document.documentElement.scrollWidth, innerWidth] };
   key("Home"); seen.home = lit(); key("ArrowRight"); seen.right = [lit(), location.hash];
+  seen.text = document.querySelector("#said").textContent;
   key("ArrowLeft"); seen.left = lit(); key("End"); seen.end = lit();
   document.querySelector("#back").click(); seen.back = lit();
   document.querySelector("ol.steps a[href='#e1s3']").click();
   setTimeout(() => {
     seen.clicked = lit();
     seen.drawn = document.querySelectorAll("#before .strip i").length;
-    const out = document.createElement("pre");
-    out.id = "seen"; out.textContent = JSON.stringify(seen);
-    document.body.append(out);
+    // What is left to say is found by Tab: a link or a button for each thing that can be done.
+    const steps = document.querySelectorAll("ol.steps a[href]").length;
+    seen.focus = [steps, document.querySelectorAll("ol.steps li").length];
+    parent.postMessage(JSON.stringify(seen), "*");
   }, 50);
 });
 </script>"""
+
+# Looks at the page at its first fault and at its end, as a person does who steps through it.
+_AXE = """<script>
+addEventListener("load", async () => {
+  const told = [];
+  for (const key of ["Home", "End"]) {
+    const { violations } = await axe.run(document);
+    told.push(...violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html).join(" ")));
+    dispatchEvent(new KeyboardEvent("keydown", { key }));
+  }
+  const done = await axe.run(document);
+  told.push(...done.violations.map((v) => v.id));
+  parent.postMessage(JSON.stringify({ told, passes: done.passes.length }), "*");
+});
+</script>"""
+
+_FRAME = """<!DOCTYPE html><title>frame</title>
+<iframe src="inner.html" width="WIDTH" height="900" style="border:0"></iframe>
+<script>
+addEventListener("message", (event) => {
+  const out = document.createElement("pre");
+  out.id = "seen"; out.textContent = event.data;
+  document.body.append(out);
+});
+</script>"""
+AXE = Path(__file__).resolve().parents[2] / "build/axe/node_modules/axe-core/axe.min.js"
+
+
+def in_browser(page: str, script: str, width: int, tmp_path: Path) -> dict[str, Any]:
+    """Run a script in the page, shown `width` pixels wide; return what it says.
+
+    In a frame: a browser's own window is not made narrower than 500 pixels.
+    """
+    text = page.replace("</head>", script + "</head>")
+    (tmp_path / "inner.html").write_text(text, encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(_FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+    html = chromium(
+        tmp_path, "--virtual-time-budget=20000", "--dump-dom", "--window-size=1400,1000",
+        "--host-resolver-rules=MAP * ~NOTFOUND", frame.as_uri(),
+    )  # fmt: skip
+    found = re.search(r'<pre id="seen">(.*?)</pre>', html, re.DOTALL)
+    assert found, html[-500:]
+    seen: dict[str, Any] = json.loads(unescape(found[1]))
+    return seen
 
 
 @pytest.fixture(scope="module")
@@ -92,19 +139,22 @@ def test_a_page_loads_nothing_and_shows_names_as_they_are(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
-def test_keys_and_buttons_lead_through_the_life(page: str, tmp_path: Path) -> None:
-    driven = tmp_path / "driven.html"
-    driven.write_text(page.replace("</head>", _DRIVE + "</head>"), encoding="utf-8")
-    html = chromium(
-        tmp_path, "--virtual-time-budget=4000", "--dump-dom", "--window-size=1280,900",
-        driven.as_uri(),
-    )  # fmt: skip
-    found = re.search(r'<pre id="seen">(.*?)</pre>', html, re.DOTALL)
-    assert found
-    seen = json.loads(unescape(found[1]))
+@pytest.mark.parametrize("width", [400, 1280])
+def test_keys_and_buttons_lead_through_the_life(page: str, tmp_path: Path, width: int) -> None:
+    seen = in_browser(page, _DRIVE, width, tmp_path)
     assert seen["home"] == "e0s0" and seen["right"] == ["e0s1", "#e0s1"]
+    assert "xen_build_dynamic_phys_to_machine()" in seen["text"]
     assert seen["left"] == "e0s0" and seen["end"].startswith("e2s")
     assert int(seen["back"][3:]) == int(seen["end"][3:]) - 1
     assert seen["clicked"] == "e1s3" and seen["drawn"] > 0
     assert seen["begin"].startswith("e1s")
-    assert seen["width"][0] <= seen["width"][1]
+    assert seen["focus"][0] == seen["focus"][1] > 0
+    assert seen["width"][0] <= seen["width"][1] == width
+
+
+@pytest.mark.skipif(CHROMIUM is None or not AXE.exists(), reason="no axe-core: make axe gets it")
+@pytest.mark.parametrize("width", [400, 1280])
+def test_axe_finds_nothing(page: str, tmp_path: Path, width: int) -> None:
+    script = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    seen = in_browser(page, f"<script>{script}</script>{_AXE}", width, tmp_path)
+    assert seen["told"] == [] and seen["passes"] > 20

@@ -93,6 +93,19 @@ def test_the_answer_names_the_worst_policy_first_and_when() -> None:
     )
 
 
+def test_of_many_policies_the_worst_is_told_and_who_lost_guests() -> None:
+    lost = {"stale": 9, "none": 2, "identity": 1, "tail": 0, "linear": 0}
+    entries = [entry(policy, 1, 10, number, 10 - number) for policy, number in lost.items()]
+    assert answer(entries) == (
+        "Stale by the first migration: of 10 guests 9 stuck, 1 survived (silently corrupted); of "
+        "the 4 others policy none and identity lost some, tail and linear none."
+    )
+    assert corruption_answer(entries) == (
+        "Of guests that seemed well 1 of 1 stale, 8 of 8 none, 9 of 9 identity, 10 of 10 tail and "
+        "10 of 10 linear guests had been silently corrupted."
+    )
+
+
 @pytest.mark.parametrize(
     ("entries", "said"),
     [

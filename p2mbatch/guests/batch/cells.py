@@ -23,9 +23,10 @@ Values = tuple[Any, ...]
 _COVERED = {
     "memory_bytes", "sparsity", "layout", "migrations", "policy", "host_memory_bytes", "hosts",
     "neighbours", "neighbour_memory_bytes", "build_order", "restore_order", "word_bytes", "xen",
-    "stuck", "seed",
+    "stuck", "seed", "linux", "max_domain_pages", "hotplug_gib", "p2m_vaddr", "told",
 }  # fmt: skip
-"""The fields that a batch knows; a cell with another one set is lived step by step."""
+"""The fields that a batch knows; a cell with another one set is lived step by step. The last three
+are a linear p2m's, and nothing to a tree."""
 
 _OTHERS = tuple(
     (name, ScenarioFields.model_fields[name].default) for name in FIELDS if name not in _COVERED
@@ -58,6 +59,9 @@ def covered(columns: Columns) -> BoolArray:
     """
     good = told(columns["layout"], lambda layout: layout in LAYOUTS).astype(np.bool_)
     good &= told(columns["policy"], _is_batched).astype(np.bool_)
+    # What a kernel takes of a larger guest is cut when that is placed.
+    most = plain(columns["max_domain_pages"])
+    good &= (most == 0) | (plain(columns["memory_bytes"]) // PAGE_BYTES <= most)
     for name, default in _OTHERS:
         column = columns[name]
         if isinstance(column, Words):

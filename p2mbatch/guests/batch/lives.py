@@ -22,7 +22,7 @@ from p2mbatch.compiled.batch.lives import live_cells
 from p2mbatch.compiled.batch.room import Room, Size, make_room
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.status import MORE_ROOM, OK
-from p2mbatch.compiled.tables import LAYOUTS, STATIC_WORDS
+from p2mbatch.compiled.tables import LAYOUTS, STATIC_WORDS, TAIL
 from p2mbatch.guests.batch.cells import (
     are_held,
     are_whole,
@@ -135,7 +135,8 @@ class _Group:
         return place_each(
             plain(columns["memory_bytes"]),
             plain(columns["sparsity"]),
-            told(columns["layout"], LAYOUTS.__getitem__),
+            # Words that only others of the cells have stand in the column too.
+            told(columns["layout"], lambda layout: LAYOUTS.get(layout, TAIL)),
             self.policy,
             self.word_bytes,
             resident=self.resident,

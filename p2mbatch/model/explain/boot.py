@@ -155,7 +155,7 @@ def _ended(view: View, result: EventResult) -> Step:
     state, say = view.state, view.said()
     if result.detail == "brk overflow":
         text = (
-            f"extend_brk() has no page left: {say.count(state.brk_used)} of "
+            f"It has not enough pages left: {say.count(state.brk_used)} of "
             f"{say.count(state.brk_pages)} are taken{_wanted(view)}. The kernel does not get "
             "through boot."
         )
@@ -194,6 +194,18 @@ def tell_layout(view: View, num_grown: int) -> Step:
         f"{say.count(state.num_mids, 'mid page')} now."
     )
     return _step(say, set_function(view.policy), text)
+
+
+def tell_tweak(view: View, event: dict[str, Any]) -> Step:
+    """Return which values the next save will read in place of the guest's."""
+    say = view.said()
+    parts = [f"{name} as {say.word(value)}" for name, value in event.get("shared", {}).items()]
+    parts += [
+        f"entry {say.index(i)} of {view.name(say, page)} as {say.mfn(mfn)}"
+        for page, i, mfn in event.get("ptes", [])[:4]
+    ]
+    text = f"The next save, and nothing else, reads {', '.join(parts)}."
+    return Step("save", "the trace", text, None, say.numbers)
 
 
 def tell_poke(view: View, words: Int64Array) -> Step:

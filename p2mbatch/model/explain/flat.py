@@ -61,7 +61,7 @@ def tell_flat_report(view: View, part: Part) -> Step:
             f"The shared info page gets pfn_to_mfn_frame_list_list = {say.mfn(state.shared_fll)}, "
             f"the MFN of p2m_top_mfn ({say.pfn(state.top_mfn)})"
         )
-    text += f", max_pfn {say.count(state.shared_max)}"
+    text += ("," if state.reports_table else " and") + f" max_pfn {say.count(state.shared_max)}"
     if state.reports_table:
         text += (
             f", p2m_cr3 of {say.mfn(state.shared_cr3)}, p2m_vaddr {say.word(state.shared_vaddr)} "

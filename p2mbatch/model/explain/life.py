@@ -12,18 +12,20 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.model import toolstacks
-from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke
+from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke, tell_tweak
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
 from p2mbatch.model.explain.picture import picture_of
 from p2mbatch.model.explain.rebuild import Rebuild
 from p2mbatch.model.explain.restore import tell_report, tell_restore
 from p2mbatch.model.explain.save import TreeWalk
+from p2mbatch.model.explain.save_legacy import LegacyWalk
 from p2mbatch.model.explain.save_table import TableWalk, shared_info, tell_generation
 from p2mbatch.model.explain.sets import LoggedSets, tell_set
 from p2mbatch.model.explain.story import Step, folded
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.toolstacks import Toolstack
 
 MAX_PICTURES = 64
 """Pictures of one event; a rebuild of more parts has some of them alike."""
@@ -46,8 +48,12 @@ class Watcher:
         self._plain: Operations = life.policy.operations
         self._logged = Logged()
         self._known = Known()
-        self._host_number = 0
+        self._host_number = self._next_host = 0
         self._tweak: dict[str, Any] = {}
+        self._before = self.view()
+        """The guest as what is being told began: an event, or the rest of one that began so."""
+        self._grown: list[Step] = []
+        self._has_died = False
         self._restored: View | None = None
         self._resumed: View | None = None
         self._looks = [0, 0]
@@ -78,13 +84,13 @@ class Watcher:
     def _resume(self, t: tb.P2MTables, h: tb.HostTables, x: int) -> int:
         """Do `Operations.rebuild` with the log on, the guest as it arrived kept."""
         if self._restored is None:
-            self._restored = View.kept(t, h, self.policy, self._host_number)
+            self._restored = View.kept(t, h, self.policy, self._next_host)
             self._looks = [self._look(self._restored)] * 2
         return int(self._rebuild(t, h, np.int64(x)))
 
     def _report(self, t: tb.P2MTables, h: tb.HostTables) -> int:
         """Do `Operations.report`, the guest as its rebuild left it kept."""
-        self._resumed = View.kept(t, h, self.policy, self._host_number)
+        self._resumed = View.kept(t, h, self.policy, self._next_host)
         self._looks[1] = self._look(self._resumed)
         return int(self._plain.report(t, h))
 
@@ -92,16 +98,20 @@ class Watcher:
         """Return a view of the guest as it is now."""
         return View(self.life.tables, self.life.host, self.policy, self._host_number)
 
-    def _begin(self) -> View:
-        """Begin an event; return the guest as it is before it."""
-        self._logged.log.begin()
-        self._sets.begin()
+    def _begin(self) -> None:
+        """Begin an event."""
         self.views = []
         self._restored = self._resumed = None
         self._looks = [0, 0]
-        before = View.kept(self.life.tables, self.life.host, self.policy, self._host_number)
-        self._look(before)
-        return before
+        self._grown, self._has_died = [], False
+        self._go_on()
+        self._look(self._before)
+
+    def _go_on(self) -> None:
+        """Tell from here on: what was logged is forgotten, the guest as it is now is kept."""
+        self._logged.log.begin()
+        self._sets.begin()
+        self._before = View.kept(self.life.tables, self.life.host, self.policy, self._host_number)
 
     def _look(self, view: View) -> int:
         """Take a picture, if they are asked for; return its number."""
@@ -118,12 +128,16 @@ class Watcher:
         t = t._replace(words=t.words.view(np.ndarray))
         return self._look(View(t, self.life.host, self.policy, self._host_number))
 
-    def _end(self, steps: list[Step]) -> list[Step]:
-        """Note what later events may ask about; return the steps, like ones told once."""
+    def _note_hits(self) -> None:
+        """Note which pages stray writes hit, for later events to ask about."""
         view = self.view()
         slots = self.life.tables.slots[: int(view.state.num_slots)]
         hit = slots[slots[:, tb.P_EVENT] == view.state.event, tb.P_PAGE]
         self._known.hit.update(dict.fromkeys(hit.tolist(), self.num_events))
+
+    def _end(self, steps: list[Step]) -> list[Step]:
+        """Note what later events may ask about; return the steps, like ones told once."""
+        self._note_hits()
         self.num_events += 1
         return folded(steps)
 
@@ -156,31 +170,56 @@ class Watcher:
         self.num_events += 1
         if event["op"] == "tweak":
             self._tweak = event
+            return [tell_tweak(self.view(), event)]
         return [tell_poke(self.view(), event["words"])] if event["op"] == "poke" else []
 
     def set_runs(self, runs: Int64Array) -> Told:
         """Let the guest do a set; return what came of it and its steps."""
-        before = self._begin()
+        self._begin()
         result = self.life.set_runs(runs)
+        return result, self._end(self._set_steps(runs, result))
+
+    def _set_steps(self, runs: Int64Array, result: EventResult) -> list[Step]:
+        """Return the steps of a set that has just run."""
         last = self._look(self.view())
-        steps = tell_set(before, self.view(), self._sets, runs, result)
-        return result, self._end([dataclasses.replace(step, views=(0, last)) for step in steps])
+        steps = tell_set(self._before, self.view(), self._sets, runs, result)
+        return [dataclasses.replace(step, views=(0, last)) for step in steps]
+
+    def grew(self, runs: Int64Array, result: EventResult) -> None:
+        """Tell a set that came before the save of the migration that is under way."""
+        self._grown, self._has_died = self._set_steps(runs, result), not result.ok
+        self._note_hits()
+        self._go_on()
 
     def migrate(self, run: Callable[[], EventResult], number: int, event: dict[str, Any]) -> Told:
         """Migrate by `run()` to the host of that number; return what came of it and its steps."""
-        before = self._begin()
+        self._begin()
         self.num_migrations += 1
-        source, self._host_number = self._host_number, number
+        self._next_host = number
         tweak, self._tweak = self._tweak, {}
         result = run()
-        steps = self._save_steps(before, result, event, tweak)
-        restored = self._restored
+        if self._has_died:
+            return result, self._end(self._grown)
+        return result, self._end(self._grown + self._moved(result, event, tweak))
+
+    def _moved(
+        self, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
+    ) -> list[Step]:
+        """Return the steps of a migration that has just run, from the save on."""
+        tool, restored = self._tool(event), self._restored
+        if restored is not None:
+            self._host_number = self._next_host
+        # A guest that got more first is drawn with it.
+        begin = self._grown[-1].views[1] if self._grown else 0
+        walk = self._walk(self._before, result, event, tweak, tool)
+        steps = self._save_steps(walk, result, event, tweak)
+        steps = [dataclasses.replace(step, views=(begin, begin)) for step in steps]
         first, last = self._looks
-        given = tell_restore(before, restored, result)
-        steps += [dataclasses.replace(step, views=(0, first)) for step in given]
+        sent = self.view() if restored is None else self._before
+        given = tell_restore(sent, restored, result, walk)
+        steps += [dataclasses.replace(step, views=(begin, first)) for step in given]
         if restored is None:
-            self._host_number = source
-            return result, self._end(steps)
+            return steps
         rebuild = Rebuild(restored, self._resumed or self.view(), self._known)
         if self._resumed is None:
             last = self._look(self.view())
@@ -191,28 +230,37 @@ class Watcher:
         steps += [dataclasses.replace(step, views=(last, reported)) for step in told]
         if result.ok:
             self._arrived()
-        return result, self._end(steps)
+        return steps
 
-    def _walk(
-        self, before: View, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
-    ) -> TreeWalk:
-        """Return the walk of the save that has just been, by which way it went."""
+    def _tool(self, event: dict[str, Any]) -> Toolstack:
+        """Return the toolstack that an event names, or that saves this guest."""
         named = event.get("toolstack")
         code = int(self.life.toolstack) if named is None else toolstacks.code_of(named)
+        return toolstacks.of_code(code)
+
+    def _walk(
+        self,
+        before: View,
+        result: EventResult,
+        event: dict[str, Any],
+        tweak: dict[str, Any],
+        tool: Toolstack,
+    ) -> TreeWalk:
+        """Return the walk of the save that has just been, by which way it went."""
+        walk = LegacyWalk if tool.code == tb.LEGACY else TreeWalk
         if not before.policy.is_linear:
-            return TreeWalk(before, result, self._known, None, code)
+            return walk(before, result, self._known, tool)
         says = shared_info(before, tweak)
-        reads_table = code == tb.TRIMS and named != toolstacks.TREE_ONLY
+        reads_table = tool.reads_table and event.get("toolstack") != toolstacks.TREE_ONLY
         if says["p2m_cr3_mfn"] != 0 and reads_table:
-            return TableWalk(before, result, self._known, tweak)
-        return TreeWalk(before, result, self._known, says, code)
+            return TableWalk(before, result, self._known, tool, tweak)
+        return walk(before, result, self._known, tool, says)
 
     def _save_steps(
-        self, before: View, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
+        self, walk: TreeWalk, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
     ) -> list[Step]:
         """Return the steps up to the restore: the walk, what a live guest did, the rest."""
-        walk = self._walk(before, result, event, tweak)
-        steps = walk.tell()
+        before, tool, steps = walk.view, walk.tool, walk.tell()
         if steps and steps[-1].held is False:
             return steps
         # Of a guest that has moved only copies are left as it was.
@@ -223,11 +271,11 @@ class Watcher:
         if result.outcome in ("bug", "fault") and self._restored is None:
             return steps
         if result.detail == "p2m-generation-changed":
-            return [*steps, tell_generation(now, before)]
+            return [*steps, tell_generation(now, before, tool)]
         if isinstance(walk, TableWalk):
             steps += walk.tell_tables(now)
         elif result.detail and result.detail.startswith("bad-mfn-in-page-table"):
-            tables = TableWalk(before, result, self._known, tweak)
+            tables = TableWalk(before, result, self._known, tool, tweak)
             tables.leaves = walk.found_leaves()
             steps += tables.tell_tables(now)
         if result.outcome == "misdirected":

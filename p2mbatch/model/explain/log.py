@@ -78,6 +78,8 @@ class Log:
     """The tables that are watched just now."""
     stray: bool = False
     """Whether a stray store is under way."""
+    making: bool = False
+    """Whether room is being made for a page: what it holds by then is no store of the guest's."""
     look: Callable[[tb.P2MTables], int] | None = None
     """Takes a picture where a part of the work begins, and returns its number; None: takes none."""
     looks: dict[int, int] = field(default_factory=dict)
@@ -148,7 +150,7 @@ class _Watched(np.ndarray[Any, np.dtype[np.int64]]):
         self.base_address = getattr(source, "base_address", 0)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if self.log is None:
+        if self.log is None or self.log.making:
             super().__setitem__(key, value)
             return
         whole = np.asarray(self)
@@ -247,7 +249,9 @@ class Logged:
             loops.counts_up: lambda twin: _counts_up,
             owners.guest_m2p: self._notes(lambda pfn, t, h, mfn: Asked(int(mfn), int(pfn))),
             lookup.store_page: self._notes(lambda page, t, h, at: Reached(int(at), int(page))),
-            pages.stray_store: self._strays,
+            pages.stray_store: self._while("stray"),
+            pages.take_slot: self._while("making"),
+            pages.fill_leaf: self._while("making"),
             grow.alloc_p2m_page: self._notes(lambda page, t: Took("alloc_p2m_page", int(page))),
             lists.extend_brk: self._notes(lambda slot, t: Took("extend_brk", _page_of(t, slot))),
             three_list.bootmem: self._notes(
@@ -286,12 +290,18 @@ class Logged:
 
         return change
 
-    def _strays(self, twin: Function) -> Function:
-        def stray(*arguments: Any) -> None:
-            self.log.stray = True
-            try:
-                twin(*arguments)
-            finally:
-                self.log.stray = False
+    def _while(self, flag: str) -> Callable[[Function], Function]:
+        """Return what has a flag of the log set while a function runs."""
 
-        return stray
+        def change(twin: Function) -> Function:
+            def run(*arguments: Any) -> Any:
+                before = getattr(self.log, flag)
+                setattr(self.log, flag, True)
+                try:
+                    return twin(*arguments)
+                finally:
+                    setattr(self.log, flag, before)
+
+            return run
+
+        return change

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from p2mbatch.model.explain.restore import SHARED
+from p2mbatch.model.explain.sets import ANOTHER_FRAME
 from p2mbatch.model.explain.story import EventStory
 from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED, fate_of
 from p2mbatch.model.policies import Policy
@@ -35,14 +37,14 @@ _SAVE: dict[str, str] = {
     "bad-fll-mfn": "The guest reports no frame for its list that a host can have: the shared info "
     "page was never set, or it was not set again after a restore",
     "map-fll-failed": "The guest reports a frame for its list that is not its own",
-    "bad-mfn-in-fll": "An entry of the frame list list can't be a frame at all: something wrote "
-    "over it",
+    "bad-mfn-in-fll": "An entry of the frame list list is a number that no frame of this host has: "
+    "something wrote over it",
     "map-fl-failed": "The frame list list names a frame that is not the guest's",
-    "bad-mfn-in-fl": "An entry of a frame list can't be a frame at all: something wrote over it, "
-    "or the page's PFN has none",
+    "bad-mfn-in-fl": "An entry of a frame list is a number that no frame of this host has: "
+    "something wrote over it, or the page's PFN has no frame",
     "map-leaves-failed": "A frame list names a frame that is not the guest's",
-    "bad-mfn-in-p2m-frame-list": "A page that the list names is not the leaf it should be: its own "
-    "frame is not in the p2m where it must be",
+    "bad-mfn-in-p2m-frame-list": "A page that the list names is not the leaf it should be, or lies "
+    "past the last PFN to save: its own frame is not in the p2m where it must be",
     "bad-p2m-cr3": "The guest reports no possible frame for its page tables",
     "bad-p2m-range": "The guest reports an address for its linear list at which it can't lie",
     "map-ptes-failed": "A page table of the linear list is no page of the guest's",
@@ -64,6 +66,14 @@ _ADVICE = {
     "bad-mfn-in-walk": _OVERWRITTEN,
 }
 """What to do where another kernel would not help."""
+
+_GREW_LIVE = (
+    "The guest got memory while it was sent, in leaves that the toolstack had not seen when it "
+    "mapped the list: what is there does not arrive",
+    "Keep the source until the guest has been seen to run. Don't change a guest's memory while it "
+    "is sent; a toolstack of Xen 4.7 or newer notices it where the guest reports a linear list "
+    "(Linux 4.3 and newer).",
+)
 
 _NO_LIST = (
     "The guest keeps no list, as its start flags said that the toolstack reads the linear table "
@@ -128,6 +138,12 @@ _MID_IDENTITY = (
     "Boot without e820_host, or a kernel of Linux 3.17 and newer.",
 )
 
+_MOVED_LIST = (
+    "A page of the list was given another frame while the guest ran; p2m_top_mfn kept the old "
+    "one's number, and growing checks it",
+    "The kernel's own pages must keep their frames: find what exchanged them.",
+)
+
 _DAMAGED = {
     "stray_writes": "the kernel stored {num} of its list into pages that are not the list's: what "
     "they held is gone",
@@ -183,12 +199,21 @@ def _better(policy: Policy) -> str:
 
 
 def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
+    if last.outcome == "restore-failed" and last.steps[-1].text.endswith(SHARED):
+        return (
+            "A store had gone into a page that many PFNs share: PFNs without memory look as if "
+            "they had some, and the new host has no frames for those; the guest is still where it "
+            "was",
+            _better(policy),
+        )
     if last.outcome == "restore-failed":
         return (
             "The new host has no frame for a page that was sent; the guest is still where it was",
             "Migrate to a host with more memory.",
         )
     if last.outcome == "misdirected":
+        if any(step.part == "live" and step.changes for step in last.steps):
+            return _GREW_LIVE
         text = (
             "Every check passed, on pages that are not the p2m: the guest that arrives runs on "
             "other memory than its own"
@@ -197,9 +222,10 @@ def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
     if check == "p2m-generation-changed":
         return _SAVE[check] + "; nothing is lost", "Try again."
     text = _SAVE[check]
-    if check == "bad-fll-mfn" and policy.is_linear:
+    if last.detail == f"bad-fll-mfn {(1 << 64) - 1}" and policy.is_linear:
         return _NO_LIST
-    if check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list"):
+    old = "on host " in last.steps[-1].text and policy.name in _OLD_LIST
+    if old or check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list"):
         text = _unshared(policy, last) or _OLD_LIST.get(policy.name, text)
     return (
         f"{text}. The guest can't be saved, and so not be moved; it runs on where it is",
@@ -221,6 +247,8 @@ def _unshared(policy: Policy, last: EventStory) -> str:
 def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
     if detail == "_brk_start == 0" and _has_mid_identity(stories):
         return _MID_IDENTITY
+    if ANOTHER_FRAME in stories[-1].steps[-1].text:
+        return _MOVED_LIST
     if detail in _BUGS:
         return _BUGS[detail]
     return (
@@ -261,13 +289,27 @@ def _came_through(policy: Policy, stories: list[EventStory]) -> Meaning:
     if not damage:
         if not moves:
             return "The guest runs; it was not migrated.", ""
-        return f"The guest came through {num} with all that it had.", ""
+        return _whole(policy, stories, num)
     text = f"The guest came through {num}, all reported ok, but {_told(damage)}. Nothing tells it."
     if "stray_writes" in damage:
         return text, "Don't trust what this guest has in memory. " + _better(policy)
     if "lost_pages" in damage:
         return text, _lost(policy)
-    return text, "Read which step stored where; " + _better(policy)
+    return text, "Read which step stored where. " + _better(policy)
+
+
+def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:
+    """Return what it means that nothing that rows count was lost in so many migrations."""
+    text = f"The guest came through {num} with all that it had"
+    # Rows of the first recordings' machine count no losses: the steps tell of them.
+    if any(step.part == "restore" and step.held is False for s in stories for step in s.steps):
+        return f"The guest came through {num}, but not all that it had was saved.", _lost(policy)
+    if policy.rebuilds:
+        return text + ".", ""
+    return (
+        text + ". Its list has the frames of an earlier host, and the next save reads that.",
+        _better(policy),
+    )
 
 
 def _lost(policy: Policy) -> str:

@@ -4,48 +4,56 @@ from __future__ import annotations
 
 import numpy as np
 
+from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.compiled.tables import NO_PAGE
+from p2mbatch.compiled.tables import NO_PAGE, TABLE_HOST
 from p2mbatch.model.explain.boot import report_step
 from p2mbatch.model.explain.flat import tell_flat_report
+from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.story import Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
+from p2mbatch.model.toolstacks import Toolstack, said
 
-RESTORE = "update_guest_p2m()"
-
-POPULATE = "populate_pfns()"
+SHARED = "That page is one that many PFNs share, and something was stored into it."
 
 
-def tell_restore(before: View, after: View | None, result: EventResult) -> list[Step]:
+def tell_restore(
+    before: View, after: View | None, result: EventResult, walk: TreeWalk
+) -> list[Step]:
     """Return the steps of a restore: `after` is the guest before it resumed, None where it did not.
 
-    Nothing where the save had failed.
+    Nothing where the save had failed. `walk` is that save's.
     """
     if result.outcome == "restore-failed":
-        return [_refused(before, result)]
+        return [_refused(before, walk, result)]
     if after is None:
         return []
-    return [_given(before, after), *_not_carried(before, after)]
+    return [_given(before, after, walk.tool), *_not_carried(before, after, walk.tool)]
 
 
-def _refused(before: View, result: EventResult) -> Step:
-    say = before.said()
-    pfn = int((result.detail or "0 0").split()[1])
+def _refused(view: View, walk: TreeWalk, result: EventResult) -> Step:
+    say = view.said()
+    name, _, number = (result.detail or "").partition(" ")
+    pfn = int(number)
+    page = view.own_pfn(int(walk.found_leaves()[pfn >> view.shift]))
     text = (
-        f"{say.pfn(pfn)} was sent, its entry is {say.mfn(before.entry(pfn))}, and the new host has "
-        f'no frame for it. "Failed to populate physmap": nothing of the guest is changed here.'
+        f"{say.pfn(pfn)} was sent, for its word in {view.name(say, page)} is "
+        f"{say.mfn(view.word(page, pfn & (view.n - 1)))}, and the new host has no frame for it. "
+        f'"{said(walk.tool.name, name)}": nothing of the guest is changed here.'
     )
-    return Step("restore", POPULATE, text, False, say.numbers)
+    if page in (view.state.missing, view.state.identity):
+        text += f" {SHARED}"
+    return Step("restore", walk.tool.functions[name], text, False, say.numbers)
 
 
-def _given(before: View, after: View) -> Step:
+def _given(before: View, after: View, tool: Toolstack) -> Step:
     """Return what the guest was given: its frames, and how its own pages are numbered now."""
     say = after.said()
     last = int(after.state.saved_max_pfn)
     text = (
-        f"The new host ({say.count(after.frames)} frames) gives frames to what was sent of PFNs to "
-        f"{say.pfn(last)[4:]}; the leaves that were found are overwritten with them. All other "
+        f"The new host ({say.count(after.frames)} frames) gives frames to what was sent, up to "
+        f"{say.pfn(last)}; the leaves that were found are overwritten with them. All other "
         "pages arrive as they were, the list among them"
     )
     page = _list_page(after)
@@ -54,7 +62,7 @@ def _given(before: View, after: View) -> Step:
         text += (
             f": {after.what(say, page)} ({say.pfn(page)}) was {say.mfn(old)} and is {say.mfn(new)}"
         )
-    return Step("restore", RESTORE, text + ".", None, say.numbers)
+    return Step("restore", tool.restores, text + ".", None, say.numbers)
 
 
 def _list_page(view: View) -> int:
@@ -70,7 +78,7 @@ MAX_PFNS_COMPARED = 1 << 22
 """Spans that are compared PFN by PFN: 16 GiB."""
 
 
-def _not_carried(before: View, after: View) -> list[Step]:
+def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
     """Return the PFNs whose entries no save carries, where the guest is not too large to look."""
     end = int(before.state.max_p2m_pfn)
     if end > MAX_PFNS_COMPARED:
@@ -87,21 +95,30 @@ def _not_carried(before: View, after: View) -> list[Step]:
             f"{say.count(gone.size, 'entry', 'entries')} that were no frame of the guest's own "
             f"arrive as INVALID, the first {say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
         )
-        steps.append(Step("restore", RESTORE, text, None, say.numbers))
-    beyond = np.flatnonzero((rows[0, last + 1 :] >= 0) & (rows[0] == rows[1])[last + 1 :])
-    if beyond.size and not _is_identity(before, int(rows[0, last + 1 + beyond[0]])):
+        steps.append(Step("restore", tool.restores, text, None, say.numbers))
+    kept = _populated(before, rows[0]) & (rows[0] == rows[1])
+    beyond = np.flatnonzero(kept[last + 1 :])
+    if beyond.size:
         say = after.said()
         text = (
             f"{say.count(beyond.size, 'populated PFN')} past {say.pfn(last)} were not saved, the "
             f"first {say.pfn(last + 1 + beyond[0])}: their entries keep the old host's MFNs."
         )
-        steps.append(Step("restore", RESTORE, text, False, say.numbers))
+        steps.append(Step("restore", tool.restores, text, False, say.numbers))
     return steps
 
 
-def _is_identity(view: View, word: int) -> bool:
-    bit = int(view.state.identity_bit)
-    return bool(bit and word & bit)
+def _populated(view: View, row: Int64Array) -> BoolArray:
+    """Return for each PFN, by its entry, whether the guest has a frame there; bool[PFNs].
+
+    The tail of mfn_list reads as MFN 0, which is nobody's; identity is no frame of the guest's.
+    """
+    found: BoolArray = (row > 0) & (row & int(view.state.identity_bit) == 0)
+    if view.h.par[0].kind == TABLE_HOST:
+        mfns = np.clip(row, 0, view.frames - 1)
+        own = (view.h.owned[mfns] != 0) & (view.h.m2p[mfns] == np.arange(len(row)))
+        found = (row >= 0) & (row < view.frames) & own
+    return found
 
 
 def tell_report(view: View, result: EventResult) -> list[Step]:

@@ -1,22 +1,23 @@
 """The toolstack's walk of the mfn list list, check by check, with what each read.
 
-Source: libxc's `map_p2m_tree` and what follows it (model section 7, step 1); its own error texts.
-Which check failed, and where, is the compiled walk's answer; what it read is read again here.
+Source: libxc's `map_p2m_tree` and what follows it (model section 7, step 1; history section 11 for
+Xen 4.6); its own error texts. Which check failed, and where, is the compiled walk's answer; what it
+read is read again here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.compiled.tables import LEGACY, TRIMS
-from p2mbatch.model import toolstacks
+from p2mbatch.compiled.tables import TRIMS
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult
-
-WALK = "map_p2m_tree()"
+from p2mbatch.model.toolstacks import Toolstack
 
 # The checks in the toolstack's order, by the first word of the detail of the one that failed.
 ORDER = (
@@ -26,56 +27,70 @@ ORDER = (
 
 
 class TreeWalk:
-    """One walk to be told, by what it came to."""
+    """One walk of Xen 4.6's or a later toolstack to be told, by what it came to."""
 
     def __init__(
         self,
         view: View,
         result: EventResult,
         known: Known,
+        tool: Toolstack,
         says: dict[str, int] | None = None,
-        toolstack: int = TRIMS,
     ) -> None:
-        self.view, self.known = view, known
+        self.view, self.known, self.tool = view, known, tool
         self.failed, _, number = (result.detail or "").partition(" ")
         if result.outcome != "save-failed":
             self.failed = ""
         self.at = int(number) if number.isdigit() else 0
-        self._detail = result.detail or ""
         state = view.state
         says = says or {}
-        self._toolstack = toolstack
         self.max_pfn = says.get("max_pfn", int(state.shared_max)) - 1
         self.fll_mfn = says.get("frame_list_list_mfn", int(state.shared_fll))
         self.steps: list[Step] = []
         self.lists: list[int] = []
         """PFNs of the frame list pages."""
 
-    def _check(self, say: Said, text: str, name: str, function: str = WALK) -> bool:
-        """Add a check's step; return whether it held."""
+    def _check(self, say: Said, text: str, name: str) -> bool:
+        """Add a check's step, with what the tool prints where it failed; return whether it held."""
         held = name != self.failed
-        if not held and self._toolstack == LEGACY:
-            # Xen 4.5 and older have words of their own for it.
-            text = text.partition(' "')[0] + f' "{toolstacks.said("legacy", self._detail)}"'
-            numbers = [int(number) for number in self._detail.split() if number.isdigit()]
-            say.numbers.setdefault("counts", []).extend(numbers)
-        self.steps.append(Step("save", function, text, held, say.numbers))
+        if not held:
+            text += f' "{self._error(say)}"'
+        self.steps.append(Step("save", self.tool.functions[name], text, held, say.numbers))
         return held
+
+    def _error(self, say: Said) -> str:
+        """Return what the tool prints for the check that failed."""
+        errors: dict[str, Callable[[], str]] = {
+            ORDER[0]: lambda: f"max_pfn {say.printed(self.max_pfn)} too large for p2m tree",
+            ORDER[1]: lambda: f"Bad mfn {say.printed(self.fll_mfn)} for p2m frame list list",
+            ORDER[2]: lambda: f"Failed to map p2m frame list list at {say.printed(self.fll_mfn)}",
+            ORDER[3]: lambda: (
+                f"Bad mfn {say.printed(self.tops[self.at])} at index {say.index(self.at)} (of "
+                f"{say.count(self.num_tops)}) in p2m frame list list"
+            ),
+            ORDER[4]: lambda: "Failed to map p2m frame list",
+            ORDER[5]: lambda: (
+                f"Bad mfn {say.printed(self._entry(self.at))} at index {say.index(self.at)} (of "
+                f"{say.count(self._num_leaves)}) in p2m frame list"
+            ),
+            ORDER[6]: lambda: "Failed to map p2m frames",
+            ORDER[7]: lambda: f"Bad mfn in p2m_frame_list[{say.index(self.at)}]",
+        }
+        return errors[self.failed]()
+
+    def _checks(self) -> tuple[Callable[[], bool], ...]:
+        """Return the checks in the tool's order."""
+        return (
+            self._size, self._list_list, self._map_list_list, self._top_entries, self._map_lists,
+            self._list_entries, self._map_leaves, self._same_p2m,
+        )  # fmt: skip
 
     def tell(self) -> list[Step]:
         """Return the steps of the walk, up to the check that failed."""
         if not self.failed and self.max_pfn < 0:
             return []
-        legacy = self._toolstack == LEGACY
-        for check in (
-            self._size, self._list_list, self._map_list_list, self._top_entries, self._map_lists,
-            self._list_entries, self._map_leaves, self._same_p2m,
-        ):  # fmt: skip
-            if legacy and check in (self._top_entries, self._list_entries):
-                # It does not look at numbers before it maps them.
-                continue
-            if not check():
-                break
+        # Which ends with the first that did not hold.
+        all(check() for check in self._checks())
         return self.steps
 
     def _size(self) -> bool:
@@ -86,9 +101,7 @@ class TreeWalk:
             f"{say.count(self.num_tops, 'entry', 'entries')} of the frame list list, which has "
             f"{say.count(view.n)}."
         )
-        if self.failed == ORDER[0]:
-            text += f' "max_pfn {say.word(self.max_pfn)} too large for p2m tree"'
-        return self._check(say, text, ORDER[0], "map_p2m()")
+        return self._check(say, text, ORDER[0])
 
     def _list_list(self) -> bool:
         view, say = self.view, self.view.said()
@@ -96,16 +109,12 @@ class TreeWalk:
             f"pfn_to_mfn_frame_list_list is {say.mfn(self.fll_mfn)}; frames of this host are "
             f"{say.word(1)} to {say.word(view.frames)}."
         )
-        if self.failed == ORDER[1]:
-            text += f' "Bad mfn {say.word(self.fll_mfn)} for p2m frame list list"'
         return self._check(say, text, ORDER[1])
 
     def _map_list_list(self) -> bool:
         view, say = self.view, self.view.said()
         whose = view.told(say, self.known, self.fll_mfn)
         text = f"It maps {say.mfn(self.fll_mfn)}: {whose}."
-        if self.failed == ORDER[2]:
-            text += f' "Failed to map p2m frame list list at {say.word(self.fll_mfn)}"'
         held = self._check(say, text, ORDER[2])
         if held:
             self.fll = view.own_pfn(self.fll_mfn)
@@ -118,31 +127,34 @@ class TreeWalk:
             return say.mfn(words[0])
         return f"{say.mfn(words[0])} to {say.mfn(words[-1])}"
 
+    def _impossible(self, say: Said, word: int) -> str:
+        """Return why a number is refused at sight, and where it came from if that is known."""
+        if word == 0:
+            return "that number is no guest's frame"
+        return self.view.told(say, self.known, word)
+
     def _top_entries(self) -> bool:
         say = self.view.said()
         if self.failed == ORDER[3]:
             word = int(self.tops[self.at])
             text = (
-                f"Entry {say.index(self.at)} of the frame list list is {say.mfn(word)}, no frame "
-                f'that a host can have{self._hit(say, self.fll)}. "Bad mfn {say.word(word)} at '
-                f"index {say.index(self.at)} (of {say.count(self.num_tops)}) in p2m frame list "
-                'list"'
+                f"Entry {say.index(self.at)} of the frame list list is {say.mfn(word)}: "
+                f"{self._impossible(say, word)}{self._hit(say, self.fll)}."
             )
             return self._check(say, text, ORDER[3])
         text = (
             f"It reads {say.count(self.num_tops, 'entry', 'entries')} of the frame list list, "
-            f"{self._span(say, self.tops)}: all are frames that the host can have."
+            f"{self._span(say, self.tops)}: all are numbers that a frame of this host can have."
         )
         self._check(say, text, ORDER[3])
-        self._trim()
+        if self.tool.code == TRIMS:
+            self._trim()
         return True
 
     def _trim(self) -> None:
         view, say = self.view, self.view.said()
         last = int(np.flatnonzero(np.diff(self.tops, prepend=INVALID))[-1])
         trimmed = (last + 1) * view.n**2 - 1
-        if self._toolstack != TRIMS:
-            return
         if trimmed >= self.max_pfn:
             return
         text = (
@@ -150,7 +162,7 @@ class TreeWalk:
             f"{say.mfn(self.tops[last])}: what they cover is left out, and the last PFN to save is "
             f"{say.pfn(trimmed)}."
         )
-        self.steps.append(Step("save", WALK, text, None, say.numbers))
+        self.steps.append(Step("save", self.tool.functions[ORDER[3]], text, None, say.numbers))
         self.max_pfn, self.num_tops, self.tops = trimmed, last + 1, self.tops[: last + 1]
 
     def _map_lists(self) -> bool:
@@ -159,8 +171,7 @@ class TreeWalk:
             mfn = int(self.tops[self.at])
             text = (
                 f"Entry {say.index(self.at)} of the frame list list is {say.mfn(mfn)}: "
-                f"{view.told(say, self.known, mfn)}"
-                f'{self._hit(say, self.fll)}. "Failed to map p2m frame list"'
+                f"{view.told(say, self.known, mfn)}{self._hit(say, self.fll)}."
             )
             return self._check(say, text, ORDER[4])
         self.lists = [view.own_pfn(int(mfn)) for mfn in self.tops]
@@ -188,23 +199,21 @@ class TreeWalk:
         view = self.view
         page = self.lists[x >> view.shift]
         inside = say.index(x & (view.n - 1))
-        return f"entry {say.index(x)} of the frame list, word {inside} of {view.name(say, page)},"
+        return f"Entry {say.index(x)} of the frame list, word {inside} of {view.name(say, page)},"
 
     def _list_entries(self) -> bool:
         say = self.view.said()
         if self.failed == ORDER[5]:
             word = self._entry(self.at)
-            place = self._place(say, self.at)
             text = (
-                f"{place[0].upper()}{place[1:]} is {say.mfn(word)}, no frame that a host can have"
-                f'{self._hit_list(say, self.at)}. "Bad mfn {say.word(word)} at index '
-                f'{say.index(self.at)} (of {say.count(self._num_leaves)}) in p2m frame list"'
+                f"{self._place(say, self.at)} is {say.mfn(word)}: {self._impossible(say, word)}"
+                f"{self._hit_list(say, self.at)}."
             )
             return self._check(say, text, ORDER[5])
         ends = np.array([self._entry(0), self._entry(self._num_leaves - 1)][: self._num_leaves])
         text = (
             f"It reads {say.count(self._num_leaves, 'entry', 'entries')} of the frame lists, "
-            f"{self._span(say, ends)}: all are frames that the host can have."
+            f"{self._span(say, ends)}: all are numbers that a frame of this host can have."
         )
         return self._check(say, text, ORDER[5])
 
@@ -212,34 +221,29 @@ class TreeWalk:
         view, say = self.view, self.view.said()
         if self.failed == ORDER[6]:
             mfn = self._entry(self.at)
-            place = self._place(say, self.at)
             text = (
-                f"{place[0].upper()}{place[1:]} is {say.mfn(mfn)}: "
-                f"{view.told(say, self.known, mfn)}{self._hit_list(say, self.at)}. "
-                '"Failed to map p2m frames"'
+                f"{self._place(say, self.at)} is {say.mfn(mfn)}: "
+                f"{view.told(say, self.known, mfn)}{self._hit_list(say, self.at)}."
             )
-            return self._check(say, text, ORDER[6], "map_p2m()")
+            return self._check(say, text, ORDER[6])
         count = say.count(self._num_leaves, "frame")
-        return self._check(
-            say, f"It maps them, {count}: they are the guest's own.", ORDER[6], "map_p2m()"
-        )
+        text = f"It maps the leaves that these name, {count}: they are the guest's own."
+        return self._check(say, text, ORDER[6])
 
     def _same_p2m(self) -> bool:
         view, say = self.view, self.view.said()
         if self.failed != ORDER[7]:
             count = say.count(self._num_leaves)
             text = (
-                f"Each of the {count} names itself: m2p has a PFN to {say.pfn(self.max_pfn)} for "
-                "it, and the p2m in the mapped pages has the frame at that PFN."
+                f"Each of the {count} names itself: m2p has a PFN for it, none past "
+                f"{say.pfn(self.max_pfn)}, and the p2m in the mapped pages has the frame there."
             )
-            return self._check(say, text, ORDER[7], "map_p2m()")
+            return self._check(say, text, ORDER[7])
         mfn = self._entry(self.at)
         pfn = view.m2p(mfn)
-        place = self._place(say, self.at)
-        text = f"{place[0].upper()}{place[1:]} is {say.mfn(mfn)}, {view.whose(say, mfn)}. "
-        text += self._contradiction(say, mfn, pfn)
-        text += f'{self._hit_list(say, self.at)}. "Bad mfn in p2m_frame_list[{say.index(self.at)}]"'
-        return self._check(say, text, ORDER[7], "map_p2m()")
+        text = f"{self._place(say, self.at)} is {say.mfn(mfn)}, {view.whose(say, mfn)}. "
+        text += f"{self._contradiction(say, mfn, pfn)}{self._hit_list(say, self.at)}."
+        return self._check(say, text, ORDER[7])
 
     def _contradiction(self, say: Said, mfn: int, pfn: int) -> str:
         """Return why a leaf's frame does not name itself."""
@@ -278,5 +282,5 @@ class TreeWalk:
                 f"{self.view.name(say, taken)}, and the toolstack takes that for leaf "
                 f"{say.index(x)}; the guest {at}."
             )
-            return [Step("save", "map_p2m()", text, False, say.numbers)]
+            return [Step("save", self.tool.functions[ORDER[7]], text, False, say.numbers)]
         return []

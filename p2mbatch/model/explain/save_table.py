@@ -5,6 +5,7 @@ Source: libxc's `map_p2m_list` and `normalise_pagetable` (linear-spec L8); its o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.policies.flat import MAPS
 from p2mbatch.compiled.table_pages import ENTRY, read_table
+from p2mbatch.compiled.tables import LEGACY
 from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult
-
-WALK = "map_p2m_list()"
+from p2mbatch.model.toolstacks import Toolstack
 
 _MASK = (1 << 64) - 1
 
@@ -39,9 +40,9 @@ class TableWalk(TreeWalk):
     """One walk of the page tables to be told, by what it came to."""
 
     def __init__(
-        self, view: View, result: EventResult, known: Known, tweak: dict[str, Any]
+        self, view: View, result: EventResult, known: Known, tool: Toolstack, tweak: dict[str, Any]
     ) -> None:
-        super().__init__(view, result, known)
+        super().__init__(view, result, known, tool)
         self.says = shared_info(view, tweak)
         self.tweaked = {(page, i): mfn for page, i, mfn in tweak.get("ptes", [])}
         self.max_pfn = (self.says["max_pfn"] - 1) & _MASK
@@ -50,6 +51,8 @@ class TableWalk(TreeWalk):
         self.level = numbers[0] if len(numbers) == 2 else 0
         self.at = numbers[-1] if numbers else 0
         self.leaves: Int64Array = np.zeros(0, np.int64)
+        self._print: Callable[[], str] | None = None
+        """What the tool prints of a level that it can't walk."""
 
     def tell(self) -> list[Step]:
         """Return the steps of the walk, up to the check that failed."""
@@ -67,6 +70,23 @@ class TableWalk(TreeWalk):
         return self.steps
 
     @property
+    def _walk(self) -> str:
+        """Return the function that walks."""
+        return self.tool.functions["bad-mfn-in-walk"]
+
+    def _error(self, say: Said) -> str:
+        if self.failed == "bad-p2m-cr3":
+            return f"Bad p2m_cr3 value {say.word(self._cr3)}"
+        if self.failed == "bad-p2m-range":
+            return f"Bad virtual p2m address range {say.word(self.first)}-{say.word(self._last)}"
+        return super()._error(say) if self._print is None else self._print()
+
+    @property
+    def _cr3(self) -> int:
+        """Return p2m_cr3 as it stands in the shared info page of a 64-bit guest."""
+        return self.says["p2m_cr3_mfn"] << 12 & _MASK
+
+    @property
     def _last(self) -> int:
         return (self.first + 4096 * ((self.max_pfn >> self.view.shift) + 1) - 1) & _MASK
 
@@ -78,17 +98,15 @@ class TableWalk(TreeWalk):
             f"max_pfn {say.count(self.says['max_pfn'])}: the guest has a linear list. Frames of "
             f"this host are {say.word(1)} to {say.word(view.frames)}."
         )
-        if self.failed == "bad-p2m-cr3":
-            text += f' "Bad p2m_cr3 value" ({say.mfn(mfn)})'
-        return self._check(say, text, "bad-p2m-cr3", WALK)
+        return self._check(say, text, "bad-p2m-cr3")
 
     def _range(self) -> bool:
         say = self.view.said()
         span = f"{say.word(self.first)} to {say.word(self._last)}"
         text = f"Its addresses are {span}: canonical, and not Xen's own."
         if self.failed == "bad-p2m-range":
-            text = f'Its addresses would be {span}. "Bad virtual p2m address range"'
-        return self._check(say, text, "bad-p2m-range", WALK)
+            text = f"Its addresses would be {span}."
+        return self._check(say, text, "bad-p2m-range")
 
     def _level(self, frames: Int64Array, level: int) -> Int64Array | None:
         """Tell the walk of one level's table pages; return the frames found, None if it ends."""
@@ -97,10 +115,12 @@ class TableWalk(TreeWalk):
             mfn = int(frames[self.at])
             text = (
                 f"Table page {say.index(self.at)} of level {say.index(level)} is {say.mfn(mfn)}: "
-                f'{view.whose(say, mfn)}. "Failed to map {say.count(len(frames))} page table '
-                'pages for p2m list"'
+                f"{view.whose(say, mfn)}."
             )
-            self._check(say, text, "map-ptes-failed", WALK)
+            self._print = lambda: (
+                f"Failed to map {say.count(len(frames))} page table pages for p2m list"
+            )
+            self._check(say, text, "map-ptes-failed")
             return None
         shift = 9 * level + 3
         offset = 0 if level == 4 else self.first >> (shift + 9) << (shift + 9)
@@ -113,18 +133,20 @@ class TableWalk(TreeWalk):
             where = self.first + (self.at << shift)
             text = (
                 f"Entry {say.index(self.at)} of level {say.index(level)} is "
-                f"{say.mfn(found[self.at])}, no frame that a host can have. "
-                f'"Bad mfn {say.word(found[self.at])} during page table walk for vaddr '
-                f'{say.word(where)} at level {say.index(level)} of p2m list"'
+                f"{say.mfn(found[self.at])}, no frame that a host can have."
             )
-            self._check(say, text, "bad-mfn-in-walk", WALK)
+            self._print = lambda: (
+                f"Bad mfn {say.printed(found[self.at])} during page table walk for vaddr "
+                f"{say.word(where)} at level {say.index(level)} of p2m list"
+            )
+            self._check(say, text, "bad-mfn-in-walk")
             return None
         text = (
             f"Level {say.index(level)}: {say.count(len(frames), 'table page')}, the first "
             f"{view.name(say, pages[0])}; it reads {say.count(len(found), 'entry', 'entries')}, "
             f"{self._span(say, found)}."
         )
-        self.steps.append(Step("save", WALK, text, True, say.numbers))
+        self.steps.append(Step("save", self._walk, text, True, say.numbers))
         return self._trimmed(found, high) if level == 2 else found
 
     def _trimmed(self, frames: Int64Array, high: int) -> Int64Array:
@@ -143,10 +165,10 @@ class TableWalk(TreeWalk):
         if len(changes) and k < len(frames) and high != len(frames) - 1:
             text += (
                 " The trim compares a distance with an index, which are the same only where "
-                "p2m_vaddr is at the beginning of a level 2 table: here a block that is in use "
-                "is dropped."
+                f"p2m_vaddr is at the beginning of a table of level {say.index(2)}: here a block "
+                "that is in use is dropped."
             )
-        self.steps.append(Step("save", WALK, text, None, say.numbers))
+        self.steps.append(Step("save", self._walk, text, None, say.numbers))
         self.max_pfn = trimmed
         return frames[: k + 1]
 
@@ -159,11 +181,15 @@ class TableWalk(TreeWalk):
                 frames[i] = mfn
         return frames
 
+    def found_leaves(self) -> Int64Array:
+        """Return the MFNs of the leaves that the walk found, int64[leaves]."""
+        return self.leaves
+
     def _entry(self, x: int) -> int:
         return int(self.leaves[x]) if x < len(self.leaves) else -1
 
     def _place(self, say: Said, x: int) -> str:
-        return f"the pte of leaf {say.index(x)}"
+        return f"The pte of leaf {say.index(x)}"
 
     def _hit_list(self, say: Said, x: int) -> str:
         return ""
@@ -177,16 +203,19 @@ class TableWalk(TreeWalk):
                 "The page tables of the list are sent with PFNs in place of MFNs: each entry's "
                 "frame is one that the save carries."
             )
-            return [Step("save", "normalise_pagetable()", text, True, say.numbers)]
+            return [Step("save", self.tool.functions[name], text, True, say.numbers)]
         page = self._failing_table(now)
         mfn = self._reading(now, page)
         text = (
             f"Entry {say.index(self.at)} of a table of level {say.index(self.level)}, "
             f"{say.pfn(page)}, is {say.mfn(mfn)}: {now.whose(say, mfn)}. The last PFN that the "
-            f'save carries is {say.pfn(now.state.walked_max_pfn)}. "Bad mfn for '
-            f'L{say.index(self.level)}[{say.index(self.at)}]"'
+            f"save carries is {say.pfn(now.state.walked_max_pfn)}. "
         )
-        return [Step("save", "normalise_pagetable()", text, False, say.numbers)]
+        if self.tool.code == LEGACY:
+            text += '"Fatal PT race"'
+        else:
+            text += f'"Bad mfn for L{say.index(self.level)}[{say.index(self.at)}]"'
+        return [Step("save", self.tool.functions[name], text, False, say.numbers)]
 
     def _reading(self, now: View, page: int) -> int:
         frames, kinds = np.empty(512, np.int64), np.empty(512, np.uint8)
@@ -217,11 +246,12 @@ class TableWalk(TreeWalk):
         return found
 
 
-def tell_generation(now: View, before: View) -> Step:
+def tell_generation(now: View, before: View, tool: Toolstack) -> Step:
     """Return the check of `p2m_generation` after a round of a live migration that failed."""
     say = now.said()
     text = (
         f"p2m_generation was {say.count(before.state.generation)} when the list was mapped and is "
         f'{say.count(now.state.generation)}. "p2m generation count changed. Migration aborted."'
     )
-    return Step("save", "x86_pv_check_vm_state_p2m_list()", text, False, say.numbers)
+    function = tool.functions["p2m-generation-changed"]
+    return Step("save", function, text, False, say.numbers)

@@ -25,8 +25,15 @@ from p2mbatch.model.explain.view import View
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.policies import Policy
 
-MAX_TOLD = 64
-"""Growths that are logged one by one in an event; what follows is only counted."""
+MAX_LOGGED = 1024
+"""Growths of one event that are logged; those that follow run compiled and are told by what the
+guest's counts say of each."""
+
+
+_PAST_THE_END = "mfn != INVALID_P2M_ENTRY"
+
+
+ANOTHER_FRAME = "that of the frame that the page had when the list was built"
 
 
 def set_function(policy: Policy) -> str:
@@ -37,11 +44,14 @@ def set_function(policy: Policy) -> str:
 
 @dataclass
 class Grown:
-    """One entry's set that was logged."""
+    """One entry's set that was no mere store."""
 
     pfn: int
     word: int
-    records: list[Record]
+    records: list[Record] | None
+    """None of one that was not logged any more."""
+    pages: int
+    """Pages of the page allocator that it took."""
     stray: int
     placeholders: int
 
@@ -68,9 +78,9 @@ class LoggedSets:
             while left:
                 at = pfn + count - left
                 value = word if word == INVALID else word + count - left
-                quiet = self._is_quiet(t, at, value) or len(self.grown) >= MAX_TOLD
+                quiet = self._is_quiet(t, at, value)
                 some = left if quiet else 1
-                status, number = self._some(t, h, at, value, some, quiet)
+                status, number = (self._stored if quiet else self._grow)(t, h, at, value, some)
                 position += number
                 state.position = position
                 if status != OK:
@@ -79,27 +89,36 @@ class LoggedSets:
         state.position = position
         return OK
 
-    def _some(
-        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int, quiet: bool
+    def _stored(
+        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int
     ) -> tuple[int, int]:
         """Set some entries of one leaf; return the status and how many were done."""
         state: Any = t.state[0]
+        status = int(self._plain.set_runs(t, h, np.array([[pfn, word, count]], np.int64), 0))
+        self.num_plain += int(state.position)
+        return status, int(state.position)
+
+    def _grow(
+        self, t: tb.P2MTables, h: tb.HostTables, pfn: int, word: int, count: int
+    ) -> tuple[int, int]:
+        """Do `_stored` where one entry is more than a store, with the log on."""
+        state: Any = t.state[0]
         run = np.array([[pfn, word, count]], np.int64)
-        if quiet:
-            status = int(self._plain.set_runs(t, h, run, 0))
-            self.num_plain += int(state.position)
-            return status, int(state.position)
+        counts = ("pool_used", "stray_writes", "placeholder_writes")
+        before = [int(state[name]) for name in counts]
         log = self._logged.log
+        is_logged = len(self.grown) < MAX_LOGGED
         log.begin()
-        stray, placeholders = int(state.stray_writes), int(state.placeholder_writes)
-        status = int(self._twin(t, h, run, np.int64(0)))
-        records = list(log.records)
+        if is_logged:
+            status = int(self._twin(t, h, run, np.int64(0)))
+        else:
+            status = int(self._plain.set_runs(t, h, run, 0))
+        records = list(log.records) if is_logged else None
         # What is logged next is none of a set's.
         log.begin()
         if status != MORE_ROOM:
-            stray = int(state.stray_writes) - stray
-            placeholders = int(state.placeholder_writes) - placeholders
-            self.grown.append(Grown(pfn, word, records, stray, placeholders))
+            more = [int(state[name]) - was for name, was in zip(counts, before, strict=True)]
+            self.grown.append(Grown(pfn, word, records, *more))
         return status, int(state.position)
 
     def _is_quiet(self, t: tb.P2MTables, pfn: int, word: int) -> bool:
@@ -163,11 +182,11 @@ class _Telling:
         steps = []
         if sets.num_plain and runs is not None:
             say = self.before.said()
-            total = int(runs[:, 2].sum())
+            total = say.count(int(runs[:, 2].sum()), "entry", "entries")
             first = runs[0]
             text = (
-                f"{say.count(sets.num_plain)} of {say.count(total, 'entry', 'entries')} need no "
-                f"more than a store, or nothing: the runs begin at {say.pfn(first[0])} with "
+                f"{say.count(sets.num_plain)} of {total} need{'s' * (sets.num_plain == 1)} no more "
+                f"than a store, or nothing: the runs begin at {say.pfn(first[0])} with "
                 f"{say.mfn(first[1])}."
             )
             steps.append(Step("set", "set_phys_to_machine()", text, None, say.numbers))
@@ -182,30 +201,66 @@ class _Telling:
         x = grown.pfn >> view.shift
         top = x >> view.shift
         self._top = top
-        took = [r for r in grown.records if isinstance(r, Took)]
+        records = grown.records or []
+        took = [r for r in records if isinstance(r, Took)]
         pages = [r.page for r in took if r.page >= 0]
-        text = (
-            f"{say.pfn(grown.pfn)} (leaf {say.index(x)}, top index {say.index(top)}) is to be "
-            f"{say.mfn(grown.word)}"
+        bit = int(view.state.identity_bit)
+        is_identity = bool(bit and grown.word != INVALID and grown.word & bit)
+        of_top = "" if view.policy.is_two_level else f", top index {say.index(top)}"
+        text = f"{say.pfn(grown.pfn)} (leaf {say.index(x)}{of_top}) is to be " + (
+            f"identity, {say.word(grown.word)}" if is_identity else say.mfn(grown.word)
         )
-        text += self._pages(say, grown, pages) + "."
-        text += self._chain(say, grown)
+        text += (
+            self._count(say, grown) if grown.records is None else self._pages(say, pages)
+        ) + "."
+        text += self._chain(say, grown, records)
         if grown.placeholders:
             text += (
-                " The store goes into a page that many PFNs share: "
+                f" The store goes into {self._shared(say, records)} that many PFNs share: "
                 f"{say.count(grown.placeholders, 'placeholder write')}."
             )
         if last:
             text += " " + self._failing(say, grown, took)
-        stores = [r for r in grown.records if isinstance(r, Store)]
+        elif is_identity and not grown.pages:
+            text += self._identity(x, any(isinstance(r, Store) for r in records))
+        stores = [r for r in records if isinstance(r, Store)]
         changes = tuple(change_of(view, store) for store in stores)
-        alike = None if last or grown.stray else f"{len(pages)} {grown.placeholders}"
+        alike: str | None = f"{len(pages)} {grown.placeholders}"
+        if grown.records is None:
+            alike = f"{grown.pages} {grown.stray} {grown.placeholders} not logged"
+        elif grown.stray:
+            alike = None
+        in_set = self.result.detail == _PAST_THE_END if last else not (pages or grown.pages)
+        function = "set_phys_to_machine()" if in_set else self.function
         return Step(
-            "set", self.function, text, False if last or grown.stray else None, say.numbers,
-            changes, grown.stray, sum(s.count for s in stores), alike, x, unit="leaf",
+            "set", function, text, False if last or grown.stray else None, say.numbers,
+            changes, grown.stray, sum(s.count for s in stores), None if last else alike, x,
+            unit="leaf",
         )  # fmt: skip
 
-    def _pages(self, say: Said, grown: Grown, pages: list[int]) -> str:
+    def _shared(self, say: Said, records: list[Record]) -> str:
+        """Return the page that a placeholder write went to, as far as it was logged."""
+        stores = [r for r in records if isinstance(r, Store)]
+        return f"{self.after.name(say, stores[-1].page)}, a page" if stores else "a page"
+
+    def _identity(self, x: int, has_stored: bool) -> str:
+        """Return what becomes of a leaf without a page of its own that an entry makes identity."""
+        if self.after.leaf(x) != self.after.state.identity:
+            return ""
+        if not has_stored:
+            return " Its leaf is p2m_identity, which says so already: nothing is stored."
+        return (
+            " Its leaf was p2m_missing and is p2m_identity: all of its PFNs read as identity now."
+        )
+
+    def _count(self, say: Said, grown: Grown) -> str:
+        """Return what is known of a growth that was not logged."""
+        text = f": the p2m grows by {say.count(grown.pages, 'page')}" if grown.pages else ""
+        if grown.stray:
+            text += f", with {say.count(grown.stray, 'stray write')}"
+        return text
+
+    def _pages(self, say: Said, pages: list[int]) -> str:
         """Return which pages were taken, and what for."""
         if not pages:
             return ""
@@ -215,10 +270,10 @@ class _Telling:
             named.append(f"{say.pfn(page)} as {what}")
         return f": the p2m grows, with {', '.join(named)}"
 
-    def _chain(self, say: Said, grown: Grown) -> str:
+    def _chain(self, say: Said, grown: Grown, records: list[Record]) -> str:
         """Return how a store through an old MFN went."""
-        asked = [r for r in grown.records if isinstance(r, Asked)]
-        reached = [r for r in grown.records if isinstance(r, Reached)]
+        asked = [r for r in records if isinstance(r, Asked)]
+        reached = [r for r in records if isinstance(r, Reached)]
         if not asked:
             return ""
         mfn, pfn = asked[-1]
@@ -239,29 +294,37 @@ class _Telling:
         view, detail = self.after, self.result.detail
         if not self.result.set_returned:
             return (
-                f"alloc_p2m_page() returns NULL for the {self._ordinal(took)} page that it needs, "
+                f"alloc_p2m_page() returns NULL for {self._which(took)} page that it needs, "
                 "so set_phys_to_machine() returns false, and what was installed stays."
             )
         if detail == "virt_to_mfn(mid_mfn) != *top_mfn_p":
             page = int(view.t.true_mid_mfn[self._top])
             word = view.word(int(view.state.top_mfn), self._top)
+            walked = self._top << 2 * view.shift < view.state.max_p2m_pfn or view.policy.is_linear
+            why = ANOTHER_FRAME if walked else "of an earlier one, for no rebuild reaches it"
             return (
                 f"p2m_top_mfn_p leads to {view.name(say, page)}, which is {say.mfn(view.mfn(page))}"
-                f" on this host; p2m_top_mfn[{say.index(self._top)}] is {say.mfn(word)}, of an "
-                f"earlier one, for no rebuild reaches it: BUG_ON({detail})."
+                f" on this host; p2m_top_mfn[{say.index(self._top)}] is {say.mfn(word)}, {why}: "
+                f"BUG_ON({detail})."
             )
         if detail == "mid_mfn store":
             return "The store is a fault: no page can be reached there."
-        if detail == "mfn != INVALID_P2M_ENTRY":
+        if detail == _PAST_THE_END:
             end = say.pfn(view.state.max_p2m)
             return f"The p2m ends at {end}: BUG_ON({detail})."
         if detail == "p == NULL":
             return (
                 f"alloc_p2m() gets no page and does not take NULL for an answer: BUG_ON({detail})."
             )
+        if detail == "!ptep || level != PG_LEVEL_4K":
+            end = say.pfn(int(view.state.num_leaves) << view.shift)
+            return f"The area ends at {end}, and past it there is no pte: BUG_ON({detail})."
         if self.result.outcome == "bug":
             return f"BUG_ON({detail})."
         return f"A wild pointer is in the way: a fault, at the {detail}."
 
-    def _ordinal(self, took: list[Took]) -> str:
-        return ("first", "second", "third", "fourth")[min(len(took) - 1, 3)]
+    def _which(self, took: list[Took]) -> str:
+        """Return which of the pages that a growth asked for it did not get, as far as is known."""
+        if not took:
+            return "a"
+        return ("the first", "the second", "the third", "the fourth")[min(len(took) - 1, 3)]

@@ -28,21 +28,29 @@ class Said:
 
     def _word(self, kind: str, value: int) -> str:
         value = int(value)
-        shown = -1 if value == -1 else value % (1 << self._word_bits)
+        shown = -1 if value in (-1, (1 << 64) - 1) else value % (1 << self._word_bits)
         self._kept(kind, shown)
         return "INVALID" if shown == -1 else f"{shown:#x}"
 
     def mfn(self, value: int) -> str:
-        """Return "MFN 0x…" of a frame number, as it stands in a word."""
-        return f"MFN {self._word('mfns', value)}"
+        """Return "MFN 0x…" of a frame number, as it stands in a word; INVALID is no number."""
+        return self._named("MFN", "mfns", value)
 
     def pfn(self, value: int) -> str:
         """Return "PFN 0x…"."""
-        return f"PFN {self._word('pfns', value)}"
+        return self._named("PFN", "pfns", value)
+
+    def _named(self, name: str, kind: str, value: int) -> str:
+        shown = self._word(kind, value)
+        return shown if shown == "INVALID" else f"{name} {shown}"
 
     def word(self, value: int) -> str:
         """Return an address or another word, as 0x…"""
         return self._word("words", value)
+
+    def printed(self, value: int) -> str:
+        """Return a number as the toolstack prints it: unsigned, INVALID as all ones."""
+        return f"{self._kept('words', int(value) % (1 << 64)):#x}"
 
     def index(self, value: int) -> str:
         """Return an index, in decimal."""

@@ -171,10 +171,10 @@ class View:
         for field_name, text in _NAMES.items():
             if getattr(self.state, field_name) == page:
                 return text
-        if (listed := np.flatnonzero(self.t.true_mid_mfn == page)).size:
-            return f"the mid_mfn page of top index {say.index(listed[0])}"
         if self.policy.is_two_level and (found := self._static_page(say, page)):
             return found
+        if (listed := np.flatnonzero(self.t.true_mid_mfn == page)).size:
+            return f"the mid_mfn page of top index {say.index(listed[0])}"
         if (top := self._mid_of(page)) is not None:
             return f"the mid page of top index {say.index(top)}"
         code = self.code(page)

@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const PAGE = 50;
+  const WIDE = new Set(["message", "what", "kernels", "mended"]);
   const three = (x) => String(Number(x.toPrecision(3)));
   const scaled = (x, units, least = 1) => {
     for (const [unit, factor] of units) if (x >= least * factor) return three(x / factor) + " " + unit;
@@ -48,7 +49,7 @@
         for (const c of columns) {
           const td = document.createElement("td"), v = at(c, row);
           td.textContent = show(c.kind, v);
-          td.className = isNumber(c.kind) ? "num" : c.kind === "id" ? "id" : c.name === "message" ? "wide" : "";
+          td.className = isNumber(c.kind) ? "num" : c.kind === "id" ? "id" : WIDE.has(c.name) ? "wide" : "";
           tr.append(td);
         }
         return tr;

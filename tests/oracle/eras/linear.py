@@ -325,7 +325,7 @@ class Linear(Machine):
         self.ptes = {(pfn, i): mfn for pfn, i, mfn in self.tweak.get("ptes", [])}
         self.tweak = {}
         self.generation_seen: int | None = None
-        if says["p2m_cr3_mfn"] and event.get("toolstack") != "tree":
+        if says["p2m_cr3_mfn"] and self.tool == "4.7":
             self.generation_seen = self.generation
             max_pfn, frames = list_walk(self, says)
         else:

@@ -114,6 +114,8 @@ class Machine:
         # What the shared info page says.
         self.shared_fll = 0
         self.shared_max_pfn = 0
+        self.tool = "4.7"
+        """The toolstack that saves the guest, by what traces call it."""
         # The PFNs that the kernel's direct map reaches (second machine only).
         self.present: set[int] = set()
         self.placeholder_writes = 0
@@ -330,6 +332,7 @@ class Machine:
             return {"op": op}
         result: Json = {"op": op, "outcome": "ok", "detail": None}
         self.placeholder_writes = 0
+        self.tool = event.get("toolstack", "4.7")
         if op == "migrate" and self.second_machine:
             result.update(lost_pages=0, ghost_pages=0, lost_identity_pages=0)
         try:

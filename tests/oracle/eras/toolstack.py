@@ -1,4 +1,4 @@
-"""The toolstack's tree walk: the mfn list list as Xen 4.7 reads and checks it."""
+"""The toolstack's tree walk: the mfn list list as Xen 4.7 reads and checks it, or an older one."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ def contents(guest: Machine, mfn: int) -> list[int]:
 
 
 def tree_walk(guest: Machine, fll_mfn: int, shared_max_pfn: int) -> tuple[int, list[int]]:
-    """Return the max_pfn that stands after the trim, and the MFN of each leaf."""
+    """Return the max_pfn that stands after the trim, and the MFN of each leaf.
+
+    4.6 trims nothing, and those before look at no number but a 0 of the list list (history.md
+    section 11).
+    """
+    looks, trims = guest.tool != "legacy", guest.tool in ("4.7", "tree")
     n, frames, owned = guest.n, guest.host.frames, guest.host.owned
     max_pfn = (shared_max_pfn - 1) & MASK64
     if max_pfn // n**2 + 1 > n:
         raise SaveFailed(f"max_pfn-too-large {max_pfn}")
-    if not 0 < fll_mfn <= frames:
+    if fll_mfn == 0 or (looks and not 0 < fll_mfn <= frames):
         raise SaveFailed(f"bad-fll-mfn {fll_mfn}")
     if fll_mfn not in owned:
         raise SaveFailed(f"map-fll-failed {fll_mfn}")
     fll = contents(guest, fll_mfn)[: max_pfn // n**2 + 1]
     for x, mfn in enumerate(fll):
-        if not 0 < mfn <= frames:
+        if looks and not 0 < mfn <= frames:
             raise SaveFailed(f"bad-mfn-in-fll {x}")
     start = len(fll) - 1
-    while start > 0 and fll[start - 1] == fll[-1]:
+    while trims and start > 0 and fll[start - 1] == fll[-1]:
         start -= 1
     max_pfn = min(max_pfn, (start + 1) * n**2 - 1)
     fll = fll[: max_pfn // n**2 + 1]
@@ -36,7 +41,7 @@ def tree_walk(guest: Machine, fll_mfn: int, shared_max_pfn: int) -> tuple[int, l
             raise SaveFailed(f"map-fl-failed {x}")
     fl = [word for mfn in fll for word in contents(guest, mfn)][: max_pfn // n + 1]
     for x, mfn in enumerate(fl):
-        if not 0 < mfn <= frames:
+        if looks and not 0 < mfn <= frames:
             raise SaveFailed(f"bad-mfn-in-fl {x}")
     return max_pfn, fl
 
