@@ -66,8 +66,10 @@ def with_marked_leaves(
     if page is None or np.any(page.words != INVALID):
         return
     for top, mid in structures.mids.items():
-        linked = linked_pages(guest, structures, mid) if mid != structures.mid_missing else []
-        for leaf in np.flatnonzero(linked == identity).tolist() if len(linked) else []:
+        if mid == structures.mid_missing:
+            continue
+        linked = linked_pages(guest, structures, mid)
+        for leaf in np.flatnonzero(linked == identity).tolist():
             first = (top * n + leaf) * n
             pfns = np.arange(first, min(first + n, entries.size))
             entries[pfns] = pfns | IDENTITY_FLAG[guest.word_bytes]
