@@ -81,7 +81,7 @@ def _kernel(label: str, rows: pd.DataFrame, order: list[str]) -> Kernel:
 
 def _sentence(seen: Seen) -> str:
     guests = f"{seen.num_guests:,} guest{'s'[: seen.num_guests != 1]}"
-    amount = f", {seen.amount:,} {seen.unit}" if seen.amount else ""
+    amount = "".join(f", {text}" for text in amount_texts([seen]))
     mended = HAZARDS[seen.hazard].mended
     return f"{seen.hazard} in {guests}{amount}: " + (
         f"mended in {mended}" if mended else "not mended"
@@ -173,7 +173,9 @@ def fault_table(kernels: list[Kernel]) -> Table:
             "guests", "seen in guests", "number",
             [sum(s.num_guests for s in seen[name]) for name in names],
         ),
-        TableColumn("count", "what it came to", "text", [_amounts(seen[n]) for n in names]),
+        TableColumn(
+            "count", "what it came to", "text", [", ".join(amount_texts(seen[n])) for n in names]
+        ),
         TableColumn(
             "mended", "mended in", "text", [HAZARDS[n].mended or "not mended" for n in names]
         ),
@@ -192,9 +194,11 @@ def _hazards(policy: str) -> tuple[str, ...]:
     return FACTS[policy].hazards if policy in FACTS else ()
 
 
-def _amounts(seen: list[Seen]) -> str:
-    total = sum(one.amount for one in seen)
-    return f"{total:,} {seen[0].unit}" if total else ""
+def amount_texts(seen: list[Seen]) -> list[str]:
+    """Return what one hazard came to in several kernels together, each count with its unit."""
+    units = dict.fromkeys(unit for one in seen for unit in one.amounts)
+    totals = {unit: sum(one.amounts.get(unit, 0) for one in seen) for unit in units}
+    return [f"{total:,} {unit}" for unit, total in totals.items() if total]
 
 
 def _costs(kernels: list[Kernel]) -> Table:

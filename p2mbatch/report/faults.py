@@ -27,9 +27,8 @@ class Seen(NamedTuple):
 
     hazard: str
     num_guests: int
-    amount: int
-    unit: str
-    """What `amount` counts; empty where there is nothing to count."""
+    amounts: dict[str, int]
+    """What it came to, by what is counted."""
 
 
 class _Sign(NamedTuple):
@@ -37,8 +36,8 @@ class _Sign(NamedTuple):
 
     rows: Callable[[pd.DataFrame], Any]
     """Which rows show it."""
-    column: str = ""
-    unit: str = ""
+    counts: tuple[tuple[str, str], ...] = ()
+    """Columns that say what it came to, and what they count."""
 
 
 def _bug(rows: pd.DataFrame, text: str) -> Any:
@@ -55,20 +54,21 @@ _NO_BRK: Final = "_brk_start == 0"
 _SIGNS: Final = {
     "stale-list": _Sign(
         lambda r: (r["migration"] > 0) & ((r["outcome"] != "ok") | (r["stray_writes"] > 0)),
-        "stray_writes",
-        "stray writes",
+        (("stray_writes", "stray writes"),),
     ),
     "built-once": _Sign(lambda r: (r["migration"] > 1) & (r["outcome"] == "save-failed")),
     "beyond-max": _Sign(lambda r: _bug(r, "virt_to_mfn(mid_mfn) != *top_mfn_p")),
     "half-grown": _Sign(lambda r: _bug(r, _NO_BRK) & (r["layout"] != "identity")),
     "identity-mid": _Sign(lambda r: _bug(r, _NO_BRK) & (r["layout"] == "identity")),
-    "last-pages": _Sign(_lost, "lost_pages", "pages lost"),
-    "not-saved": _Sign(_lost, "lost_pages", "pages lost"),
+    "last-pages": _Sign(_lost, (("lost_pages", "pages lost"),)),
+    "not-saved": _Sign(_lost, (("lost_pages", "pages lost"),)),
+    # The toolstack then reads the word for every 1:1 leaf, and frames come for pages that are none.
     "shared-write": _Sign(
-        lambda r: r["placeholder_writes"] > 0, "placeholder_writes", "writes into the shared leaf"
+        lambda r: r["placeholder_writes"] > 0,
+        (("placeholder_writes", "writes into the shared leaf"), ("ghost_pages", "ghost pages")),
     ),
     "marks-lost": _Sign(
-        lambda r: r["lost_identity_pages"] > 0, "lost_identity_pages", "marks lost"
+        lambda r: r["lost_identity_pages"] > 0, (("lost_identity_pages", "marks lost"),)
     ),
     "null-page": _Sign(lambda r: (r["outcome"] == "fault") & (r["detail"] == "null list page")),
     "live-growth": _Sign(lambda r: r["fate"] == "aborted"),
@@ -90,8 +90,8 @@ def faults_seen(rows: pd.DataFrame, policy: str) -> list[Seen]:
         elif name in _SIGNS and not (name == "not-saved" and "last-pages" in hazards):
             sign = _SIGNS[name]
             shown = rows[sign.rows(rows).to_numpy(bool)]
-            amount = int(shown[sign.column].sum()) if sign.column else 0
-            found.append(Seen(name, shown["cell"].nunique(), amount, sign.unit))
+            amounts = {unit: int(shown[column].sum()) for column, unit in sign.counts}
+            found.append(Seen(name, shown["cell"].nunique(), amounts))
     return [seen for seen in found if seen.num_guests]
 
 
@@ -102,8 +102,8 @@ def _tails(rows: pd.DataFrame, policy: str) -> Seen:
     """
     boots = rows[((rows["migration"] == 0) & (rows["outcome"] == "ok")).to_numpy(bool)]
     words = _tail_words(boots, policy)
-    unit = "words that read as MFN 0 after boot"
-    return Seen("tail-zero", int(np.count_nonzero(words)), int(words.sum()), unit)
+    amounts = {"words that read as MFN 0 after boot": int(words.sum())}
+    return Seen("tail-zero", int(np.count_nonzero(words)), amounts)
 
 
 def _tail_words(boots: pd.DataFrame, policy: str) -> Int64Array:

@@ -42,11 +42,13 @@ def answer(entries: list[Survival]) -> str:
     if not entries:
         return "No cell has finished yet."
     own = _by_policy(entries)
-    worst = max(own, key=lambda p: own[p][-1].num_ended / max(own[p][-1].num_guests, 1))
+    # Where lives differ in length, the last migration is of few of the guests.
+    most = {policy: max(found, key=lambda e: e.num_ended) for policy, found in own.items()}
+    worst = max(own, key=lambda p: most[p].num_ended / max(most[p].num_guests, 1))
     last = max(entry.migration for entry in entries)
     point = last
-    if own[worst][-1].num_ended:
-        enough = 0.95 * own[worst][-1].num_ended
+    if most[worst].num_ended:
+        enough = 0.95 * most[worst].num_ended
         point = next(e.migration for e in own[worst] if e.num_ended >= enough)
     parts: list[str] = []
     spoken = sorted(own, key=lambda p: p != worst)
@@ -57,20 +59,20 @@ def answer(entries: list[Survival]) -> str:
             when = f" by {_nth(point)}" if point else " in the boot"
         parts.append(f"{policies.shown(policy).in_words}{when}: {_ended(entry, spoken=not parts)}")
     if len(own) > MAX_SPOKEN:
-        parts.append(_others({policy: own[policy][-1] for policy in spoken[1:]}))
+        parts.append(_others({policy: most[policy] for policy in spoken[1:]}))
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
 
-def _others(last: dict[str, Survival]) -> str:
+def _others(most: dict[str, Survival]) -> str:
     """Return which of many policies lost guests, and which none."""
-    names = {policy: policies.shown(policy).in_words for policy in last}
-    lost = [names[policy] for policy, entry in last.items() if entry.num_ended]
-    none = [names[policy] for policy, entry in last.items() if not entry.num_ended]
+    names = {policy: policies.shown(policy).in_words for policy in most}
+    lost = [names[policy] for policy, entry in most.items() if entry.num_ended]
+    none = [names[policy] for policy, entry in most.items() if not entry.num_ended]
     parts = [
         f"{_listed(found)} {end}" for found, end in ((lost, "lost some"), (none, "none")) if found
     ]
-    return f"of the {len(last)} others " + ", ".join(parts)
+    return f"of the {len(most)} others " + ", ".join(parts)
 
 
 def _listed(names: list[str]) -> str:
