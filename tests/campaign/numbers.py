@@ -98,7 +98,13 @@ class Moment:
     def _list_mfn(self, guest: Any) -> int | None:
         """The MFN of the page that the guest reports."""
         page = self.structures.get("p2m_top_mfn_list", self.structures.get("p2m_top_mfn"))
-        return guest.pfn_to_mfn(page) if page is not None and self.shared_max else None
+        if page is None or not self.shared_max:
+            return None
+        try:
+            return guest.pfn_to_mfn(page)
+        except reference.Fault:
+            # Behind a wild pointer no frame is known of it.
+            return None
 
     def pfn_of(self, mfn: int) -> int | None:
         """What m2p has for a frame."""

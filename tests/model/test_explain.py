@@ -99,7 +99,7 @@ def test_random_lives_are_told_as_the_naive_model_lives_them(source: str) -> Non
 def test_every_number_of_a_line_is_looked_up_where_it_comes_from() -> None:
     """Recorded lives too, and a number that is one off is not taken for the one that is there."""
     num_found = num_changed = 0
-    for name in ("crafted-hit-top-mfn-32-0", "crafted-hit-leaf-64-0"):
+    for name in ("crafted-hit-top-mfn-32-0", "crafted-hit-top-mfn-64-1"):
         path = TRACES / f"{name}.json.gz"
         trace = json.loads(gzip.decompress(path.read_bytes()))
         told, lookups = explain_trace(load_trace(str(path))), lived(trace)

@@ -318,6 +318,9 @@ def _came_through(policy: Policy, stories: list[EventStory]) -> Meaning:
 def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:
     """Return what it means that nothing that rows count was lost in so many migrations."""
     text = f"The guest came through {num} with all that it had"
+    if lost := sum(story.lost_identity for story in stories):
+        were = "PFN was" if lost == 1 else "PFNs were"
+        text += f", but {lost} {were} the machine's own (1:1) and read as holes now"
     # Rows of the first recordings' machine count no losses: the steps tell of them.
     if any(step.part == "restore" and step.held is False for s in stories for step in s.steps):
         return f"The guest came through {num}, but not all that it had was saved.", _lost(policy)

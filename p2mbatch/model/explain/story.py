@@ -157,6 +157,8 @@ class EventStory:
     """Of a migration: its number in the life, from 1."""
     damage: dict[str, int] = field(default_factory=dict)
     """What of `fates.DAMAGE` it did."""
+    lost_identity: int = 0
+    """PFNs that read as their own number before it and not after."""
     word_bits: int = 64
 
     @property

@@ -72,6 +72,7 @@ def story_of(
         list(watcher.views),
         number=watcher.num_migrations if op == "migrate" else 0,
         damage={name: getattr(result, name) for name in DAMAGE},
+        lost_identity=result.lost_identity_pages,
         word_bits=watcher.life.scalar("word_bits"),
     )
 
