@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_eras import ERAS as COMPILED
-from test_eras import THOROUGH, compare_with_trace
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.guests.file import find_guest
@@ -18,6 +16,8 @@ from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import check_scenario
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace, trace_to_json
+from test_eras import ERAS as COMPILED
+from test_eras import THOROUGH, compare_with_trace
 
 RECORDED = Path(__file__).parents[2] / "data" / "traces" / "eras"
 AIMS = {

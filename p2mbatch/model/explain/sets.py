@@ -188,7 +188,7 @@ class _Telling:
             text = (
                 f"{say.count(sets.num_plain)} of {total} need{'s' * (sets.num_plain == 1)} no more "
                 f"than a store, or nothing: the runs begin at {say.pfn(first[0])} with "
-                f"{say.mfn(first[1])}."
+                f"{self._named(say, int(first[1]))}."
             )
             steps.append(Step("set", "set_phys_to_machine()", text, None, say.numbers))
         failed = self.result.outcome in ("bug", "fault") or not self.result.set_returned
@@ -205,11 +205,10 @@ class _Telling:
         records = grown.records or []
         took = [r for r in records if isinstance(r, Took)]
         pages = [r.page for r in took if r.page >= 0]
-        bit = int(view.state.identity_bit)
-        is_identity = bool(bit and grown.word != INVALID and grown.word & bit)
         of_top = "" if view.policy.is_two_level else f", top index {say.index(top)}"
-        text = f"{say.pfn(grown.pfn)} (leaf {say.index(x)}{of_top}) is to be " + (
-            f"identity, {say.word(grown.word)}" if is_identity else say.mfn(grown.word)
+        text = (
+            f"{say.pfn(grown.pfn)} (leaf {say.index(x)}{of_top}) is to be "
+            f"{self._named(say, grown.word)}"
         )
         text += (
             self._count(say, grown) if grown.records is None else self._pages(say, pages)
@@ -222,7 +221,7 @@ class _Telling:
             )
         if last:
             text += " " + self._failing(say, grown, took)
-        elif is_identity and not grown.pages:
+        elif self._is_identity(grown.word) and not grown.pages:
             text += self._identity(x, any(isinstance(r, Store) for r in records))
         stores = [r for r in records if isinstance(r, Store)]
         changes = tuple(change_of(view, store) for store in stores)
@@ -238,6 +237,13 @@ class _Telling:
             changes, grown.stray, sum(s.count for s in stores), None if last else alike, x,
             unit="leaf",
         )  # fmt: skip
+
+    def _is_identity(self, word: int) -> bool:
+        return bool(word != INVALID and word & int(self.before.state.identity_bit))
+
+    def _named(self, say: Said, word: int) -> str:
+        """Return what an entry is to be."""
+        return f"identity, {say.word(word)}" if self._is_identity(word) else say.mfn(word)
 
     def _shared(self, say: Said, records: list[Record]) -> str:
         """Return the page that a placeholder write went to, as far as it was logged."""
