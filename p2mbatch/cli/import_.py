@@ -64,9 +64,13 @@ def import_(
         check_import(guest, trace)
     write_trace(trace, out)
     layout = trace.guest
+    # Where the file does not tell these two apart the later one was taken.
+    other = (
+        " (linear-4.4 fits too: --policy)" if policy is None and trace.policy == "linear" else ""
+    )
     say(
         f"{one_line(out)}: {8 * layout.word_bytes}-bit guest, boots with {layout.nr_pages} of "
-        f"{layout.max_p2m_pfn} pages, {len(trace.events)} events, policy {trace.policy}",
+        f"{layout.max_p2m_pfn} pages, {len(trace.events)} events, policy {trace.policy}{other}",
         err=is_special(out),
     )
     return 0

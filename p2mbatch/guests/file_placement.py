@@ -119,7 +119,7 @@ class GuestPlacement(Placement):
         """Return the guest on `host`, not booted yet."""
         life = super().new_life(host, resident=resident)
         life.absent = self.guest.absent
-        if self.policy.is_era:
+        if self.policy.marks or self.policy.is_linear:
             # Any set may bring a 1:1 word.
             life.has_identity = True  # type: ignore[attr-defined]
         return life

@@ -97,8 +97,8 @@ def test_a_tree_eras_file_is_imported_under_its_policy(pattern):
     new = imported(read_bytes(core(image_at(trace, 0))), trace.policy)
     got = replay(new)[-1]
     assert got["outcome"] == "ok"
-    # Two levels report no more PFNs than booted; 1:1 leaves read as holes.
-    if not (trace.events[0].get("identity") is not None or find(trace.policy).is_two_level):
+    # Two levels report no more PFNs than booted.
+    if not find(trace.policy).is_two_level:
         assert got["p2m_sha256"] == told["p2m_sha256"]
     guest = read_bytes(core(image_at(new)))
     found = audit(guest)

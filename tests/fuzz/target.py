@@ -12,13 +12,24 @@ import io
 from p2mbatch.base.errors import P2MBatchError
 from p2mbatch.base.sources import SequentialCursor
 from p2mbatch.dumps.audit.findings import audit, audit_text
+from p2mbatch.dumps.importing.to_trace import import_trace
 from p2mbatch.dumps.readers.read import read_bytes, read_cursor
+from p2mbatch.model.trace_file import parse_trace, trace_to_json
 
 AUDIT_PFNS = 1 << 21
 """Guests that claim a larger span are read but not audited, so that one run takes milliseconds."""
 
 
-def _outcome(read):
+def _import(guest):
+    """Import `guest` under the policy that it shows, or says it does not, and under a tree's."""
+    for policy in (None, "identity"):
+        try:
+            parse_trace(trace_to_json(import_trace(guest, "fuzz", policy, heal=True)))
+        except P2MBatchError as error:
+            assert "\n" not in str(error), error
+
+
+def _outcome(read, *, imports=False):
     """Return (what a reader made of its input, the audit where it made a guest)."""
     try:
         guest = read()
@@ -26,6 +37,8 @@ def _outcome(read):
             return "guest", None
         result = audit(guest)
         audit_text(result)
+        if imports:
+            _import(guest)
         return "guest", result.to_json()
     except P2MBatchError as error:
         text = str(error)
@@ -35,7 +48,7 @@ def _outcome(read):
 
 def check(data: bytes) -> str:
     """Read `data` mapped, as a pipe and through gzip; return "guest" or "error"."""
-    mapped, full = _outcome(lambda: read_bytes(data, "fuzz"))
+    mapped, full = _outcome(lambda: read_bytes(data, "fuzz"), imports=True)
     piped, partial = _outcome(
         lambda: read_cursor(SequentialCursor(io.BytesIO(data).readinto, "fuzz"), small_bytes=0)
     )

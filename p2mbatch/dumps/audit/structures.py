@@ -166,13 +166,19 @@ def linked_page(guest: DumpGuest, structures: Structures, page_pfn: int, index: 
 
     `structures` were found in `guest`; every base that any of its levels uses is tried.
     """
+    found = linked_pages(guest, structures, page_pfn)[index : index + 1]
+    return int(found[0]) if found.size and found[0] >= 0 else None
+
+
+def linked_pages(guest: DumpGuest, structures: Structures, page_pfn: int) -> Int64Array:
+    """Return int64[n]: the page that each pointer of page `page_pfn` leads to, -1 out of the guest.
+
+    As `linked_page`; int64[0] where the file does not show that page.
+    """
     page = guest.pages.read(page_pfn)
-    if page is None or index >= page.words.size:
-        return None
     own = (structures.boot_leaf_base, structures.pointer_base)
     bases = tuple(dict.fromkeys((*own, *_KNOWN_BASES[guest.word_bytes])))
-    found = int(_pages_of(guest, page.words[index : index + 1], bases)[0])
-    return found if found >= 0 else None
+    return _pages_of(guest, page.words if page is not None else np.zeros(0, np.int64), bases)
 
 
 def _from_mid(

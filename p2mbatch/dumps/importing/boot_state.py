@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.entries import IDENTITY_FLAG
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.dumps.audit.structures import Structures, linked_pages
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import ShapeP2M
 from p2mbatch.model.policies import Policy
@@ -47,6 +49,30 @@ def model_entries(guest: DumpGuest, policy: Policy) -> Int64Array:
         foreign = entries < INVALID
         entries[foreign] = entries[foreign] & (FOREIGN_FRAME_BIT - 1) | FOREIGN_FRAME_BIT
     return entries
+
+
+def with_marked_leaves(
+    guest: DumpGuest, structures: Structures, policy: Policy, entries: Int64Array
+) -> None:
+    """Write into `entries` (int64[span]) the 1:1 values of the leaves that are `p2m_identity`.
+
+    Of a tree of a `policy` that marks such; a reader finds that page's own words, INVALID. It lies
+    in brk where that kernel's boot puts it: source policies-spec P4 and P5.
+    """
+    if not policy.marks or not structures.found or structures.missing < 0:
+        return
+    identity = structures.missing + (1 if policy.placeholders == 5 else 3)
+    page, n = guest.pages.read(identity), guest.geometry.entries
+    if page is None or np.any(page.words != INVALID):
+        return
+    for top, mid in structures.mids.items():
+        if mid == structures.mid_missing:
+            continue
+        linked = linked_pages(guest, structures, mid)
+        for leaf in np.flatnonzero(linked == identity).tolist():
+            first = (top * n + leaf) * n
+            pfns = np.arange(first, min(first + n, entries.size))
+            entries[pfns] = pfns | IDENTITY_FLAG[guest.word_bytes]
 
 
 def identity_ranges(entries: Int64Array, identity_bit: int) -> Int64Array:

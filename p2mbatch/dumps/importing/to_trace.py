@@ -13,7 +13,7 @@ from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.geometry import INVALID, MAX_DOMAIN_PAGES
 from p2mbatch.base.sizes import format_size
 from p2mbatch.base.sources import file_bytes, open_source
-from p2mbatch.dumps.audit.area import area_tables
+from p2mbatch.dumps.audit.area import AreaTables, area_tables
 from p2mbatch.dumps.audit.era import Era, era_of
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import Structures, find_structures
@@ -23,6 +23,7 @@ from p2mbatch.dumps.importing.boot_state import (
     identity_ranges,
     model_entries,
     tree_boot,
+    with_marked_leaves,
 )
 from p2mbatch.dumps.importing.damage import with_damage
 from p2mbatch.dumps.importing.layout import NO_RANGES, find_layout
@@ -166,13 +167,23 @@ def _check_kind(guest: DumpGuest, walk: Walk, policy: Policy) -> None:
         )
 
 
+def _entries(
+    guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy
+) -> tuple[Int64Array, AreaTables | None]:
+    """Return what the guest's kernel gets of each PFN, int64[span]; and a linear list's tables."""
+    entries = model_entries(guest, policy)
+    area = area_tables(guest, walk.linear) if walk.linear is not None else None
+    with_identity(guest, area, entries)
+    with_marked_leaves(guest, structures, policy, entries)
+    return entries, area
+
+
 def _booted(
     guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy
 ) -> tuple[BootState, Int64Array]:
     """Return how the guest boots under `policy`, and int64[span]: what its entries end as."""
-    area = area_tables(guest, walk.linear) if walk.linear is not None else None
-    entries, width = model_entries(guest, policy), guest.word_bytes
-    with_identity(guest, area, entries)
+    entries, area = _entries(guest, walk, structures, policy)
+    width = guest.word_bytes
     own = is_own(entries, width)
     beyond = np.flatnonzero(own & (entries >= _MAX_FRAMES // 2))
     if beyond.size:
@@ -191,8 +202,7 @@ def check_import(guest: DumpGuest, trace: Trace) -> None:
     """Replay `trace` and raise `InputError` unless its p2m ends as `guest`'s (see import_trace)."""
     policy = find(trace.policy)
     guest, walk, *_ = recover(guest)
-    wanted = model_entries(guest, policy)
-    with_identity(guest, area_tables(guest, walk.linear) if walk.linear else None, wanted)
+    wanted, _ = _entries(guest, walk, find_structures(guest, walk), policy)
     life = new_life(trace)
     for event in trace.events:
         result = run_event(life, trace, event)

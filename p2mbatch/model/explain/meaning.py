@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2mbatch.model.explain.restore import SHARED
-from p2mbatch.model.explain.sets import ANOTHER_FRAME
+from p2mbatch.model.explain.sets import ANOTHER_FRAME, NEVER_BUILT
 from p2mbatch.model.explain.story import EventStory
 from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED, fate_of
 from p2mbatch.model.policies import Policy
@@ -144,6 +144,18 @@ _MOVED_LIST = (
     "The kernel's own pages must keep their frames: find what exchanged them.",
 )
 
+_UNSHARED = (
+    "The list was wrong from boot on: a kernel before the change tells its placeholder page by an "
+    "address that mfn_to_virt() never gives on 64-bit, so all mids share one page of the list, and "
+    "the last one's leaves are what it has"
+)
+
+_FOUND_PLACEHOLDER = (
+    "The kernel looked for a page of its list by the MFN that it had on the old host, came to "
+    "p2m_mid_missing_mfn, took the mid for one without a page, and asked for one that only boot "
+    "could have given"
+)
+
 _DAMAGED = {
     "stray_writes": "the kernel stored {num} of its list into pages that are not the list's: what "
     "they held is gone",
@@ -181,7 +193,7 @@ def conclude(policy: Policy, stories: list[EventStory]) -> Meaning:
     last = stories[-1]
     detail = last.detail or ""
     if last.outcome in ("save-failed", "restore-failed", "misdirected"):
-        text, advice = _refused(policy, last, detail.partition(" ")[0])
+        text, advice = _refused(policy, stories, detail.partition(" ")[0])
     elif last.outcome == "bug":
         text, advice = _bug(policy, stories, detail)
     elif last.outcome == "fault":
@@ -198,7 +210,8 @@ def _better(policy: Policy) -> str:
     return _SHUT_DOWN.format(better=_BETTER.get(policy.name, "a current kernel"))
 
 
-def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
+def _refused(policy: Policy, stories: list[EventStory], check: str) -> Meaning:
+    last = stories[-1]
     if last.outcome == "restore-failed" and last.steps[-1].text.endswith(SHARED):
         return (
             "A store had gone into a page that many PFNs share: PFNs without memory look as if "
@@ -224,24 +237,26 @@ def _refused(policy: Policy, last: EventStory, check: str) -> Meaning:
     text = _SAVE[check]
     if last.detail == f"bad-fll-mfn {(1 << 64) - 1}" and policy.is_linear:
         return _NO_LIST
-    old = "on host " in last.steps[-1].text and policy.name in _OLD_LIST
-    if old or check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list"):
-        text = _unshared(policy, last) or _OLD_LIST.get(policy.name, text)
+    read = check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list")
+    if read and _is_unshared(policy, stories):
+        text = _UNSHARED
+    elif "on host " in last.steps[-1].text or (read and last.number > 1):
+        text = _OLD_LIST.get(policy.name, text)
     return (
         f"{text}. The guest can't be saved, and so not be moved; it runs on where it is",
         _ADVICE.get(check) or _better(policy),
     )
 
 
-def _unshared(policy: Policy, last: EventStory) -> str:
-    """Return what is wrong where a first list was never right; "" elsewhere."""
-    if policy.lists_on_64_bit or last.number != 1 or last.word_bits == 32:
-        return ""
-    return (
-        "The list was wrong from boot on: a kernel before the change tells its placeholder page "
-        "by an address that mfn_to_virt() never gives on 64-bit, so all mids share one page of "
-        "the list, and the last one's leaves are what it has"
-    )
+def _dead(policy: Policy) -> str:
+    better = _BETTER.get(policy.name, "a current kernel")
+    return f"Nothing can bring this guest back. Boot {better}."
+
+
+def _is_unshared(policy: Policy, stories: list[EventStory]) -> bool:
+    """Return whether the first list was wrong already: boot's steps say so."""
+    never_right = any(step.held is False for step in stories[0].steps)
+    return not policy.lists_on_64_bit and stories[-1].number == 1 and never_right
 
 
 def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
@@ -249,6 +264,10 @@ def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
         return _MID_IDENTITY
     if ANOTHER_FRAME in stories[-1].steps[-1].text:
         return _MOVED_LIST
+    if NEVER_BUILT in stories[-1].steps[-1].text:
+        return _OLD_LIST[policy.name] + "; growing checks it", _dead(policy)
+    if detail == "_brk_start == 0" and policy.by_old_mfn:
+        return _FOUND_PLACEHOLDER, _dead(policy)
     if detail in _BUGS:
         return _BUGS[detail]
     return (
@@ -269,9 +288,7 @@ def _fault(policy: Policy, last: EventStory, detail: str) -> Meaning:
             text += ", and on the new one nobody has that frame, or no page lies there"
     if detail == "null list page":
         return text, "Leave the guest some memory when it is migrated."
-    return text, (
-        f"Nothing can bring this guest back. Boot {_BETTER.get(policy.name, 'a current kernel')}."
-    )
+    return text, _dead(policy)
 
 
 def _told(damage: dict[str, int]) -> str:

@@ -103,6 +103,14 @@ def _with_views(steps: list[Step], looks: list[int | None], ends: tuple[int, int
     return out[::-1]
 
 
+def _words(say: Said, stores: list[Store]) -> str:
+    """Return which words of a page were stored to, up to what the first was."""
+    first, last = stores[0].index, stores[-1].index + stores[-1].count - 1
+    if first == last:
+        return f"word {say.index(first)},"
+    return f"words {say.index(first)} to {say.index(last)}, the first"
+
+
 class Rebuild:
     """One rebuild to be told: `before` is the guest at its beginning, `after` at its end."""
 
@@ -264,6 +272,12 @@ class Rebuild:
         outcome, detail = failed
         view, state = self.after, self.after.state
         top = group.top or 0
+        if detail == "_brk_start == 0" and view.policy.by_old_mfn:
+            return (
+                f"That is p2m_mid_missing_mfn ({say.pfn(state.mid_missing_mfn)}): the kernel takes "
+                f"top index {say.index(top)} for one without a page of the list and asks "
+                "extend_brk() for one, and brk closed at boot: BUG_ON(_brk_start == 0)."
+            )
         if detail == "_brk_start == 0":
             word = view.word(int(state.top), top)
             page = view.page_at(word)
@@ -341,8 +355,7 @@ class Rebuild:
         elif stores:
             text += (
                 f". What lies there is {view.name(say, page)}, not the list: "
-                f"{say.count(num, 'stray write')}, words {say.index(stores[0].index)} to "
-                f"{say.index(stores[-1].index + stores[-1].count - 1)}, the first "
+                f"{say.count(num, 'stray write')}, {_words(say, stores)} "
                 f"{say.word(stores[0].before)} made {say.word(stores[0].after)}."
             )
             text += self._damage(page)

@@ -6,7 +6,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.compiled.tables import NO_PAGE, TABLE_HOST
+from p2mbatch.compiled.tables import NO_PAGE, P_LEAF, TABLE_HOST
 from p2mbatch.model.explain.boot import report_step
 from p2mbatch.model.explain.flat import tell_flat_report
 from p2mbatch.model.explain.save import TreeWalk
@@ -80,7 +80,7 @@ MAX_PFNS_COMPARED = 1 << 22
 
 def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
     """Return the PFNs whose entries no save carries, where the guest is not too large to look."""
-    end = int(before.state.max_p2m_pfn)
+    end = _end(before)
     if end > MAX_PFNS_COMPARED:
         return []
     rows = np.empty((2, end), np.int64)
@@ -106,6 +106,13 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
         )
         steps.append(Step("restore", tool.restores, text, False, say.numbers))
     return steps
+
+
+def _end(view: View) -> int:
+    """Return the PFN past all that the guest has leaves for: it may have grown past its maximum."""
+    leaves = view.t.slots[: int(view.state.num_slots), P_LEAF]
+    last = int(leaves.max(initial=-1))
+    return max(int(view.state.max_p2m_pfn), (last + 1) << view.shift)
 
 
 def _populated(view: View, row: Int64Array) -> BoolArray:

@@ -33,6 +33,7 @@ guest's counts say of each."""
 _PAST_THE_END = "mfn != INVALID_P2M_ENTRY"
 
 
+NEVER_BUILT = "as boot stored it, and this kernel builds no list at a resume"
 ANOTHER_FRAME = "that of the frame that the page had when the list was built"
 
 
@@ -302,6 +303,8 @@ class _Telling:
             word = view.word(int(view.state.top_mfn), self._top)
             walked = self._top << 2 * view.shift < view.state.max_p2m_pfn or view.policy.is_linear
             why = ANOTHER_FRAME if walked else "of an earlier one, for no rebuild reaches it"
+            if not view.policy.rebuilds:
+                why = NEVER_BUILT
             return (
                 f"p2m_top_mfn_p leads to {view.name(say, page)}, which is {say.mfn(view.mfn(page))}"
                 f" on this host; p2m_top_mfn[{say.index(self._top)}] is {say.mfn(word)}, {why}: "
