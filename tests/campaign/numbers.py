@@ -7,6 +7,7 @@ a page, a frame or an entry by name must be so in the naive guest's own memory (
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,7 @@ class Moment:
     def __init__(self, guest: Any) -> None:
         self.n: int = guest.n
         self.memory = {pfn: list(words) for pfn, words in guest.memory.items()}
-        self.host = getattr(guest, "host", None)
+        self.host = self._kept(guest)
         self.shared_fll: int = guest.shared_fll
         self.shared_max: int = guest.shared_max_pfn
         self.is_era = isinstance(guest, eras.Machine)
@@ -60,11 +61,20 @@ class Moment:
         self.others = {v for v in vars(guest).values() if type(v) is int}
         self.named = {}
         if self.host is not None:
-            # A host goes on changing: what is the guest's at this moment is kept.
             self.named = {mfn: self.pfn_of(mfn) for mfn in self.host.owned}
         self.leaves = dict(self._leaves(guest))
         self.words = {word for words in self.memory.values() for word in words}
         self.words |= {word & ~flag for word in self.words for flag in FLAGS}
+
+    def _kept(self, guest: Any) -> Any:
+        """The guest's host as it is now: it goes on changing."""
+        if not hasattr(guest, "host"):
+            return None
+        host = copy.copy(guest.host)
+        host.owned = set(host.owned)
+        name = "m2p" if isinstance(guest, eras.Machine) else "written"
+        setattr(host, name, dict(getattr(host, name)))
+        return host
 
     def _structures(self, guest: Any) -> Iterator[tuple[str, int]]:
         for name in (*NAMES, "top_mfn_list"):
@@ -92,7 +102,7 @@ class Moment:
         return {
             x * self.n + i: word
             for x, page in self.leaves.items()
-            for i, word in enumerate(self.memory.get(page, ()))
+            for i, word in enumerate(self.memory.get(page, [0] * self.n))
         }
 
     def _list_mfn(self, guest: Any) -> int | None:
@@ -127,10 +137,13 @@ class Lookup:
         self.hosts = [m.host for m in self.moments if m.host is not None]
         self.detail = [int(n) for n in re.findall(r"\b\d+\b", want.get("detail") or "")]
         self.runs = event.get("runs", []) + event.get("during", [])
-        self.plain = {*ints(trace["guest"]), *ints(event), *ints(want), *self.detail}
+        # What a save is to read in place of what there is stands in an event before it.
+        tweaks = [one for one in trace["events"] if one["op"] == "tweak"]
+        self.plain = {*ints(trace["guest"]), *ints(tweaks), *ints(event), *ints(want), *self.detail}
         self.known = {
             "mfns": self._mfns(), "pfns": self._pfns(), "counts": self._counts(),
             "indexes": {*range(self.n), *self.detail, *range(self._num_leaves()),
+                        *(x // self.n**k for m in self.moments for x in m.leaves for k in (0, 1)),
                         *(pfn // self.n**k for pfn in spread(self.runs) for k in (1, 2))},
         }  # fmt: skip
         self.known["words"] = self._words()
@@ -219,6 +232,9 @@ class Lookup:
         for moment in self.moments:
             known |= {value for value in moment.others if 0 <= value < 1 << 40}
             known |= {len(moment.lists), len(set(moment.lists.values()))}
+            # Leaves with pages of their own under each top index, all of them or some of the first.
+            for top in {x // n for x in moment.leaves}:
+                known |= {*range(sum(x // n == top for x in moment.leaves) + 1)}
         for host in self.hosts:
             known |= {host.frames, getattr(host, "mapped", 0)}
         total = sum(count for *_, count in self.runs)

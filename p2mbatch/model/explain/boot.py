@@ -52,6 +52,8 @@ def _builder(view: View) -> Step:
 def _tree(view: View) -> Step:
     state, say = view.state, view.said()
     leaves = -(-int(state.nr_pages) >> view.shift)
+    # Those of 1:1 ranges come later.
+    mids = min(int(state.num_mids), -(-leaves >> view.shift))
     if view.policy.is_two_level:
         leaves = -(-min(int(state.nr_pages), int(state.max_domain_pages)) >> view.shift)
         text = (
@@ -64,7 +66,7 @@ def _tree(view: View) -> Step:
             f"It takes p2m_missing ({say.pfn(state.missing)}), p2m_mid_missing "
             f"({say.pfn(state.mid_missing)}) and p2m_top ({say.pfn(state.top)}) from brk, and "
             f"hangs {say.count(leaves, 'leaf', 'leaves')} of mfn_list below "
-            f"{say.count(state.num_mids, 'mid page')}."
+            f"{say.count(mids, 'mid page')}."
         )
     return _step(say, TREE, text)
 
