@@ -262,9 +262,11 @@ class Lookup:
         invalid = (1 << 8 * self.trace["guest"]["word_bytes"]) - 1
         ends = {self.before.shared_max, *range(0, self.before.shared_max % (1 << 40), self.n**2)}
         gone = [pfn for pfn, word in was.items() if word != now.get(pfn) == invalid]
+        # Or what is not sent, whatever a resume stores over it later.
+        unsent = [p for p, word in was.items() if word != invalid and word not in self.before.named]
         owned = self.before.named
         kept = [pfn for pfn, word in was.items() if word == now.get(pfn) and owned.get(word) == pfn]
-        return {sum(pfn < end for pfn in gone) for end in ends} | {
+        return {sum(pfn < end for pfn in some) for end in ends for some in (gone, unsent)} | {
             sum(pfn >= end for pfn in kept) for end in ends
         }
 
