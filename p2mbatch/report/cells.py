@@ -16,7 +16,7 @@ from p2mbatch.report.places import Place, in_places, numbered, representatives
 from p2mbatch.report.summary import summary_table
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
-from p2mbatch.store.fates import fate_order, fates, last_rows, varying_axes
+from p2mbatch.store.fates import fate_order, fates, last_rows, varies, varying_axes
 from p2mbatch.store.statistics import medians_of
 from p2mbatch.store.survival import Survival
 
@@ -24,6 +24,7 @@ MAX_CELLS_SHOWN = 10_000
 """Cells that a page lists one by one; of more it has one of each kind, `p2mbatch export` all."""
 
 _OF_LAST_ROW = ("detail", "structure_overhead")
+_ALWAYS = ("policy", "memory_bytes", "migrations", "toolstack")
 
 CellNames = Callable[[list[Any]], list[Any]]
 
@@ -101,8 +102,10 @@ def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cell: its axes, its end, its sums and medians over its migrations."""
-    names = ["cell", *(c.name for c in SCENARIO_COLUMNS if c.name != "cell"), *_OF_LAST_ROW]
+    """Return one row per cell: what varies, its end, its sums and medians over its migrations."""
+    # What all cells have alike is not copied: it is most of a table of a million cells.
+    axes = [c.name for c in SCENARIO_COLUMNS if c.name in _ALWAYS or varies(frame[c.name])]
+    names = [*dict.fromkeys(["cell", *axes]), *_OF_LAST_ROW]
     numbers = frame["cell"].to_numpy()
     # A cell's rows are together and in turn.
     at = frame.index.get_indexer(last_rows(frame[["cell", "migration"]]).index)

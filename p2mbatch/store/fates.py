@@ -115,12 +115,25 @@ def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[frame.groupby("cell", sort=False)["migration"].idxmax()]
 
 
+def varies(column: pd.Series[Any]) -> bool:
+    """Return whether `column` has more than one value; what has none counts as no value."""
+    values = column.cat.codes.to_numpy() if column.dtype == "category" else column.to_numpy()
+    if values.dtype.kind not in "iub" or (values[:1] < 0).any():
+        return bool(column.nunique() > 1)
+    # Of millions of rows to compare them takes a tenth of counting what they have.
+    others = values != values[:1]
+    if column.dtype == "category":
+        others &= values >= 0
+    return bool(others.any())
+
+
 def varying_axes(frame: pd.DataFrame) -> list[str]:
     """Return the scenario columns that have more than one value, in the schema's order.
 
-    Sizes of hosts and neighbours that only follow the guest's memory are no axes of their own.
+    Columns that `frame` leaves out have one. Sizes of hosts and neighbours that only follow the
+    guest's memory are no axes of their own.
     """
-    names = [name for name in TELLING_AXES if frame[name].nunique() > 1]
+    names = [name for name in TELLING_AXES if name in frame and varies(frame[name])]
     follow = [
         name
         for name in ("host_memory_bytes", "neighbour_memory_bytes")
