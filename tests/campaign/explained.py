@@ -4,7 +4,7 @@ Lives of each trace format, and of the eras on both machines; where a format has
 of them. For each life: the naive model's observations are those of the explanation, every digest
 included, so the last state is the row's; the steps' stray writes add up to the events'; what must
 hold of every line does (`check`); and every number is one that the naive guest, its hosts or the
-trace has, looked up without the code that printed it (`campaign.numbers`).
+trace has, looked up without the code that printed it (`campaign/numbers.py`).
 """
 
 from __future__ import annotations
