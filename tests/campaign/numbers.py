@@ -222,7 +222,11 @@ class Lookup:
         guest, n = self.trace["guest"], self.n
         ends = {guest["nr_pages"], self.end}
         ends |= {m.shared_max for m in self.moments}
-        known = self.plain | {0, 1, n} | {m.shared_max for m in self.moments}
+        known = (
+            self.plain
+            | {0, 1, n, *(at * n for at in self.detail)}
+            | {m.shared_max for m in self.moments}
+        )
         known |= {*range(self._num_leaves() // n + 2)}
         for end in ends:
             leaves = -(-end // n)
@@ -266,7 +270,10 @@ class Lookup:
         unsent = [p for p, word in was.items() if word != invalid and word not in self.before.named]
         owned = self.before.named
         kept = [pfn for pfn, word in was.items() if word == now.get(pfn) and owned.get(word) == pfn]
-        return {sum(pfn < end for pfn in some) for end in ends for some in (gone, unsent)} | {
+        names = self.after.host.domain
+        unnamed = [pfn for pfn, word in was.items() if word != invalid and pfn not in names]
+        lost = (gone, unsent, unnamed)
+        return {sum(pfn < end for pfn in some) for end in ends for some in lost} | {
             sum(pfn >= end for pfn in kept) for end in ends
         }
 

@@ -92,8 +92,9 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
     if gone.size:
         say = after.said()
         text = (
-            f"{say.count(gone.size, 'entry', 'entries')} that were no frame of the guest's own "
-            f"arrive as INVALID, the first {say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
+            f"{say.count(gone.size, 'entry', 'entries')} that were no frame of the guest's own, or "
+            "that the new host has none for, arrive as INVALID, the first "
+            f"{say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
         )
         steps.append(Step("restore", tool.restores, text, None, say.numbers))
     kept = _populated(before, rows[0]) & (rows[0] == rows[1])
