@@ -202,7 +202,9 @@ def odd_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, rows: UInt64Arra
     if state.wild == 0 and _missing_is_blank(t):
         for slot in range(state.num_slots):
             x = t.slots[slot, P_LEAF]
-            if t.slots[slot, P_KIND] == LEAF and x >= 0 and not _is_plain(t, slot, x):
+            # A 1:1 range may end in a leaf behind all that the guest can populate.
+            is_leaf = t.slots[slot, P_KIND] == LEAF and 0 <= x < state.num_leaves
+            if is_leaf and not _is_plain(t, slot, x):
                 if odd < len(leaves):
                     _note_leaf(t, h, x, leaves, rows, odd)
                 odd += 1
@@ -398,7 +400,11 @@ def _compare_others(
     never_inline()
     for slot in range(t.state[0].num_slots):
         x = t.slots[slot, P_LEAF]
-        if x < 0 or marks[x] != 0 or (slot < num_slots and t.slots[slot, P_CLEAN] != 0):
+        if (
+            not 0 <= x < len(marks)
+            or marks[x] != 0
+            or (slot < num_slots and t.slots[slot, P_CLEAN] != 0)
+        ):
             continue
         marks[x] = 1
         if slot < num_slots and _is_reached(t, x) and given_row(h.par[0], x, row):
