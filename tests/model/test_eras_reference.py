@@ -18,7 +18,7 @@ from oracle import eras
 TRACES = Path(__file__).parents[2] / "data" / "traces"
 FOLDERS = ("eras", "eras-3")
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
-ONE_IN = 1 if THOROUGH else 3
+ONE_IN = 1 if THOROUGH else 6
 """The compiled model replays all of them at every run, the naive one each so many."""
 # Guests of gigabytes, page by page: a second and more each.
 LARGE = (

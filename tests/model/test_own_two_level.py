@@ -138,6 +138,7 @@ def test_recorded_lives_are_as_recorded(file: str) -> None:
             assert recorded.event(event) == expected, path.name
 
 
+@pytest.mark.thorough
 def test_a_sweeps_guest_migrates_under_it(file: str) -> None:
     guest = Guest.boot("256MiB", policy=f"{file}:TwoLevel", sparsity=0.5, layout="extents")
     pages = list(range(100, 70, -1))

@@ -254,6 +254,7 @@ def test_a_scheduler_that_vanishes_is_said_in_one_line_and_nothing_is_lost(
     assert finished(out) >= 60
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_an_interruption_is_heard_where_every_worker_has_died(
     cluster: tuple[Path, list[subprocess.Popen[Any]]], long_spec: Path, tmp_path: Path
@@ -296,6 +297,7 @@ def test_a_future_that_is_cancelled_is_not_waited_for(
     assert [future.cancelled() for future in held] == [True]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_dask_on_this_machine_continues_what_threads_began(
     kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
