@@ -41,12 +41,12 @@ def imported(guest, policy=None, **options):
     ("pattern", "event"),
     [
         ("linear-list-unaligned-small-*", 0),
-        ("linear-list-identity-1", 0),
+        pytest.param("linear-list-identity-1", 0, marks=pytest.mark.thorough),
         ("linear-list-identity-1", 6),
-        ("linear-sif-plain-1", 0),
+        pytest.param("linear-sif-plain-1", 0, marks=pytest.mark.thorough),
         ("linear-4.4-list-extra-*", 0),
         ("linear-4.4-sif-holes-1", 0),
-        ("linear-list-unaligned-1", 0),
+        pytest.param("linear-list-unaligned-1", 0, marks=pytest.mark.thorough),
     ],
 )
 def test_a_linear_guests_file_is_its_recording_again(pattern, event, form):

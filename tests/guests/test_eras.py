@@ -150,5 +150,5 @@ def test_a_kernel_of_two_levels_ends_where_its_arrays_do(policy: str) -> None:
 
 def test_an_era_does_not_take_a_files_place() -> None:
     path = "data/traces/dense-64-0.json.gz"
-    with pytest.raises(InputError, match="policy: 'moved' places its pages otherwise"):
+    with pytest.raises(InputError, match="policy: moved places its pages otherwise"):
         Guest.from_file(path, policy="moved")

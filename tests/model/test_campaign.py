@@ -22,7 +22,7 @@ from oracle.reference import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE = "p2mbatch-trace/1"
-NUM_LIVES = 80
+NUM_LIVES = 50
 
 
 @pytest.mark.parametrize("format_name", sorted(FORMATS))

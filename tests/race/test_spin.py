@@ -66,7 +66,9 @@ def test_spin_agrees_on_random_configurations(seed: int, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel", [pytest.param(k, marks=[pytest.mark.thorough] * (k != "orig")) for k in KERNELS]
+)
 def test_reductions_keep_what_spin_finds_with_three_cpus(kernel: str, tmp_path: Path) -> None:
     # Explored whole these are some ten million states; SPIN merges little and by rules of its own.
     config = parse_name(f"{kernel}.never.sc.three-one-leaf")
