@@ -98,11 +98,12 @@ def test_any_bytes_in_any_place(junk, name, at):
     target.check(data[:at] + junk + data[at + len(junk) :])
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_short_run_of_the_coverage_guided_fuzzer(tmp_path):
     pytest.importorskip("atheris", reason="atheris is not installed")
     for extra in ([], ["--packed"]):
-        options = ["-max_total_time=4", "-timeout=20", "-rss_limit_mb=3000", "-close_fd_mask=3"]
+        options = ["-max_total_time=15", "-timeout=20", "-rss_limit_mb=3000", "-close_fd_mask=3"]
         done = subprocess.run(
             [sys.executable, FUZZ / "fuzz_dumps.py", *extra, *options, tmp_path],
             cwd=tmp_path,

@@ -46,7 +46,9 @@ def test_what_is_compiled_is_what_has_a_reference() -> None:
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("policy", COMPILED)
 def test_recordings_are_exact(policy: str, folder: str) -> None:
-    for path in recordings(policy, folder):
+    # The lives of both folders are the same: at every run all of machine 2, and some of machine 1.
+    one_in = 3 if folder == "eras" and not THOROUGH else 1
+    for path in recordings(policy, folder)[::one_in]:
         trace = load_trace(path)
         assert replay(trace) == trace.expected, path.name
 
