@@ -43,12 +43,13 @@ def estimate(
     num_workers = provenance.num_cores() if jobs is None else jobs
     budget = budget_bytes(memory_budget) or int(engines.MEMORY_SHARE * provenance.memory_bytes())
     cells, counts = zip(*spec.structural_cells(), strict=True)
-    columns, times = columns_of(list(cells)), np.array(counts, np.int64)
+    columns, times = columns_of(list(cells)), np.array(counts, np.float64)
     total_ns = float(cost_ns_each(columns, resident) @ times)
-    needed = np.repeat(memory_bytes_each(columns, resident), np.minimum(times, num_workers))
+    most = np.minimum(times, num_workers).astype(np.int64)
+    needed = np.repeat(memory_bytes_each(columns, resident), most)
     largest = int(np.sort(needed)[-num_workers:].sum())
     seconds = total_ns / min(num_workers, max(spec.num_cells, 1)) / 1e9
-    seconds *= spec.num_cells / max(int(times.sum()), 1)
+    seconds *= spec.num_cells / max(float(times.sum()), 1)
     return Estimate(spec.num_cells, min(largest, budget), seconds)
 
 

@@ -16,6 +16,7 @@ from p2mbatch.report.summary import summary_table
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.survival import survival
 from p2mbatch.sweeps import driver
+from p2mbatch.sweeps.dry_run import estimate
 from p2mbatch.sweeps.progress import ProgressReport, format_duration
 from sweep_support import SOURCE, lived_by, one_line, p2mbatch, row
 
@@ -87,6 +88,21 @@ def test_dry_runs_answer_at_once_for_a_million_cells(tmp_path: Path) -> None:
     assert "peak memory" in done.stdout
     assert "time          about" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_past_sixty_four_bits() -> None:
+    few, many = (
+        estimate(
+            SweepSpec.from_options(
+                memory="1GiB", policy="stale,none", seeds=str(seeds), neighbours="0,0.5"
+            ),
+            jobs=1,
+        )
+        for seeds in (10**6, 2**63 - 1)
+    )
+    assert many.num_cells == 4 * (2**63 - 1)
+    assert many.seconds / few.seconds == pytest.approx(many.num_cells / few.num_cells)
+    assert many.peak_memory_bytes == few.peak_memory_bytes
 
 
 def test_long_lives_are_folded_into_few_lines(tmp_path: Path, monkeypatch: Any) -> None:
