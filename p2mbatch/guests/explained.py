@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.guests.fields import IDENTITY
-from p2mbatch.guests.stage import StagedGuest, hole_of
+from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
@@ -47,10 +46,10 @@ class _Living:
     def boot(self) -> bool:
         """Boot, with all that comes before the first migration."""
         result = self.guest.boot()
-        guest, event = self.guest, {}
-        if guest.scenario.layout == IDENTITY:
-            event = {"identity": [hole_of(guest.scenario)]}
-        steps = self.watcher.booted(result, event, guest.placement.num_grown)
+        placement, event = self.guest.placement, {}
+        if placement.marks_hole and not placement.policy.is_linear:
+            event = {"identity": placement.boot_arguments[0]}
+        steps = self.watcher.booted(result, event, placement.num_grown)
         return self.add("boot", "boot on host 0", result, steps)
 
     def migrate(self) -> bool:

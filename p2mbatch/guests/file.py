@@ -20,7 +20,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID, PAGE_BYTES, geometry
 from p2mbatch.base.references import DIGEST_DIGITS, find_referred, split_reference
-from p2mbatch.model.runs import OWN, frame_runs, merged_runs, true_runs
+from p2mbatch.model.runs import OWN, frame_runs, merged_runs, page_runs
 from p2mbatch.model.trace import GuestLayout, Trace
 from p2mbatch.model.trace_eras import guest_to_json as era_to_json
 from p2mbatch.model.trace_file import load_trace
@@ -133,7 +133,9 @@ def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
     n = geometry(trace.guest.word_bytes).entries
     absent, ranges = _absent(trace), trace.events[0].get("identity", np.zeros((0, 2), np.int64))
     span = _span(trace.guest, runs)
-    populated = _populated(trace.guest, span, np.concatenate([_away(trace, absent), runs]))
+    populated = _populated(
+        trace.guest, span, np.concatenate([_away(trace.guest, absent, ranges), runs])
+    )
     if not populated:
         raise InputError(f"{path}: the guest has no page left before its first migration")
     return GuestFile(
@@ -172,13 +174,12 @@ def _absent(trace: Trace) -> Int64Array:
     return np.flatnonzero(~there)
 
 
-def _away(trace: Trace, absent: Int64Array) -> Int64Array:
+def _away(guest: GuestLayout, absent: Int64Array, ranges: Int64Array) -> Int64Array:
     """Return int64[k, 3]: what boot does not populate below `nr_pages`, as runs of INVALID."""
     runs = [frame_runs(absent, np.full(absent.size, INVALID, np.int64))]
-    marked = trace.events[0].get("identity", np.zeros((0, 2), np.int64))
-    pairs = [(start, end - start) for start, end in marked.tolist() if end > start]
-    if isinstance(trace.guest, LinearLayout):
-        pairs += trace.guest.identity.tolist()
+    pairs = [(start, end - start) for start, end in ranges.tolist() if end > start]
+    if isinstance(guest, LinearLayout):
+        pairs += guest.identity.tolist()
     runs += [np.array([[pfn, INVALID, count]], np.int64) for pfn, count in pairs]
     return np.concatenate(runs)
 
@@ -264,7 +265,7 @@ def _digest(trace: Trace, events: list[dict[str, Any]], absent: Int64Array) -> s
     }
     # Named only where there are any: what has none keeps the digest that it always had.
     if absent.size:
-        value["absent"] = true_runs(np.isin(np.arange(guest.nr_pages), absent)).tolist()
+        value["absent"] = page_runs(absent).tolist()
     if "identity" in trace.events[0]:
         value["identity"] = trace.events[0]["identity"].tolist()
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -96,7 +96,7 @@ class GuestPlacement(Placement):
         return (
             self.num_boot_leaves
             # What a linear p2m boots with, tables and the level-4 page among it.
-            + (1 + self.bootmem_pages if self.policy.is_linear else guest.layout.boot_pages)
+            + guest.layout.boot_pages
             + min(guest.num_grown + 2 * guest.num_new_tops + lists, self.pool_pages)
             + self.num_tops
             + 16
@@ -246,7 +246,7 @@ def _shape(layout: LinearLayout, span: int, kernel: Policy) -> LinearShape:
         area_pfns=layout.max_p2m_pfn,
         p2m_vaddr=layout.p2m_vaddr % (1 << 64),
         no_list=layout.virt_p2m_4tools and not kernel.whole_area,
-        hash_pages=4 if kernel.whole_area else 0,
+        hash_pages=kernel.hash_pages,
     )
 
 

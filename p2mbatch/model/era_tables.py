@@ -17,6 +17,15 @@ def static_pages(word_bytes: int, max_domain_pages: int) -> dict[str, int]:
     return {"p2m_missing": 1, "p2m_top": tops, "p2m_top_mfn": tops, "p2m_top_mfn_list": 1}
 
 
+def static_places(word_bytes: int, max_domain_pages: int, first: int) -> dict[str, int]:
+    """Return the first page of each static array, one behind the other from page `first` on."""
+    places = {}
+    for name, count in static_pages(word_bytes, max_domain_pages).items():
+        places[name] = first
+        first += count
+    return places
+
+
 def with_static(
     tables: tb.P2MTables, static: dict[str, int], max_domain_pages: int
 ) -> tb.P2MTables:

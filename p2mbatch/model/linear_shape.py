@@ -99,7 +99,7 @@ class LinearFields:
             area_pfns=area_pfns(nr_pages, self.hotplug_gib),
             p2m_vaddr=self.p2m_vaddr,
             no_list=self.told and not policy.whole_area,
-            hash_pages=4 if policy.whole_area else 0,
+            hash_pages=policy.hash_pages,
         )
 
 

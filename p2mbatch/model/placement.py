@@ -19,7 +19,7 @@ from p2mbatch.compiled import bijection
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import holes_of
 from p2mbatch.compiled.records import as_array
-from p2mbatch.model.era_tables import static_pages, with_area, with_static
+from p2mbatch.model.era_tables import static_pages, static_places, with_area, with_static
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
 from p2mbatch.model.linear_shape import USUAL_LINEAR, LinearFields, LinearShape
@@ -74,11 +74,7 @@ class Placement:
     @property
     def static(self) -> dict[str, int]:
         """Return the first PFN of each static array of a p2m of two levels: in brk's place."""
-        first, out = self.brk_pfn, {}
-        for name, count in static_pages(self.geo.word_bytes, self.max_domain_pages).items():
-            out[name] = first
-            first += count
-        return out
+        return static_places(self.geo.word_bytes, self.max_domain_pages, self.brk_pfn)
 
     @property
     def mfn_list_pfn(self) -> int:

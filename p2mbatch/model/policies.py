@@ -141,10 +141,7 @@ class Policy:
         return SPARE_SLOTS if self.own is not None else 0
 
     def most_pages(self, word_bytes: int) -> int:
-        """Return `MAX_DOMAIN_PAGES` as a kernel of two levels is configured: 32 or 8 GiB; else 0.
-
-        Source: policies-spec P1.
-        """
+        """Return two levels' usual `MAX_DOMAIN_PAGES`, 32 or 8 GiB; else 0 (policies-spec P1)."""
         return (8_388_608 if word_bytes == 8 else 2_097_152) if self.is_two_level else 0
 
     def brk_pages(self, num_mids: Pages, word_bytes: int) -> Pages:
@@ -154,10 +151,20 @@ class Policy:
         """
         if self.is_two_level or self.is_linear:
             return num_mids * 0
-        own_lists = num_mids * (word_bytes == 4 or self.lists_on_64_bit)
+        to_list = self.list_distance(num_mids, word_bytes) + 1
+        if self.late_list:
+            return to_list - self.list_brk_pages
+        return to_list + num_mids * (word_bytes == 4 or self.lists_on_64_bit)
+
+    @property
+    def hash_pages(self) -> int:
+        """Return the pages that a linear boot takes for nothing of the p2m (3.19 to 4.2)."""
+        return 4 if self.whole_area else 0
+
+    def list_distance(self, num_mids: Pages, word_bytes: int) -> Pages:
+        """Return how far boot puts the frame list list behind `p2m_missing`, in pages."""
         override = word_bytes // 2 if self.asks_override else 0
-        lists = 0 if self.late_list else self.list_brk_pages + own_lists
-        return self.placeholders + num_mids + override + lists
+        return self.placeholders + num_mids + override + self.list_brk_pages - 1
 
     def moves_leaves(self, word_bytes: int) -> bool:
         """Return whether boot moves the leaves out of `mfn_list` (policies-spec P4b)."""

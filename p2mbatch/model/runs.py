@@ -65,6 +65,11 @@ def frame_runs(pfns: Int64Array | range, mfns: Int64Array) -> Int64Array:
     return np.stack([starts, mfns[firsts], np.diff(firsts, append=mfns.size)], axis=1)
 
 
+def page_runs(pages: Int64Array) -> Int64Array:
+    """Return int64[k, 2] of [first, count]: `pages`, in their order, as runs that count up."""
+    return frame_runs(pages, pages)[:, [0, 2]]
+
+
 def put_runs(words: Int64Array, runs: Int64Array) -> None:
     """Put what `runs` say into `words`, int64[m]: words[first + i] = value + i.
 

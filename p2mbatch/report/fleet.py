@@ -132,8 +132,8 @@ def _table(path: Path) -> Iterator[tuple[str, dict[str, str | None]]]:
 def gather(directory: str, out: Path, policy: str | None) -> list[FleetGuest]:
     """Import each file of `directory` into `out`; `policy` is that of guests that show none.
 
-    What can't be imported, or has a kernel that no sweep knows, stays with the reason. Raises
-    `InputError` where there is no such directory or no file in it.
+    What can't be imported stays with the reason. Raises `InputError` where there is no such
+    directory or no file in it, and where `out` can't be made.
     """
     try:
         files = sorted(path for path in Path(directory).iterdir() if path.is_file())

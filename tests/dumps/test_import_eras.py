@@ -6,13 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dump_guests import core, stream
 from linear_files import LinearGuest
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.findings import audit
 from p2mbatch.dumps.importing.to_trace import check_import, import_trace
 from p2mbatch.dumps.readers.read import read_bytes
@@ -135,10 +133,6 @@ def test_policies_of_another_kind_are_refused():
 def test_damage_in_page_tables_is_refused_and_healed():
     hand = LinearGuest(8, 3000)
     guest = read_bytes(hand.stream())
-    leaf = int(np.flatnonzero(guest.p2m.to_array() != INVALID)[-1])
-    # Its last page's entry names a frame that nobody has: the list's leaf is not found by it.
-    words = guest.p2m.to_array()
-    assert words[leaf] != INVALID and find("linear").is_linear
     shared = guest.shared_info._replace(p2m_cr3=((1 << 41) << 12))
     sick = replace(guest, shared_info=shared)
     assert audit(sick).walk.result == f"bad-p2m-cr3 {1 << 41}"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.guests.explained import explain_scenario
 from p2mbatch.guests.file import find_guest
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.scenario import Scenario
@@ -55,6 +56,11 @@ def test_a_recorded_guest_is_its_trace(pattern: str) -> None:
     rows = compare_with_trace(scenario)
     booted = replay(scenario.to_trace())[0]
     assert rows[0]["outcome"] == booted["outcome"]
+
+
+def test_ranges_that_its_file_has_are_told() -> None:
+    told = explain_scenario(cell(recorded("mid-identity-id-mixed-32-*"), migrations=1))
+    assert "set_phys_range_identity()" in [step.function for step in told.events[0].steps]
 
 
 def test_a_linear_guest_may_have_another_linear_kernel() -> None:

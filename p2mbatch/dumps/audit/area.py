@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
+from p2mbatch.base.entries import IDENTITY_FLAG
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.dumps.audit.walk_linear import frames_of, mfns_of
 from p2mbatch.dumps.audit.walk_state import LinearList
 from p2mbatch.dumps.model import FREE_PFNS, DumpGuest
+from p2mbatch.model.linear_shape import BLOCK_PFNS
 
 _MOST_BLOCKS = 1 << 14
 
 _SLOTS = 512
 
-_IDENTITY = 1 << 62
-
-_FRAME = np.uint64((1 << 40) - 1)
-
-_ADDRESSES = (1 << 48) - 1
+ADDRESSES = (1 << 48) - 1
+"""The bits of an address that the page tables translate."""
 
 
 class AreaTables(NamedTuple):
@@ -65,7 +65,7 @@ def area_tables(guest: DumpGuest, linear: LinearList) -> AreaTables | None:
 
     None where the file does not show them. 64-bit guests only.
     """
-    first = linear.vaddr & _ADDRESSES
+    first = linear.vaddr & ADDRESSES
     tables = guest.p2m.find(np.array([linear.cr3_mfn], np.int64))
     pages = {(4, 0): int(tables[0])}
     for level in (4, 3, 2):
@@ -105,7 +105,7 @@ def digests(guest: DumpGuest, area: AreaTables) -> dict[str, Any]:
     """
     identity = area.identity_page(guest.shared_info.max_pfn if guest.shared_info else 0)
     return {
-        "area_pfns": area.num_blocks << 18,
+        "area_pfns": area.num_blocks * BLOCK_PFNS,
         "leaf_frames_sha256": hashlib.sha256(area.frames.astype("<i8").data).hexdigest(),
         "area_p2m_sha256": _p2m_sha256(guest, area, identity) if identity >= 0 else None,
     }
@@ -113,7 +113,7 @@ def digests(guest: DumpGuest, area: AreaTables) -> dict[str, Any]:
 
 def _p2m_sha256(guest: DumpGuest, area: AreaTables, identity: int) -> str | None:
     """Return the digest of what the guest's kernel gets of every PFN of the area."""
-    if area.num_blocks << 18 > FREE_PFNS:
+    if area.num_blocks * BLOCK_PFNS > FREE_PFNS:
         return None
     digest, holes = hashlib.sha256(), np.full(_SLOTS, INVALID, np.int64).data
     own = area.leaves[~area.shared]
@@ -123,7 +123,7 @@ def _p2m_sha256(guest: DumpGuest, area: AreaTables, identity: int) -> str | None
     ):
         if shared and leaf == identity:
             first = slot * _SLOTS
-            digest.update((np.arange(first, first + _SLOTS) | _IDENTITY).data)
+            digest.update((np.arange(first, first + _SLOTS) | IDENTITY_FLAG[8]).data)
         elif shared:
             digest.update(holes)
         else:
@@ -152,7 +152,7 @@ def _read(guest: DumpGuest, pfns: Int64Array) -> _Entries | None:
         if data is None:
             return None
         words[k], names_pfns[k] = data.entries, data.holds_pfns
-    frames = (words >> np.uint64(12) & _FRAME).astype(np.int64)
+    frames = frames_of(words, 8)
     present = (words & np.uint64(1)).astype(np.bool_)
     named = frames.copy()
     if not names_pfns.all():
@@ -160,12 +160,5 @@ def _read(guest: DumpGuest, pfns: Int64Array) -> _Entries | None:
     named[~present | (named >= guest.max_p2m_pfn)] = -1
     mfns = frames.copy()
     if names_pfns.any():
-        mfns[names_pfns] = _mfns_of(guest, named[names_pfns], frames[names_pfns])
+        mfns[names_pfns] = mfns_of(guest, named[names_pfns], frames[names_pfns])
     return _Entries(named, mfns, present, (words & np.uint64(2)).astype(np.bool_))
-
-
-def _mfns_of(guest: DumpGuest, pfns: Int64Array, frames: Int64Array) -> Int64Array:
-    """Return the MFN of each of `pfns`, that of `frames` where an entry names no PFN."""
-    unique, inverse = np.unique(pfns, return_inverse=True)
-    mfns = np.array([guest.p2m.chunk(pfn, pfn + 1)[0] if pfn >= 0 else -1 for pfn in unique])
-    return np.where(pfns >= 0, mfns[inverse].reshape(pfns.shape), frames)

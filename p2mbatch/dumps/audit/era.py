@@ -54,7 +54,7 @@ def era_of(guest: DumpGuest, walk: Walk, structures: Structures) -> Era:
     fitting = tuple(
         policy.name
         for policy in trees
-        if not policy.late_list and _distance(policy, guest, num_mids) == distance
+        if not policy.late_list and policy.list_distance(num_mids, guest.word_bytes) == distance
     )
     where = "its leaves are linked by another address than its mids" if moved else (
         "its leaves are linked by the same address as its mids"
@@ -75,12 +75,6 @@ def _those(fits: Callable[[Policy], bool]) -> tuple[str, ...]:
 def _has_tree(policy: Policy) -> bool:
     """Return whether it is a kernel's tree of three levels."""
     return not (policy.is_linear or policy.is_two_level or policy.own) and policy.rebuilds
-
-
-def _distance(policy: Policy, guest: DumpGuest, num_mids: int) -> int:
-    """Return how far a policy's boot puts the frame list list behind `p2m_missing`, in pages."""
-    override = guest.word_bytes // 2 if policy.asks_override else 0
-    return policy.placeholders + num_mids + override + policy.list_brk_pages - 1
 
 
 def _is_static(guest: DumpGuest, walk: Walk) -> bool:

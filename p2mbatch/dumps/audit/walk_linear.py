@@ -105,7 +105,7 @@ def check_tables(guest: DumpGuest, walk: Walk) -> None:
             present = present[(present >= low) & (present <= high)]
         if data.holds_pfns or not present.size:
             continue
-        mfns = _frames(data.entries[present], guest.word_bytes)
+        mfns = frames_of(data.entries[present], guest.word_bytes)
         pfns = guest.p2m.find(mfns)
         bad = np.flatnonzero((pfns < 0) | (pfns > walk.max_pfn))
         if bad.size:
@@ -137,7 +137,7 @@ def _is_range(first: int, last: int, word_bytes: int) -> bool:
     return canonical and last >= first and not in_xen
 
 
-def _frames(entries: UInt64Array, word_bytes: int) -> Int64Array:
+def frames_of(entries: UInt64Array, word_bytes: int) -> Int64Array:
     """Return the frame of each page table entry as int64."""
     mask = np.uint64((1 << _FRAME_BITS[word_bytes]) - 1)
     return ((entries >> np.uint64(PAGE_SHIFT)) & mask).astype(np.int64)
@@ -170,25 +170,24 @@ def _read_tables(
             )
         assert walk.linear is not None
         walk.linear.used.add((level, pfn))
-        frames = _frames(data.entries, guest.word_bytes)
+        frames = frames_of(data.entries, guest.word_bytes)
         present = (data.entries & _PRESENT).astype(bool)
         by_mfn[row] = not data.holds_pfns
         all_mfns[row], all_pfns[row] = frames, -1
         if data.holds_pfns:
             all_pfns[row] = np.where(present & (frames < guest.max_p2m_pfn), frames, -1)
-            all_mfns[row] = _mfns_of(guest, all_pfns[row], frames)
+            all_mfns[row] = mfns_of(guest, all_pfns[row], frames)
     if by_mfn.any():
         all_pfns[by_mfn] = guest.p2m.find(all_mfns[by_mfn])
     return _Level(0, all_mfns[inverse].reshape(-1), all_pfns[inverse].reshape(-1))
 
 
-def _mfns_of(guest: DumpGuest, pfns: Int64Array, frames: Int64Array) -> Int64Array:
+def mfns_of(guest: DumpGuest, pfns: Int64Array, frames: Int64Array) -> Int64Array:
     """Return the MFNs of `pfns`, and `frames` where an entry names no PFN."""
-    mfns = frames.copy()
-    for x in np.flatnonzero(pfns >= 0).tolist():
-        pfn = int(pfns[x])
-        mfns[x] = guest.p2m.chunk(pfn, pfn + 1)[0]
-    return mfns
+    unique, inverse = np.unique(pfns, return_inverse=True)
+    found = (guest.p2m.chunk(pfn, pfn + 1)[0] if pfn >= 0 else -1 for pfn in unique.tolist())
+    mfns = np.fromiter(found, np.int64, unique.size)
+    return np.where(pfns >= 0, mfns[inverse].reshape(pfns.shape), frames)
 
 
 def _entries(

@@ -11,18 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.dumps.audit.area import AreaTables
+from p2mbatch.dumps.audit.area import ADDRESSES, AreaTables
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.policies import Policy
 
-REAL, MISSING, IDENTITY = 0, 1, 2
+REAL, MISSING, ONE_TO_ONE = 0, 1, 2
 """What a slot is: a leaf of its own, or the shared one of that kind."""
 
 _SLOTS = 512
 """Slots that a table of level 1 maps, and PFNs of a slot."""
-
-_HASH_PAGES = 4
-"""Pages that 3.19 to 4.2 take for nothing of the p2m."""
 
 
 class LinearBoot(NamedTuple):
@@ -36,6 +33,8 @@ class LinearBoot(NamedTuple):
     kinds: Int64Array
     """int64[size / 512]: what `boot_pages` says of each slot below the booted size."""
     vaddr: int
+    lone: Int64Array
+    """int64[k]: PFNs that must boot with a frame for their slot to have its own leaf."""
 
     @property
     def size(self) -> int:
@@ -56,7 +55,7 @@ def boot_order(
     `listed` is whether the mfn list list is built too.
     """
     pages = area.pages if area is not None else {}
-    first = (boot.vaddr & ((1 << 48) - 1)) >> 21
+    first = (boot.vaddr & ADDRESSES) >> 21
 
     def table(level: int, block: int) -> int:
         return pages.get((level, first + block >> 9 * (level - 1)), -1)
@@ -82,7 +81,7 @@ def boot_order(
     for block in range(boot.num_blocks):
         kinds = boot.kinds[block * _SLOTS : (block + 1) * _SLOTS]
         # Slots behind the booted ones are 1:1.
-        kinds = np.append(kinds, np.full(_SLOTS - kinds.size, IDENTITY, np.int64))
+        kinds = np.append(kinds, np.full(_SLOTS - kinds.size, ONE_TO_ONE, np.int64))
         if kinds[0] != REAL and (kinds == kinds[0]).all():
             order += tables_above(block)
             continue
@@ -98,7 +97,7 @@ def boot_order(
             own_blocks.add(slot // _SLOTS)
             order.append(table(1, slot // _SLOTS))
         order.append(leaf(slot))
-    order += [-1] * (_HASH_PAGES * policy.whole_area)
+    order += [-1] * policy.hash_pages
     return order + (_list_pages(guest, sorted(own_blocks)) if listed else [])
 
 

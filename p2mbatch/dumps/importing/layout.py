@@ -19,7 +19,7 @@ from p2mbatch.dumps.audit.structures import Structures, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.importing.pool import find_pool
 from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.model.era_tables import static_pages
+from p2mbatch.model.era_tables import static_pages, static_places
 from p2mbatch.model.policies import MENDED, Policy, find
 from p2mbatch.model.runs import true_runs
 from p2mbatch.model.trace import GuestLayout
@@ -88,7 +88,8 @@ def find_layout(
     )
     if not policy.is_era:
         return FoundLayout(GuestLayout(*common), exact)
-    static, most = _static(guest, policy, parts.brk[0])
+    most = policy.most_pages(guest.word_bytes)
+    static = static_places(guest.word_bytes, most, parts.brk[0]) if policy.is_two_level else None
     bootmem = parts.bootmem if policy.bootmem else None
     layout = EraLayout(*common, bootmem=bootmem, static=static, max_domain_pages=most)
     return FoundLayout(layout, exact and not policy.is_two_level)
@@ -128,17 +129,6 @@ def _opened(geo: Geometry, nr_pages: int, ranges: Int64Array) -> int:
     return int(np.unique(ends[ends >= -(-nr_pages // n)]).size) + 2 * len(tops)
 
 
-def _static(guest: DumpGuest, policy: Policy, first: int) -> tuple[dict[str, int] | None, int]:
-    """Return the static arrays of two levels from page `first` on, and what the p2m can hold."""
-    if not policy.is_two_level:
-        return None, 0
-    most, static = policy.most_pages(guest.word_bytes), {}
-    for name, count in static_pages(guest.word_bytes, most).items():
-        static[name] = first
-        first += count
-    return static, most
-
-
 def _boot_from_leaves(
     geo: Geometry, span: int, leaves: Int64Array, populated: BoolArray
 ) -> tuple[int, int] | None:
@@ -175,8 +165,7 @@ def _shown_parts(
     nr_pages, first_leaf = found
     mids = -(-nr_pages // geo.entries**2)
     moved = policy.moves_leaves(guest.word_bytes)
-    override = guest.word_bytes // 2 if policy.asks_override else 0
-    behind: int | None = policy.placeholders + mids + override + policy.list_brk_pages - 1
+    behind: int | None = policy.list_distance(mids, guest.word_bytes)
     if policy.late_list:
         # The list lies in the boot allocator's pages, behind the leaves that were moved there.
         behind = None

@@ -13,13 +13,13 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.area import AreaTables
 from p2mbatch.dumps.audit.walk_state import Walk
-from p2mbatch.dumps.importing.boot_pages import LinearBoot, boot_order
+from p2mbatch.dumps.importing.boot_pages import MISSING, ONE_TO_ONE, REAL, LinearBoot, boot_order
 from p2mbatch.dumps.importing.boot_state import BootState, first_named
 from p2mbatch.dumps.importing.pool import SPARE_POOL_PAGES
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.linear_shape import BLOCK_PFNS, USUAL_VADDR
 from p2mbatch.model.policies import Policy
-from p2mbatch.model.runs import frame_runs, true_runs
+from p2mbatch.model.runs import page_runs, true_runs
 from p2mbatch.model.trace_linear import IDENTITY, LinearLayout
 
 _LEAF = 512
@@ -66,15 +66,14 @@ def linear_boot(
         )
     identity = entries == np.arange(end) | IDENTITY
     boot = _boot(policy, entries, identity, area, vaddr, _grown_past(guest, policy, area, end))
-    lone = _lone_words(boot, entries, identity, area)
     named = first_named(entries[: boot.nr_pages], own[: boot.nr_pages])
     booted = np.where(named, entries[: boot.nr_pages], INVALID)
     others = (entries[: boot.nr_pages] != INVALID) & ~identity[: boot.nr_pages] & ~named
-    others[lone] = True
+    others[boot.lone] = True
     top = int(entries.max(where=own, initial=0)) + 1
     booted[others] = top + np.arange(np.count_nonzero(others))
     marked = identity.copy()
-    marked[lone], marked[boot.size :] = False, False
+    marked[boot.lone], marked[boot.size :] = False, False
     after = np.full(end, INVALID, np.int64)
     after[: boot.nr_pages] = booted
     after[marked] = entries[marked]
@@ -115,13 +114,18 @@ def _boot(
     kinds = np.zeros(size // _LEAF, np.int64)
     filled = np.append(entries[:size], np.full(max(size - end, 0), INVALID, np.int64))
     slots = filled.reshape(-1, _LEAF)
-    kinds[(slots == INVALID).all(axis=1)] = 1
+    kinds[(slots == INVALID).all(axis=1)] = MISSING
     marked = np.append(identity[:size], np.zeros(max(size - end, 0), np.bool_))
-    kinds[marked.reshape(-1, _LEAF).all(axis=1)] = 2
+    kinds[marked.reshape(-1, _LEAF).all(axis=1)] = ONE_TO_ONE
+    has_leaf = np.zeros(kinds.size, np.bool_)
     if area is not None:
         known = min(kinds.size, area.shared.size)
-        kinds[:known][~area.shared[:known]] = 0
-    return LinearBoot(nr_pages, extra, num_blocks, kinds, vaddr)
+        has_leaf[:known] = ~area.shared[:known]
+    # A set takes the frame away again: the slot is uniform, and the file has a leaf of its own.
+    lone = np.flatnonzero(has_leaf & (kinds != REAL))
+    kinds[has_leaf] = REAL
+    lone = lone[lone < nr_pages // _LEAF] * _LEAF
+    return LinearBoot(nr_pages, extra, num_blocks, kinds, vaddr, lone)
 
 
 def _grown_past(guest: DumpGuest, policy: Policy, area: AreaTables | None, end: int) -> int:
@@ -141,22 +145,6 @@ def _grown_past(guest: DumpGuest, policy: Policy, area: AreaTables | None, end: 
         return 1
     others = np.flatnonzero(page.words[first:] != INVALID)
     return max(int(others[0]) if others.size else _LEAF - first, 1)
-
-
-def _lone_words(
-    boot: LinearBoot, entries: Int64Array, identity: BoolArray, area: AreaTables | None
-) -> Int64Array:
-    """Return the PFNs, int64[k], that must boot with a frame for their slot to have its own leaf.
-
-    A set takes it away again: the slot is uniform, and the file has a leaf of its own for it.
-    """
-    if area is None:
-        return np.zeros(0, np.int64)
-    whole = boot.nr_pages // _LEAF
-    slots = entries[: whole * _LEAF].reshape(-1, _LEAF)
-    uniform = (slots == INVALID).all(axis=1)
-    uniform |= identity[: whole * _LEAF].reshape(-1, _LEAF).all(axis=1)
-    return np.flatnonzero(uniform & (boot.kinds[:whole] == 0)) * _LEAF
 
 
 def _layout(
@@ -214,10 +202,10 @@ def _layout(
         mfn_list_pfn=mfn_list,
         brk_pfn=0,
         brk_pages=0,
-        page_pool=frame_runs(pool, pool)[:, [0, 2]],
+        page_pool=page_runs(pool),
         directmap_pages=directmap,
         pgd_pfn=int(wanted[-1]),
-        boot_pool=frame_runs(wanted[:-1], wanted[:-1])[:, [0, 2]],
+        boot_pool=page_runs(wanted[:-1]),
         p2m_vaddr=boot.vaddr - (1 << 64) if boot.vaddr >= 1 << 63 else boot.vaddr,
         virt_p2m_4tools=no_list,
         identity=identity,

@@ -11,7 +11,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.dumps.audit.structures import Structures
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
-from p2mbatch.model.runs import frame_runs
+from p2mbatch.model.runs import page_runs
 
 SPARE_POOL_PAGES = 512
 """Pages left for `alloc_p2m` beyond what this guest used, so that it can be grown further."""
@@ -66,8 +66,7 @@ def find_pool(
     others = iter(spare[(np.arange(num_spare) + at) % max(spare.size, 1)].tolist())
     pages = [pfn if pfn >= 0 else next(others) for pfn in wanted]
     pages += others
-    found = np.array(pages, np.int64)
-    return frame_runs(found, found)[:, [0, 2]]
+    return page_runs(np.array(pages, np.int64))
 
 
 def _grown_leaves(guest: DumpGuest, num_boot: int, *, marks: bool) -> list[int]:

@@ -51,7 +51,7 @@ def import_trace(
     """Return `guest` as a trace named `name`: a boot, and the sets that make its p2m the dump's.
 
     `policy` is the kernel's where the file does not show it. Where kernels of two policies fit and
-    nothing tells them apart, it is the one that `policy_shown` names. Foreign frames marked by the
+    nothing tells them apart, it is the one that `_policy_shown` tells. Foreign frames marked by the
     top bit become the model's where the policy's kernel marks them by bit 31. Where the file names
     no frames, PFNs get frames in ascending order. Pages that a dump lost are the guest's, as its
     leaves say.
