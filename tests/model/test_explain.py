@@ -79,6 +79,7 @@ def test_each_end_of_a_recording_is_told(path: Path) -> None:
         ("eras/two-level-none-balloon-64-107", "The list still has the frames of an earlier host"),
         ("eras/two-level-none-pool-page-out-32-112", "but not all that it had was saved."),
         ("eras/two-level-none-out-of-range-32-110", "past all that the p2m can hold"),
+        ("eras/two-level-none-over-max-64-115", "more pages than this kernel's p2m was built for"),
         ("crafted-none-plain-32-0", "this kernel builds it at boot and never again"),
     ],
 )
@@ -87,6 +88,11 @@ def test_what_an_end_means_is_what_led_to_it(name: str, said: str) -> None:
     assert said in told.conclusion
     bugs = [step for step in told.events[-1].steps if "BUG_ON(mfn" in step.text]
     assert all(step.function == "set_phys_to_machine()" for step in bugs)
+
+
+def test_a_set_that_found_no_memory_says_how_far_it_came() -> None:
+    told = explain_trace(load_trace(str(TRACES / "eras/tail-alloc-fail-32-106.json.gz")))
+    assert told.events[2].title == "set 0 of 173 entries, returned false"
 
 
 @pytest.mark.parametrize("source", explained.SOURCES)

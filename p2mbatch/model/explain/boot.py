@@ -21,6 +21,9 @@ BUILD = "xen_build_mfn_list_list()"
 
 SETUP = "xen_setup_mfn_list_list()"
 
+ARRAYS_END = "The static arrays end"
+"""What is said of a guest that has more pages than its kernel was built for."""
+
 
 def tell_boot(view: View, result: EventResult, event: dict[str, Any]) -> list[Step]:
     """Return the steps of a boot that came to `result`."""
@@ -61,6 +64,10 @@ def _tree(view: View) -> Step:
             f"p2m_top ({say.pfn(state.static_top)}); all other entries are p2m_missing "
             f"({say.pfn(state.missing)})."
         )
+        if state.nr_pages > state.max_domain_pages:
+            past = say.count(state.nr_pages - state.max_domain_pages, "page")
+            text += f" {ARRAYS_END} at {say.pfn(state.max_domain_pages)}: {past} are in no leaf."
+            return _step(say, TREE, text, False)
     else:
         text = (
             f"It takes p2m_missing ({say.pfn(state.missing)}), p2m_mid_missing "

@@ -25,7 +25,6 @@ from p2mbatch.model.explain.sets import LoggedSets, tell_set
 from p2mbatch.model.explain.story import Step, folded
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult, Life
-from p2mbatch.model.toolstacks import Toolstack
 
 MAX_PICTURES = 64
 """Pictures of one event; a rebuild of more parts has some of them alike."""
@@ -116,9 +115,7 @@ class Watcher:
     def _look(self, view: View) -> int:
         """Take a picture, if they are asked for; return its number."""
         if self._wants_pictures:
-            slots = view.t.slots[: int(view.state.num_slots)]
-            hit = slots[slots[:, tb.P_EVENT] == view.state.event, tb.P_PAGE]
-            self.views.append(picture_of(view, hit.tolist()))
+            self.views.append(picture_of(view, _hit(view)))
         return max(0, len(self.views) - 1)
 
     def _look_at(self, t: tb.P2MTables) -> int:
@@ -130,10 +127,7 @@ class Watcher:
 
     def _note_hits(self) -> None:
         """Note which pages stray writes hit, for later events to ask about."""
-        view = self.view()
-        slots = self.life.tables.slots[: int(view.state.num_slots)]
-        hit = slots[slots[:, tb.P_EVENT] == view.state.event, tb.P_PAGE]
-        self._known.hit.update(dict.fromkeys(hit.tolist(), self.num_events))
+        self._known.hit.update(dict.fromkeys(_hit(self.view()), self.num_events))
 
     def _end(self, steps: list[Step]) -> list[Step]:
         """Note what later events may ask about; return the steps, like ones told once."""
@@ -206,12 +200,12 @@ class Watcher:
         self, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]
     ) -> list[Step]:
         """Return the steps of a migration that has just run, from the save on."""
-        tool, restored = self._tool(event), self._restored
+        restored = self._restored
         if restored is not None:
             self._host_number = self._next_host
         # A guest that got more first is drawn with it.
         begin = self._grown[-1].views[1] if self._grown else 0
-        walk = self._walk(self._before, result, event, tweak, tool)
+        walk = self._walk(result, event, tweak)
         steps = self._save_steps(walk, result, event, tweak)
         steps = [dataclasses.replace(step, views=(begin, begin)) for step in steps]
         first, last = self._looks
@@ -232,21 +226,9 @@ class Watcher:
             self._arrived()
         return steps
 
-    def _tool(self, event: dict[str, Any]) -> Toolstack:
-        """Return the toolstack that an event names, or that saves this guest."""
-        named = event.get("toolstack")
-        code = int(self.life.toolstack) if named is None else toolstacks.code_of(named)
-        return toolstacks.of_code(code)
-
-    def _walk(
-        self,
-        before: View,
-        result: EventResult,
-        event: dict[str, Any],
-        tweak: dict[str, Any],
-        tool: Toolstack,
-    ) -> TreeWalk:
+    def _walk(self, result: EventResult, event: dict[str, Any], tweak: dict[str, Any]) -> TreeWalk:
         """Return the walk of the save that has just been, by which way it went."""
+        before, tool = self._before, toolstacks.of_code(int(self.life.toolstack))
         walk = LegacyWalk if tool.code == tb.LEGACY else TreeWalk
         if not before.policy.is_linear:
             return walk(before, result, self._known, tool)
@@ -281,3 +263,10 @@ class Watcher:
         if result.outcome == "misdirected":
             steps += walk.tell_misdirected(now)
         return steps
+
+
+def _hit(view: View) -> list[int]:
+    """Return the pages that stray writes of the guest's last event hit."""
+    slots = view.t.slots[: int(view.state.num_slots)]
+    found: list[int] = slots[slots[:, tb.P_EVENT] == view.state.event, tb.P_PAGE].tolist()
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from p2mbatch.model.explain.boot import ARRAYS_END
 from p2mbatch.model.explain.restore import SHARED
 from p2mbatch.model.explain.sets import ANOTHER_FRAME, NEVER_BUILT
 from p2mbatch.model.explain.story import EventStory
@@ -41,7 +42,7 @@ _SAVE: dict[str, str] = {
     "something wrote over it",
     "map-fl-failed": "The frame list list names a frame that is not the guest's",
     "bad-mfn-in-fl": "An entry of a frame list is a number that no frame of this host has: "
-    "something wrote over it, or the page's PFN has no frame",
+    "something wrote over it, or the p2m's own entry of the page that it stands for is no frame",
     "map-leaves-failed": "A frame list names a frame that is not the guest's",
     "bad-mfn-in-p2m-frame-list": "A page that the list names is not the leaf it should be, or lies "
     "past the last PFN to save: its own frame is not in the p2m where it must be",
@@ -79,6 +80,14 @@ _NO_LIST = (
     "The guest keeps no list, as its start flags said that the toolstack reads the linear table "
     "itself, and this toolstack does not: the guest is still where it was",
     "Migrate it by a toolstack of Xen 4.7 or newer.",
+)
+
+_OVER_MAX = (
+    "The guest has more pages than this kernel's p2m was built for "
+    "(CONFIG_XEN_MAX_DOMAIN_MEMORY): it reports them all, and the list has no entry for those past "
+    "the end of its static arrays. The guest can't be saved, and so not be moved; it runs on where "
+    "it is",
+    "Boot it with less memory, or a kernel of Linux 2.6.37 and newer.",
 )
 
 _FAULTS = {
@@ -237,6 +246,8 @@ def _refused(policy: Policy, stories: list[EventStory], check: str) -> Meaning:
     text = _SAVE[check]
     if last.detail == f"bad-fll-mfn {(1 << 64) - 1}" and policy.is_linear:
         return _NO_LIST
+    if check == "bad-mfn-in-fll" and any(ARRAYS_END in step.text for step in stories[0].steps):
+        return _OVER_MAX
     read = check in ("map-fl-failed", "map-leaves-failed", "bad-mfn-in-p2m-frame-list")
     if read and _is_unshared(policy, stories):
         text = _UNSHARED

@@ -17,7 +17,7 @@ from p2mbatch.compiled.tables import TRIMS
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult
-from p2mbatch.model.toolstacks import Toolstack
+from p2mbatch.model.toolstacks import Toolstack, said
 
 # The checks in the toolstack's order, by the first word of the detail of the one that failed.
 ORDER = (
@@ -28,6 +28,9 @@ ORDER = (
 
 class TreeWalk:
     """One walk of Xen 4.6's or a later toolstack to be told, by what it came to."""
+
+    size_from = "The shared info page says max_pfn"
+    """Where the tool has the guest's end from."""
 
     def __init__(
         self,
@@ -68,14 +71,14 @@ class TreeWalk:
                 f"Bad mfn {say.printed(self.tops[self.at])} at index {say.index(self.at)} (of "
                 f"{say.count(self.num_tops)}) in p2m frame list list"
             ),
-            ORDER[4]: lambda: "Failed to map p2m frame list",
             ORDER[5]: lambda: (
                 f"Bad mfn {say.printed(self._entry(self.at))} at index {say.index(self.at)} (of "
                 f"{say.count(self._num_leaves)}) in p2m frame list"
             ),
-            ORDER[6]: lambda: "Failed to map p2m frames",
             ORDER[7]: lambda: f"Bad mfn in p2m_frame_list[{say.index(self.at)}]",
         }
+        if self.failed not in errors:
+            return said(self.tool.name, self.failed)
         return errors[self.failed]()
 
     def _checks(self) -> tuple[Callable[[], bool], ...]:
@@ -97,7 +100,7 @@ class TreeWalk:
         view, say = self.view, self.view.said()
         self.num_tops = self.max_pfn // view.n**2 + 1
         text = (
-            f"The shared info page says max_pfn {say.count(self.max_pfn + 1)} (a count): "
+            f"{self.size_from} {say.count(self.max_pfn + 1)} (a count): "
             f"{say.count(self.num_tops, 'entry', 'entries')} of the frame list list, which has "
             f"{say.count(view.n)}."
         )

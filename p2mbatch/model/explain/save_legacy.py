@@ -16,6 +16,8 @@ from p2mbatch.model.explain.story import Said
 class LegacyWalk(TreeWalk):
     """One walk to be told, by what it came to."""
 
+    size_from = "XENMEM_maximum_gpfn is the highest PFN by the shared info page, whose max_pfn is"
+
     def _checks(self) -> tuple[Callable[[], bool], ...]:
         return (
             self._size, self._list_list, self._map_list_list, self._map_lists, self._map_leaves,
@@ -31,17 +33,6 @@ class LegacyWalk(TreeWalk):
             f"{text}: entry {say.count(self.at << self.view.shift)}: "
             f"p2m_frame_list[{say.index(self.at)}] is {entry}, max {say.printed(self.view.frames)}"
         )
-
-    def _size(self) -> bool:
-        view, say = self.view, self.view.said()
-        self.num_tops = self.max_pfn // view.n**2 + 1
-        text = (
-            "XENMEM_maximum_gpfn is the highest PFN by the shared info page, whose max_pfn is "
-            f"{say.count(self.max_pfn + 1)} (a count): "
-            f"{say.count(self.num_tops, 'entry', 'entries')} of the frame list list, which has "
-            f"{say.count(view.n)}."
-        )
-        return self._check(say, text, ORDER[0])
 
     def _list_list(self) -> bool:
         say = self.view.said()

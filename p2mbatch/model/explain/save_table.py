@@ -18,7 +18,7 @@ from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import EventResult
-from p2mbatch.model.toolstacks import Toolstack
+from p2mbatch.model.toolstacks import Toolstack, said
 
 _MASK = (1 << 64) - 1
 
@@ -248,10 +248,9 @@ class TableWalk(TreeWalk):
 
 def tell_generation(now: View, before: View, tool: Toolstack) -> Step:
     """Return the check of `p2m_generation` after a round of a live migration that failed."""
-    say = now.said()
+    say, name = now.said(), "p2m-generation-changed"
     text = (
         f"p2m_generation was {say.count(before.state.generation)} when the list was mapped and is "
-        f'{say.count(now.state.generation)}. "p2m generation count changed. Migration aborted."'
+        f'{say.count(now.state.generation)}. "{said(tool.name, name)}"'
     )
-    function = tool.functions["p2m-generation-changed"]
-    return Step("save", function, text, False, say.numbers)
+    return Step("save", tool.functions[name], text, False, say.numbers)

@@ -203,6 +203,7 @@ class _Telling:
         top = x >> view.shift
         self._top = top
         records = grown.records or []
+        stores = [r for r in records if isinstance(r, Store)]
         took = [r for r in records if isinstance(r, Took)]
         pages = [r.page for r in took if r.page >= 0]
         of_top = "" if view.policy.is_two_level else f", top index {say.index(top)}"
@@ -216,14 +217,13 @@ class _Telling:
         text += self._chain(say, grown, records)
         if grown.placeholders:
             text += (
-                f" The store goes into {self._shared(say, records)} that many PFNs share: "
+                f" The store goes into {self._shared(say, stores)} that many PFNs share: "
                 f"{say.count(grown.placeholders, 'placeholder write')}."
             )
         if last:
             text += " " + self._failing(say, grown, took)
         elif self._is_identity(grown.word) and not grown.pages:
-            text += self._identity(x, any(isinstance(r, Store) for r in records))
-        stores = [r for r in records if isinstance(r, Store)]
+            text += self._identity(x, bool(stores))
         changes = tuple(change_of(view, store) for store in stores)
         alike: str | None = f"{len(pages)} {grown.placeholders}"
         if grown.records is None:
@@ -245,9 +245,8 @@ class _Telling:
         """Return what an entry is to be."""
         return f"identity, {say.word(word)}" if self._is_identity(word) else say.mfn(word)
 
-    def _shared(self, say: Said, records: list[Record]) -> str:
+    def _shared(self, say: Said, stores: list[Store]) -> str:
         """Return the page that a placeholder write went to, as far as it was logged."""
-        stores = [r for r in records if isinstance(r, Store)]
         return f"{self.after.name(say, stores[-1].page)}, a page" if stores else "a page"
 
     def _identity(self, x: int, has_stored: bool) -> str:

@@ -159,7 +159,6 @@ class EventStory:
     """What of `fates.DAMAGE` it did."""
     lost_identity: int = 0
     """PFNs that read as their own number before it and not after."""
-    word_bits: int = 64
 
     @property
     def stray_writes(self) -> int:

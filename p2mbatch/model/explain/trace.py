@@ -20,7 +20,8 @@ from p2mbatch.model.trace import Trace, goes_on
 
 def describe_guest(word_bytes: int, nr_pages: int, span: int) -> str:
     """Return a guest in a few words."""
-    return f"{8 * word_bytes}-bit, boots with {nr_pages} pages of {format_size(span * PAGE_BYTES)}"
+    end = format_size(span * PAGE_BYTES)
+    return f"{8 * word_bytes}-bit, boots with {nr_pages} pages below {end}"
 
 
 def explain_trace(trace: Trace, digests: bool = False, pictures: bool = False) -> Explanation:
@@ -36,7 +37,8 @@ def explain_trace(trace: Trace, digests: bool = False, pictures: bool = False) -
     for event in trace.events:
         result, steps = _run(watcher, life, trace, event)
         told = observed(life, trace, event, result) if digests else {}
-        stories.append(story_of(event["op"], title_of(event, trace), result, steps, watcher, told))
+        title = title_of(event, trace, result)
+        stories.append(story_of(event["op"], title, result, steps, watcher, told))
         if not goes_on(event, result.outcome):
             break
     policy, guest = shown(trace.policy), trace.guest
@@ -73,7 +75,6 @@ def story_of(
         number=watcher.num_migrations if op == "migrate" else 0,
         damage={name: getattr(result, name) for name in DAMAGE},
         lost_identity=result.lost_identity_pages,
-        word_bits=watcher.life.scalar("word_bits"),
     )
 
 
@@ -91,8 +92,8 @@ def _run(
     return run_event(life, trace, event), watcher.noted(event)
 
 
-def title_of(event: dict[str, Any], trace: Trace) -> str:
-    """Return an event in a few words."""
+def title_of(event: dict[str, Any], trace: Trace, result: EventResult) -> str:
+    """Return an event that came to `result` in a few words."""
     op = str(event["op"])
     if op == "boot":
         return f"boot on host {event['host']}"
@@ -102,6 +103,8 @@ def title_of(event: dict[str, Any], trace: Trace) -> str:
         return f"migration {number} to host {event['host']}"
     if op == "set":
         count = int(np.asarray(event["runs"])[:, 2].sum())
+        if not result.set_returned:
+            return f"set {result.entries_set} of {count} entries, returned false"
         return f"set {count} {'entry' if count == 1 else 'entries'}"
     if op == "fail_alloc":
         return f"allocation {event['at']} from here on will fail"
