@@ -85,6 +85,7 @@ class Written:
             result = guest.migrate()
             scenario, event = guest.scenario, {"op": op, "host": guest.num_migrations}
             event |= {"xen": scenario.xen} if scenario.xen else {}
+            event["toolstack"] = scenario.toolstack
             event |= {"on_refused": "stay"} if scenario.stuck == "stay" else {}
             self.trace["events"].append(event)
             losses = {name: getattr(result, name) for name in LOSS_FIELDS[op]}

@@ -56,8 +56,7 @@ def scenario(known: Path, **more: object) -> Scenario:
 def test_rows_are_those_of_the_trace_and_of_the_naive_model(
     known: Path, layout: str, word_bytes: int, xen: str
 ) -> None:
-    # The naive model has today's toolstack alone.
-    more = {"xen": xen, "toolstack": "4.7"} if xen else {}
+    more = {"xen": xen} if xen else {}
     cell = scenario(
         known, layout=layout, sparsity=0.3, word_bytes=word_bytes, seed=3 + word_bytes, **more
     )
