@@ -13,7 +13,7 @@ def cache(clear: bool) -> int:
     """Say where the compiled kernels are kept and how large they are.
 
     There is one directory for each version of p2mbatch, numba and processor that was used.
-    Deleting them costs the next command the time of compiling, about half a minute.
+    Deleting them costs the next command the time of compiling, about a minute.
     """
     from p2mbatch.compiled import cache as kept
     from p2mbatch.compiled import jit

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-"""Of more sizes ranges are shown."""
-
-
 _COLUMNS = ["policy", "memory_bytes", "migration", "outcome", "stray_pages", *DAMAGE]
 
 _NONE = "none of its guests came through a migration"

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-"""Of more sizes ranges are shown."""
-
 _COLUMNS = ["memory_bytes", "migration", "outcome", "leaves", "word_bytes"]
 
 _COSTS = {

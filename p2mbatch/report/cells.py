@@ -85,7 +85,7 @@ def _kind(name: str) -> str:
 
 def shown_axes(frame: pd.DataFrame) -> list[str]:
     """Return the axes that a table needs: policy, and what varies between the cells."""
-    lengths = ["migrations"] if frame["migrations"].nunique() > 1 else []
+    lengths = ["migrations"] if varies(frame["migrations"]) else []
     return ["policy", *varying_axes(frame), *lengths]
 
 
@@ -104,8 +104,9 @@ def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per cell: what varies, its end, its sums and medians over its migrations."""
     # What all cells have alike is not copied: it is most of a table of a million cells.
-    axes = [c.name for c in SCENARIO_COLUMNS if c.name in _ALWAYS or varies(frame[c.name])]
-    names = [*dict.fromkeys(["cell", *axes]), *_OF_LAST_ROW]
+    axes = [c.name for c in SCENARIO_COLUMNS if c.name != "cell"]
+    axes = [name for name in axes if name in _ALWAYS or varies(frame[name])]
+    names = ["cell", *axes, *_OF_LAST_ROW]
     numbers = frame["cell"].to_numpy()
     # A cell's rows are together and in turn.
     at = frame.index.get_indexer(last_rows(frame[["cell", "migration"]]).index)

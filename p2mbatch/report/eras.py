@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.guests.fields import IDENTITY
 from p2mbatch.model.fates import FATES
 from p2mbatch.model.hazards import FACTS, HAZARDS
 from p2mbatch.model.kernels import release_key
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
     from p2mbatch.store.results import SweepResult
 
 
+_ENDS = ["cell", "migration", "fate"]
+"""What `last_rows` takes to tell a cell's end."""
+
+_COSTS = (
+    ("structure_bytes", "structures", "size"),
+    ("structure_overhead", "of the memory", "share"),
+    ("entries_written", "entries that a resume writes", "number"),
+    ("rebuild_ns", "a rebuild here", "time"),
+    ("save_walk_ns", "a save's walk here", "time"),
+)
+"""(column, title, kind) of each cost that kernels are compared by."""
+
+
 class Kernel(NamedTuple):
     """One release as guests of a run had it, and what became of them."""
 
@@ -32,7 +46,8 @@ class Kernel(NamedTuple):
     ends: dict[str, int]
     """How many came to each fate that the run has."""
     seen: list[Seen]
-    rows: pd.DataFrame
+    costs: list[float]
+    """Means of `_COSTS` over guests that came through their first migration; or nothing."""
 
     @property
     def faults(self) -> list[str]:
@@ -47,7 +62,7 @@ def kernels_of(result: SweepResult) -> list[Kernel]:
         return []
     rows = frame[(frame["linux"] != "").to_numpy(bool)]
     rows = rows.assign(fate=fates(rows))
-    last = last_rows(rows)["fate"].value_counts()
+    last = last_rows(rows[_ENDS])["fate"].value_counts()
     order = [fate for fate in FATES if last.get(fate, 0)]
     labels, number = _numbered(rows)
     return [_kernel(label, rows[number == index], order) for index, label in enumerate(labels)]
@@ -74,9 +89,16 @@ def _numbered(rows: pd.DataFrame) -> tuple[list[str], Int64Array]:
 
 def _kernel(label: str, rows: pd.DataFrame, order: list[str]) -> Kernel:
     policy = str(rows["policy"].iloc[0])
-    ends = last_rows(rows)["fate"].value_counts()
+    ends = last_rows(rows[_ENDS])["fate"].value_counts()
     counts = {fate: int(ends.get(fate, 0)) for fate in order}
-    return Kernel(label, policy, sum(counts.values()), counts, faults_seen(rows, policy), rows)
+    seen = faults_seen(rows, policy)
+    return Kernel(label, policy, sum(counts.values()), counts, seen, _means(rows))
+
+
+def _means(rows: pd.DataFrame) -> list[float]:
+    usual = (rows["migration"] == 1) & (rows["outcome"] == "ok") & (rows["layout"] != IDENTITY)
+    resumed = rows[usual.to_numpy(bool)]
+    return [float(resumed[name].mean()) for name, _, _ in _COSTS] if len(resumed) else []
 
 
 def _sentence(seen: Seen) -> str:
@@ -203,26 +225,11 @@ def amount_texts(seen: list[Seen]) -> list[str]:
 
 def _costs(kernels: list[Kernel]) -> Table:
     """Return a row for each release: what the same guests' structures and resumes come to."""
-    kinds = (
-        ("structure_bytes", "structures", "size"),
-        ("structure_overhead", "of the memory", "share"),
-        ("entries_written", "entries that a resume writes", "number"),
-        ("rebuild_ns", "a rebuild here", "time"),
-        ("save_walk_ns", "a save's walk here", "time"),
-    )
-    means: dict[str, Any] = {}
-    for kernel in kernels:
-        rows = kernel.rows
-        usual = (
-            (rows["migration"] == 1) & (rows["outcome"] == "ok") & (rows["layout"] != "identity")
-        )
-        resumed = rows[usual.to_numpy(bool)]
-        if len(resumed):
-            means[kernel.label] = [float(resumed[name].mean()) for name, _, _ in kinds]
-    columns = [TableColumn("linux", "Linux", "text", list(means))]
-    for at, (name, title, kind) in enumerate(kinds):
+    known = [kernel for kernel in kernels if kernel.costs]
+    columns = [TableColumn("linux", "Linux", "text", [kernel.label for kernel in known])]
+    for at, (name, title, kind) in enumerate(_COSTS):
         cast = int if kind in ("size", "number") else float
-        values = [cast(round(found[at], 9)) for found in means.values()]
+        values = [cast(round(kernel.costs[at], 9)) for kernel in known]
         columns.append(TableColumn(name, title, kind, values))
     note = (
         "Means over guests that came through their first migration. What the toolstack must walk "

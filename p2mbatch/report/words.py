@@ -76,7 +76,7 @@ def _others(most: dict[str, Survival]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return " and ".join([*filter(None, [", ".join(names[:-1])]), names[-1]])
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _ended(entry: Survival, *, spoken: bool) -> str:

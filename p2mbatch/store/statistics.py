@@ -62,11 +62,15 @@ def list_bytes(frame: pd.DataFrame) -> pd.Series[float]:
     return words
 
 
-def by_size(rows: pd.DataFrame, max_sizes: int = 48, num_ranges: int = 24) -> pd.DataFrame:
+_MAX_SIZES, _NUM_RANGES = 48, 24
+"""Of more sizes ranges are shown."""
+
+
+def by_size(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `rows` with `size`: their guests' memory, or of many sizes the middle of a range."""
     if rows.empty:
         return rows.assign(size=np.zeros(0))
-    places = binned(rows["memory_bytes"], "memory_bytes", max_sizes, num_ranges)
+    places = binned(rows["memory_bytes"], "memory_bytes", _MAX_SIZES, _NUM_RANGES)
     return rows.assign(size=places.each)
 
 

@@ -34,7 +34,7 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
     from p2mbatch.compiled import jit as _jit
 
     if not _jit.has_compiled_kernels():
-        report.notice("compiling the kernels for this machine (once, about half a minute) ...")
+        report.notice("compiling the kernels for this machine (once, about a minute) ...")
     start = time.monotonic()
     kinds = sorted(set(kinds))
     with _jit.compile_lock() as compiled:
