@@ -89,28 +89,30 @@ def write_elf(image: GuestImage, out: BinaryIO) -> None:
     section_at = note_at + len(note)
     pages_at = section_at + (formats.ELF_SECTION.size if extended else 0)
     pages_at += -pages_at % PAGE_BYTES
-    head = _elf_header(image.word_bytes, num_headers, section_at if extended else 0)
-    head += formats.ELF_SEGMENT.pack(
-        formats.PT_NOTE, 0, note_at, 0, 0, len(note), len(note), 4
-    )  # fmt: skip
+    head = [
+        _elf_header(image.word_bytes, num_headers, section_at if extended else 0),
+        formats.ELF_SEGMENT.pack(formats.PT_NOTE, 0, note_at, 0, 0, len(note), len(note), 4),
+    ]
     at = pages_at
     for first, count in runs.tolist():
         size, paddr = count * PAGE_BYTES, first * PAGE_BYTES
-        head += formats.ELF_SEGMENT.pack(
-            formats.PT_LOAD,
-            _READ_WRITE_EXECUTE,
-            at,
-            _address(image, first),
-            paddr,
-            size,
-            size,
-            PAGE_BYTES,
+        head.append(
+            formats.ELF_SEGMENT.pack(
+                formats.PT_LOAD,
+                _READ_WRITE_EXECUTE,
+                at,
+                _address(image, first),
+                paddr,
+                size,
+                size,
+                PAGE_BYTES,
+            )
         )
         at += size
-    head += note
+    head.append(note)
     if extended:
-        head += formats.ELF_SECTION.pack(0, formats.SHT_NULL, 0, 0, 0, 0, 0, num_headers, 0, 0)
-    out.write(head.ljust(pages_at, b"\0"))
+        head.append(formats.ELF_SECTION.pack(0, formats.SHT_NULL, 0, 0, 0, 0, 0, num_headers, 0, 0))
+    out.write(b"".join(head).ljust(pages_at, b"\0"))
     sparse = _Sparse(out)
     for i, (first, count) in enumerate(runs.tolist()):
         sparse.pages(image, first, count, last=i == len(runs) - 1)
