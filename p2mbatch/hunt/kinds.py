@@ -1,0 +1,72 @@
+"""The kind of a failure: what a kernel's developer would call one bug, as a readable slug."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.base.files import read_whole
+from p2mbatch.hunt.judge import Broken
+
+_OPERATORS = {"!=": " not ", "==": " is ", "||": " or ", "&&": " and ", "!": " no ", "*": " "}
+
+_MOST_BYTES = 1 << 20
+
+_MOST_LETTERS = 80
+
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def kind_of(broken: Broken) -> str:
+    """Return the kind: stable, of small letters, digits and dashes; safe as a file's name."""
+    return _slug(f"{broken.what} {broken.where}")
+
+
+def _slug(text: str) -> str:
+    for sign, word in _OPERATORS.items():
+        text = text.replace(sign, word)
+    parts = re.findall(r"[a-z0-9]+", text.lower())
+    return "-".join(parts)[:_MOST_LETTERS].strip("-")
+
+
+def sentence(broken: Broken) -> str:
+    """Return in one sentence what was broken."""
+    place = broken.where or "somewhere"
+    detail = f" ({broken.detail})" if broken.detail else ""
+    told = {
+        "wrong-list": f"after a resume the list is wrong: {place.replace('-', ' ')}",
+        "stray-writes": f"a {place} stores into pages that are not the list's",
+        "shared-page-writes": f"a set stores into {place}, a page that many PFNs share",
+        "lost-pages": f"a migration loses pages {place}",
+        "ghost-pages": f"a migration gives the guest pages {place} that it did not have",
+        "restore-refused": f"a restore wants a frame for a PFN {place}, which never had one",
+        "misdirected": f"the toolstack takes other pages for the p2m: {place}",
+        "save-refused": f"a save is refused: {place}",
+        "set-fails": f"a set fails {place}",
+        "not-read-back": f"a set does not read back {place}".rstrip(),
+        "unset-entry": f"an entry that was never set reads as a frame {place}",
+    }.get(broken.what, f"a {broken.what.replace('-', ' ends in a ')}: {place}")
+    return told + detail
+
+
+def read_known(path: str | Path) -> frozenset[str]:
+    """Return the kinds that a file lists, one a line; blank lines and what follows a # don't count.
+
+    Raises `InputError` with the file and the line of what can't be a kind.
+    """
+    try:
+        text = read_whole(path, _MOST_BYTES, lambda head: None).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text: a list of kinds is, one a line") from None
+    found = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        kind = line.partition("#")[0].strip()
+        if kind and (len(kind) > _MOST_LETTERS or not _SLUG.fullmatch(kind)):
+            raise InputError(
+                f"{path}: line {number}: {kind!r} is no kind: one is written as "
+                "wrong-list-leaf-entry is, one a line"
+            )
+        if kind:
+            found.add(kind)
+    return frozenset(found)

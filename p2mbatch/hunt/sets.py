@@ -1,0 +1,70 @@
+"""Rule 6: a set that had memory succeeds, and get gives back what was set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.hunt.look import entries_of
+from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.trace import Trace
+
+
+def check_set(
+    life: Life, trace: Trace, runs: Int64Array, result: EventResult, asked: int
+) -> Iterator[tuple[int, str, str, str]]:
+    """Yield (6, what, where, detail) of what is wrong after a set that ended ok.
+
+    `runs` (int64[k, 3]) is what was to be set, `asked` how many pages had been asked for since the
+    last `fail_alloc` before it.
+    """
+    if not result.set_returned and _had_memory(life, trace, asked):
+        yield 6, "set-fails", "with memory left", f"after {result.entries_set} entries"
+    pfns, words = written(runs, result.entries_set)
+    # Of a PFN that was set twice the last counts.
+    pfns, last = np.unique(pfns[::-1], return_index=True)
+    words = words[::-1][last]
+    found = entries_of(life, pfns)
+    wrong = np.flatnonzero(found != words)
+    if len(wrong):
+        i = int(wrong[0])
+        told = f"PFN {pfns[i]}: {_shown(words[i])} was set, {_shown(found[i])} is read"
+        yield 6, "not-read-back", _where(life, int(pfns[i])), told
+
+
+def _had_memory(life: Life, trace: Trace, asked: int) -> bool:
+    """Return whether no allocation of the event found the pool empty or was made to fail."""
+    fail_at, now = life.scalar("fail_at"), life.scalar("allocs")
+    was_injected = fail_at >= 0 and asked <= fail_at < now
+    return not was_injected and life.scalar("pool_used") < int(trace.guest.page_pool[:, 1].sum())
+
+
+def written(runs: Int64Array, num_entries: int) -> tuple[Int64Array, Int64Array]:
+    """Return the PFNs and the words of a set's first `num_entries` entries, int64[k] each."""
+    counts = np.minimum(runs[:, 2], np.maximum(num_entries - _before(runs), 0))
+    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    words = np.repeat(runs[:, 1], counts)
+    return np.repeat(runs[:, 0], counts) + step, np.where(words == INVALID, INVALID, words + step)
+
+
+def _before(runs: Int64Array) -> Int64Array:
+    """Return how many entries come before each run."""
+    before: Int64Array = np.cumsum(runs[:, 2]) - runs[:, 2]
+    return before
+
+
+def _where(life: Life, pfn: int) -> str:
+    """Return the kind of the leaf that a PFN lies in."""
+    x = pfn // life.tables.words.shape[1]
+    pages = life.tables.leaf_page
+    page = int(pages[x]) if x < len(pages) else -1
+    if page == life.scalar("identity") and page >= 0:
+        return "in an identity leaf"
+    return "in a missing leaf" if page == life.scalar("missing") else ""
+
+
+def _shown(word: int) -> str:
+    return "INVALID" if word == INVALID else f"{int(word) % (1 << 64):#x}"

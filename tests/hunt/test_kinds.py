@@ -1,0 +1,58 @@
+"""Kinds: stable, readable, safe as names of files; and the list of those that are known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from p2mbatch.base.errors import InputError
+from p2mbatch.compiled.status import BUGS, FAULTS
+from p2mbatch.hunt.judge import Broken
+from p2mbatch.hunt.kinds import kind_of, read_known, sentence
+
+
+def test_each_bug_and_fault_has_a_kind_of_its_own() -> None:
+    wheres = [*BUGS.values(), *FAULTS.values(), "_brk_start == 0 half grown"]
+    kinds = [kind_of(Broken(1, 0, "resume-bug", where)) for where in wheres]
+    assert len(set(kinds)) == len(wheres)
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", kind) for kind in kinds)
+
+
+def test_a_users_text_can_be_no_path_and_no_escape() -> None:
+    found = Broken(1, 2, "set-bug", "../../etc\x1b[2J/passwd || " + "x" * 300)
+    assert re.fullmatch(r"[a-z0-9-]{1,80}", kind_of(found))
+
+
+def test_a_sentence_says_the_numbers() -> None:
+    assert sentence(Broken(4, 3, "lost-pages", "past the end", "PFN 9")) == (
+        "a migration loses pages past the end (PFN 9)"
+    )
+
+
+def test_known_kinds_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "known.txt"
+    path.write_text("\n# ours\nlost-pages-past-the-end  # by design\nstray-writes-resume\n")
+    assert read_known(path) == {"lost-pages-past-the-end", "stray-writes-resume"}
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"fine\nLost pages\n", "line 2: 'Lost pages' is no kind"),
+        (b"../x\n", "line 1: '../x' is no kind"),
+        (b"x" * 81, "is no kind"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+    ],
+)
+def test_what_is_no_list_of_kinds_is_said(tmp_path: Path, data: bytes, why: str) -> None:
+    path = tmp_path / "known.txt"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=re.escape(why)):
+        read_known(path)
+
+
+def test_a_list_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't be read"):
+        read_known(tmp_path / "none.txt")
