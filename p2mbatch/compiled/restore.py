@@ -23,6 +23,7 @@ from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
     LAZY,
     LEAF,
+    NO_PAGE,
     P_CLEAN,
     P_KIND,
     P_LEAF,
@@ -88,20 +89,40 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
     shift = t.state[0].entries_shift
     n = 1 << shift
     max_pfn = t.state[0].walked_max_pfn
-    run = 0
-    for pfn in range(max_pfn + 1):
-        if not _is_sent(h, t.words[t.leaf_slot[pfn >> shift], pfn & (n - 1)]):
-            continue
-        while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
-            run += 1
-        if run == len(to.domain) or to.domain[run, 0] > pfn:
-            t.state[0].detail = pfn
-            return RESTORE_POPULATE
-    for pfn in range(max_pfn + 1):
-        slot = t.leaf_slot[pfn >> shift]
-        if not _is_sent(h, t.words[slot, pfn & (n - 1)]):
-            t.words[slot, pfn & (n - 1)] = INVALID
+    # All of them, where nothing was stored there: a far PFN has many such leaves before it.
+    holes = page_code(t, t.state[0].missing) if _is_blank(t, t.state[0].missing) else NO_PAGE
+    run = as_int(0)
+    for x in range((max_pfn >> shift) + 1):
+        slot = as_int(t.leaf_slot[x])
+        pfn, stop = x << shift, min((x + 1) << shift, max_pfn + 1)
+        while pfn < stop and slot != holes:
+            while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
+                run += 1
+            named = stop if run == len(to.domain) else min(max(to.domain[run, 0], pfn), stop)
+            while pfn < named:
+                if _is_sent(h, t.words[slot, pfn & (n - 1)]):
+                    t.state[0].detail = pfn
+                    return RESTORE_POPULATE
+                pfn += 1
+            if pfn < stop:
+                pfn = to.domain[run, 0] + to.domain[run, 2]
+    for x in range((max_pfn >> shift) + 1):
+        slot = as_int(t.leaf_slot[x])
+        row = t.words[slot, : min(n, max_pfn + 1 - (x << shift))]
+        for i in range(len(row) if slot != holes else as_int(0)):
+            if not _is_sent(h, row[i]):
+                row[i] = INVALID
     return OK
+
+
+@inner_kernel
+def _is_blank(t: P2MTables, page: int) -> bool:
+    """Return whether a page that has a slot is all INVALID."""
+    row = t.words[page_code(t, page)]
+    differ = as_int(0)
+    for i in range(len(row)):
+        differ |= row[i] ^ INVALID
+    return bool(differ == 0)
 
 
 @inner_kernel

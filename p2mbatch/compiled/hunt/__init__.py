@@ -1,0 +1,1 @@
+"""Random lives, drawn, lived and judged in compiled code: the core of `p2mbatch hunt`."""

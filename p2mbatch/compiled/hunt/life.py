@@ -1,0 +1,296 @@
+"""One random life, event by event, in the workspace of a thread, and what it broke.
+
+An event is what `model/life`, `era_life` and `linear_life` say: the same functions in the same
+order, on table hosts. A life goes on as long as its guest is whole: after a bug or a fault, a
+migration that was refused, pages lost or a set that did not hold, it is over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled.hunt.calls import Calls
+from p2mbatch.compiled.hunt.fit import fit_set
+from p2mbatch.compiled.hunt.kinds import TREE, Kind
+from p2mbatch.compiled.hunt.losses import count_losses, look
+from p2mbatch.compiled.hunt.places import note_taken
+from p2mbatch.compiled.hunt.program import (
+    FAIL_ALLOC,
+    MIGRATE,
+    SET,
+    Program,
+    copy_event,
+)
+from p2mbatch.compiled.hunt.room import Room, arrive, leave, new_guest
+from p2mbatch.compiled.hunt.rules import Break, never_set, note, num_stale, reads_back
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.records import OneRecord, record_dtype
+from p2mbatch.compiled.status import (
+    BUG_NULL,
+    BUG_OUT_OF_MEMORY,
+    MORE_ROOM,
+    NO_MEMORY,
+    OK,
+    RESTORE_POPULATE,
+    SAVE_MAX_PFN,
+)
+from p2mbatch.compiled.tables import HostTables, P2MTables
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Told:
+    """What one event came to: the numbers of `model.life.EventResult`."""
+
+    status: int = 0
+    detail: int = 0
+    entries_set: int = 0
+    stray_writes: int = 0
+    stray_pages: int = 0
+    placeholder_writes: int = 0
+    lost_pages: int = 0
+    ghost_pages: int = 0
+    lost_identity_pages: int = 0
+    had_memory: int = 0
+    """Of a set: whether every page that it asked for was there."""
+
+
+TOLD = record_dtype(Told)
+
+
+@inner_kernel
+def live(
+    kind: Kind,
+    program: Program,
+    room: Room,
+    calls: Calls,
+    told: OneRecord[Told],
+    breaks: OneRecord[Break],
+) -> int:
+    """Live a program, which is fitted to what it may do and ends with its last event that ran.
+
+    `told` (TOLD[MAX_EVENTS]) and `breaks` (BREAK[7]) get what came of it. Returns OK, or MORE_ROOM
+    where the guest hit more pages than there is room for: nothing of such a life counts.
+    """
+    never_inline()
+    for rule in range(len(breaks)):
+        breaks[rule].event = -1
+    t = new_guest(kind, program, room)
+    num_taken = note_taken(kind, program, room.taken)
+    side, host = as_int(0), program.events[0].host
+    here = arrive(kind, program, host, room, side)
+    _begin(t, told[0])
+    status = _boot(kind, t, here, program, room, calls)
+    alive = _end(kind, t, here, program, 0, status, as_int(0), told[0], breaks, room, calls)
+    at, moves = as_int(1), as_int(0)
+    for k in range(1, program.guest[0].num_events):
+        if not alive:
+            break
+        op = program.events[k].op
+        if op == SET and fit_set(kind, program, k, here, room.taken, num_taken) == 0:
+            continue
+        copy_event(program, k, program, at)
+        told_now = told[at]
+        _begin(t, told_now)
+        if op == FAIL_ALLOC:
+            t.state[0].fail_at = program.events[at].at
+            t.state[0].allocs = 0
+        elif op == SET:
+            status = _set(t, here, program.runs[at, : program.events[at].num_runs], calls, told_now)
+            alive = _end(kind, t, here, program, at, status, moves, told_now, breaks, room, calls)
+        else:
+            to = program.events[at].host
+            away = arrive(kind, program, to, room, 1 - side)
+            status = _migrate(kind, t, here, away, side, room, calls, told_now)
+            if _is_refused(status):
+                leave(program, to, room, 1 - side)
+            else:
+                leave(program, host, room, side)
+                side, host, here = 1 - side, to, away
+            alive = _end(kind, t, here, program, at, status, moves, told_now, breaks, room, calls)
+            moves += 1
+        at += 1
+    program.guest[0].num_events = at
+    leave(program, host, room, side)
+    return as_int(MORE_ROOM if status == MORE_ROOM else OK)
+
+
+@inner_kernel
+def _begin(t: P2MTables, told: Told) -> None:
+    """Start counting what a new event does: `Life.begin_event`."""
+    state = t.state[0]
+    state.event += 1
+    state.stray_writes = state.stray_pages = state.entries_written = 0
+    state.placeholder_writes = 0
+    told.status = told.detail = told.entries_set = 0
+    told.lost_pages = told.ghost_pages = told.lost_identity_pages = 0
+    told.stray_writes = told.stray_pages = told.placeholder_writes = told.had_memory = 0
+
+
+@inner_kernel
+def _is_refused(status: int) -> bool:
+    """Return whether a migration ended before the guest had gone."""
+    return SAVE_MAX_PFN <= status <= RESTORE_POPULATE
+
+
+@inner_kernel
+def _boot(
+    kind: Kind, t: P2MTables, h: HostTables, program: Program, room: Room, calls: Calls
+) -> int:
+    """Boot: `Life.boot`, `EraLife.boot_marking`."""
+    calls.load_mfn_list(t, h, as_int(0), as_int(1 << 62))
+    calls.load_domain(t, h)
+    return calls.boot(t, h, program.ranges[: program.guest[0].num_ranges])
+
+
+@inner_kernel
+def _set(t: P2MTables, h: HostTables, runs: Int64Array, calls: Calls, told: Told) -> int:
+    """Do a set: `Life.set_runs`."""
+    state = t.state[0]
+    allocs, used = state.allocs, state.pool_used
+    status = calls.set_runs(t, h, runs, as_int(0))
+    told.entries_set = state.position
+    told.had_memory = state.allocs - allocs == state.pool_used - used
+    return status
+
+
+@inner_kernel
+def _migrate(
+    kind: Kind,
+    t: P2MTables,
+    here: HostTables,
+    away: HostTables,
+    side: int,
+    room: Room,
+    calls: Calls,
+    told: Told,
+) -> int:
+    """Save, restore on `away`, resume; `side` of the room is where the guest is."""
+    never_inline()
+    state = t.state[0]
+    leaves = as_int(0)
+    if kind.family == TREE:
+        status = calls.save_walk(t, here, room.work)
+    else:
+        leaves = _find(kind, t, here, room, calls)
+        status = -leaves if leaves < 0 else as_int(OK)
+        if status == OK:
+            status = calls.compare_leaves(t, room.found[:leaves])
+    if status != OK:
+        return status
+    marked = look(t, here, room, calls, side)
+    before = as_int(0)
+    if state.identity_bit != 0:
+        before = calls.count_identity(t, state.max_p2m_pfn)
+    status = _restore(kind, t, here, away, leaves, room, calls)
+    if status == OK:
+        status = calls.rebuild(t, away, as_int(0))
+        if status == OK:
+            status = calls.report(t, away)
+    if status == OK:
+        count_losses(t, away, room, calls, 1 - side)
+        told.lost_pages = room.counts[0] - room.counts[1]
+        told.ghost_pages = room.counts[2]
+        if state.identity_bit != 0:
+            told.lost_identity_pages = before - calls.count_identity(t, state.max_p2m_pfn)
+    room.bits[:marked] = 0
+    return status
+
+
+@inner_kernel
+def _find(kind: Kind, t: P2MTables, h: HostTables, room: Room, calls: Calls) -> int:
+    """Walk the list; return how many leaves were found, or minus a SAVE_ code.
+
+    `EraLife.migrate` as far as `_find`.
+    """
+    max_pfn = calls.frame_lists_of(t, h, room.work)
+    if max_pfn < 0:
+        return max_pfn
+    leaves = (max_pfn >> t.state[0].entries_shift) + 1
+    mfns = room.mfns[:leaves]
+    status = calls.listed_leaves(t, h, room.work, mfns)
+    if status == OK:
+        status = calls.map_leaves(t, h, mfns, room.found[:leaves], max_pfn)
+    return -status if status != OK else leaves
+
+
+@inner_kernel
+def _restore(
+    kind: Kind,
+    t: P2MTables,
+    here: HostTables,
+    away: HostTables,
+    leaves: int,
+    room: Room,
+    calls: Calls,
+) -> int:
+    """Restore the guest on `away`; return OK, or RESTORE_POPULATE with nothing changed."""
+    if kind.family == TREE:
+        status = calls.settle_sent(t, here, away)
+        return calls.restore(t, away, room.work) if status == OK else status
+    return calls.restore_found(t, here, away, room.found[:leaves], room.work, True, True)
+
+
+# --- what an event broke -----------------------------------------------------------------------
+
+
+@inner_kernel
+def _end(
+    kind: Kind,
+    t: P2MTables,
+    h: HostTables,
+    program: Program,
+    k: int,
+    status: int,
+    moves: int,
+    told: Told,
+    breaks: OneRecord[Break],
+    room: Room,
+    calls: Calls,
+) -> bool:
+    """Write what event `k` came to and which rules it broke; return whether the life goes on."""
+    never_inline()
+    state = t.state[0]
+    told.status = status
+    told.detail = state.detail
+    told.stray_writes = state.stray_writes
+    told.stray_pages = state.stray_pages
+    told.placeholder_writes = state.placeholder_writes
+    if status == MORE_ROOM:
+        for rule in range(len(breaks)):
+            breaks[rule].event = -1
+        return False
+    op = program.events[k].op
+    detail = state.detail
+    if state.stray_writes != 0 or state.placeholder_writes != 0:
+        which = as_int(state.stray_writes != 0) + 2 * as_int(state.placeholder_writes != 0)
+        note(breaks, 3, k, op, status, detail, moves, which)
+    if _is_refused(status):
+        note(breaks, 5, k, op, status, detail, moves, as_int(0))
+        return False
+    if status not in (OK, NO_MEMORY):
+        if status not in (BUG_NULL, BUG_OUT_OF_MEMORY):
+            note(breaks, 1, k, op, status, detail, moves, as_int(0))
+        return False
+    alive = True
+    if op == MIGRATE:
+        stale = num_stale(t, h, kind, room, calls)
+        if stale != 0:
+            note(breaks, 2, k, op, status, detail, moves, stale)
+        if told.lost_pages != 0 or told.ghost_pages != 0:
+            which = as_int(told.lost_pages != 0) + 2 * as_int(told.ghost_pages != 0)
+            note(breaks, 4, k, op, status, detail, moves, which)
+            alive = False
+    elif op == SET:
+        runs = program.runs[k, : program.events[k].num_runs]
+        if status == NO_MEMORY and told.had_memory != 0:
+            note(breaks, 6, k, op, status, detail, moves, as_int(0))
+            alive = False
+        odd = reads_back(t, h, kind, room, calls, runs, told.entries_set)
+        if odd != 0:
+            note(breaks, 6, k, op, status, detail, moves, odd)
+            alive = False
+    odd = never_set(t, h, kind, program, k + 1, room, calls)
+    if odd != 0:
+        note(breaks, 7, k, op, status, detail, moves, odd)
+    return alive

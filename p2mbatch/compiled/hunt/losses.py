@@ -1,0 +1,67 @@
+"""What a move lost, on table hosts: `judge.Judge`, of the frames that are owned alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2mbatch.compiled.hunt.calls import Calls
+from p2mbatch.compiled.hunt.room import CHUNK, Room
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.judge import compare_populated, mark_populated
+from p2mbatch.compiled.tables import HostTables, P2MTables
+
+
+@inner_kernel
+def look(t: P2MTables, h: HostTables, room: Room, calls: Calls, side: int) -> int:
+    """Note which pages are populated on host `h`, which is on a `side` of the room.
+
+    Returns how many words of `bits` may be set.
+    """
+    room.counts[:] = 0
+    return _each_chunk(t, h, room, calls, side, True)
+
+
+@inner_kernel
+def count_losses(t: P2MTables, h: HostTables, room: Room, calls: Calls, side: int) -> None:
+    """Count pages populated still (`counts[1]`), and those that were not (`counts[2]`)."""
+    _each_chunk(t, h, room, calls, side, False)
+
+
+@inner_kernel
+def _each_chunk(
+    t: P2MTables, h: HostTables, room: Room, calls: Calls, side: int, before: bool
+) -> int:
+    """Look the PFNs of the guest's frames up, some at a time; return the end of their bits."""
+    never_inline()
+    frames = h.par[0].frames
+    k = as_int(0)
+    end = as_int(0)
+    # Eight owners at a time: of a guest with far PFNs almost none is one.
+    eights = room.owned[0].view(np.uint64)
+    if side != 0:
+        eights = room.owned[1].view(np.uint64)
+    for e in range((frames + 7) >> 3):
+        if eights[e] == 0:
+            continue
+        for mfn in range(e << 3, min((e << 3) + 8, frames)):
+            if h.owned[mfn] != 0:
+                room.frames[k] = mfn
+                room.pfns[k] = h.m2p[mfn]
+                end = max(end, (h.m2p[mfn] >> 6) + 1)
+                k += 1
+        if k > CHUNK - 8:
+            _count(t, h, room, calls, before, k)
+            k = as_int(0)
+    _count(t, h, room, calls, before, k)
+    return end
+
+
+@inner_kernel
+def _count(t: P2MTables, h: HostTables, room: Room, calls: Calls, before: bool, k: int) -> None:
+    """Mark or compare the first `k` frames of the chunk."""
+    pfns, entries = room.pfns[:k], room.entries[:k]
+    calls.get(t, h, pfns, entries)
+    if before:
+        mark_populated(room.bits, pfns, room.frames, entries, k, room.counts)
+    else:
+        compare_populated(room.bits, pfns, room.frames, entries, k, room.counts)

@@ -1,0 +1,261 @@
+"""What must hold of a life: the seven rules of a hunt, looked at as each event ends.
+
+(1) No boot, set or resume ends in a bug or a fault, but for `p == NULL` and `Out of memory`.
+(2) After a resume the entries of the list that a toolstack reads name the true pages.
+(3) No store is stray, or into a page that many PFNs share. (4) No page is lost, none appears.
+(5) No migration is refused, or sends what is not the p2m. (6) A set that had memory succeeds, and
+its entries read as they were set. (7) An entry never set reads INVALID, or its PFN's identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.hunt.calls import Calls
+from p2mbatch.compiled.hunt.fit import meaning
+from p2mbatch.compiled.hunt.kinds import FLAT, Kind
+from p2mbatch.compiled.hunt.program import SET, Program
+from p2mbatch.compiled.hunt.room import CHUNK, Room
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.lookup import leaf_page_of
+from p2mbatch.compiled.pages import page_code
+from p2mbatch.compiled.records import OneRecord, record_dtype
+from p2mbatch.compiled.tables import HostTables, P2MTables
+
+NUM_RULES = 7
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Break:
+    """Where a life first broke one rule."""
+
+    event: int = -1
+    """The event's index; -1 where the rule held."""
+    status: int = 0
+    """The status code (`status`) that the event ended with."""
+    detail: int = 0
+    """`State.detail`: the number of a save's or a restore's failed check."""
+    signature: int = 0
+    """What broke, in one number, so that kinds can be told before a trace is made: the rule, the
+    event's op, the status, migrations before it (at most 2), and what the rule adds."""
+
+
+BREAK = record_dtype(Break)
+
+
+@inner_kernel
+def note(
+    breaks: OneRecord[Break],
+    rule: int,
+    event: int,
+    op: int,
+    status: int,
+    detail: int,
+    moves: int,
+    more: int,
+) -> None:
+    """Note that a rule is broken, if it has not been before. `more` is below 256."""
+    if breaks[rule - 1].event >= 0:
+        return
+    found = breaks[rule - 1]
+    found.event = event
+    found.status = status
+    found.detail = detail
+    found.signature = ((((rule << 2 | op) << 7 | status & 127) << 2 | min(moves, 2)) << 8) | more
+
+
+@inner_kernel
+def num_stale(t: P2MTables, h: HostTables, kind: Kind, room: Room, calls: Calls) -> int:
+    """Return in which of the list's two levels entries that a toolstack reads are not true.
+
+    1: of the frame list list, 2: of the frame list, 3: of both; 0: of none. A toolstack that reads
+    a linear p2m's table reads no list.
+    """
+    if kind.family == FLAT and t.state[0].shared_cr3 != 0:
+        return as_int(0)
+    calls.count_stale(t, h, room.counts, room.work)
+    return as_int(room.counts[0] != 0) + 2 * as_int(room.counts[1] != 0)
+
+
+# --- what a set gives back ---------------------------------------------------------------------
+
+
+@inner_kernel
+def reads_back(
+    t: P2MTables, h: HostTables, kind: Kind, room: Room, calls: Calls, runs: Int64Array, done: int
+) -> int:
+    """Return 0 if the first `done` entries that `runs` set read as they were set last.
+
+    Else 1 + what kind of word did not (`fit.meaning`).
+    """
+    never_inline()
+    begin = as_int(0)
+    for r in range(len(runs)):
+        count = min(runs[r, 2], done - begin)
+        begin += runs[r, 2]
+        step = as_int(runs[r, 1] != INVALID)
+        k = as_int(0)
+        while k < count:
+            some = min(count - k, as_int(CHUNK))
+            for j in range(some):
+                room.pfns[j] = runs[r, 0] + k + j
+            calls.get(t, h, room.pfns[:some], room.entries[:some])
+            for j in range(some):
+                wanted = runs[r, 1] + step * (k + j)
+                if room.entries[j] != wanted and not _set_later(
+                    runs, r, begin, done, runs[r, 0] + k + j
+                ):
+                    return 1 + meaning(kind, runs[r, 1])
+            k += some
+    return as_int(0)
+
+
+@inner_kernel
+def _set_later(runs: Int64Array, r: int, begin: int, done: int, pfn: int) -> bool:
+    """Return whether a run after `r` set `pfn` too; `begin` entries are before that run."""
+    for k in range(r + 1, len(runs)):
+        if 0 <= pfn - runs[k, 0] < min(runs[k, 2], done - begin):
+            return True
+        begin += runs[k, 2]
+    return False
+
+
+# --- what was never set ------------------------------------------------------------------------
+
+
+@inner_kernel
+def never_set(
+    t: P2MTables, h: HostTables, kind: Kind, program: Program, end: int, room: Room, calls: Calls
+) -> int:
+    """Return 0 if every entry never set reads as nothing or as the PFN's identity, where it may.
+
+    Else 1 where one reads as frame 0, 2 as another word; 4 more in a leaf that it shares. `end` is
+    how many of the program's events there were. All PFNs of the leaves up to the end of memory and
+    of what sets have reached are looked at.
+    """
+    never_inline()
+    guest, shift = program.guest[0], t.state[0].entries_shift
+    bound = max(guest.nr_pages, guest.max_p2m_pfn)
+    if kind.family == FLAT:
+        bound = guest.nr_pages
+    for k in range(1, end):
+        for r in range(program.events[k].num_runs if program.events[k].op == SET else as_int(0)):
+            bound = max(bound, program.runs[k, r, 0] + program.runs[k, r, 2])
+    for k in range(guest.num_extra):
+        bound = max(bound, program.extra[k, 0] + program.extra[k, 1])
+    first_leaf = guest.nr_pages >> shift
+    stop = (bound + (1 << shift) - 1) >> shift
+    if kind.two_level != 0 or kind.family == FLAT:
+        stop = min(stop, t.state[0].num_leaves)
+    # A page that many leaves share is looked at once.
+    holes_read = as_int(-1)
+    for x in range(first_leaf, stop):
+        is_cached = t.state[0].wild == 0 and x < len(t.leaf_page)
+        page = as_int(t.leaf_page[x]) if is_cached else leaf_page_of(t, x)
+        if page == t.state[0].identity and page >= 0:
+            continue
+        if page == t.state[0].missing:
+            if holes_read < 0:
+                holes_read = as_int(_is_blank(t, page) != 0)
+            if holes_read == 1:
+                continue
+        found = _odd_entry(t, h, kind, program, end, x, page, room, calls)
+        if found != 0:
+            return found + 4 * as_int(page == t.state[0].missing)
+    return as_int(0)
+
+
+@inner_kernel
+def _is_blank(t: P2MTables, page: int) -> int:
+    """Return 1 if a page that is resident is all INVALID."""
+    slot = page_code(t, page)
+    if slot < 0:
+        return as_int(0)
+    row = t.words[slot]
+    differ = as_int(0)
+    for i in range(len(row)):
+        differ |= row[i] ^ INVALID
+    return as_int(differ == 0)
+
+
+@inner_kernel
+def _odd_entry(
+    t: P2MTables,
+    h: HostTables,
+    kind: Kind,
+    program: Program,
+    end: int,
+    x: int,
+    page: int,
+    room: Room,
+    calls: Calls,
+) -> int:
+    """Return 0 if all entries of leaf `x` that were never set read as they may; else `never_set`'s.
+
+    `page` is its page, below 0 behind a wild pointer.
+    """
+    never_inline()
+    shift = t.state[0].entries_shift
+    n = 1 << shift
+    first = max(x << shift, program.guest[0].nr_pages)
+    slot = page_code(t, page) if page >= 0 else as_int(-1)
+    if slot >= 0:
+        row = t.words[slot, first - (x << shift) :]
+        differ = as_int(0)
+        for i in range(len(row)):
+            differ |= row[i] ^ INVALID
+        if differ == 0:
+            return as_int(0)
+    count = ((x + 1) << shift) - first
+    for i in range(count):
+        room.pfns[i] = first + i
+    entries = room.entries[:count]
+    calls.get(t, h, room.pfns[:count], entries)
+    for i in range(min(count, n)):
+        word = entries[i]
+        if word != INVALID and not _may_read(kind, program, end, first + i, word):
+            return as_int(1 if word == 0 else 2)
+    return as_int(0)
+
+
+@inner_kernel
+def _may_read(kind: Kind, program: Program, end: int, pfn: int, word: int) -> bool:
+    """Return whether `pfn` was set, or may read as its identity and does."""
+    for k in range(program.guest[0].num_extra):
+        # Set INVALID by boot.
+        if 0 <= pfn - program.extra[k, 0] < program.extra[k, 1]:
+            return word == INVALID or _was_set(program, end, pfn)
+    if _was_set(program, end, pfn):
+        return True
+    if kind.identity_bit == 0 or word != pfn | kind.identity_bit:
+        return False
+    if kind.family == FLAT:
+        size = (program.guest[0].nr_pages + 511) // 512 * 512
+        return pfn >= size or _is_marked(kind, program, pfn)
+    return _is_marked(kind, program, pfn)
+
+
+@inner_kernel
+def _was_set(program: Program, end: int, pfn: int) -> bool:
+    """Return whether any set so far named `pfn`."""
+    for k in range(1, end):
+        if program.events[k].op != SET:
+            continue
+        for r in range(program.events[k].num_runs):
+            if 0 <= pfn - program.runs[k, r, 0] < program.runs[k, r, 2]:
+                return True
+    return False
+
+
+@inner_kernel
+def _is_marked(kind: Kind, program: Program, pfn: int) -> bool:
+    """Return whether boot marked `pfn` 1:1."""
+    for k in range(program.guest[0].num_ranges):
+        start, stop = program.ranges[k, 0], program.ranges[k, 1]
+        if kind.family == FLAT:
+            stop += start
+        if start <= pfn < stop:
+            return True
+    return False

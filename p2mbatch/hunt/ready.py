@@ -1,0 +1,82 @@
+"""A policy as the compiled core takes it: what its lives are like, and the functions they call."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from p2mbatch.base.geometry import geometry
+from p2mbatch.compiled import boot as kb
+from p2mbatch.compiled import found
+from p2mbatch.compiled import save as ks
+from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.hunt.calls import Calls
+from p2mbatch.compiled.hunt.kinds import ERA, FLAT, KIND, TREE, Kind
+from p2mbatch.compiled.hunt.room import make_room
+from p2mbatch.compiled.inspect import count_identity, count_stale
+from p2mbatch.compiled.jit import function_value
+from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.compiled.records import OneRecord
+from p2mbatch.compiled.restore import restore, settle_sent
+from p2mbatch.model.policies import Policy
+
+
+def kind_of(policy: Policy, word_bytes: int) -> OneRecord[Kind]:
+    """Return what drawing and living lives asks of a policy, as an array of one record."""
+    bits = 8 * word_bytes
+    flagged = policy.marks or policy.is_linear
+    family = FLAT if policy.is_linear else ERA if policy.is_era else TREE
+    said = Kind(
+        family=family,
+        word_bytes=word_bytes,
+        marks=policy.marks,
+        two_level=policy.is_two_level,
+        whole_area=policy.whole_area,
+        takes_bootmem=policy.bootmem,
+        moves=policy.moves_leaves(word_bytes),
+        late_list=policy.late_list,
+        finds_by_mfn=policy.by_old_mfn,
+        rebuilds=policy.rebuilds,
+        list_pages=policy.list_brk_pages,
+        brk_one=policy.brk_pages(1, word_bytes),
+        foreign_bit=_as_word(1 << (bits - 1)) if flagged else 1 << 31,
+        identity_bit=1 << (bits - 2) if flagged else 0,
+    )
+    made = np.zeros(1, KIND)
+    for name in KIND.names or ():
+        made[name] = getattr(said, name)
+    return made
+
+
+def _as_word(number: int) -> int:
+    """Return an unsigned number of 64 bits as the int64 of its bits."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+@functools.cache
+def calls_of(does: Operations) -> Calls:
+    """Return what a life of one policy calls, loaded or compiled."""
+    room = make_room(geometry(8))
+    t = tb.P2MTables(**{name: getattr(room, name) for name in tb.P2MTables._fields})
+    h = tb.HostTables(room.par[0], room.m2p[0], room.owned[0], np.zeros((0, 3), np.int64))
+    values, none = function_value, np.zeros((0, 2), np.int64)
+    return Calls(
+        load_mfn_list=values(kb.load_mfn_list, t, h, 0, 0),
+        load_domain=values(kb.load_domain, t, h),
+        boot=values(does.boot, t, h, none),
+        set_runs=values(does.set_runs, t, h, np.zeros((0, 3), np.int64), 0),
+        rebuild=values(does.rebuild, t, h, 0),
+        report=values(does.report, t, h),
+        get=values(does.get, t, h, room.pfns, room.entries),
+        save_walk=values(ks.save_walk, t, h, room.work),
+        settle_sent=values(settle_sent, t, h, h),
+        restore=values(restore, t, h, room.work),
+        frame_lists_of=values(ks.frame_lists_of, t, h, room.work),
+        listed_leaves=values(found.listed_leaves, t, h, room.work, room.mfns),
+        map_leaves=values(found.map_leaves, t, h, room.mfns, room.found, 0),
+        compare_leaves=values(found.compare_leaves, t, room.found),
+        restore_found=values(found.restore_found, t, h, h, room.found, room.work, True, True),
+        count_identity=values(count_identity, t, 0),
+        count_stale=values(count_stale, t, h, room.counts, room.work),
+    )
