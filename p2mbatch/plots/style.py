@@ -75,8 +75,15 @@ def style() -> Iterator[None]:
     """Draw with p2mbatch's style inside this context, whatever the caller's own is."""
     import matplotlib as mpl
 
-    with mpl.rc_context(fname=STYLE_FILE):
-        yield
+    interactive = mpl.is_interactive()
+    try:
+        with mpl.rc_context(fname=STYLE_FILE):
+            yield
+            # A notebook's backend is found when the first figure is made, in here, and says then
+            # that it is interactive: it shows no later figure where that is forgotten again.
+            interactive = mpl.is_interactive()
+    finally:
+        mpl.interactive(interactive)
 
 
 def axes_for(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:

@@ -90,12 +90,14 @@ def shown_axes(frame: pd.DataFrame) -> list[str]:
 
 
 def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return (name, value) of the axes that are the same in all cells."""
-    shown = set(shown_axes(frame))
+    """Return (name, value) of the axes that are the same in all cells.
+
+    An axis that no table shows need not be one: sizes that follow the guest's memory vary with it.
+    """
     return [
         (_title(c.name), value_text(c.name, frame[c.name].iloc[0]))
         for c in SCENARIO_COLUMNS
-        if c.name != "cell" and c.name not in shown and len(frame)
+        if c.name not in ("cell", "policy") and len(frame) and not varies(frame[c.name])
         # Most runs have nothing from files.
         if c.name not in FILES or frame[c.name].iloc[0]
     ]

@@ -30,7 +30,7 @@ from p2mbatch.model.fates import (
     SURVIVED,
 )
 from p2mbatch.plots.costs import copy_ns
-from p2mbatch.plots.style import FATE_LOOKS, LAYOUT_LOOKS
+from p2mbatch.plots.style import FATE_LOOKS, LAYOUT_LOOKS, style
 from p2mbatch.store.alive import alive_of
 from p2mbatch.store.columns import LAYOUTS, OUTCOMES
 from p2mbatch.store.fates import fates, telling_migration
@@ -303,3 +303,15 @@ def test_statistics_are_of_each_policy_and_size() -> None:
     found = quantiles(frame, "stray_writes", "memory_bytes", (0.25, 0.5))
     assert found.to_numpy().tolist() == [[0, 0], [3, 3]]
     assert silent_shares(frame).to_dict() == {("a", 1): 0.5, ("a", 2): 1, ("b", 1): 0}
+
+
+def test_what_a_backend_sets_while_the_style_holds_stays_set() -> None:
+    was = mpl.is_interactive()
+    try:
+        mpl.interactive(False)
+        with style():
+            mpl.interactive(True)
+        assert mpl.is_interactive()
+        assert mpl.rcParams["savefig.dpi"] != 160
+    finally:
+        mpl.interactive(was)

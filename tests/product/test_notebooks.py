@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -21,6 +23,15 @@ CHAPTERS = [
     "06_races",
     "07_fifteen_years",
 ]
+
+
+_PLOTS = re.compile(r"\bplots\.plot_\w+\(|\bplt\.subplots\(|\.plot\.\w+\(|\bSVG\(")
+"""The calls of a cell that show a figure each."""
+
+
+def _num_figures(cell: Any) -> int:
+    shown = [out.get("data", {}) for out in cell.outputs]
+    return sum("image/png" in data or "image/svg+xml" in data for data in shown)
 
 
 def test_all_chapters_are_there() -> None:
@@ -50,7 +61,11 @@ def test_each_runs_and_draws(path: Path, tmp_path: Path) -> None:
     ).execute()
     print(f"{path.stem}: {time.monotonic() - start:.1f} s")
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
-    assert any("image/png" in out.get("data", {}) for out in outputs)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert {cell.id: _num_figures(cell) for cell in code} == {
+        cell.id: len(_PLOTS.findall(cell.source)) for cell in code
+    }
+    assert sum(_num_figures(cell) for cell in code) > 0
     stderr = [out.text for out in outputs if out.get("name") == "stderr"]
     assert stderr == []
 

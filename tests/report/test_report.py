@@ -15,11 +15,12 @@ import pytest
 from p2mbatch import plots
 from p2mbatch.base.say import markdown
 from p2mbatch.model.fates import CRASHED, ENDS, STUCK
-from p2mbatch.report.cells import MAX_CELLS_SHOWN, cell_tables, failure_table
+from p2mbatch.report.cells import MAX_CELLS_SHOWN, cell_tables, failure_table, fixed_axes
 from p2mbatch.report.page import write_text
 from p2mbatch.report.sweep import html, to_markdown, write_html
 from p2mbatch.report.table import Table, TableColumn, show
 from p2mbatch.report.words import answer, corruption_answer, operator_answer
+from p2mbatch.store.fates import last_rows
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import Survival, survival
 from report_support import QUESTION, made_up, run
@@ -333,3 +334,13 @@ def test_more_cells_than_a_page_lists_are_counted() -> None:
     like_it = next(column for column in cells.columns if column.name == "like_it")
     guests = next(column for column in scenarios.columns if column.name == "guests")
     assert sum(like_it.values) == sum(guests.values) == MAX_CELLS_SHOWN + 5
+
+
+def test_only_what_is_constant_is_called_the_same_in_all_cells(small: SweepResult) -> None:
+    ends = last_rows(small.frame)
+    named = dict(fixed_axes(ends))
+    # Hosts are four times the guest: they vary, though they are no axis of their own.
+    assert ends["host_memory_bytes"].nunique() == 2
+    assert "host memory" not in named and "neighbour memory" not in named
+    assert named["word"] == "8" and named["sparsity"] == "0" and "seed" not in named
+    assert dict(fixed_axes(ends[ends["memory_bytes"] == 2 << 30]))["host memory"] == "8 GiB"
