@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
     "explain": ("explain", "explain", "Say step by step how a guest lived and why it died."),
     "race": ("race", "race", "Explore every interleaving of CPUs that grow the p2m."),
+    "hunt": ("hunt", "hunt", "Find random lives that break a kernel, and make them small."),
     "bench": (
         "bench",
         "bench",

@@ -144,7 +144,7 @@ class _Judge:
             found += self._moved(before, reported)
         if result.ok and op == "set":
             self.unset.note(event["runs"], result.entries_set)
-            found += check_set(life, self.trace, event["runs"], result, asked)
+            found += check_set(life, self.trace, event["runs"], result, asked, self.was_hit)
             self.was_refused_memory |= not result.set_returned
         if result.ok:
             found += [(7, *told) for told in self.unset.check(self.was_hit)]
@@ -168,13 +168,13 @@ class _Judge:
         """Return a BUG's expression, with what tells two bugs apart that share it."""
         if op == "migrate" and detail == "_brk_start == 0":
             if self._has_identity_mid():
-                return f"{detail} identity mid"
-            return f"{detail} half grown" if self.was_refused_memory else detail
+                return f"{detail}, an identity mid"
+            return f"{detail}, half grown" if self.was_refused_memory else detail
         if op == "set" and detail == "virt_to_mfn(mid_mfn) != *top_mfn_p":
             done, n = self.life.scalar("position"), self.life.tables.words.shape[1]
             pfn = _pfn_of(event["runs"], done)
             end = self.life.scalar("xen_max")
-            return f"{detail} past the end" if pfn // n**2 > (end - 1) // n**2 else detail
+            return f"{detail}, past the end" if pfn // n**2 > (end - 1) // n**2 else detail
         return detail
 
     def _has_identity_mid(self) -> bool:

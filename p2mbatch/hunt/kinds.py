@@ -32,22 +32,27 @@ def _slug(text: str) -> str:
 
 def sentence(broken: Broken) -> str:
     """Return in one sentence what was broken."""
-    place = broken.where or "somewhere"
+    place, what = broken.where, broken.what
+    act, _, how = what.rpartition("-")
+    if how in ("bug", "fault"):
+        return f"a {act} ends in a {'BUG' if how == 'bug' else how}: {place}"
     detail = f" ({broken.detail})" if broken.detail else ""
-    told = {
-        "wrong-list": f"after a resume the list is wrong: {place.replace('-', ' ')}",
-        "stray-writes": f"a {place} stores into pages that are not the list's",
-        "shared-page-writes": f"a set stores into {place}, a page that many PFNs share",
-        "lost-pages": f"a migration loses pages {place}",
-        "ghost-pages": f"a migration gives the guest pages {place} that it did not have",
-        "restore-refused": f"a restore wants a frame for a PFN {place}, which never had one",
-        "misdirected": f"the toolstack takes other pages for the p2m: {place}",
-        "save-refused": f"a save is refused: {place}",
-        "set-fails": f"a set fails {place}",
-        "not-read-back": f"a set does not read back {place}".rstrip(),
-        "unset-entry": f"an entry that was never set reads as a frame {place}",
-    }.get(broken.what, f"a {broken.what.replace('-', ' ends in a ')}: {place}")
-    return told + detail
+    return _SENTENCES[what].format(place=place.replace("-", " ") or "with no more to tell") + detail
+
+
+_SENTENCES = {
+    "wrong-list": "after a resume the list is wrong: {place}",
+    "stray-writes": "a {place} stores into pages that are not the list's",
+    "shared-page-writes": "a set stores into {place}, a page that many PFNs share",
+    "lost-pages": "a migration loses pages {place}",
+    "ghost-pages": "a migration gives the guest pages {place} that it did not have",
+    "restore-refused": "a restore wants a frame for a PFN {place} that never had one",
+    "misdirected": "the toolstack takes other pages for the p2m: {place}",
+    "save-refused": "a save is refused: {place}",
+    "set-fails": "a set fails {place}",
+    "not-read-back": "a set does not read back: {place}",
+    "unset-entry": "an entry that was never set reads as a frame {place}",
+}
 
 
 def read_known(path: str | Path) -> frozenset[str]:

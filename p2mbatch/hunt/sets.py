@@ -14,12 +14,12 @@ from p2mbatch.model.trace import Trace
 
 
 def check_set(
-    life: Life, trace: Trace, runs: Int64Array, result: EventResult, asked: int
+    life: Life, trace: Trace, runs: Int64Array, result: EventResult, asked: int, was_hit: bool
 ) -> Iterator[tuple[int, str, str, str]]:
     """Yield (6, what, where, detail) of what is wrong after a set that ended ok.
 
     `runs` (int64[k, 3]) is what was to be set, `asked` how many pages had been asked for since the
-    last `fail_alloc` before it.
+    last `fail_alloc` before it, `was_hit` whether stray writes have hit the guest.
     """
     if not result.set_returned and _had_memory(life, trace, asked):
         yield 6, "set-fails", "with memory left", f"after {result.entries_set} entries"
@@ -32,7 +32,8 @@ def check_set(
     if len(wrong):
         i = int(wrong[0])
         told = f"PFN {pfns[i]}: {_shown(words[i])} was set, {_shown(found[i])} is read"
-        yield 6, "not-read-back", _where(life, int(pfns[i])), told
+        where = "hit by strays" if was_hit else _where(life, int(pfns[i]))
+        yield 6, "not-read-back", where, told
 
 
 def _had_memory(life: Life, trace: Trace, asked: int) -> bool:

@@ -22,7 +22,7 @@ KINDS = {
     "stale-strays": "stray-writes-resume",
     "stale-second-save": "save-refused-wrong-list",
     "two-level-none-second-save": "save-refused-wrong-list",
-    "mid-identity-brk": "resume-bug-brk-start-is-0-identity-mid",
+    "mid-identity-brk": "resume-bug-brk-start-is-0-an-identity-mid",
     "identity-shared-write": "shared-page-writes-p2m-identity",
     "identity-mid-missing-write": "shared-page-writes-p2m-mid-missing",
     "linear-4.4-last-leaf": "lost-pages-past-the-end",

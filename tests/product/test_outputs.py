@@ -40,6 +40,7 @@ FOLDERS = {
     ("sweep", "out"): ["sweep", "--memory", "64MiB", "--seeds", "1", "--quiet", "--out", "OUT"],
     ("fleet", "out"): ["fleet", "DUMPS", "--to", "4GiB", "--seeds", "1", "--out", "OUT"],
     ("notebooks", "copy_to"): ["notebooks", "OUT"],
+    ("hunt", "out"): ["hunt", "--policy", "tracked", "--lives", "1", "--out", "OUT"],
     ("bench", "out"): ["bench", "--smoke", "--sizes", "64MiB", "--out", "OUT"],
 }
 
