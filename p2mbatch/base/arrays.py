@@ -11,6 +11,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 Int8Array = npt.NDArray[np.int8]
 
+Int16Array = npt.NDArray[np.int16]
+
 Int32Array = npt.NDArray[np.int32]
 
 UInt8Array = npt.NDArray[np.uint8]

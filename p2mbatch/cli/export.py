@@ -6,11 +6,9 @@ from pathlib import Path
 
 import click
 
-from p2mbatch.cli import completing
-
 
 @click.command()
-@click.argument("run", metavar="RUN", shell_complete=completing.run)
+@click.argument("run", metavar="RUN")
 @click.option(
     "--format",
     "file_format",

@@ -51,14 +51,18 @@ def map_leaves(
     PFN that would be saved.
     """
     state = t.state[0]
+    # Holes have one leaf, many times over: what holds of one is not asked of the next.
     for x in range(len(mfns)):
+        if x > 0 and mfns[x] == mfns[x - 1]:
+            found[x] = found[x - 1]
+            continue
         page = own_pfn(t, h, mfns[x])
         if page < 0:
             state.detail = x
             return SAVE_MAP_LEAVES
         found[x] = page
     for x in range(len(mfns)):
-        if not names_itself(t, h, found, mfns[x], max_pfn):
+        if (x == 0 or mfns[x] != mfns[x - 1]) and not names_itself(t, h, found, mfns[x], max_pfn):
             state.detail = x
             return SAVE_BAD_MFN_LIST
     state.walked_max_pfn = max_pfn
@@ -109,13 +113,9 @@ def restore_found(
     n = 1 << shift
     max_pfn = state.walked_max_pfn
     end = (max_pfn >> shift) + 1
-    run = 0
-    for pfn in range(max_pfn + 1 if all_named else as_int(0)):
-        word = t.words[page_code(t, as_int(found[pfn >> shift])), pfn & (n - 1)]
-        if not _is_sent(h, word, own_only):
-            continue
-        run = _run_of(to, run, pfn)
-        if run == len(to.domain) or to.domain[run, 0] > pfn:
+    if all_named:
+        pfn = _first_unnamed(t, h, to, found, own_only)
+        if pfn <= max_pfn:
             state.detail = pfn
             return RESTORE_POPULATE
     state.saved_max_pfn = max_pfn
@@ -152,6 +152,33 @@ def _run_of(to: HostTables, run: int, pfn: int) -> int:
     while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
         run += 1
     return run
+
+
+@inner_kernel
+def _first_unnamed(
+    t: P2MTables, h: HostTables, to: HostTables, found: Int32Array, own_only: bool
+) -> int:
+    """Return the lowest PFN that is sent and that `to` names no frame for, or one not saved."""
+    state = t.state[0]
+    shift = state.entries_shift
+    end = state.walked_max_pfn + 1
+    run = as_int(0)
+    for x in range((end + (1 << shift) - 1) >> shift):
+        # `p2m_missing` is never written to: it stays all INVALID.
+        if found[x] == state.missing:
+            continue
+        words = t.words[page_code(t, as_int(found[x]))]
+        pfn, stop = x << shift, min((x + 1) << shift, end)
+        while pfn < stop:
+            run = _run_of(to, run, pfn)
+            named = stop if run == len(to.domain) else min(max(to.domain[run, 0], pfn), stop)
+            while pfn < named:
+                if _is_sent(h, words[pfn - (x << shift)], own_only):
+                    return pfn
+                pfn += 1
+            if pfn < stop:
+                pfn = to.domain[run, 0] + to.domain[run, 2]
+    return end
 
 
 @inner_kernel

@@ -33,6 +33,10 @@ STOPPED = 16
 RESTORE_POPULATE = 29
 """A PFN that was sent has no frame on the destination: `State.detail`."""
 
+SAVE_BAD_CR3, SAVE_BAD_RANGE, SAVE_MAP_TABLES, SAVE_BAD_WALK, SAVE_BAD_TABLE = range(30, 35)
+"""Of a linear list's walk in compiled code. The last three's `State.detail` is the level, times
+2^32, and the index."""
+
 OWN = 40
 """From here on: why a policy of the user's own stopped (`own/registers`)."""
 
@@ -66,6 +70,14 @@ SAVE_FAILURES = {
     SAVE_BAD_MFN_FL: "bad-mfn-in-fl",
     SAVE_MAP_LEAVES: "map-leaves-failed",
     SAVE_BAD_MFN_LIST: "bad-mfn-in-p2m-frame-list",
+}
+
+TABLE_FAILURES = {
+    SAVE_BAD_CR3: "bad-p2m-cr3",
+    SAVE_BAD_RANGE: "bad-p2m-range",
+    SAVE_MAP_TABLES: "map-ptes-failed",
+    SAVE_BAD_WALK: "bad-mfn-in-walk",
+    SAVE_BAD_TABLE: "bad-mfn-in-page-table",
 }
 
 RESTORE_FAILURES = {RESTORE_POPULATE: "populate-failed"}

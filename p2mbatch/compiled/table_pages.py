@@ -14,7 +14,8 @@ from p2mbatch.compiled.tables import P_KIND, TABLE, HostTables, P2MTables
 ABSENT, ENTRY, WORD = 0, 1, 2
 """What `read_table` found: no entry, one of a table, or the word of a page that is no table."""
 
-_FRAME_BITS = (1 << 40) - 1
+FRAME_BITS = (1 << 40) - 1
+"""Of a frame number in an entry that the toolstack reads."""
 
 
 @kernel
@@ -36,7 +37,7 @@ def read_table(
     for i in range(len(frames)):
         word = page_word(t, h, page, i)
         if not is_table:
-            frames[i] = (word >> 12) & _FRAME_BITS
+            frames[i] = (word >> 12) & FRAME_BITS
             kinds[i] = WORD
         elif word == 0:
             frames[i] = 0

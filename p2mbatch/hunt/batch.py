@@ -1,8 +1,8 @@
 """Generations of random lives on threads: the same lives and finds on any number of them.
 
 Life k of generation g is drawn from the numbers that (seed, g, k) begin, so it makes no difference
-which thread lives it. What a generation adds to what the next is bred from is reduced in the order
-of its lives, at the barrier between the two.
+which thread lives it. What a generation adds to the lives that the next breeds on is reduced in the
+order of its lives, at the barrier between the two.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int16Array, Int64Array, UInt8Array
 from p2mbatch.base.errors import StoppedError
 from p2mbatch.base.geometry import geometry
-from p2mbatch.compiled.hunt.batch import CONTROL, Control, live_range
+from p2mbatch.compiled.hunt.batch import CONTROL, Control, keep, live_range
+from p2mbatch.compiled.hunt.coverage import MAX_FEATURES, merge
 from p2mbatch.compiled.hunt.life import TOLD
 from p2mbatch.compiled.hunt.program import MAX_EVENTS, make_bank
 from p2mbatch.compiled.hunt.room import Room, make_room
@@ -25,6 +26,7 @@ from p2mbatch.compiled.hunt.rules import BREAK, NUM_RULES
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.status import OK
 from p2mbatch.hunt.columns import Json, trace_of
+from p2mbatch.hunt.corpus import Corpus
 from p2mbatch.hunt.ready import calls_of, kind_of
 from p2mbatch.model.policies import Policy
 
@@ -45,21 +47,31 @@ class Failures(NamedTuple):
     detail: Int64Array
     """The number of a save's or a restore's failed check."""
     signature: Int64Array
-    """What broke, in one number (`compiled/hunt/rules.Break`)."""
+    """What broke, in one number (`compiled/hunt/rules`)."""
 
 
-class Generation:
+class Generation(NamedTuple):
     """Lives that were lived between two barriers."""
 
-    def __init__(self, hunter: Hunter, number: int, breaks: np.ndarray[Any, Any]) -> None:
-        self.number = number
-        self.num_lives = len(breaks)
-        self.failures = _failures(breaks)
-        self._hunter = hunter
+    number: int
+    num_lives: int
+    failures: Failures
+    new_lives: Int64Array
+    """The lives that reached what none before did, ascending."""
+    seen: UInt8Array
+    """uint8[MAP]: what lives have reached, these included."""
+    num_parents: int
+    """The lives that these could be bred from: the first so many of the corpus."""
+    hunter: Hunter
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """Return how many features were reached so far, and by how many lives of these anew."""
+        return {"seen": int(np.count_nonzero(self.seen)), "new": len(self.new_lives)}
 
     def trace(self, index: int) -> Json:
         """Return life `index` as a trace's JSON object, drawn and lived anew."""
-        return self._hunter.trace(self.number, index)
+        return self.hunter.told(self.number, index, self.num_parents)[0]
 
 
 def _failures(breaks: np.ndarray[Any, Any]) -> Failures:
@@ -79,70 +91,137 @@ class _Worker:
         self.control: OneRecord[Control] = np.zeros(1, CONTROL)
 
 
+class _Lived(NamedTuple):
+    """What a generation's threads write, each its own rows."""
+
+    breaks: np.ndarray[Any, Any]
+    """BREAK[lives, 7]."""
+    features: Int16Array
+    """int16[lives, MAX_FEATURES]."""
+
+    def part(self, first: int, stop: int) -> _Lived:
+        return _Lived(self.breaks[first:stop], self.features[first:stop])
+
+
+def _lived(num_lives: int) -> _Lived:
+    return _Lived(
+        np.zeros((num_lives, NUM_RULES), BREAK), np.empty((num_lives, MAX_FEATURES), np.int16)
+    )
+
+
 class Hunter:
     """Draws, lives and judges the lives of one policy's guests of one width."""
 
-    def __init__(self, policy: Policy, seed: int, threads: int = 2, word_bytes: int = 8) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        seed: int,
+        threads: int = 2,
+        word_bytes: int = 8,
+        state: dict[str, np.ndarray[Any, Any]] | None = None,
+    ) -> None:
+        """Make one that goes on from `state`, what `Hunter.state` was; from nothing if None."""
         self.policy = policy
         self.seed = seed
         self.word_bytes = word_bytes
+        self.corpus = Corpus(state)
         self._kind = kind_of(policy, word_bytes)
-        self._calls = calls_of(policy.operations)
+        self._calls = calls_of(policy.operations, policy.is_linear)
         self._workers = [_Worker(word_bytes) for _ in range(threads)]
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what another hunter of the same policy, seed and width can go on from."""
+        return self.corpus.state()
 
     def stop(self) -> None:
         """Let the generation that is under way end with `StoppedError`; any thread may call it."""
         for worker in self._workers:
             worker.control[0].stop = 1
 
-    def generation(self, number: int, num_lives: int) -> Generation:
-        """Live generation `number`.
+    @property
+    def num_lived(self) -> int:
+        """Return how many lives were lived, those of the generation under way included."""
+        return sum(int(worker.control[0].life) for worker in self._workers)
 
-        Raises `StoppedError` where it was stopped: none of it counts.
+    @property
+    def kernel_ns(self) -> int:
+        """Return what the kernels of guests and toolstack took of all lives, on all threads."""
+        return sum(int(worker.room.took_ns[0]) for worker in self._workers)
+
+    def generation(self, number: int, num_lives: int) -> Generation:
+        """Live the first `num_lives` of generation `number`.
+
+        A life is the same whatever others are lived. Raises `StoppedError` where it was stopped.
         """
-        breaks = np.zeros((num_lives, NUM_RULES), BREAK)
+        lived, num_parents = _lived(num_lives), self.corpus.count
         parts = iter(range(0, num_lives, _CHUNK))
         with ThreadPoolExecutor(len(self._workers)) as pool:
             done = [
-                pool.submit(self._live, worker, number, parts, breaks) for worker in self._workers
+                pool.submit(self._live, worker, number, parts, lived) for worker in self._workers
             ]
             stopped = [future.result() for future in done]
         if any(stopped):
             raise StoppedError
-        return Generation(self, number, breaks)
+        new, seen = np.zeros(num_lives, np.uint8), self.corpus.seen.copy()
+        merge(lived.features, seen, new)
+        return Generation(
+            number=number,
+            num_lives=num_lives,
+            failures=_failures(lived.breaks),
+            new_lives=np.flatnonzero(new),
+            seen=seen,
+            num_parents=num_parents,
+            hunter=self,
+        )
 
-    def _live(
-        self, worker: _Worker, number: int, parts: Iterator[int], breaks: np.ndarray[Any, Any]
-    ) -> bool:
+    def keep(self, generation: Generation) -> None:
+        """Breed on from those of a generation's lives that reached something new."""
+        self.corpus.seen[:] = generation.seen
+        for index in generation.new_lives[: self.corpus.room_left].tolist():
+            self._draw(self._workers[0], generation.number, index, generation.num_parents)
+            keep(self._workers[0].program, self.corpus.bank, self.corpus.count)
+            self.corpus.count += 1
+
+    def _live(self, worker: _Worker, number: int, parts: Iterator[int], lived: _Lived) -> bool:
         """Live parts of a generation until there are no more; return whether it was stopped."""
         for first in parts:
-            some = breaks[first : first + _CHUNK]
-            if self._run(worker, number, first, some) != OK:
+            part = lived.part(first, first + _CHUNK)
+            if self._run(worker, number, first, self.corpus.count, part) != OK:
                 return True
         return False
 
-    def _run(self, worker: _Worker, number: int, first: int, breaks: np.ndarray[Any, Any]) -> int:
+    def _run(
+        self, worker: _Worker, number: int, first: int, num_parents: int, lived: _Lived
+    ) -> int:
         return live_range(
             self._kind,
             _key(self.seed, number),
             first,
-            len(breaks),
+            len(lived.breaks),
+            self.corpus.bank,
+            num_parents,
             worker.program,
             worker.room,
             self._calls,
             worker.told,
-            breaks,
+            lived.breaks,
+            lived.features,
             worker.control,
         )
 
-    def trace(self, number: int, index: int) -> Json:
-        """Return life `index` of generation `number` as a trace's JSON object."""
-        return self.told(number, index)[0]
+    def _draw(self, worker: _Worker, number: int, index: int, num_parents: int) -> None:
+        """Draw and live one life anew; its program and its events' records are the worker's."""
+        self._run(worker, number, index, num_parents, _lived(1))
 
-    def told(self, number: int, index: int) -> tuple[Json, np.ndarray[Any, Any]]:
-        """Return a life as `trace` does, and what each of its events came to (TOLD[events])."""
+    def told(
+        self, number: int, index: int, num_parents: int = 0
+    ) -> tuple[Json, np.ndarray[Any, Any]]:
+        """Return a life as a trace's JSON object, and what each of its events came to.
+
+        It is that of a generation that had so many parents. The second is TOLD[events].
+        """
         worker = self._workers[0]
-        self._run(worker, number, index, np.zeros((1, NUM_RULES), BREAK))
+        self._draw(worker, number, index, num_parents)
         name = f"{self.policy.short}-{8 * self.word_bytes}-{self.seed}-{number}-{index}"
         trace = trace_of(worker.program, 0, self.policy, self.word_bytes, name)
         return trace, worker.told[: len(trace["events"])].copy()

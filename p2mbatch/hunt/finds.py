@@ -41,9 +41,13 @@ class Failures(Protocol):
 class Generation(Protocol):
     """A batch's answer."""
 
-    num_lives: int
-    coverage: dict[str, int]
-    """What lives have reached so far, by what is counted."""
+    @property
+    def num_lives(self) -> int:
+        """How many lives were lived."""
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """What lives have reached so far, by what is counted."""
 
     @property
     def failures(self) -> Failures:

@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import geometry
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import found
@@ -14,11 +15,14 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hunt.calls import Calls
 from p2mbatch.compiled.hunt.kinds import ERA, FLAT, KIND, TREE, Kind
 from p2mbatch.compiled.hunt.room import make_room
-from p2mbatch.compiled.inspect import count_identity, count_stale
+from p2mbatch.compiled.inspect import count_identity
 from p2mbatch.compiled.jit import function_value
+from p2mbatch.compiled.policies import linear, tracked
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.restore import restore, settle_sent
+from p2mbatch.compiled.status import SAVE_BAD_CR3, SAVE_BAD_RANGE, TABLE_FAILURES
+from p2mbatch.model.life import meaning_of
 from p2mbatch.model.policies import Policy
 
 
@@ -55,8 +59,8 @@ def _as_word(number: int) -> int:
 
 
 @functools.cache
-def calls_of(does: Operations) -> Calls:
-    """Return what a life of one policy calls, loaded or compiled."""
+def calls_of(does: Operations, is_linear: bool) -> Calls:
+    """Return what a life of one policy calls, loaded or compiled; whether its p2m is linear."""
     room = make_room(geometry(8))
     t = tb.P2MTables(**{name: getattr(room, name) for name in tb.P2MTables._fields})
     h = tb.HostTables(room.par[0], room.m2p[0], room.owned[0], np.zeros((0, 3), np.int64))
@@ -64,7 +68,8 @@ def calls_of(does: Operations) -> Calls:
     return Calls(
         load_mfn_list=values(kb.load_mfn_list, t, h, 0, 0),
         load_domain=values(kb.load_domain, t, h),
-        boot=values(does.boot, t, h, none),
+        boot=values((tracked.boot if is_linear else does.boot), t, h, none),
+        boot_flat=values((does.boot if is_linear else linear.boot), t, h, none, none, none),
         set_runs=values(does.set_runs, t, h, np.zeros((0, 3), np.int64), 0),
         rebuild=values(does.rebuild, t, h, 0),
         report=values(does.report, t, h),
@@ -78,5 +83,21 @@ def calls_of(does: Operations) -> Calls:
         compare_leaves=values(found.compare_leaves, t, room.found),
         restore_found=values(found.restore_found, t, h, h, room.found, room.work, True, True),
         count_identity=values(count_identity, t, 0),
-        count_stale=values(count_stale, t, h, room.counts, room.work),
     )
+
+
+def said(
+    status: int, number: int, policy: Policy, word_bytes: int, statics: Int64Array
+) -> tuple[str, str | None]:
+    """Return the outcome and the detail that an event's status code means.
+
+    `number` is `State.detail`, `statics` the guest's `P2MTables.statics`.
+    """
+    if status not in TABLE_FAILURES:
+        return meaning_of(status, number % (1 << 8 * word_bytes), policy, statics)
+    name = TABLE_FAILURES[status]
+    if status == SAVE_BAD_RANGE:
+        return "save-failed", name
+    if status == SAVE_BAD_CR3:
+        return "save-failed", f"{name} {number % (1 << 64)}"
+    return "save-failed", f"{name} {number >> 32} {number & 0xFFFF_FFFF}"

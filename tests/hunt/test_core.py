@@ -14,19 +14,24 @@ import pytest
 from p2mbatch.base.errors import StoppedError
 from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY
 from p2mbatch.hunt.batch import Hunter
+from p2mbatch.hunt.ready import said
 from p2mbatch.model import policies, replay
-from p2mbatch.model.life import meaning_of
 from p2mbatch.model.trace import goes_on
 from p2mbatch.model.trace_file import parse_trace
 
 QUICK = [("tracked", 8), ("stale", 4)]
 
-EVERY = [(name, word_bytes) for name in ("tracked", "stale", "none") for word_bytes in (8, 4)]
+EVERY = [
+    (name, word_bytes)
+    for name in policies.names()
+    for word_bytes in (8, 4)
+    if word_bytes == 8 or not policies.find(name).is_linear
+]
 
 
-def replayed(hunter: Hunter, number: int, index: int) -> int:
+def replayed(hunter: Hunter, number: int, index: int, parents: int = 0) -> int:
     """Compare one life with its trace's replay, event by event; return how many events it had."""
-    value, told = hunter.told(number, index)
+    value, told = hunter.told(number, index, parents)
     trace = parse_trace(value)
     if any(told["status"] == MORE_ROOM):
         return 0
@@ -35,14 +40,14 @@ def replayed(hunter: Hunter, number: int, index: int) -> int:
         result = replay.run_event(life, trace, event)
         if event["op"] == "fail_alloc":
             continue
-        number_told = int(told["detail"][k]) % (1 << 8 * hunter.word_bytes)
         status = int(told["status"][k])
         found: dict[str, Any] = {
             name: int(told[name][k])
             for name in ("stray_writes", "stray_pages", "placeholder_writes")
         }
-        said = meaning_of(status, number_told, hunter.policy, life.tables.statics)
-        found["outcome"], found["detail"] = said
+        found["outcome"], found["detail"] = said(
+            status, int(told["detail"][k]), hunter.policy, hunter.word_bytes, life.tables.statics
+        )
         if event["op"] == "set":
             found["set_returned"] = status != NO_MEMORY
             found["entries_set"] = int(told["entries_set"][k])
@@ -66,19 +71,47 @@ def test_lives_are_what_their_traces_replay_to(policy: str, word_bytes: int) -> 
 @pytest.mark.parametrize(("policy", "word_bytes"), EVERY)
 def test_many_lives_are_what_their_traces_replay_to(policy: str, word_bytes: int) -> None:
     hunter = Hunter(policies.find(policy), seed=2, threads=1, word_bytes=word_bytes)
-    assert sum(replayed(hunter, 3, index) for index in range(3000)) > 9000
+    assert sum(replayed(hunter, 3, index) for index in range(1500)) > 4500
+    hunter.keep(hunter.generation(0, 20_000))
+    parents = hunter.corpus.count
+    assert sum(replayed(hunter, 1, index, parents) for index in range(1500)) > 4500
 
 
-def test_threads_make_no_difference() -> None:
+def test_threads_make_no_difference_to_what_is_found_or_bred() -> None:
     one, two = (
         Hunter(policies.find("stale"), seed=5, threads=threads, word_bytes=4) for threads in (1, 2)
     )
-    first, second = one.generation(0, 1300), two.generation(0, 1300)
-    for column, other in zip(first.failures, second.failures, strict=True):
-        np.testing.assert_array_equal(column, other)
+    for number in range(2):
+        first, second = one.generation(number, 1300), two.generation(number, 1300)
+        columns = (*first.failures, first.new_lives, first.seen)
+        others = (*second.failures, second.new_lives, second.seen)
+        for column, other in zip(columns, others, strict=True):
+            np.testing.assert_array_equal(column, other)
+        assert first.trace(777) == second.trace(777)
+        one.keep(first)
+        two.keep(second)
     assert set(first.failures.rule.tolist()) >= {1, 2, 3, 4, 5, 7}
-    assert first.trace(777) == second.trace(777)
-    assert one.generation(1, 100).trace(5) != one.generation(0, 100).trace(5)
+    for name, array in one.state().items():
+        np.testing.assert_array_equal(array, two.state()[name])
+
+
+def test_a_hunt_goes_on_from_its_state() -> None:
+    hunter = Hunter(policies.find("stale"), seed=5, threads=1, word_bytes=4)
+    hunter.keep(hunter.generation(0, 500))
+    other = Hunter(policies.find("stale"), seed=5, threads=1, word_bytes=4, state=hunter.state())
+    first, second = hunter.generation(1, 400), other.generation(1, 300)
+    assert first.num_parents == second.num_parents > 10
+    there = first.failures.life < 300
+    np.testing.assert_array_equal(first.failures.signature[there], second.failures.signature)
+    assert [first.trace(k) for k in range(20)] == [second.trace(k) for k in range(20)]
+
+
+@pytest.mark.parametrize(("policy", "word_bytes"), QUICK)
+def test_children_are_what_their_traces_replay_to(policy: str, word_bytes: int) -> None:
+    hunter = Hunter(policies.find(policy), seed=1, threads=1, word_bytes=word_bytes)
+    hunter.keep(hunter.generation(0, 2000))
+    parents = hunter.corpus.count
+    assert sum(replayed(hunter, 1, index, parents) for index in range(60)) > 150
 
 
 def test_a_stopped_generation_counts_nothing() -> None:

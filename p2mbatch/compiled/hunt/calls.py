@@ -12,6 +12,9 @@ class Calls(NamedTuple):
     load_mfn_list: Callable[..., None]
     load_domain: Callable[..., None]
     boot: Callable[..., int]
+    boot_flat: Callable[..., int]
+    """A linear p2m's, which takes more; what a tree's boot does in its place is never called, nor
+    the other way round."""
     set_runs: Callable[..., int]
     rebuild: Callable[..., int]
     report: Callable[..., int]
@@ -25,4 +28,3 @@ class Calls(NamedTuple):
     compare_leaves: Callable[..., int]
     restore_found: Callable[..., int]
     count_identity: Callable[..., int]
-    count_stale: Callable[..., None]

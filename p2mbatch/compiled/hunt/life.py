@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int16Array, Int64Array
+from p2mbatch.compiled.batch.clock import now_ns
 from p2mbatch.compiled.hunt.calls import Calls
+from p2mbatch.compiled.hunt.coverage import note_event, note_guest
 from p2mbatch.compiled.hunt.fit import fit_set
-from p2mbatch.compiled.hunt.kinds import TREE, Kind
+from p2mbatch.compiled.hunt.kinds import FLAT, TREE, Kind
 from p2mbatch.compiled.hunt.losses import count_losses, look
 from p2mbatch.compiled.hunt.places import note_taken
 from p2mbatch.compiled.hunt.program import (
@@ -23,7 +25,8 @@ from p2mbatch.compiled.hunt.program import (
     copy_event,
 )
 from p2mbatch.compiled.hunt.room import Room, arrive, leave, new_guest
-from p2mbatch.compiled.hunt.rules import Break, never_set, note, num_stale, reads_back
+from p2mbatch.compiled.hunt.rules import Break, never_set, note, reads_back, wrong_in_list
+from p2mbatch.compiled.hunt.table_walk import check_tables, walk_table
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.records import OneRecord, record_dtype
 from p2mbatch.compiled.status import (
@@ -32,7 +35,7 @@ from p2mbatch.compiled.status import (
     MORE_ROOM,
     NO_MEMORY,
     OK,
-    RESTORE_POPULATE,
+    SAVE_BAD_TABLE,
     SAVE_MAX_PFN,
 )
 from p2mbatch.compiled.tables import HostTables, P2MTables
@@ -66,22 +69,26 @@ def live(
     calls: Calls,
     told: OneRecord[Told],
     breaks: OneRecord[Break],
+    features: Int16Array,
 ) -> int:
     """Live a program, which is fitted to what it may do and ends with its last event that ran.
 
-    `told` (TOLD[MAX_EVENTS]) and `breaks` (BREAK[7]) get what came of it. Returns OK, or MORE_ROOM
-    where the guest hit more pages than there is room for: nothing of such a life counts.
+    `told` (TOLD[MAX_EVENTS]), `breaks` (BREAK[7]) and `features` (int16[MAX_FEATURES], -1 from the
+    last on) get what came of it. Returns OK, or MORE_ROOM where the guest hit more pages than
+    there is room for: nothing of such a life counts.
     """
     never_inline()
     for rule in range(len(breaks)):
         breaks[rule].event = -1
     t = new_guest(kind, program, room)
     num_taken = note_taken(kind, program, room.taken)
+    note_guest(kind, program, features, room)
     side, host = as_int(0), program.events[0].host
     here = arrive(kind, program, host, room, side)
     _begin(t, told[0])
     status = _boot(kind, t, here, program, room, calls)
     alive = _end(kind, t, here, program, 0, status, as_int(0), told[0], breaks, room, calls)
+    reached = note_event(kind, t, program, as_int(0), status, as_int(0), features, room)
     at, moves = as_int(1), as_int(0)
     for k in range(1, program.guest[0].num_events):
         if not alive:
@@ -93,10 +100,12 @@ def live(
         told_now = told[at]
         _begin(t, told_now)
         if op == FAIL_ALLOC:
+            status = as_int(OK)
             t.state[0].fail_at = program.events[at].at
             t.state[0].allocs = 0
         elif op == SET:
-            status = _set(t, here, program.runs[at, : program.events[at].num_runs], calls, told_now)
+            runs = program.runs[at, : program.events[at].num_runs]
+            status = _set(t, here, runs, room, calls, told_now)
             alive = _end(kind, t, here, program, at, status, moves, told_now, breaks, room, calls)
         else:
             to = program.events[at].host
@@ -109,9 +118,13 @@ def live(
                 side, host, here = 1 - side, to, away
             alive = _end(kind, t, here, program, at, status, moves, told_now, breaks, room, calls)
             moves += 1
+        reached = note_event(kind, t, program, at, status, reached, features, room)
         at += 1
     program.guest[0].num_events = at
     leave(program, host, room, side)
+    if status == MORE_ROOM:
+        room.features[0] = 0
+    features[room.features[0] :] = -1
     return as_int(MORE_ROOM if status == MORE_ROOM else OK)
 
 
@@ -130,7 +143,7 @@ def _begin(t: P2MTables, told: Told) -> None:
 @inner_kernel
 def _is_refused(status: int) -> bool:
     """Return whether a migration ended before the guest had gone."""
-    return SAVE_MAX_PFN <= status <= RESTORE_POPULATE
+    return SAVE_MAX_PFN <= status <= SAVE_BAD_TABLE
 
 
 @inner_kernel
@@ -138,17 +151,31 @@ def _boot(
     kind: Kind, t: P2MTables, h: HostTables, program: Program, room: Room, calls: Calls
 ) -> int:
     """Boot: `Life.boot`, `EraLife.boot_marking`."""
+    start = now_ns()
     calls.load_mfn_list(t, h, as_int(0), as_int(1 << 62))
     calls.load_domain(t, h)
-    return calls.boot(t, h, program.ranges[: program.guest[0].num_ranges])
+    guest = program.guest[0]
+    ranges, extra = program.ranges[: guest.num_ranges], program.extra[: guest.num_extra]
+    if kind.family == FLAT:
+        pages = room.pieces[:1]
+        pages[0, 0], pages[0, 1] = guest.boot_pool_pfn, guest.boot_pool_pages
+        status = calls.boot_flat(t, h, pages, ranges, extra)
+    else:
+        status = calls.boot(t, h, ranges)
+    room.took_ns[0] += now_ns() - start
+    return status
 
 
 @inner_kernel
-def _set(t: P2MTables, h: HostTables, runs: Int64Array, calls: Calls, told: Told) -> int:
+def _set(
+    t: P2MTables, h: HostTables, runs: Int64Array, room: Room, calls: Calls, told: Told
+) -> int:
     """Do a set: `Life.set_runs`."""
     state = t.state[0]
     allocs, used = state.allocs, state.pool_used
+    start = now_ns()
     status = calls.set_runs(t, h, runs, as_int(0))
+    room.took_ns[0] += now_ns() - start
     told.entries_set = state.position
     told.had_memory = state.allocs - allocs == state.pool_used - used
     return status
@@ -169,24 +196,30 @@ def _migrate(
     never_inline()
     state = t.state[0]
     leaves = as_int(0)
+    start = now_ns()
     if kind.family == TREE:
         status = calls.save_walk(t, here, room.work)
     else:
         leaves = _find(kind, t, here, room, calls)
         status = -leaves if leaves < 0 else as_int(OK)
+        if status == OK and kind.family == FLAT:
+            status = check_tables(t, here, room, leaves)
         if status == OK:
             status = calls.compare_leaves(t, room.found[:leaves])
+    room.took_ns[0] += now_ns() - start
     if status != OK:
         return status
     marked = look(t, here, room, calls, side)
     before = as_int(0)
     if state.identity_bit != 0:
         before = calls.count_identity(t, state.max_p2m_pfn)
+    start = now_ns()
     status = _restore(kind, t, here, away, leaves, room, calls)
     if status == OK:
         status = calls.rebuild(t, away, as_int(0))
         if status == OK:
             status = calls.report(t, away)
+    room.took_ns[0] += now_ns() - start
     if status == OK:
         count_losses(t, away, room, calls, 1 - side)
         told.lost_pages = room.counts[0] - room.counts[1]
@@ -199,16 +232,17 @@ def _migrate(
 
 @inner_kernel
 def _find(kind: Kind, t: P2MTables, h: HostTables, room: Room, calls: Calls) -> int:
-    """Walk the list; return how many leaves were found, or minus a SAVE_ code.
+    """Walk the list or the table; return how many leaves were found, or minus a SAVE_ code.
 
-    `EraLife.migrate` as far as `_find`.
+    `EraLife.migrate` and `LinearLife` as far as `_find`.
     """
-    max_pfn = calls.frame_lists_of(t, h, room.work)
+    is_listed = kind.family != FLAT or t.state[0].shared_cr3 == 0
+    max_pfn = calls.frame_lists_of(t, h, room.work) if is_listed else walk_table(t, h, room)
     if max_pfn < 0:
         return max_pfn
     leaves = (max_pfn >> t.state[0].entries_shift) + 1
     mfns = room.mfns[:leaves]
-    status = calls.listed_leaves(t, h, room.work, mfns)
+    status = calls.listed_leaves(t, h, room.work, mfns) if is_listed else as_int(OK)
     if status == OK:
         status = calls.map_leaves(t, h, mfns, room.found[:leaves], max_pfn)
     return -status if status != OK else leaves
@@ -228,7 +262,14 @@ def _restore(
     if kind.family == TREE:
         status = calls.settle_sent(t, here, away)
         return calls.restore(t, away, room.work) if status == OK else status
-    return calls.restore_found(t, here, away, room.found[:leaves], room.work, True, True)
+    state = t.state[0]
+    kept = state.no_list
+    # The toolstack writes the start info's flags as 0.
+    state.no_list = 0
+    status = calls.restore_found(t, here, away, room.found[:leaves], room.work, True, True)
+    if status != OK:
+        state.no_list = kept
+    return status
 
 
 # --- what an event broke -----------------------------------------------------------------------
@@ -274,9 +315,9 @@ def _end(
         return False
     alive = True
     if op == MIGRATE:
-        stale = num_stale(t, h, kind, room, calls)
-        if stale != 0:
-            note(breaks, 2, k, op, status, detail, moves, stale)
+        wrong = wrong_in_list(t, h)
+        if wrong != 0:
+            note(breaks, 2, k, op, status, detail, moves, wrong)
         if told.lost_pages != 0 or told.ghost_pages != 0:
             which = as_int(told.lost_pages != 0) + 2 * as_int(told.ghost_pages != 0)
             note(breaks, 4, k, op, status, detail, moves, which)

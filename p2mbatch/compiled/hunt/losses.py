@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.compiled.hunt.calls import Calls
-from p2mbatch.compiled.hunt.room import CHUNK, Room
+from p2mbatch.compiled.hunt.room import CHUNK, OWNERS, Room, any_owned
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.judge import compare_populated, mark_populated
 from p2mbatch.compiled.tables import HostTables, P2MTables
@@ -36,20 +36,20 @@ def _each_chunk(
     frames = h.par[0].frames
     k = as_int(0)
     end = as_int(0)
-    # Eight owners at a time: of a guest with far PFNs almost none is one.
+    # Many at a time: of a host for far PFNs almost none is the guest's.
     eights = room.owned[0].view(np.uint64)
     if side != 0:
         eights = room.owned[1].view(np.uint64)
-    for e in range((frames + 7) >> 3):
-        if eights[e] == 0:
+    for first in range(0, frames, OWNERS):
+        if not any_owned(eights, first):
             continue
-        for mfn in range(e << 3, min((e << 3) + 8, frames)):
+        for mfn in range(first, min(first + OWNERS, frames)):
             if h.owned[mfn] != 0:
                 room.frames[k] = mfn
                 room.pfns[k] = h.m2p[mfn]
                 end = max(end, (h.m2p[mfn] >> 6) + 1)
                 k += 1
-        if k > CHUNK - 8:
+        if k > CHUNK - OWNERS:
             _count(t, h, room, calls, before, k)
             k = as_int(0)
     _count(t, h, room, calls, before, k)

@@ -32,11 +32,15 @@ from p2mbatch.compiled.tables import (
 MOST_REACH = {8: (2 << 18) + (1 << 14), 4: (2 << 20) + (1 << 14)}
 """PFNs that a life of each width may set at most: into a third top entry."""
 
-NUM_SLOTS = 400
+NUM_SLOTS = 512
 """Pages of a guest that may come to hold anything; a life that hits more is given up."""
 
 CHUNK = 2048
 """Frames or PFNs that are looked up together."""
+
+
+OWNERS = 256
+"""Frames whose owners are looked at together."""
 
 
 class Room(NamedTuple):
@@ -81,6 +85,8 @@ class Room(NamedTuple):
     dice: UInt64Array
     features: Int64Array
     """int64[1]: how many features the life has so far."""
+    took_ns: Int64Array
+    """int64[1]: what the kernels of the guests and of the toolstack took so far, all lives."""
 
 
 def make_room(geo: Geometry) -> Room:
@@ -122,6 +128,7 @@ def make_room(geo: Geometry) -> Room:
         pieces=np.zeros((MAX_TAKEN, 2), np.int64),
         dice=np.zeros(1, np.uint64),
         features=np.zeros(1, np.int64),
+        took_ns=np.zeros(1, np.int64),
     )
 
 
@@ -257,11 +264,24 @@ def leave(program: Program, i: int, room: Room, side: int) -> None:
     for k in range(host.num_foreign):
         mfn = program.foreign[i, k, 0]
         m2p[mfn : mfn + program.foreign[i, k, 2]] = -1
-    # But for those every word is that of an own frame. Eight owners at a time.
+    # But for those every word is that of an own frame.
     eights = owned.view(np.uint64)
-    for e in range((host.frames + 7) >> 3):
-        if eights[e] != 0:
-            for mfn in range(e << 3, (e << 3) + 8):
+    for first in range(0, host.frames, OWNERS):
+        if any_owned(eights, first):
+            for mfn in range(first, min(first + OWNERS, host.frames)):
                 if owned[mfn] != 0:
                     m2p[mfn] = -1
-            eights[e] = 0
+                    owned[mfn] = 0
+
+
+@inner_kernel
+def any_owned(eights: UInt64Array, first: int) -> bool:
+    """Return whether any of the OWNERS frames from `first` on is owned.
+
+    `eights` are the owners, eight to a word.
+    """
+    words = eights[first >> 3 : (first + OWNERS) >> 3]
+    found = np.uint64(0)
+    for k in range(len(words)):
+        found |= words[k]
+    return bool(found != 0)

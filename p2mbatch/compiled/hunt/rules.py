@@ -20,8 +20,10 @@ from p2mbatch.compiled.hunt.program import SET, Program
 from p2mbatch.compiled.hunt.room import CHUNK, Room
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.lookup import leaf_page_of
-from p2mbatch.compiled.pages import page_code
-from p2mbatch.compiled.records import OneRecord, record_dtype
+from p2mbatch.compiled.owners import own_pfn
+from p2mbatch.compiled.pages import page_code, page_word
+from p2mbatch.compiled.records import NO_PAGE, OneRecord, record_dtype
+from p2mbatch.compiled.save import is_shared
 from p2mbatch.compiled.tables import HostTables, P2MTables
 
 NUM_RULES = 7
@@ -67,16 +69,54 @@ def note(
 
 
 @inner_kernel
-def num_stale(t: P2MTables, h: HostTables, kind: Kind, room: Room, calls: Calls) -> int:
-    """Return in which of the list's two levels entries that a toolstack reads are not true.
+def wrong_in_list(t: P2MTables, h: HostTables) -> int:
+    """Return what is wrong with the list that a toolstack finds; 0 where all is right.
 
-    1: of the frame list list, 2: of the frame list, 3: of both; 0: of none. A toolstack that reads
-    a linear p2m's table reads no list.
+    1: the reported frame is no page of the guest's; 2 more where a top entry is none, 4 more where
+    an entry leads to no true leaf. `p2m_missing` and `p2m_identity` count as equal. Entries behind
+    the walk's trim are not read, and no list of a guest that reports a table is.
     """
-    if kind.family == FLAT and t.state[0].shared_cr3 != 0:
+    never_inline()
+    state = t.state[0]
+    if state.shared_cr3 != 0:
         return as_int(0)
-    calls.count_stale(t, h, room.counts, room.work)
-    return as_int(room.counts[0] != 0) + 2 * as_int(room.counts[1] != 0)
+    shift = state.entries_shift
+    n = 1 << shift
+    fll = own_pfn(t, h, state.shared_fll)
+    if fll < 0:
+        return as_int(1)
+    num_leaves = min(((state.shared_max - 1) >> shift) + 1, n * n)
+    last = as_int(0)
+    for top in range(1, (num_leaves + n - 1) >> shift):
+        if page_word(t, h, fll, top) != page_word(t, h, fll, last):
+            last = as_int(top)
+    found = as_int(0)
+    for top in range(last + 1):
+        page = own_pfn(t, h, page_word(t, h, fll, top))
+        if page < 0:
+            found |= 2
+        elif _is_wrong_below(t, h, page, top << shift, min((top + 1) << shift, num_leaves)):
+            found |= 4
+    return found
+
+
+@inner_kernel
+def _is_wrong_below(t: P2MTables, h: HostTables, page: int, x: int, stop: int) -> bool:
+    """Return whether an entry of frame list `page`, for leaves `x` to `stop`, is not true."""
+    never_inline()
+    mask = t.words.shape[1] - 1
+    # Most entries of a far PFN's list are those before them again.
+    word, leaf = as_int(0), as_int(NO_PAGE)
+    for k in range(x, stop):
+        next_word, next_leaf = page_word(t, h, page, k & mask), leaf_page_of(t, k)
+        if k > x and next_word == word and next_leaf == leaf:
+            continue
+        word, leaf = next_word, next_leaf
+        listed = own_pfn(t, h, word)
+        alike = listed >= 0 and leaf >= 0 and is_shared(t, listed) and is_shared(t, leaf)
+        if listed != leaf and not alike:
+            return True
+    return False
 
 
 # --- what a set gives back ---------------------------------------------------------------------
@@ -223,18 +263,11 @@ def _odd_entry(
 @inner_kernel
 def _may_read(kind: Kind, program: Program, end: int, pfn: int, word: int) -> bool:
     """Return whether `pfn` was set, or may read as its identity and does."""
-    for k in range(program.guest[0].num_extra):
-        # Set INVALID by boot.
-        if 0 <= pfn - program.extra[k, 0] < program.extra[k, 1]:
-            return word == INVALID or _was_set(program, end, pfn)
-    if _was_set(program, end, pfn):
-        return True
-    if kind.identity_bit == 0 or word != pfn | kind.identity_bit:
-        return False
-    if kind.family == FLAT:
+    if kind.identity_bit != 0 and word == pfn | kind.identity_bit:
         size = (program.guest[0].nr_pages + 511) // 512 * 512
-        return pfn >= size or _is_marked(kind, program, pfn)
-    return _is_marked(kind, program, pfn)
+        if (kind.family == FLAT and pfn >= size) or _is_marked(kind, program, pfn):
+            return True
+    return _was_set(program, end, pfn)
 
 
 @inner_kernel

@@ -1,0 +1,210 @@
+"""How a toolstack walks a linear p2m's page tables on save: `model/linear_life`, compiled.
+
+Source: linear-spec L8. Most entries of a table are those before them again: what holds of one is
+not asked of the next.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p2mbatch.compiled.found import names_itself
+from p2mbatch.compiled.hunt.room import Room
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.loops import copy_words
+from p2mbatch.compiled.owners import own_pfn
+from p2mbatch.compiled.pages import page_code, page_word
+from p2mbatch.compiled.policies.flat import MAPS
+from p2mbatch.compiled.policies.three_lookup import mfn_of
+from p2mbatch.compiled.status import (
+    OK,
+    SAVE_BAD_CR3,
+    SAVE_BAD_RANGE,
+    SAVE_BAD_TABLE,
+    SAVE_BAD_WALK,
+    SAVE_MAP_TABLES,
+)
+from p2mbatch.compiled.table_pages import FRAME_BITS
+from p2mbatch.compiled.tables import P_KIND, TABLE, HostTables, P2MTables
+
+_ENTRIES = 512
+_ADDRESS = (1 << 48) - 1
+_HOLE_END = np.uint64(0xFFFF_87FF_FFFF_FFFF)
+_HOLE = np.uint64(0xFFFF_8000_0000_0000)
+
+
+@inner_kernel
+def _frame(t: P2MTables, h: HostTables, page: int, word: int) -> int:
+    """Return the frame in an entry, `word` of page `page`; 0 where there is none."""
+    slot = page_code(t, page)
+    if slot < 0 or t.slots[slot, P_KIND] != TABLE:
+        return (word >> 12) & FRAME_BITS
+    return mfn_of(t, h, word & (MAPS - 1)) if word != 0 else as_int(0)
+
+
+@inner_kernel
+def walk_table(t: P2MTables, h: HostTables, room: Room) -> int:
+    """Walk the table that the guest reports; return the last PFN to save, or minus a SAVE_ code.
+
+    `room.mfns` gets the MFN of each leaf up to that PFN's.
+    """
+    never_inline()
+    state = t.state[0]
+    max_pfn = state.shared_max - 1
+    if state.shared_cr3 < 0 or state.shared_cr3 > h.par[0].frames:
+        state.detail = state.shared_cr3
+        return as_int(-SAVE_BAD_CR3)
+    first = state.shared_vaddr
+    if not _is_range(first, _last(first, max_pfn)):
+        state.detail = 0
+        return as_int(-SAVE_BAD_RANGE)
+    room.work[0] = state.shared_cr3
+    count = as_int(1)
+    for k in range(4):
+        level = as_int(4 - k)
+        count = _level(t, h, room, level, first, _last(first, max_pfn), count)
+        if count < 0:
+            return count
+        if level == 2:
+            max_pfn, count = _trim(room, first, max_pfn, count)
+        if level > 1:
+            copy_words(room.mfns[:count], room.work)
+    return max_pfn
+
+
+@inner_kernel
+def _last(first: int, max_pfn: int) -> int:
+    """Return the last address of the table that a save up to `max_pfn` reads."""
+    return first + 4096 * (max_pfn // _ENTRIES + 1) - 1
+
+
+@inner_kernel
+def _is_range(first: int, last: int) -> bool:
+    """Return whether the table's addresses are some that a guest may have."""
+    low, high = np.uint64(first), np.uint64(last)
+    canonical = (first >> 47) in (0, -1) and (last >> 47) in (0, -1)
+    return bool(canonical and high >= low and not (low <= _HOLE_END and high > _HOLE))
+
+
+@inner_kernel
+def _index(first: int, end: int, level: int) -> int:
+    """Return the index that address `end` has among all entries of a level's pages."""
+    shift = 9 * level + 3
+    offset = as_int(0) if level == 4 else first >> (shift + 9) << (shift + 9)
+    return ((end - offset) & _ADDRESS) >> shift
+
+
+@inner_kernel
+def _level(
+    t: P2MTables, h: HostTables, room: Room, level: int, first: int, last: int, count: int
+) -> int:
+    """Read a level's entries for the table's addresses from the `count` pages in `room.work`.
+
+    `room.mfns` gets the frames; returns how many, or minus a SAVE_ code.
+    """
+    never_inline()
+    state = t.state[0]
+    for x in range(count):
+        page = own_pfn(t, h, room.work[x])
+        if page < 0:
+            state.detail = level << 32 | x
+            return as_int(-SAVE_MAP_TABLES)
+        room.work[x] = page
+    low = _index(first, first, level)
+    high = min(_index(first, last, level) + 1, count * _ENTRIES)
+    found, before = as_int(0), as_int(0)
+    mfn = as_int(0)
+    for at in range(low, high):
+        page = room.work[at // _ENTRIES]
+        word = page_word(t, h, page, at & (_ENTRIES - 1))
+        if found == 0 or word != before or at & (_ENTRIES - 1) == 0:
+            mfn = _frame(t, h, page, word)
+        before = word
+        if mfn <= 0 or mfn > h.par[0].frames:
+            state.detail = level << 32 | found
+            return as_int(-SAVE_BAD_WALK)
+        room.mfns[found] = mfn
+        found += 1
+    return found
+
+
+@inner_kernel
+def _trim(room: Room, first: int, max_pfn: int, count: int) -> tuple[int, int]:
+    """Return the last PFN and the level-1 pages that are left where equal ones end the walk."""
+    last = as_int(0)
+    for k in range(1, count):
+        if room.mfns[k] != room.mfns[k - 1]:
+            last = as_int(k)
+    # A distance against an index of the array: the same only where that begins at 0.
+    if last == _index(first, _last(first, max_pfn), as_int(2)):
+        last += 1
+    trimmed = last * _ENTRIES * _ENTRIES - 1
+    if last > 0 and trimmed < max_pfn:
+        return trimmed, min(last + 1, count)
+    return as_int(max_pfn), as_int(count)
+
+
+# --- the tables' own pages ---------------------------------------------------------------------
+
+
+@inner_kernel
+def check_tables(t: P2MTables, h: HostTables, room: Room, leaves: int) -> int:
+    """Translate the page tables as a save of their pages does; return OK or SAVE_BAD_TABLE."""
+    never_inline()
+    state = t.state[0]
+    max_pfn = state.walked_max_pfn
+    count = _add(room, as_int(0), state.pgd, as_int(4))
+    for k in range(3):
+        level = as_int(4 - k)
+        at = as_int(0)
+        while at < count:
+            # Pages come in the order of their PFNs: one before this may come in at any time.
+            if room.frames[at] == level:
+                room.frames[at] = -level
+                count = _add_below(t, room, count, room.pfns[at], level - 1)
+                at = as_int(0)
+            else:
+                at += 1
+    found = room.found[:leaves]
+    for k in range(count):
+        page = room.pfns[k]
+        if page > max_pfn:
+            break
+        before = as_int(0)
+        for i in range(_ENTRIES):
+            word = page_word(t, h, page, i)
+            if word == 0 or word == before:
+                continue
+            before = word
+            if not names_itself(t, h, found, _frame(t, h, page, word), max_pfn):
+                state.detail = abs(room.frames[k]) << 32 | i
+                return as_int(SAVE_BAD_TABLE)
+    return as_int(OK)
+
+
+@inner_kernel
+def _add_below(t: P2MTables, room: Room, count: int, page: int, level: int) -> int:
+    """Add the table pages that a page's entries lead to; return how many there are then."""
+    row = t.words[page_code(t, page)]
+    before = as_int(0)
+    for i in range(_ENTRIES):
+        if row[i] != 0 and row[i] != before:
+            before = row[i]
+            count = _add(room, count, before & (MAPS - 1), level)
+    return count
+
+
+@inner_kernel
+def _add(room: Room, count: int, page: int, level: int) -> int:
+    """Add a table page of a level, in the order of PFNs; return how many there are then."""
+    at = as_int(0)
+    while at < count and room.pfns[at] < page:
+        at += 1
+    if at < count and room.pfns[at] == page:
+        return count
+    for k in range(count, at, -1):
+        room.pfns[k] = room.pfns[k - 1]
+        room.frames[k] = room.frames[k - 1]
+    room.pfns[at] = page
+    room.frames[at] = level
+    return count + 1

@@ -1,0 +1,48 @@
+"""The lives that others are bred from, and what all lives have reached so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from p2mbatch.compiled.hunt.coverage import MAP
+from p2mbatch.compiled.hunt.program import make_bank
+
+MOST_PARENTS = 4096
+"""Lives that are kept: some 6 KiB each."""
+
+_SEEN = "seen"
+
+
+class Corpus:
+    """Lives in the order in which they were found; none is ever replaced."""
+
+    def __init__(self, state: dict[str, np.ndarray[Any, Any]] | None = None) -> None:
+        """Make an empty one, or the one whose `state` this is."""
+        self.bank = make_bank(MOST_PARENTS)
+        self.count = 0
+        self.seen = np.zeros(MAP, np.uint8)
+        """uint8[MAP]: the features that a life had (`coverage`)."""
+        if state is not None:
+            self.seen[:] = state[_SEEN]
+            for name, array in self.bank._asdict().items():
+                words = state[name]
+                self.count = len(words)
+                _as_words(array)[: len(words)] = words
+
+    @property
+    def room_left(self) -> int:
+        """Return how many more lives there is room for."""
+        return MOST_PARENTS - self.count
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return all of it as arrays of numbers, by name: int64[lives, k] and what was seen."""
+        arrays = self.bank._asdict().items()
+        words = {name: _as_words(array)[: self.count].copy() for name, array in arrays}
+        return words | {_SEEN: self.seen.copy()}
+
+
+def _as_words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array whose first dimension is lives as int64[lives, k], in place."""
+    return array.view(np.int64).reshape(len(array), -1)
