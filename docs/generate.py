@@ -69,6 +69,16 @@ def command_reference() -> str:
         "What each command says of itself with `--help`. Exit codes are the same everywhere: 0\n"
         "done, 1 the work found failures (failed cells, runs that differ, a guest that can't be\n"
         "saved), 2 usage or input, 128 + n ended by signal n (130, 143, 129).\n\n"
+        "A mistake is one line on stderr, `p2mbatch: error: …`. The names of fates are coloured\n"
+        "where the terminal has colours (`--color`, `NO_COLOR`); tables turn into paragraphs\n"
+        "where it is narrow.\n\n"
+        "A shell completes commands, options, presets, policies, runs and cells once it was\n"
+        "told to, in its start file:\n\n"
+        "```\n"
+        'eval "$(_P2MBATCH_COMPLETE=bash_source p2mbatch)"        # ~/.bashrc\n'
+        'eval "$(_P2MBATCH_COMPLETE=zsh_source p2mbatch)"         # ~/.zshrc\n'
+        "_P2MBATCH_COMPLETE=fish_source p2mbatch | source         # ~/.config/fish/config.fish\n"
+        "```\n\n"
         "This page is generated from the commands by `python docs/generate.py`.\n\n"
         + "\n".join(_help(_fresh(cli), "p2mbatch"))
     )

@@ -12,6 +12,8 @@ import re
 import sys
 from typing import IO, Any
 
+from p2mbatch.base.terminal import tinted
+
 _CONTROLS = re.compile(
     # C0 but for tab and end of line, DEL and C1; what turns text around or is not seen; halves of
     # characters, which stand for bytes that were no text.
@@ -43,12 +45,26 @@ def markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", one_line(" ".join(str(text).split())))
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number of things with its noun: "1 cell", "2,000 cells"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def say(
-    text: object = "", *, err: bool = False, end: str = "\n", file: IO[str] | None = None
+    text: object = "",
+    *,
+    err: bool = False,
+    end: str = "\n",
+    file: IO[str] | None = None,
+    fates: bool = False,
 ) -> None:
-    """Print `text` made printable to stdout, to stderr (`err`) or to `file`."""
+    """Print `text` made printable to stdout, to stderr (`err`) or to `file`.
+
+    With `fates` the names of fates are coloured, where the terminal has colours.
+    """
     stream = file or (sys.stderr if err else sys.stdout)
-    stream.write(printable(text) + end)
+    shown = printable(text)
+    stream.write((tinted(shown, stream=stream) if fates else shown) + end)
     stream.flush()
 
 

@@ -16,14 +16,15 @@ from typing import Any
 import click
 
 from p2mbatch._version import __version__
-from p2mbatch.base import signals
+from p2mbatch.base import signals, terminal
 from p2mbatch.base.errors import P2MBatchError
-from p2mbatch.base.say import one_line, printable, say
+from p2mbatch.base.say import one_line, say
 
 # name -> (module below p2mbatch.cli, attribute, the help line): `--help` loads none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "sweep": ("sweep", "sweep", "Run a grid of guests and hosts, or go on with one."),
     "status": ("status", "status", "Say how far a sweep has come."),
+    "show": ("show", "show", "Print a sweep's table again."),
     "report": ("report", "report", "Write a sweep's report as one HTML page, or as Markdown."),
     "plot": ("plot", "plot", "Draw one figure of a sweep."),
     "compare": ("compare", "compare", "Compare two sweeps cell by cell."),
@@ -52,6 +53,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cache": ("cache", "cache", "Say where compiled kernels are kept, or clear them."),
     "make-stream": ("make", "make_stream", "Write a trace's guest as a migration stream."),
     "make-core": ("make", "make_core", "Write a trace's guest as an xl dump-core file."),
+}
+
+# What a person wants -> the commands for it. One in no line is listed last.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Run": ("sweep", "status", "spec"),
+    "Look": ("show", "report", "plot", "explain", "compare", "export", "notebooks"),
+    "Real guests": ("audit", "lookup", "import", "fleet", "anonymise", "make-stream", "make-core"),
+    "Kernels": ("policies", "replay", "hunt", "race"),
+    "Measure": ("bench", "cache"),
 }
 
 
@@ -84,16 +94,46 @@ class LazyGroup(click.Group):
         )
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command, or say what was probably meant, as a usage error."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(_no_such(args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands from the table alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry[2]) for name, entry in COMMANDS.items()])
+        """Write the list of commands from the tables alone."""
+        width = max(map(len, COMMANDS))
+        grouped = {name for names in GROUPS.values() for name in names}
+        rest = tuple(name for name in COMMANDS if name not in grouped)
+        for title, names in [*GROUPS.items(), ("More", rest)]:
+            rows = [(f"{name:{width}}", COMMANDS[name][2]) for name in names if name in COMMANDS]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _no_such(name: str) -> str:
+    """Return what to say of a command that there is not."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, 2, 0.6)
+    meant = f": did you mean {' or '.join(near)}?" if near else ": --help lists them"
+    return f"{name!r} is no command{meant}"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2mbatch")
-def cli() -> None:
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour the names of fates: auto is where the terminal can and NO_COLOR is not set.",
+)
+def cli(color: str) -> None:
     """Batch analysis of the Xen PV guest's p2m tree and its mfn list list across migrations."""
+    terminal.set_color(color)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -137,16 +177,13 @@ def _run(args: list[str] | None) -> int:
 
 
 def _say_usage(error: click.ClickException) -> None:
-    """Say what is wrong with the command line as click does, the message in one line."""
+    """Say in one line what is wrong with the command line, and where its help is."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
-    if ctx is not None:
-        say(ctx.get_usage(), err=True)
-        if ctx.command.get_help_option(ctx) is not None:
-            say(f"Try '{ctx.command_path} {ctx.help_option_names[-1]}' for help.\n", err=True)
-    text = error.format_message()
-    # The one message of several lines lists the choices of a parameter, and holds nothing given.
-    is_list = isinstance(error, click.MissingParameter)
-    say(f"Error: {printable(text) if is_list else one_line(text)}", err=True)
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    hint = ""
+    if ctx is not None and ctx.command.get_help_option(ctx) is not None and "--help" not in text:
+        hint = f" ('{ctx.command_path} {ctx.help_option_names[-1]}' says more)"
+    say(f"p2mbatch: error: {one_line(text[:1].lower() + text[1:])}{hint}", err=True)
 
 
 def _explain(error: BaseException) -> int:

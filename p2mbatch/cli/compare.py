@@ -7,11 +7,12 @@ import json
 import click
 
 from p2mbatch.base.say import say
+from p2mbatch.cli import completing
 
 
 @click.command()
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
+@click.argument("a", metavar="A", shell_complete=completing.run)
+@click.argument("b", metavar="B", shell_complete=completing.run)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def compare(a: str, b: str, as_json: bool) -> int:
     """Compare the sweeps A and B, stores or exports; exit 1 where what must be equal is not.

@@ -9,6 +9,7 @@ import click
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line, say
+from p2mbatch.cli import completing
 from p2mbatch.cli.sweep import AXES
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ OPTIONS = (
 
 
 @click.command()
-@click.argument("subject", required=False, metavar="[RUN|TRACE]")
-@click.argument("cell", required=False)
+@click.argument(
+    "subject", required=False, metavar="[RUN|TRACE]", shell_complete=completing.run_or_file
+)
+@click.argument("cell", required=False, shell_complete=completing.cell)
 @click.option(
     "--event", type=click.IntRange(0), metavar="K", help="All steps of event K, from 0, alone."
 )
@@ -66,8 +69,9 @@ def explain(
     describe (--memory 1GiB --policy stale). Each check of the toolstack's is told with what it
     read, each store of a resume with the way that led to it, in their own words.
     """
+    from p2mbatch.base import terminal
     from p2mbatch.base.files import check_target
-    from p2mbatch.model.explain.text import to_text
+    from p2mbatch.model.explain.text import WIDTH, to_text
 
     given = {name: value for name, value in options.items() if value is not None}
     if html is not None and subject is not None:
@@ -83,9 +87,9 @@ def explain(
     if as_json:
         say(json.dumps(told.to_json()))
     elif html is None or event is not None:
-        say(to_text(told, event))
+        say(to_text(told, event, min(terminal.width() or WIDTH, WIDTH)), fates=True)
     else:
-        say(f"{one_line(told.name)}: {told.fate}; {one_line(html)}")
+        say(f"{one_line(told.name)}: {told.fate}; {one_line(html)}", fates=True)
     return 0
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from p2mbatch.cli import completing
+
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.run)
 @click.option(
     "--format",
     "file_format",

@@ -53,6 +53,7 @@ def import_(
     """
     from p2mbatch.base.files import check_target, is_special
     from p2mbatch.cli.audit import read_with_progress
+    from p2mbatch.dumps.importing.beside_list import left_behind
     from p2mbatch.dumps.importing.to_trace import check_import, import_trace
     from p2mbatch.model.trace_file import write_trace
 
@@ -73,4 +74,6 @@ def import_(
         f"{layout.max_p2m_pfn} pages, {len(trace.events)} events, policy {trace.policy}{other}",
         err=is_special(out),
     )
+    if left := left_behind(guest, trace):
+        say(left, err=is_special(out))
     return 0

@@ -109,7 +109,7 @@ def _explore(name: str, config: Any, reduced: bool, max_bytes: int) -> Explorati
     from p2mbatch.race.reduced import explore_reduced
 
     run = explore_reduced if reduced else explore
-    with tqdm(unit=" states", leave=False, disable=None, dynamic_ncols=True, desc=name) as bar:
+    with tqdm(unit="state", leave=False, disable=None, dynamic_ncols=True, desc=name) as bar:
 
         def progress(what: str, number: int) -> None:
             bar.unit = f" {what}"

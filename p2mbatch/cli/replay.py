@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.say import one_line, say, say_above
+from p2mbatch.base.say import counted, one_line, say, say_above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from p2mbatch.model.trace import Trace
+
+
+_MAX_NAMED = 100
+"""Traces that are named at the end as not exact; each is named above, with what differs."""
 
 
 @click.command()
@@ -36,8 +40,10 @@ def replay(
 ) -> None:
     """Replay TRACEs (p2mbatch-trace/1, /2 or /3, .json or .json.gz) on the exact model.
 
-    Prints a line for each event. Every trace is read and checked before the first is run.
+    Prints a line for each event. Every trace is read and checked before the first is run. Of a
+    directory all traces in it and below it are taken.
     """
+    from p2mbatch.cli.traces import trace_files
     from p2mbatch.model.places import check_places
     from p2mbatch.model.trace_file import load_trace as load
 
@@ -49,13 +55,14 @@ def replay(
             check_places(trace.policy, name, path)
         return [dataclasses.replace(trace, policy=name or trace.policy) for name in policies]
 
+    paths = trace_files(traces)
     if as_json and check:
         raise click.UsageError("--json and --check exclude each other")
-    lazy = ((path, trace) for path in traces for trace in load_trace(path))
+    lazy = ((path, trace) for path in paths for trace in load_trace(path))
     # Thousands of traces are read one at a time: held all at once they could fill the memory.
-    work = list(lazy) if len(traces) < 1000 else lazy
+    work = list(lazy) if len(paths) < 1000 else lazy
     if check:
-        ctx.exit(_check(work, len(traces) * len(policies)))
+        ctx.exit(_check(work, len(paths) * len(policies)))
     from p2mbatch.model.replay import replay as run
     from p2mbatch.model.replay import replay_events
 
@@ -85,16 +92,20 @@ def _check(work: Any, num_traces: int) -> int:
     """Compare each trace with its expected results; return the exit code."""
     from tqdm import tqdm
 
-    num_exact = 0
+    others: list[str] = []
     for path, trace in tqdm(
         work, total=num_traces, unit="trace", leave=False, disable=None, dynamic_ncols=True
     ):
         differences = list(_differences(trace))
-        num_exact += not differences
+        others += [path] if differences else []
         for line in differences:
             say_above(tqdm, f"{one_line(path)}: {one_line(line)}")
-    say(f"{num_exact} of {num_traces} exact")
-    return 0 if num_exact == num_traces else 1
+    say(f"{num_traces - len(others):,} of {counted(num_traces, 'trace')} exact")
+    for path in dict.fromkeys(others[:_MAX_NAMED]):
+        say(f"  not exact: {one_line(path)}")
+    if len(others) > _MAX_NAMED:
+        say(f"  and {len(others) - _MAX_NAMED:,} more")
+    return 1 if others else 0
 
 
 def _differences(trace: Trace) -> Iterator[str]:
@@ -161,7 +172,8 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
         return f"fail_alloc   allocation {asked['at']} from here on will fail"
     if op == "poke":
         pages = len(set(asked["words"][:, 0].tolist()))
-        return f"poke         {len(asked['words'])} words in {pages} pages are others from here on"
+        words = counted(len(asked["words"]), "word")
+        return f"poke         {words} in {counted(pages, 'page')} read otherwise from here on"
     if op == "tweak":
         return "tweak        the next save reads other values than there are"
     what = f"{op} to host {asked['host']}" if op == "migrate" else op
@@ -179,7 +191,10 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
         if not event["ok"]:
             parts.append("then out of pages")
     if event.get("stray_writes"):
-        parts.append(f"{event['stray_writes']} stray writes on {event['stray_pages']} pages")
+        parts.append(
+            f"{counted(event['stray_writes'], 'stray write')} on "
+            f"{counted(event['stray_pages'], 'page')}"
+        )
     for name in ("lost_pages", "ghost_pages", "lost_identity_pages", "placeholder_writes"):
         if event.get(name):
             parts.append(f"{event[name]} {name.replace('_', ' ')}")

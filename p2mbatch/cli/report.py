@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from p2mbatch.base.say import one_line, say
+from p2mbatch.cli import completing
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.run)
 @click.option("--output", "-o", metavar="FILE", help="Where to [RUN/report.html]; - is stdout.")
 @click.option("--against", metavar="RUN", help="Another run to compare with, in a section.")
 @click.option("--markdown", is_flag=True, help="Markdown for a mailing list, to stdout or FILE.")

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from p2mbatch.base.say import one_line, say
+from p2mbatch.base.say import counted, one_line, say
 
 
 @click.group()
@@ -25,7 +25,8 @@ def check(files: tuple[str, ...]) -> None:
         path = find_spec(name)
         parsed = SweepSpec.from_file(path)
         parsed.check()
-        say(f"{one_line(path)}: ok, {parsed.num_cells:,} cells, digest {parsed.digest[:12]}")
+        cells = counted(parsed.num_cells, "cell")
+        say(f"{one_line(path)}: ok, {cells}, digest {parsed.digest[:12]}")
 
 
 @spec.command()
@@ -44,4 +45,4 @@ def presets() -> None:
 
     for name in preset_names():
         parsed = SweepSpec.from_file(find_spec(name))
-        say(f"{name}  ({parsed.num_cells:,} cells)  {one_line(parsed.question)}")
+        say(f"{name}  ({counted(parsed.num_cells, 'cell')})  {one_line(parsed.question)}")

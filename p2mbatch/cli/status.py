@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import click
 
-from p2mbatch.base.say import one_line, say
+from p2mbatch.base.say import counted, one_line, say
+from p2mbatch.cli import completing
+
+WATCH_S = 2.0
 
 _MAX_FAILURES = 20
 """Different messages that are shown to a person."""
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=completing.run)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def status(run: str, as_json: bool) -> int:
+@click.option(
+    "--watch", is_flag=True, help="Say it again every two seconds until the sweep is at its end."
+)
+def status(run: str, as_json: bool, watch: bool) -> int:
     """Say how far the sweep in the store RUN has come, also while it runs; exit 1 on failures."""
     from p2mbatch.store.results import SweepResult
 
+    if as_json and watch:
+        raise click.UsageError("--json and --watch exclude each other")
     result = SweepResult.open(run)
+    if watch:
+        _watch(result)
     progress = result.progress
     failures = result.failure_counts()
     if as_json:
@@ -38,6 +49,17 @@ def status(run: str, as_json: bool) -> int:
     return 1 if progress.num_failed else 0
 
 
+def _watch(result: Any) -> None:
+    """Say in a line how a sweep gets on, until nobody runs it."""
+    from p2mbatch.cli.watching import Watch
+
+    watch = Watch()
+    while result.progress.state == "running":
+        say(watch.line(result), fates=True)
+        time.sleep(WATCH_S)
+        result.refresh()
+
+
 def _print(result: Any, failures: list[tuple[Any, ...]]) -> None:
     progress = result.progress
     details = result.provenance
@@ -49,10 +71,10 @@ def _print(result: Any, failures: list[tuple[Any, ...]]) -> None:
     )
     say(f"rows      {progress.num_rows:,}")
     for spec in details["specs"]:
-        say(f"spec      {one_line(spec['source'])} ({spec['num_cells']:,} cells)")
+        say(f"spec      {one_line(spec['source'])} ({counted(spec['num_cells'], 'cell')})")
     if details["runs"]:
         last = details["runs"][-1]
-        say(f"started   {details['started_at']}, {len(details['runs'])} run(s)")
+        say(f"started   {details['started_at']}, {counted(len(details['runs']), 'run')}")
         if last["ended_at"]:
             say(f"ended     {last['ended_at']} ({last['state']})")
         say(f"command   {one_line(' '.join(last['command']))}")

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from p2mbatch.base.errors import InputError, P2MBatchError
-from p2mbatch.base.say import one_line, say
+from p2mbatch.base.say import counted, one_line, say
+from p2mbatch.cli import completing
 from p2mbatch.model.policies import names
 
 AXES = (
@@ -44,7 +45,9 @@ AXES = (
 
 def _axis_options(command: Any) -> Any:
     for name, text in reversed(AXES):
-        command = click.option(f"--{name}", metavar="LIST", help=text)(command)
+        offer = completing.policies if name == "policy" else None
+        option = click.option(f"--{name}", metavar="LIST", help=text, shell_complete=offer)
+        command = option(command)
     return command
 
 
@@ -56,7 +59,7 @@ def _out(out: str | None, spec_name: str | None, digest: str) -> Path:
 
 
 @click.command()
-@click.argument("spec", required=False)
+@click.argument("spec", required=False, shell_complete=completing.spec)
 @_axis_options
 @click.option("--jobs", "-j", type=int, metavar="N", help="Threads or worker processes [cores].")
 @click.option("--out", "-o", metavar="DIR", help="The result store [runs/<spec's name>].")
@@ -127,9 +130,7 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
 
 
 def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
-    from p2mbatch.report.summary import summary_table
-    from p2mbatch.report.words import together
-    from p2mbatch.store.survival import ends, survival
+    from p2mbatch.cli.ending import say_ending
     from p2mbatch.sweeps.driver import sweep as run_sweep
 
     quiet = options.pop("quiet")
@@ -137,18 +138,12 @@ def _run(spec: Any, out: Path, options: dict[str, Any]) -> int:
     result = run_sweep(spec, out, progress="quiet" if quiet else "auto", **options)
     progress = result.progress
     if not quiet:
-        if spec.question:
-            say(one_line(spec.question))
-        if progress.num_finished:
-            say(summary_table(survival(result)).to_text())
-        if spec.sample and progress.num_finished:
-            say(together(ends(result)))
-        say(f"{progress.num_finished:,} cells, {progress.num_rows:,} rows in {one_line(out)}")
+        say_ending(result, out)
     if wants_report if wants_report is not None else progress.num_finished > 1:
         _report(result, out, quiet)
     if progress.num_failed:
         say(
-            f"p2mbatch: {progress.num_failed:,} cells failed, the first with: "
+            f"p2mbatch: {counted(progress.num_failed, 'cell')} failed, the first with: "
             f"{one_line(_first(result))}; see `p2mbatch status {one_line(out)}`, "
             "try them again with --retry-failed",
             err=True,

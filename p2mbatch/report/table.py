@@ -95,19 +95,40 @@ class Table(NamedTuple):
         """Return the rows that are written into the page itself."""
         return self.rows(MAX_STATIC_ROWS)
 
-    def to_text(self) -> str:
-        """Return the table for a terminal, its title above it and its note below, if it has any."""
+    def to_text(self, width: int | None = None) -> str:
+        """Return the table for a terminal, its title above it and its note below, if it has any.
+
+        Where it is wider than `width` columns, each row is a paragraph: a line for each value.
+        """
         rows = [[column.title for column in self.columns], *self.rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if column.is_number else cell.ljust(width)
-                for cell, width, column in zip(row, widths, self.columns, strict=True)
-            ).rstrip()
-            for row in rows
-        ]
-        lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([*filter(None, [self.title]), *lines, *textwrap.wrap(self.note, 100)])
+        if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+            lines = self._narrow(rows, width)
+        else:
+            lines = [
+                "  ".join(
+                    cell.rjust(width) if column.is_number else cell.ljust(width)
+                    for cell, width, column in zip(row, widths, self.columns, strict=True)
+                ).rstrip()
+                for row in rows
+            ]
+            lines.insert(1, "  ".join("-" * width for width in widths))
+        note = textwrap.wrap(self.note, min(width or 100, 100))
+        return "\n".join([*filter(None, [self.title]), *lines, *note])
+
+    def _narrow(self, rows: list[list[str]], width: int) -> list[str]:
+        """Return the rows as paragraphs, the first value of each above the others' titles."""
+        titles = rows[0]
+        lead = max(map(len, titles[1:]), default=0)
+        lines: list[str] = []
+        for row in rows[1:]:
+            lines += textwrap.wrap(f"{titles[0]} {row[0]}", width, subsequent_indent="  ")
+            for title, cell in zip(titles[1:], row[1:], strict=True):
+                lines += textwrap.wrap(
+                    f"{title:{lead}}  {cell}", width, initial_indent="  ",
+                    subsequent_indent=" " * min(lead + 4, width // 2),
+                )  # fmt: skip
+        return lines
 
 
 def show(kind: str, value: Any) -> str:

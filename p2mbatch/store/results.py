@@ -18,6 +18,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.say import counted
 from p2mbatch.base.words import Column, Columns, Words, taken, values_in
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sweep_spec import SweepSpec
@@ -92,8 +93,8 @@ class SweepResult:
     def __repr__(self) -> str:
         progress = self.progress
         return (
-            f"SweepResult({str(self.path)!r}: {progress.state}, {progress.num_finished} cells, "
-            f"{progress.num_failed} failed)"
+            f"SweepResult({str(self.path)!r}: {progress.state}, "
+            f"{counted(progress.num_finished, 'cell')}, {progress.num_failed:,} failed)"
         )
 
     def refresh(self) -> None:

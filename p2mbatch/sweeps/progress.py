@@ -61,7 +61,7 @@ class ProgressReport:
         if self._mode == "bar":
             self._bar = tqdm(
                 total=self._total,
-                unit=" cells",
+                unit="cell",
                 file=self._file,
                 dynamic_ncols=True,
                 smoothing=0.1,

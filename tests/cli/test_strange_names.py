@@ -82,7 +82,7 @@ def test_every_string_of_every_command(name, capsys, tmp_path, monkeypatch):
 
 def test_a_command_of_no_such_name(capsys):
     code, _, err = run(capsys, STRANGE)
-    assert code == 2 and "No such command" in err
+    assert code == 2 and "is no command" in err
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dumps_readers import NEWER, mfndump_text, read_once
 
-from dump_guests import build, core, stream
+from dump_guests import build, core, legacy, stream
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, geometry
+from p2mbatch.dumps.audit.findings import audit
 from p2mbatch.dumps.audit.shape import measure
 from p2mbatch.dumps.audit.walk import save_check
 from p2mbatch.dumps.importing.boot_state import model_entries
@@ -192,8 +193,6 @@ def test_the_audits_check_is_the_next_migrations_outcome(name):
 
 
 def test_hazards_of_section_9_are_found():
-    from p2mbatch.dumps.audit.findings import audit
-
     # A mid page without its list: alloc_p2m got the first page and not the second.
     trace = load_trace(DATA / "traces" / "dense-64-0.json.gz")
     guest = replace(trace.guest, max_p2m_pfn=2 * 512**2)
@@ -223,6 +222,15 @@ def test_events_that_can_not_be_written_are_refused_by_number():
         with pytest.raises(InputError, match=f"ended at event {lost}"):
             image_at(trace, last)
     assert image_at(trace).p2m.size == trace.guest.max_p2m_pfn
+
+
+@pytest.mark.parametrize("write", [stream, legacy])
+def test_a_guest_that_died_before_it_reported_anything_has_no_stream(write):
+    image = image_at(load_trace(DATA / "traces" / "brk-short-64-300.json.gz"))
+    assert image.shared_max_pfn == 0
+    with pytest.raises(InputError, match=r"reports no PFNs.*use make-core"):
+        write(image)
+    assert audit(read_bytes(core(image))).walk.result != "ok"
 
 
 # --- commands ----------------------------------------------------------------------------------

@@ -294,13 +294,14 @@ def audit(guest: DumpGuest, max_mfn: int | None = None) -> Audit:
         )
         guest = replace(guest, notes=(*guest.notes, note))
     structures = find_structures(guest, walk)
+    era = era_of(guest, walk, structures)
     return Audit(
         guest=guest,
         walk=walk,
         shape=shape,
         structures=structures,
-        hazards=find_hazards(guest, walk, shape, structures, lost, surplus),
-        era=era_of(guest, walk, structures),
+        hazards=find_hazards(guest, walk, shape, structures, era, lost, surplus),
+        era=era,
         p2m_sha256=guest.p2m.sha256() if guest.p2m.has_frames and not shape.unlisted else None,
         lost_pages=lost,
         surplus_pages=surplus,

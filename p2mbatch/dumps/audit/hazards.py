@@ -9,11 +9,13 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.dumps.audit.era import Era
 from p2mbatch.dumps.audit.shape import Shape
-from p2mbatch.dumps.audit.structures import Structures, true_leaves
+from p2mbatch.dumps.audit.structures import Structures, linked_page, true_leaves
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.p2m import LeafP2M, SparseP2M
+from p2mbatch.model.policies import find
 
 SEVERITIES = ("loss", "risk", "note")
 """How bad a hazard is: "loss": the next migration loses memory or the guest; "risk": something
@@ -63,16 +65,17 @@ def find_hazards(
     walk: Walk,
     shape: Shape,
     structures: Structures,
+    era: Era,
     lost: int = 0,
     surplus: int = 0,
 ) -> list[Hazard]:
     """Return the hazards of model section 9 that `guest` shows, and frames named in wrong ways.
 
-    The worst come first. `lost` and `surplus` are the pages that a dump lost, and those that it
-    counts and no PFN has.
+    The worst come first. `era` is what the file shows of the guest's kernel; `lost` and `surplus`
+    are the pages that a dump lost, and those that it counts and no PFN has.
     """
     found = [
-        _mids_without_list(guest, walk, structures),
+        _mids_without_list(guest, walk, structures, era),
         _stale_list_tail(guest, walk),
         _partial_last_leaf(guest, walk),
         _beyond_max_pfn(guest, walk, surplus),
@@ -111,22 +114,42 @@ def find_hazards(
     return sorted(hazards, key=lambda hazard: SEVERITIES.index(hazard.severity))
 
 
-def _mids_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> Hazard | None:
-    """A mid page whose frame list is still the shared placeholder (section 9, item 2)."""
+def tops_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> list[int]:
+    """Return the top indices whose frame list is still the shared placeholder beside an own mid.
+
+    `alloc_p2m` got the mid page and not the list's (model section 9, item 2). [] where the file
+    does not show the guest's own side.
+    """
     if not structures.found or not walk.fll.size:
-        return None
+        return []
     mids = structures.mids
     placeholders = _placeholders(guest, walk, structures)
-    bad = [
+    return [
         top
         for top, pfn in enumerate(guest.p2m.find(walk.fll).tolist())
         if mids.get(top, structures.mid_missing) != structures.mid_missing and pfn in placeholders
     ]
-    if not bad:
+
+
+def _mids_without_list(
+    guest: DumpGuest, walk: Walk, structures: Structures, era: Era
+) -> Hazard | None:
+    """A mid page whose frame list is still the shared placeholder (section 9, item 2).
+
+    Late lists (policies-spec P6) get one at the resume.
+    """
+    bad = tops_without_list(guest, walk, structures)
+    late = [find(name).late_list for name in era.policies]
+    if not bad or (late and all(late)):
         return None
+    first = linked_page(guest, structures, structures.mids[bad[0]], 0)
+    how = "alloc_p2m got the first and not the second"
+    if structures.missing >= 0 and first != structures.missing:
+        how = "1:1 words were set there while it ran"
+    but = "" if late and not any(late) else ", but in Linux 3.17 and 3.18, which make one then"
     text = (
-        f"top index {bad[0]} has a mid page but no frame list of its own (alloc_p2m got the first "
-        "and not the second): the next resume hits the BUG _brk_start == 0"
+        f"top index {bad[0]} has a mid page but no frame list of its own ({how}): the next resume "
+        f"hits the BUG _brk_start == 0{but}"
     )
     return Hazard("mid-without-list", len(bad), text)
 
@@ -134,8 +157,9 @@ def _mids_without_list(guest: DumpGuest, walk: Walk, structures: Structures) -> 
 def _placeholders(guest: DumpGuest, walk: Walk, structures: Structures) -> set[int]:
     """Return the PFNs of pages that can only be `p2m_mid_missing_mfn`.
 
-    It is what tops without a mid have as their list, and in brk it lies before the frame list list
-    (with `p2m_top_mfn_p` between them in kernels that have it), full of p2m_missing's frame.
+    It is what tops without a mid have as their list, and at boot it is taken before the frame list
+    list (with `p2m_mid_identity_mfn` and `p2m_top_mfn_p` between them in kernels that have them),
+    full of p2m_missing's frame.
     """
     fl_pfns = guest.p2m.find(walk.fll).tolist()
     found = {
@@ -145,29 +169,39 @@ def _placeholders(guest: DumpGuest, walk: Walk, structures: Structures) -> set[i
     }
     at = max(structures.missing, 0)
     missing = guest.p2m.chunk(at, at + 1)
-    for pfn in (walk.fll_pfn - 2, walk.fll_pfn - 1):
+    for pfn in range(walk.fll_pfn - 3, walk.fll_pfn):
         page = guest.pages.read(pfn) if structures.missing >= 0 else None
         if page is not None and page.complete and bool(np.all(page.words == missing)):
             found.add(pfn)
     return found
 
 
-def _stale_list_tail(guest: DumpGuest, walk: Walk) -> Hazard | None:
-    """Entries of the frame list list beyond the guest that the rebuild never renews (item 1)."""
+def stale_tail(guest: DumpGuest, walk: Walk) -> tuple[Int64Array, Int64Array]:
+    """Return (indices, words) of the frame list list beyond the guest that name no frame of it.
+
+    int64[k] both; the rebuild never renews them (model section 9, item 1). Empty where the file
+    does not show that page.
+    """
     page = guest.pages.read(walk.fll_pfn) if walk.fll_pfn >= 0 else None
     if page is None or not page.complete:
-        return None
-    n = guest.geometry.entries
-    tail = page.words[-(-guest.max_p2m_pfn // n**2) :]
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    first = -(-guest.max_p2m_pfn // guest.geometry.entries**2)
+    tail = page.words[first:]
     stale = np.flatnonzero((tail > 0) & (guest.p2m.find(tail) < 0))
-    if not stale.size:
+    return stale + first, tail[stale]
+
+
+def _stale_list_tail(guest: DumpGuest, walk: Walk) -> Hazard | None:
+    """Entries of the frame list list beyond the guest that the rebuild never renews (item 1)."""
+    num = stale_tail(guest, walk)[0].size
+    if not num:
         return None
     text = (
-        f"{stale.size} entries of the frame list list beyond max_pfn name frames that are not "
+        f"{num} entries of the frame list list beyond max_pfn name frames that are not "
         "the guest's: populating a PFN there hits the BUG virt_to_mfn(mid_mfn) != *top_mfn_p "
         "(kernels before the fix write through a wrong page instead)"
     )
-    return Hazard("stale-list-tail", int(stale.size), text)
+    return Hazard("stale-list-tail", num, text)
 
 
 def _partial_last_leaf(guest: DumpGuest, walk: Walk) -> Hazard | None:

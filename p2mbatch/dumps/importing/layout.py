@@ -56,11 +56,13 @@ def find_layout(
     structures: Structures,
     policy: Policy,
     ranges: Int64Array = NO_RANGES,
+    half_grown: list[int] | None = None,
 ) -> FoundLayout:
     """Return the layout of `guest` under `policy`; `populated` bool[span] are the pages it has.
 
-    `ranges` (int64[k, 2]: start, end) are the 1:1 PFNs that its boot marks. Raises `InputError`
-    where its populated pages do not hold the structures of such a p2m.
+    `ranges` (int64[k, 2]: start, end) are the 1:1 PFNs that its boot marks, `half_grown` the tops
+    that have a mid page and nothing under it. Raises `InputError` where its populated pages do not
+    hold the structures of such a p2m.
     """
     leaves = true_leaves(guest, walk)
     geo, span = guest.geometry, guest.max_p2m_pfn
@@ -80,7 +82,7 @@ def find_layout(
     directmap = min(span, geo.direct_map_limit_pages)
     usable = populated & ~taken
     usable[min(nr_pages, directmap) :] = False
-    pool = find_pool(guest, walk, structures, leaves, nr_pages, usable, ranges)
+    pool = find_pool(guest, walk, structures, leaves, nr_pages, usable, ranges, half_grown or [])
     brk_pages = 0 if policy.is_two_level else parts.brk[1]
     common = (
         *(guest.word_bytes, nr_pages, span, parts.mfn_list[0], parts.brk[0], brk_pages),

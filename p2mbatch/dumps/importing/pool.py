@@ -25,12 +25,13 @@ def find_pool(
     nr_pages: int,
     usable: BoolArray,
     ranges: Int64Array,
+    half_grown: list[int],
 ) -> Int64Array:
     """Return the runs of pages that growing the tree takes, in `alloc_p2m`'s order, and spare ones.
 
     Growing by ascending PFN takes, for each leaf: its mid and frame list where the top index is
     new, then the leaf. Pages that the dump names are used where they can be. What marking `ranges`
-    opens (int64[k, 2]: start, end) is there before.
+    opens (int64[k, 2]: start, end) is there before. The mids of `half_grown` tops come last.
     """
     n, span = guest.geometry.entries, guest.max_p2m_pfn
     num_boot, num_mids = -(-nr_pages // n), -(-nr_pages // n**2)
@@ -48,6 +49,7 @@ def find_pool(
             wanted.append(structures.mids.get(top, -1))
             wanted.append(int(walk.fl_pfns[top]) if top < walk.fl_pfns.size else -1)
         wanted.append(int(leaves[x]) if x < leaves.size else -1)
+    wanted += [structures.mids[top] for top in half_grown if top not in seen_tops]
     free = usable.copy()
     for i, pfn in enumerate(wanted):
         if 0 <= pfn < span and free[pfn]:

@@ -15,9 +15,15 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.base.sources import file_bytes, open_source
 from p2mbatch.dumps.audit.area import AreaTables, area_tables
 from p2mbatch.dumps.audit.era import Era, era_of
+from p2mbatch.dumps.audit.hazards import tops_without_list
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.audit.structures import Structures, find_structures
 from p2mbatch.dumps.audit.walk_state import Walk
+from p2mbatch.dumps.importing.beside_list import (
+    half_grown,
+    half_grown_events,
+    without_tops,
+)
 from p2mbatch.dumps.importing.boot_state import (
     BootState,
     identity_ranges,
@@ -69,7 +75,8 @@ def import_trace(
     structures = find_structures(guest, walk)
     kernel = find(policy or _policy_shown(guest, era_of(guest, walk, structures)))
     _check_kind(guest, walk, kernel)
-    boot, entries = _booted(guest, walk, structures, kernel)
+    tops = [] if heal else tops_without_list(guest, walk, structures)
+    boot, entries = _booted(guest, walk, structures, kernel, tops)
     pfns = np.flatnonzero(boot.booted != INVALID)
     host = HostRuns(boot.frames, frame_runs(pfns, boot.booted[pfns]), np.zeros((0, 3), np.int64))
     events: list[dict[str, Any]] = [{"op": "boot", "host": 0}]
@@ -80,6 +87,10 @@ def import_trace(
     for pfns in (change[gone], change[~gone]):
         if pfns.size:
             events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
+    if tops:
+        num_pfns = guest.geometry.entries**2
+        empty = half_grown(tops, entries, num_pfns)
+        events += half_grown_events(empty, num_pfns, int(boot.booted[boot.booted != INVALID][0]))
     form = FORMAT_3 if kernel.is_era else FORMAT_2
     trace = Trace(name, kernel.name, boot.layout, [host], events, None, form)
     if walk.result in (None, "ok") or heal:
@@ -179,9 +190,12 @@ def _entries(
 
 
 def _booted(
-    guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy
+    guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy, tops: list[int]
 ) -> tuple[BootState, Int64Array]:
-    """Return how the guest boots under `policy`, and int64[span]: what its entries end as."""
+    """Return how the guest boots under `policy`, and int64[span]: what its entries end as.
+
+    `tops` are those that come without a frame list of their own.
+    """
     entries, area = _entries(guest, walk, structures, policy)
     width = guest.word_bytes
     own = is_own(entries, width)
@@ -193,8 +207,11 @@ def _booted(
         )
     if policy.is_linear:
         return linear_boot(guest, walk, policy, area, entries, own), entries
+    num_pfns = guest.geometry.entries**2
     ranges = identity_ranges(entries, IDENTITY_FLAG[width]) if policy.marks else NO_RANGES
-    found = find_layout(guest, own, walk, structures, policy, ranges)
+    ranges = without_tops(ranges, tops, num_pfns)
+    empty = half_grown(tops, entries, num_pfns)
+    found = find_layout(guest, own, walk, structures, policy, ranges, empty)
     return tree_boot(found.layout, policy, entries, own, ranges, exact=found.exact), entries
 
 

@@ -256,9 +256,14 @@ def tables_of(life: LinearLife) -> LinearTables:
 def reachable_leaves(image: GuestImage, last_pfn: int) -> Int64Array:
     """Return the PFNs of the leaves up to `last_pfn`.
 
-    Raises `InputError` where the toolstack could not have got them: a wild pointer is in the way,
-    or a leaf's page is not in the guest's memory.
+    Raises `InputError` where the toolstack could not have got them: the shared info page reports no
+    PFNs, a wild pointer is in the way, or a leaf's page is not in the guest's memory.
     """
+    if last_pfn < 0:
+        raise InputError(
+            "the guest's shared info page reports no PFNs (max_pfn is 0), as before the end of "
+            "boot: no toolstack could write a stream of it; use make-core"
+        )
     leaves = image.leaf_pfns[: (last_pfn >> image.geometry.entries_shift) + 1]
     present = image.has_page
     for x, pfn in enumerate(leaves.tolist()):

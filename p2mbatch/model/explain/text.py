@@ -18,10 +18,12 @@ def to_text(told: Explanation, event: int | None = None, width: int = WIDTH) -> 
 
     Where none is named, uneventful migrations behind the first are told in one line each.
     """
-    lines = [f"{one_line(told.name)}: {told.policy} ({told.meaning}), {told.guest}"]
+    head = f"{one_line(told.name)}: {told.policy} ({told.meaning}), {told.guest}"
+    lines = textwrap.wrap(head, width, subsequent_indent="  ")
     for number, story in enumerate(told.events):
         lines.append("")
-        lines.append(f"{number:3d}  {_title(story)}")
+        title = f"{number:3d}  {_title(story)}"
+        lines += textwrap.wrap(title, width, subsequent_indent=" " * 7)
         if number == event or (event is None and _tells(told, number)):
             lines += [line for step in story.steps for line in _step(step, width)]
     lines += ["", f"fate: {told.fate}"]

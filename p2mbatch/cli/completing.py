@@ -1,0 +1,87 @@
+"""What a shell offers for an argument: presets, files, runs, cells, policies.
+
+Nothing here may fail or take long: a shell calls it at each press of the key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    import click
+
+Completer = Callable[[Any, Any, str], list[CompletionItem]]
+
+_MAX_CELLS = 50
+
+_CELL_DIGITS = 12
+"""The beginning of an id, which is enough for commands."""
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _files(incomplete: str) -> CompletionItem:
+    """Let the shell offer files as it does."""
+    return CompletionItem(incomplete, type="file")
+
+
+def spec(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer presets, and files."""
+    from p2mbatch.base.shipped import preset_names
+
+    return [*_items(preset_names(), incomplete), _files(incomplete)]
+
+
+def run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer directories that are a sweep's, and those that lead to one."""
+    from p2mbatch.store.journal import JOURNAL_NAME
+
+    base = Path(incomplete or ".")
+    here = base if incomplete.endswith("/") or not incomplete else base.parent
+    found = []
+    with contextlib.suppress(OSError):
+        for path in sorted(here.iterdir()):
+            name = str(path)
+            if path.is_dir() and name.startswith(incomplete):
+                is_run = (path / JOURNAL_NAME).is_file()
+                found.append(CompletionItem(name if is_run else f"{name}/"))
+    return found
+
+
+def run_or_file(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer sweeps' directories, and files."""
+    return [*run(ctx, param, incomplete), _files(incomplete)]
+
+
+def cell(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the first cells of the run that stands before."""
+    subject = ctx.params.get("subject") or ctx.params.get("run")
+    if not subject:
+        return []
+    from p2mbatch.base.errors import P2MBatchError
+
+    with contextlib.suppress(P2MBatchError, OSError):
+        from p2mbatch.store.results import SweepResult
+
+        result = SweepResult.open(subject)
+        near = result.cells_beginning(incomplete)[:_MAX_CELLS]
+        return [CompletionItem(name[:_CELL_DIGITS]) for name in result.cell_names(near)]
+    return []
+
+
+def policies(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer policies for the last entry of a list, and files."""
+    from p2mbatch.model.policies import names
+
+    before, comma, last = incomplete.rpartition(",")
+    offered = [f"{before}{comma}{name}" for name in names() if name.startswith(last)]
+    return [*(CompletionItem(name) for name in offered), _files(incomplete)]

@@ -1,0 +1,31 @@
+"""What a sweep ends in on a terminal: what was asked, the table, how many cells and rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from p2mbatch.base import terminal
+from p2mbatch.base.say import counted, one_line, say
+
+if TYPE_CHECKING:
+    from p2mbatch.store.results import SweepResult
+
+
+def say_ending(result: SweepResult, out: object) -> None:
+    """Print the table of the sweep in the store `out`, as far as it has come."""
+    from p2mbatch.report.summary import summary_table
+    from p2mbatch.report.words import together
+    from p2mbatch.store.survival import ends, survival
+
+    progress, spec = result.progress, result.spec if result.specs else None
+    width = terminal.width()
+    if spec is not None and spec.question:
+        say(one_line(spec.question))
+    if progress.num_finished:
+        say(summary_table(survival(result)).to_text(width), fates=True)
+    if spec is not None and spec.sample and progress.num_finished:
+        say(together(ends(result)))
+    say(
+        f"{counted(progress.num_finished, 'cell')}, {counted(progress.num_rows, 'row')} "
+        f"in {one_line(out)}"
+    )

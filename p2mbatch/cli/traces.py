@@ -1,0 +1,31 @@
+"""Which trace files a command line names: files, and all in directories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from p2mbatch.base.errors import InputError
+
+_ENDINGS = (".json", ".json.gz")
+
+
+def trace_files(names: Iterable[str]) -> list[str]:
+    """Return the files of `names`, each directory replaced by the traces in and below it, sorted.
+
+    Raises `InputError` for a directory that has none, or can't be read.
+    """
+    found: list[str] = []
+    for name in names:
+        path = Path(name)
+        if not path.is_dir():
+            found.append(name)
+            continue
+        try:
+            here = sorted(str(p) for p in path.rglob("*") if p.name.endswith(_ENDINGS))
+        except OSError as error:
+            raise InputError(f"{name}: can't be read: {error.strerror}") from None
+        if not here:
+            raise InputError(f"{name}: no traces are here: they end in {' or '.join(_ENDINGS)}")
+        found += here
+    return found
