@@ -26,7 +26,7 @@ _FATES = {
     "crashed": 31,
     "moved wrong": 31,
 }
-"""Fates (`model.fates`, which may not be imported here: a test compares) -> colours (SGR)."""
+"""Fates, which are a floor above this one (a test compares), and their colours (SGR)."""
 
 _state: dict[str, Mode] = {"mode": "auto"}
 
