@@ -26,6 +26,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import GIB, format_size, parse_size
 from p2mbatch.guests.host_sizes import canonical_hosts, largest_host
+from p2mbatch.guests.made import Made, with_full_names
 from p2mbatch.guests.references import GUEST, digest_of, guest_fields, map_named
 from p2mbatch.guests.wording import describe
 from p2mbatch.model import kernels, policies, toolstacks
@@ -244,15 +245,15 @@ def default_host_memory_bytes(memory_bytes: int) -> int:
     return max(HOST_PER_GUEST * memory_bytes, LEAST_HOST_BYTES)
 
 
-class ScenarioFields(BaseModel):
+class ScenarioFields(BaseModel, metaclass=Made):
     """One cell: a guest, its hosts and how often it migrates (the fields of docs/sweeps.md).
 
     Sizes are bytes, given as integers or as text such as "128GiB". Left out, `host_memory_bytes`
     is 4 x memory (at least 1 GiB), or the largest of `hosts` where those are given, and
     `neighbour_memory_bytes` is the guest's memory; both are resolved when the scenario is made, and
     so is what the file of `guest` says: the fields `FROM_GUEST`, which must not say otherwise, and
-    the digest where it was left out. Raises
-    pydantic's `ValidationError`; `make` raises `InputError` with one line instead.
+    the digest where it was left out. Fields may have the names of the command line (`memory`).
+    Raises `InputError` with one line that names the first field that is wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -306,6 +307,7 @@ class ScenarioFields(BaseModel):
     @classmethod
     def _resolve_defaults(cls, data: Any) -> Any:
         """Fill in what a guest's file says, and sizes that are a multiple of its memory."""
+        data = with_full_names(data) if isinstance(data, dict) else data
         if isinstance(data, dict) and isinstance(data.get("guest"), str) and data["guest"]:
             data = _with_guest(data)
         if not isinstance(data, dict) or "memory_bytes" not in data:
@@ -372,7 +374,7 @@ class ScenarioFields(BaseModel):
     def make(cls, **fields: Any) -> Self:
         """Return the scenario of `fields`; raises `InputError` naming the first that is wrong."""
         try:
-            return cls(**fields)
+            return cls.model_validate(fields)
         except ValidationError as error:
             raise InputError(f"scenario: {describe(error)}") from None
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.markup import card
 from p2mbatch.base.sizes import parse_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
@@ -178,9 +179,22 @@ class Guest:
         """Return the guest's span in pages: the end of its PFNs."""
         return self.placement.span
 
+    def _repr_html_(self) -> str:
+        """Return what the guest is and how it fares as a table, for notebooks."""
+        end = self.ended
+        fate = "runs" if end is None else f"{end.outcome} {end.detail or ''}".strip()
+        facts = [
+            ("policy", self.life.policy.short),
+            ("span", f"{self.max_p2m_pfn:,} pages"),
+            ("migrations", self.num_migrations),
+            ("state", fate),
+        ]
+        return card("Guest", facts)
+
     def lookup(self, pfns: npt.ArrayLike, *, threads: int = 1) -> Int64Array:
         """Return the MFN of each PFN, int64 of the shape of `pfns`; INVALID where there is none.
 
+        PFNs past the guest are no mistake: the kernel's function answers INVALID to them too.
         Raises `InputError` for fewer `threads` than one.
         Source: kernel `get_phys_to_machine`, no bit masked. An entry behind a wild pointer, which
         would fault the kernel, is WILD.

@@ -35,7 +35,9 @@ def wording(error: Mapping[str, Any]) -> str:
 
 def describe(error: ValidationError) -> str:
     """Return the first complaint of a pydantic error as one line: field, what is wrong, value."""
-    first: dict[str, Any] = dict(error.errors(include_url=False)[0])
+    found = [dict(one) for one in error.errors(include_url=False)]
+    # A name that is wrong tells more than what is missing for it.
+    first: dict[str, Any] = next((e for e in found if e["type"] == "extra_forbidden"), found[0])
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"{place}: is required"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.markup import card
 from p2mbatch.compiled.tables import MACHINE_1, MACHINE_2
 
 FORMAT = "p2mbatch-trace/1"
@@ -81,6 +82,10 @@ def goes_on(event: dict[str, Any], outcome: str) -> bool:
     return outcome == "ok" or (outcome in REFUSED and event.get("on_refused") == "stay")
 
 
+_MAX_OPS = 12
+"""Events that a notebook names."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """A whole trace. `events` are the JSON's objects, with a set's runs as int64[k, 3]."""
@@ -92,3 +97,16 @@ class Trace:
     events: list[dict[str, Any]]
     expected: list[dict[str, Any]] | None = None
     format: str = FORMAT_2
+
+    def _repr_html_(self) -> str:
+        """Return what it is of as a table, for notebooks."""
+        facts = [
+            ("policy", self.policy),
+            ("guest", f"{8 * self.guest.word_bytes}-bit, {self.guest.nr_pages:,} pages at boot"),
+            ("hosts", len(self.hosts)),
+            ("events", ", ".join(str(event["op"]) for event in self.events[:_MAX_OPS])),
+            ("format", self.format),
+        ]
+        if len(self.events) > _MAX_OPS:
+            facts[3] = ("events", f"{facts[3][1]} and {len(self.events) - _MAX_OPS:,} more")
+        return card(f"trace {self.name}", facts)

@@ -20,6 +20,7 @@ from p2mbatch.guests.fields import (
     follow,
 )
 from p2mbatch.guests.host_sizes import largest_host
+from p2mbatch.guests.made import SHORT
 from p2mbatch.guests.references import GUEST, digest_of, guest_fields, map_memory_bytes
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.model.policies import MENDED, identity, names
@@ -38,16 +39,7 @@ from p2mbatch.spec.named_files import find_policies, parse_guests, parse_maps
 Values = tuple[Any, ...]
 """One cell's canonical values in the order of `fields.FIELDS`."""
 
-SHORT_NAMES: Final = {
-    "memory": "memory_bytes",
-    "host_memory": "host_memory_bytes",
-    "neighbour_memory": "neighbour_memory_bytes",
-    "policies": "policy",
-    "hole": "hole_bytes",
-    "hole_at": "hole_at_bytes",
-    "grow": "grow_bytes",
-    "seeds": "seed",
-}
+SHORT_NAMES: Final = SHORT | {"policies": "policy", "seeds": "seed"}
 """What a spec may call a field instead of its own name."""
 
 _SHORT_OF: Final = {name: short for short, name in SHORT_NAMES.items()}

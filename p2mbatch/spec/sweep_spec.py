@@ -30,11 +30,12 @@ from pydantic import (
 from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.shipped import find_spec
 from p2mbatch.base.words import Columns
 from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of
+from p2mbatch.guests.made import Made
 from p2mbatch.guests.references import digest_of
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.guests.wording import describe
 from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
 from p2mbatch.spec.alike import alike
@@ -57,12 +58,13 @@ _MAX_CHECKED = 4096
 """Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""
 
 
-class SweepSpec(BaseModel):
+class SweepSpec(BaseModel, metaclass=Made):
     """The cells of a sweep: `grid`, `cells` and `sample`, any of them together.
 
-    `grid` and `sample` are a table or a list of tables. Made by `from_file`, `from_toml`,
-    `from_dict` or `from_options`, which raise `InputError` naming the key, its line and the
-    nearest right name.
+    `grid` and `sample` are a table or a list of tables. Called with axes, as the command line has
+    them, it is one grid: `SweepSpec(memory="1GiB,4GiB", policy="tracked")`. Also made by `load`,
+    `from_file`, `from_toml`, `from_dict` or `from_options`. All raise `InputError` naming the key,
+    its line and the nearest right name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="p2mbatch sweep")
@@ -94,6 +96,26 @@ class SweepSpec(BaseModel):
         if not (self.grid or self.cells or self.sample):
             raise ValueError("there is no cell in it: give a [grid], [[cells]] or a [sample]")
         return self
+
+    @classmethod
+    def make(cls, **given: Any) -> SweepSpec:
+        """Return the spec of sections, as in a file, or of one grid's axes, as on a command line.
+
+        Raises `InputError` for what can't be.
+        """
+        if set(given) & {"grid", "cells", "sample"}:
+            return cls.from_dict(given)
+        question = given.pop("question", None)
+        spec = cls.from_options(**given)
+        return spec if question is None else spec.model_copy(update={"question": question})
+
+    @classmethod
+    def load(cls, name: str | Path) -> SweepSpec:
+        """Return the spec in the file `name`, or the preset of that name: `load("headline")`.
+
+        Raises `InputError` where there is neither.
+        """
+        return cls.from_file(find_spec(str(name)))
 
     @classmethod
     def from_dict(
@@ -290,9 +312,9 @@ def _check_one(values: Values) -> None:
     from p2mbatch.guests.stage import check_scenario
 
     try:
-        check_scenario(Scenario(**dict(zip(FIELDS, values, strict=True))))
-    except ValidationError as error:
-        raise InputError(describe(error)) from None
+        check_scenario(Scenario.make(**dict(zip(FIELDS, values, strict=True))))
+    except InputError as error:
+        raise InputError(str(error).removeprefix("scenario: ")) from None
 
 
 def _plain_values(values: Values) -> list[Any]:

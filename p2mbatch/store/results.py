@@ -18,6 +18,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.markup import card
 from p2mbatch.base.say import counted
 from p2mbatch.base.words import Column, Columns, Words, taken, values_in
 from p2mbatch.guests.fields import FIELDS
@@ -96,6 +97,35 @@ class SweepResult:
             f"SweepResult({str(self.path)!r}: {progress.state}, "
             f"{counted(progress.num_finished, 'cell')}, {progress.num_failed:,} failed)"
         )
+
+    def _repr_html_(self) -> str:
+        """Return how far the sweep has come and what became of its guests, for notebooks."""
+        progress = self.progress
+        facts = [
+            ("state", progress.state),
+            ("cells", f"{progress.num_finished:,} finished, {progress.num_failed:,} failed"),
+            ("rows", f"{progress.num_rows:,}"),
+        ]
+        return card(str(self.path), facts) + str(self.summary().to_html(index=False))
+
+    def summary(self) -> pd.DataFrame:
+        """Return what became of the guests: a row per policy and migration (0 is the boot).
+
+        Columns: `policy`, `migration`, `guests`, and a number of guests for each fate.
+        """
+        from p2mbatch.store.survivors import summary_frame
+
+        return summary_frame(self.fate_counts)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The finished cells: a row each, its scenario, its last row's outcome, and its fate."""
+        from p2mbatch.store.fates import fates, last_rows
+
+        frame = self.frame
+        last = last_rows(frame.assign(fate=fates(frame))).reset_index(drop=True)
+        told = ["migration", "outcome", "detail", "fate"]
+        return last[[*(c.name for c in SCENARIO_COLUMNS), *told]]
 
     def refresh(self) -> None:
         """Forget what was read, so that the next use reads the store as it is then."""

@@ -10,6 +10,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from p2mbatch.base.markup import card
+
 Part = Literal["boot", "set", "save", "live", "restore", "rebuild", "report"]
 """Where in an event a step is: what the kernel or the toolstack is about."""
 
@@ -188,6 +190,14 @@ class Explanation:
     """What to do."""
     cell: str | None = None
     scenario: dict[str, Any] | None = None
+
+    def _repr_html_(self) -> str:
+        """Return each event, the fate and what it means as a table, for notebooks."""
+        events = [
+            (story.title, f"{story.outcome} {story.detail or ''}".strip()) for story in self.events
+        ]
+        end = [("fate", self.fate), ("meaning", self.conclusion), ("what to do", self.advice)]
+        return card(f"{self.name}: {self.policy}, {self.guest}", [*events, *end])
 
     def to_json(self) -> dict[str, Any]:
         """Return the explanation as one object of plain values."""
