@@ -43,6 +43,7 @@ DAMAGE = ("stray_writes", "lost_pages", "ghost_pages", "placeholder_writes")
 """Columns that are 0 in every row of a guest that is intact."""
 
 FOR_OPERATORS = {
+    SURVIVED: "intact, as far as the model tells",
     CORRUPTED: "every migration was reported ok, and pages of it are damaged or gone: nothing "
     "tells, and it takes the damage with it",
     STUCK: "it runs on where it was and can't be moved: it needs a shutdown to leave its host",

@@ -58,7 +58,7 @@ def _figures(result: Audit) -> list[_Art]:
             with style():
                 figure, ax = new_figure(inches)
                 plot(ax)
-            drawn.append(inline(figure, name + kind))
+            drawn.append(inline(figure, name + kind, caption))
         return _Art(name, drawn[0], drawn[1], caption)
 
     figures = [

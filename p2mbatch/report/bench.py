@@ -138,7 +138,7 @@ def write_html(report: dict[str, Any], path: Path, changes: list[Change] | None 
         version=__version__, css=asset("report.css"), report=report, headline=headline(report),
         busy=busy_text(report), facts=_facts(report), tables=tables(report),
         changes=changes_text(changes) if changes is not None else "",
-        figures=[(n, inline(f.draw(report), n), f.caption) for n, f in FIGURES.items()],
+        figures=[(n, inline(f.draw(report), n, f.caption), f.caption) for n, f in FIGURES.items()],
     )  # fmt: skip
     write_text(path, page)
 

@@ -36,7 +36,8 @@ def survival_table(entries: list[Survival]) -> Table:
     ends = [fate for fate in ENDS if any(entry.ends[fate] for entry in entries)]
 
     def column(name: str, title: str, values: list[Any], kind: str = "number") -> TableColumn:
-        return TableColumn(name, title, kind, values, name in ("policy", "migration"))
+        counts = name if name in ends else CORRUPTED if name == "corrupted" else ""
+        return TableColumn(name, title, kind, values, name in ("policy", "migration"), counts)
 
     return Table(
         "survival",
@@ -94,13 +95,15 @@ def fixed_axes(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
     An axis that no table shows need not be one: sizes that follow the guest's memory vary with it.
     """
-    return [
-        (_title(c.name), value_text(c.name, frame[c.name].iloc[0]))
+    if frame.empty:
+        return []
+    constant = [
+        (c.name, frame[c.name].iloc[0])
         for c in SCENARIO_COLUMNS
-        if c.name not in ("cell", "policy") and len(frame) and not varies(frame[c.name])
-        # Most runs have nothing from files.
-        if c.name not in FILES or frame[c.name].iloc[0]
+        if c.name not in ("cell", "policy") and not varies(frame[c.name])
     ]
+    # Most runs have nothing from files, and no list of hosts.
+    return [(_title(name), value_text(name, value)) for name, value in constant if value != ""]
 
 
 def _cells(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +163,7 @@ def _scenario_table(cells: pd.DataFrame, places: list[Place], note: str) -> Tabl
         *_place_columns(places, keys[table.index]),
         TableColumn("guests", "guests", "number", _values(table["guests"])),
         *(
-            TableColumn(fate, titles.get(fate, fate), "number", _values(counts[fate]))
+            TableColumn(fate, titles.get(fate, fate), "number", _values(counts[fate]), counts=fate)
             for fate in found
         ),
         TableColumn("stray_writes", "stray writes", "number", _values(table["stray_writes"])),
@@ -182,7 +185,8 @@ def _place_columns(places: list[Place], keys: Any) -> list[TableColumn]:
     for index, place in enumerate(places):
         values = _values(pd.Series(place.shown)[keys[:, index]])
         title = _title(place.name) + (" from" if place.is_ranges else "")
-        columns.append(_axis_column(place.name, values, title))
+        column = _axis_column(place.name, values, title)
+        columns.append(column._replace(is_range=place.is_ranges))
     return columns
 
 

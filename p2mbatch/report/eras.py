@@ -126,6 +126,8 @@ class MatrixRow(NamedTuple):
 
     label: str
     policy: str
+    """As the page shows it; `known_as` as rows have it."""
+    known_as: str
     num_guests: int
     tiles: list[Tile]
     faults: list[str]
@@ -146,6 +148,7 @@ def kernel_matrix(kernels: list[Kernel]) -> Matrix | None:
         MatrixRow(
             kernel.label,
             shown(kernel.policy).short,
+            kernel.policy,
             kernel.num_guests,
             [
                 Tile(count, round(100 * count / kernel.num_guests, 1), FATE_LOOKS[fate].color)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from p2mbatch._version import __version__
-from p2mbatch.model.explain.story import EventStory, Explanation, Step
-from p2mbatch.model.explain.text import step_text
-from p2mbatch.report.page import asset, template, write_text
-
-MARKS = {None: ("", ""), True: ("held", "held"), False: ("failed", "went wrong")}
-"""How a step is marked: its class, and what is said beside it."""
+from p2mbatch.model.explain.story import Explanation
+from p2mbatch.report.page import asset, embedded, template, write_text
+from p2mbatch.report.stories import event_of
 
 
 def write_page(told: Explanation, path: str | Path) -> None:
@@ -23,36 +19,10 @@ def write_page(told: Explanation, path: str | Path) -> None:
         js=asset("explain.js"),
         told=told,
         end=told.events[-1],
-        events=[_event(number, story) for number, story in enumerate(told.events)],
-        data=_embedded(_pictures(told)),
+        events=[event_of(number, story) for number, story in enumerate(told.events)],
+        data=embedded(_pictures(told)),
     )
     write_text(Path(path), text)
-
-
-def _event(number: int, story: EventStory) -> dict[str, Any]:
-    """Return an event as the template shows it."""
-    strays = story.damage.get("stray_writes", 0)
-    return {
-        "number": number,
-        "title": story.title,
-        "outcome": story.outcome,
-        "detail": story.detail,
-        "strays": strays,
-        "bad": story.outcome != "ok" or any(story.damage.values()),
-        "steps": [_step(number, i, step) for i, step in enumerate(story.steps)],
-    }
-
-
-def _step(event: int, number: int, step: Step) -> dict[str, Any]:
-    mark, said = MARKS[step.held]
-    return {
-        "id": f"e{event}s{number}",
-        "part": step.part,
-        "function": step.function,
-        "text": step_text(step),
-        "mark": mark,
-        "said": said,
-    }
 
 
 def _pictures(told: Explanation) -> dict[str, Any]:
@@ -74,9 +44,3 @@ def _pictures(told: Explanation) -> dict[str, Any]:
 
 def _word(value: int) -> str:
     return "INVALID" if value == -1 else f"{value:#x}"
-
-
-def _embedded(data: dict[str, Any]) -> str:
-    """Return JSON that may stand inside a script element."""
-    text = json.dumps(data, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

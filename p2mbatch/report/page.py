@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html as html_escape
 import io
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,29 +34,33 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(printable(text).encode()))
 
 
-def inline(figure: Figure, name: str) -> str:
-    """Return `figure` as an svg element with ids of its own, or as an image where it is large."""
+def inline(figure: Figure, name: str, title: str) -> str:
+    """Return `figure` as an svg element with ids of its own, or as an image where it is large.
+
+    `title` says what it shows.
+    """
     buffer = io.StringIO()
     with style():
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     if len(text) > _MAX_SVG_BYTES:
-        return _inline_png(figure, name)
+        return _inline_png(figure, title)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     # Several figures share a page: every id and every reference to one gets the figure's name.
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(xlink:href="|href="|url\()#', rf"\g<1>#{name}-", text)
+    text = text.replace(">", f"><title>{html_escape.escape(title)}</title>", 1)
     return re.sub(r"\s*\n\s*", "\n", text)
 
 
-def _inline_png(figure: Figure, name: str) -> str:
+def _inline_png(figure: Figure, title: str) -> str:
     raw = io.BytesIO()
     with style():
         figure.savefig(raw, format="png", dpi=130)
     data = base64.b64encode(raw.getvalue()).decode()
-    alt = html_escape.escape(name)
-    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
+    alt = html_escape.escape(title)
+    return f'<img alt="{alt}" title="{alt}" src="data:image/png;base64,{data}">'
 
 
 # --- templates ---------------------------------------------------------------------------------
@@ -73,7 +78,25 @@ def template(name: str) -> Any:
     )
     environment.filters["markdown"] = markdown
     environment.filters["fenced"] = fenced
+    environment.filters["linked"] = linked
     return environment.get_template(name)
+
+
+def linked(text: str, ways: dict[str, str]) -> Any:
+    """Return `text` as HTML in which numbers of guests lead on: "12 stuck" to `ways["stuck"]`."""
+    from markupsafe import Markup, escape
+
+    out = str(escape(text))
+    for word, way in ways.items():
+        link = rf'<a href="{escape(way)}">\g<0></a>'
+        out = re.sub(rf"(?:\b[\d,]+ )?\b{re.escape(word)}\b(?![^<]*</a>)", link, out)
+    return Markup(out)
+
+
+def embedded(data: dict[str, Any]) -> str:
+    """Return JSON that may stand inside a script element."""
+    text = json.dumps(data, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def fenced(text: str) -> str:

@@ -34,7 +34,9 @@ from p2mbatch.report.compare import Comparison, compare, to_text, verdict
 from p2mbatch.report.compare_tables import difference_table, ratio_table
 from p2mbatch.report.draws import drawn
 from p2mbatch.report.eras import fate_table, kernel_matrix, kernel_tables, kernels_of
-from p2mbatch.report.page import asset, inline, template, write_text
+from p2mbatch.report.glossary import FateEntry, detail_entries, fate_entries
+from p2mbatch.report.page import asset, embedded, inline, template, write_text
+from p2mbatch.report.stories import explain_command, stories_of
 from p2mbatch.report.table import show
 from p2mbatch.report.words import (
     answer,
@@ -60,7 +62,7 @@ _TITLES = {
 
 OnStep = Callable[[str], object]
 
-NUM_STEPS = 2 + len(plots.PLOTS)
+NUM_STEPS = 3 + len(plots.PLOTS)
 
 
 def _say_nothing(step: str) -> None:
@@ -108,8 +110,16 @@ def html(
     tables += kernel_tables(kernels) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)
+    on_step("stories")
+    stories = stories_of(result, frame)
+    fates = fate_entries(stories, ends(result))
     page: str = template("report.html.j2").render(
         **context,
+        fates=fates,
+        fate_ways={entry.fate: f"#{entry.anchor}" for entry in fates},
+        details=detail_entries(frame, stories),
+        ways=embedded(_ways(fates, explain_command(result))),
+        way=lambda policy, fate: _way(fates, policy, fate),
         matrix=kernel_matrix(kernels),
         figures=_figures(result, on_step),
         tables=[(table, _TITLES[table.name]) for table in tables],
@@ -118,7 +128,7 @@ def html(
         ratio_table=None if comparison is None else ratio_table(comparison),
         difference_table=None if comparison is None else difference_table(comparison),
         css=asset("report.css"),
-        js=asset("report.js"),
+        js=asset("report.js") + asset("ways.js"),
         spec_json=json.dumps(_spec_of(result), indent=1),
         run=str(result.path),
         made_at=now(),
@@ -146,6 +156,28 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
         comparison_text=None if comparison is None else to_text(comparison),
     )
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def _way(fates: list[FateEntry], policy: str, fate: str) -> str:
+    """Return the address in the page of why guests of a policy came to a fate; or ""."""
+    entry = next((entry for entry in fates if entry.fate == fate), None)
+    if entry is None:
+        return ""
+    own = next((story.anchor for story in entry.stories if story.policy == policy), entry.anchor)
+    return f"#{own}"
+
+
+def _ways(fates: list[FateEntry], command: str) -> dict[str, Any]:
+    """Return what the page's script leads to: stories and fates by their addresses."""
+    stories: dict[str, dict[str, str]] = {}
+    for entry in fates:
+        for story in entry.stories:
+            stories.setdefault(story.policy, {})[entry.fate] = f"#{story.anchor}"
+    return {
+        "stories": stories,
+        "fates": {entry.fate: f"#{entry.anchor}" for entry in fates},
+        "explain": command,
+    }
 
 
 # --- words -------------------------------------------------------------------------------------
@@ -252,7 +284,9 @@ def _figures(result: SweepResult, on_step: OnStep) -> list[_Art]:
     for name, plot in plots.PLOTS.items():
         if name != "tree":
             on_step(f"figure {name}")
-            found.append(_Art(name, inline(plots.draw(name, result), name), plot.caption))
+            found.append(
+                _Art(name, inline(plots.draw(name, result), name, plot.caption), plot.caption)
+            )
     return found
 
 
@@ -261,7 +295,7 @@ def _trees(result: SweepResult) -> list[_Art]:
     frame = result.compact
     caption = plots.PLOTS["tree"].caption
     if frame.empty:
-        return [_Art("tree", inline(plots.draw("tree", result), "tree"), caption)]
+        return [_Art("tree", inline(plots.draw("tree", result), "tree", caption), caption)]
     row = telling_cell(frame)
     try:
         found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
@@ -285,7 +319,8 @@ def _no_tree(why: str) -> _Art:
     with style():
         figure, ax = new_figure(plots.PLOTS["tree"].size)
         say_empty(ax, why)
-    return _Art("tree", inline(figure, "tree"), plots.PLOTS["tree"].caption)
+    caption = plots.PLOTS["tree"].caption
+    return _Art("tree", inline(figure, "tree", why), caption)
 
 
 def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) -> _Art:
@@ -297,5 +332,5 @@ def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) ->
             figure, ax = new_figure((width if index == 0 else 6.4, height))
             plots.plot_tree(chosen, ax=ax)
             ax.set_title(title if index < 2 else "")
-        art.append(inline(figure, f"tree{number}p{index}"))
+        art.append(inline(figure, f"tree{number}p{index}", title))
     return _Art("tree", art[0], caption, number, "".join(art[1:]))

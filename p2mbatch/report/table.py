@@ -26,6 +26,10 @@ class TableColumn(NamedTuple):
     values: list[Any]
     is_axis: bool = False
     """Whether the page offers a filter by it."""
+    counts: str = ""
+    """The fate whose guests it counts: the page leads from its numbers to them."""
+    is_range: bool = False
+    """Whether each value stands for those from it to the next."""
 
     @property
     def is_number(self) -> bool:
@@ -70,6 +74,10 @@ class Table(NamedTuple):
                 "kind": column.kind,
                 "axis": column.is_axis,
             }
+            if column.counts:
+                entry["counts"] = column.counts
+            if column.is_range:
+                entry["range"] = True
             distinct = list(dict.fromkeys(column.values))
             if len(distinct) <= max(MAX_FILTER_VALUES, self.num_rows // 8):
                 at = {value: index for index, value in enumerate(distinct)}

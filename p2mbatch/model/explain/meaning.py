@@ -68,12 +68,13 @@ _ADVICE = {
 }
 """What to do where another kernel would not help."""
 
+_KEEP_SOURCE = "Keep the source until the guest has been seen to run."
+
 _GREW_LIVE = (
     "The guest got memory while it was sent, in leaves that the toolstack had not seen when it "
     "mapped the list: what is there does not arrive",
-    "Keep the source until the guest has been seen to run. Don't change a guest's memory while it "
-    "is sent; a toolstack of Xen 4.7 or newer notices it where the guest reports a linear list "
-    "(Linux 4.3 and newer).",
+    f"{_KEEP_SOURCE} Don't change a guest's memory while it is sent; a toolstack of Xen 4.7 or "
+    "newer notices it where the guest reports a linear list (Linux 4.3 and newer).",
 )
 
 _NO_LIST = (
@@ -147,6 +148,15 @@ _MID_IDENTITY = (
     "Boot without e820_host, or a kernel of Linux 3.17 and newer.",
 )
 
+_NO_FRAME = "The new host has no frame for a page that was sent"
+
+_IMPOSSIBLE = "The kernel found its p2m in a state that it holds impossible"
+
+_OTHER_PAGES = (
+    "Every check passed, on pages that are not the p2m: the guest that arrives runs on other "
+    "memory than its own"
+)
+
 _MOVED_LIST = (
     "A page of the list was given another frame while the guest ran; p2m_top_mfn kept the old "
     "one's number, and growing checks it",
@@ -179,6 +189,30 @@ _UNITS = {
     "ghost_pages": ("page", "pages"),
     "placeholder_writes": ("store", "stores"),
 }
+
+
+def detail_meaning(outcome: str, detail: str) -> str:
+    """Return what a row's outcome and detail say of any guest, as a sentence.
+
+    Causes depend on the life and are `conclude`'s.
+    """
+    check = detail.partition(" ")[0]
+    if outcome == "restore-failed":
+        text = _NO_FRAME
+    elif outcome == "misdirected":
+        return _OTHER_PAGES + "."
+    elif outcome == "bug" and detail == "virt_to_mfn(mid_mfn) != *top_mfn_p":
+        # Why that is so differs: the rebuild stopped short, or there is none.
+        text = "What p2m_top_mfn has for a page of the list is another frame's number"
+    elif outcome == "bug":
+        text = _BUGS[detail][0] if detail in _BUGS else _IMPOSSIBLE
+    elif outcome == "fault":
+        text = _FAULTS.get(detail, f"The kernel followed a pointer that leads nowhere, at {detail}")
+    else:
+        text = _SAVE.get(check, "")
+    # Behind the colon stands why.
+    text = text.partition(": ")[0]
+    return f"{text}." if text else ""
 
 
 def _damage(stories: Iterable[EventStory]) -> dict[str, int]:
@@ -230,17 +264,16 @@ def _refused(policy: Policy, stories: list[EventStory], check: str) -> Meaning:
         )
     if last.outcome == "restore-failed":
         return (
-            "The new host has no frame for a page that was sent; the guest is still where it was",
+            f"{_NO_FRAME}; the guest is still where it was",
             "Migrate to a host with more memory.",
         )
     if last.outcome == "misdirected":
         if any(step.part == "live" and step.changes for step in last.steps):
             return _GREW_LIVE
-        text = (
-            "Every check passed, on pages that are not the p2m: the guest that arrives runs on "
-            "other memory than its own"
+        return (
+            _OTHER_PAGES,
+            f"{_KEEP_SOURCE} {_better(policy)}",
         )
-        return text, "Keep the source until the guest has been seen to run. " + _better(policy)
     if check == "p2m-generation-changed":
         return _SAVE[check] + "; nothing is lost", "Try again."
     text = _SAVE[check]
@@ -282,7 +315,7 @@ def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
     if detail in _BUGS:
         return _BUGS[detail]
     return (
-        f"The kernel found its p2m in a state that it holds impossible: BUG_ON({detail})",
+        f"{_IMPOSSIBLE}: BUG_ON({detail})",
         "Read what the steps before it stored where.",
     )
 

@@ -24,7 +24,7 @@ def to_text(told: Explanation, event: int | None = None, width: int = WIDTH) -> 
         lines.append("")
         title = f"{number:3d}  {_title(story)}"
         lines += textwrap.wrap(title, width, subsequent_indent=" " * 7)
-        if number == event or (event is None and _tells(told, number)):
+        if number == event or (event is None and tells(told, number)):
             lines += [line for step in story.steps for line in _step(step, width)]
     lines += ["", f"fate: {told.fate}"]
     for text in (told.conclusion, told.advice):
@@ -40,8 +40,8 @@ def _title(story: EventStory) -> str:
     return text + (f", {strays} stray write{'' if strays == 1 else 's'}" if strays else "")
 
 
-def _tells(told: Explanation, number: int) -> bool:
-    """Return whether an event has something to tell that none before it had."""
+def tells(told: Explanation, number: int) -> bool:
+    """Return whether event `number` has something to tell that none before it had."""
     story = told.events[number]
     if story.outcome != "ok" or any(story.damage.values()) or number == len(told.events) - 1:
         return True

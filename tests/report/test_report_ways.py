@@ -1,0 +1,236 @@
+"""The report leads on: from counts to cells and stories, from rows to commands, and to a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_explain_page import AXE, in_browser
+from test_report_browser import CHROMIUM
+
+from p2mbatch.model.explain.meaning import detail_meaning
+from p2mbatch.model.fates import SURVIVED
+from p2mbatch.model.toolstacks import find, names
+from p2mbatch.report import stories
+from p2mbatch.report.glossary import detail_entries
+from p2mbatch.report.page import linked
+from p2mbatch.report.stories import stories_of
+from p2mbatch.report.sweep import html
+from p2mbatch.store.fates import fates, last_rows
+from p2mbatch.store.results import SweepResult
+from report_support import run
+from sweep_support import p2mbatch
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    path = tmp_path_factory.mktemp("ways") / "it's a run"
+    return run(path, policy=["tracked", "stale"], sparsity=[0, 0.5])
+
+
+@pytest.fixture(scope="module")
+def page(result: SweepResult) -> str:
+    return html(result)
+
+
+def test_the_first_cell_of_each_fate_and_policy_is_told(result: SweepResult, page: str) -> None:
+    frame = result.frame
+    ends = last_rows(frame.assign(fate=fates(frame)))
+    found = {(story.fate, story.policy): story for story in stories_of(result, result.compact)}
+    expected = ends.drop_duplicates(["fate", "policy"])
+    assert len(expected) >= 3
+    for row in expected.itertuples():
+        story = found[str(row.fate), str(row.policy)]
+        assert story.cell == row.cell and story.told is not None
+        assert story.told.fate == story.fate and story.told.cell == row.cell
+        assert f'id="{story.anchor}"' in page
+        assert story.told.conclusion in unescape(page)
+        if story.fate != SURVIVED:
+            same = (ends["fate"] == story.fate) & (ends["policy"] == story.policy)
+            assert story.num_guests == same.sum()
+        # The run's name has a quote and a blank: the command must be one to paste.
+        assert shlex.split(story.command)[-2:] == [str(result.path), row.cell[:10]]
+
+
+def test_a_story_is_told_by_options_too(result: SweepResult) -> None:
+    story = next(s for s in stories_of(result, result.compact) if s.fate != SURVIVED)
+    done = p2mbatch(*shlex.split(story.elsewhere)[1:])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"cell {story.cell}: {story.policy}")
+
+
+def test_what_would_take_too_long_has_its_command(
+    result: SweepResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = stories_of(result, result.compact)
+    monkeypatch.setattr(stories, "MAX_WORK", 0)
+    none = stories_of(result, result.compact)
+    assert [s.cell for s in none] == [s.cell for s in told]
+    assert all(s.told is None and s.why_not and s.events == [] for s in none)
+    monkeypatch.setattr(stories, "MAX_WORK", 1 << 40)
+    monkeypatch.setattr(stories, "MAX_STORIES", 2)
+    some = [s for s in stories_of(result, result.compact) if s.told]
+    # Of each fate the first comes before any second one.
+    assert len(some) == 2 == len({s.fate for s in some})
+    page = html(result)
+    assert "Not told here: it takes long to tell." in page
+
+
+def test_each_detail_of_the_run_is_in_the_glossary(result: SweepResult, page: str) -> None:
+    ends = last_rows(result.frame)
+    ended = ends[ends["outcome"] != "ok"]
+    entries = detail_entries(result.compact, stories_of(result, result.compact))
+    assert sum(entry.num_guests for entry in entries) == len(ended) > 0
+    assert {str(d).partition(" ")[0] for d in ended["detail"]} == {
+        entry.detail.partition(" ")[0] for entry in entries
+    }
+    for entry in entries:
+        assert entry.sentence.endswith(".") and entry.sentence in unescape(page)
+
+
+def test_every_check_of_every_toolstack_has_a_meaning() -> None:
+    for toolstack in names():
+        for check in find(toolstack).texts:
+            outcome = "restore-failed" if check == "populate-failed" else "save-failed"
+            text = detail_meaning(outcome, f"{check} 3")
+            assert text.endswith(".") and ": " not in text
+
+
+def test_links_in_a_sentence_escape_what_they_link() -> None:
+    text = str(linked("<b>: of 1,260 guests 9 stuck, 3 unstuck", {"stuck": "#fate-stuck"}))
+    assert text == ('&lt;b&gt;: of 1,260 guests <a href="#fate-stuck">9 stuck</a>, 3 unstuck')
+
+
+_DRIVE = """<script>
+window.problems = [];
+for (const kind of ["error", "unhandledrejection", "securitypolicyviolation"])
+  addEventListener(kind, (e) => problems.push(String(e.message || e.reason || e.blockedURI)));
+addEventListener("load", async () => {
+  const all = (what, from = document) => [...from.querySelectorAll(what)];
+  const cells = document.querySelector("#table-cells");
+  const wait = () => new Promise((done) => setTimeout(done, 60));
+  const column = (name) => all("th", cells).findIndex((th) => th.textContent === name);
+  const values = (name) => all("tbody tr", cells).map((tr) => tr.cells[column(name)].textContent);
+  const seen = { problems, width: [document.documentElement.scrollWidth, innerWidth] };
+
+  // From the headline to why: a click to the fate, a click to its story.
+  document.querySelector("#answer a").click(); await wait();
+  const fate = document.querySelector(location.hash);
+  seen.fate = fate.id;
+  fate.querySelector("summary").click(); await wait();
+  seen.story = fate.querySelector("details.story[open] ol.steps li.failed") !== null;
+
+  // From a count of a scenario to its cells, from a row to the story.
+  const count = all("#table-scenarios tbody a").find((a) => a.closest("td").cellIndex > 2);
+  const [number, query] = [Number(count.textContent), count.getAttribute("href")];
+  count.click(); await wait();
+  seen.counted = [number, Number(cells.dataset.shown), new Set(values("what became of it")).size];
+  seen.asked = [location.hash, query];
+  const way = cells.querySelector("tbody td.kept a");
+  way.click(); await wait();
+  const opened = document.querySelector(location.hash);
+  seen.row = [opened.open, opened.id];
+  seen.kept = cells.dataset.shown;
+
+  // Text, and the address that it makes.
+  all(".filters > button", cells).pop().click();
+  const find = cells.querySelector("input[type=search]");
+  find.value = "STALE 2 gib"; find.dispatchEvent(new Event("input"));
+  seen.found = [Number(cells.dataset.shown), new Set(values("policy")).size, location.hash];
+  const saved = new Promise((done) => {
+    URL.createObjectURL = (blob) => { done(blob.text()); return "#"; };
+  });
+  all(".pager button", cells).pop().click();
+  seen.csv = await saved;
+  location.hash = "table-cells?cells.memory_bytes=2147483648&cells.sort=-seed"; await wait();
+  const sizes = new Set(values("memory")).size;
+  seen.taken = [Number(cells.dataset.shown), values("seed"), find.value, sizes];
+
+  // A command of a row.
+  const writeText = async (text) => { seen.copied = text; };
+  Object.defineProperty(navigator, "clipboard", { value: { writeText } });
+  cells.querySelector("button.copy").click(); await wait();
+  seen.said = document.querySelector("#copied.shown").textContent;
+
+  // However far the table is moved, the fate is to be seen.
+  const scroll = cells.querySelector(".scroll"), box = scroll.getBoundingClientRect();
+  seen.sticky = [0, 99999].map((x) => {
+    scroll.scrollLeft = x;
+    const at = cells.querySelector("tbody td.kept").getBoundingClientRect();
+    return at.left >= box.left - 1 && at.right <= box.right + 1;
+  });
+  seen.named = all("figure .art").every((a) => a.getAttribute("role") === "img" &&
+    a.getAttribute("aria-label") && a.querySelector("svg > title, img[title]"));
+  parent.postMessage(JSON.stringify(seen), "*");
+});
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here")
+@pytest.mark.parametrize("width", [400, 1280])
+def test_every_way_leads_where_it_says(
+    result: SweepResult, page: str, tmp_path: Path, width: int
+) -> None:
+    seen = in_browser(page, _DRIVE, width, tmp_path)
+    assert seen["problems"] == []
+    assert seen["width"][0] <= seen["width"][1] == width
+    assert seen["fate"].startswith("fate-") and seen["story"]
+    number, shown, num_fates = seen["counted"]
+    assert number == shown > 0 and num_fates == 1
+    assert seen["asked"][0] == seen["asked"][1]
+    assert seen["row"][0] and seen["row"][1].startswith("story-")
+    assert seen["kept"] == str(shown), "following a story must not lose the filters"
+    frame = last_rows(result.frame)
+    large = frame[frame["memory_bytes"] == 2 << 30]
+    assert seen["found"][:2] == [(large["policy"] == "stale").sum(), 1]
+    assert seen["found"][2] == "#table-cells?cells.q=STALE+2+gib"
+    lines = seen["csv"].strip().split("\r\n")
+    assert len(lines) == 1 + seen["found"][0]
+    assert lines[0].startswith("cell,policy,memory_bytes,sparsity,seed,fate,detail")
+    assert all(",stale,2147483648," in line for line in lines[1:])
+    assert seen["taken"][0] == len(large) and seen["taken"][2:] == ["", 1]
+    assert seen["taken"][1] == sorted(seen["taken"][1], reverse=True)
+    assert re.fullmatch(r"p2mbatch explain '.*' [0-9a-f]{10}", seen["copied"])
+    assert shlex.split(seen["copied"])[-2] == str(result.path)
+    assert seen["copied"] in seen["said"]
+    assert seen["sticky"] == [True, True]
+    assert seen["named"]
+
+
+_AXE = """<script>
+addEventListener("load", async () => {
+  const told = [];
+  for (const open of [false, true]) {
+    document.querySelectorAll("details").forEach((d) => { d.open = open; });
+    const { violations, passes } = await axe.run(document);
+    const shown = (v) => v.nodes.slice(0, 3).map((n) => n.html.slice(0, 300)).join(" ");
+    told.push(...violations.map((v) => v.id + ": " + shown(v)));
+    window.passes = passes.length;
+  }
+  parent.postMessage(JSON.stringify({ told, passes: window.passes }), "*");
+});
+</script>"""
+
+
+def under_axe(page: str, width: int, tmp_path: Path, *, dark: bool = False) -> dict[str, Any]:
+    script = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    if dark:
+        # What the page says for dark screens, said for all.
+        page = page.replace("screen and (prefers-color-scheme:dark)", "screen")
+        assert "@media screen {" in page
+    seen: dict[str, Any] = json.loads(
+        json.dumps(in_browser(page, f"<script>{script}</script>{_AXE}", width, tmp_path))
+    )
+    return seen
+
+
+@pytest.mark.skipif(CHROMIUM is None or not AXE.exists(), reason="no axe-core: make axe gets it")
+@pytest.mark.parametrize(("width", "dark"), [(400, False), (1280, False), (1280, True)])
+def test_axe_finds_nothing(page: str, tmp_path: Path, width: int, dark: bool) -> None:
+    seen = under_axe(page, width, tmp_path, dark=dark)
+    assert seen["told"] == [] and seen["passes"] > 20
