@@ -11,7 +11,7 @@ SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies races bench clean bounds thorough
+.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -105,6 +105,10 @@ $(AXE):
 # The two sides of the change as users' files: every trace, the headline's columns, random lives.
 own-policies: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m own_policies --lives $(LIVES) --seed $(SEED)
+
+# Twenty mutants of tracked, each one clause of a user's file: each must be found in a minute of lives.
+hunt-mutants: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m hunt.mutants --seed $(SEED)
 
 # Races too large for the tests, reduced against whole and against SPIN; a few minutes, about 6 GB.
 races: $(VENV)/.test

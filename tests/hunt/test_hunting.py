@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from hunt.slow import SlowHunter, draw
 from p2mbatch.base.errors import InputError
 from p2mbatch.cli import hunt as command
 from p2mbatch.cli import main
+from p2mbatch.hunt.herd import Herd
 from p2mbatch.hunt.hunting import hunt
 from p2mbatch.hunt.judge import in_world
 from p2mbatch.hunt.state import STATE, Find, Folder, Progress
@@ -159,6 +165,15 @@ def test_what_is_no_state_is_said(whole: Path, tmp_path: Path, damage: str) -> N
         Folder(tmp_path, dict(QUESTION)).load()
 
 
+def test_any_number_of_threads_finds_the_same(tmp_path: Path) -> None:
+    for threads in (1, 2):
+        folder = Folder(tmp_path / str(threads), dict(QUESTION))
+        with folder.held():
+            hunt(partial(Herd, "tracked", 1, threads), folder, 600, None, Quiet())
+    assert written(tmp_path / "1") == written(tmp_path / "2")
+    assert json.loads(written(tmp_path / "1")["summary"])["unconfirmed_lives"] == 0
+
+
 # --- the command -------------------------------------------------------------------------------
 
 
@@ -210,7 +225,7 @@ def test_finds_replay_and_are_explained(tmp_path: Path, capsys: pytest.CaptureFi
         with pytest.raises(SystemExit) as end:
             main(command_line)
         assert not end.value.code
-    assert f"{len(files)} of {len(files)} exact" in capsys.readouterr().out
+    assert f"{len(files)} of {len(files)} traces exact" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("slow")
@@ -245,3 +260,25 @@ def test_bad_input_is_one_line(
 ) -> None:
     assert called(args) == 2
     assert why in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_in_one_line_and_loses_nothing(tmp_path: Path, number: int) -> None:
+    args = ["hunt", "--policy", "tracked", "--seconds", "600", "-o", str(tmp_path / "x")]
+    hunting = subprocess.Popen(
+        [sys.executable, "-m", "p2mbatch", *args],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 300
+    while not (tmp_path / "x" / STATE).exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    hunting.send_signal(number)
+    text, said = hunting.communicate(timeout=60)
+    assert hunting.returncode == 128 + number
+    lines = [line for line in said.splitlines() if not line.startswith("new: ")]
+    assert (text, len(lines)) == ("", 1)
+    progress, barrier, arrays = Folder(tmp_path / "x", {"policy": "tracked", "seed": 0}).load()
+    assert progress == barrier
+    assert progress.lives > 0
+    assert arrays is not None
