@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dump_guests import core, stream
+from dump_guests import core, legacy, stream
 from p2mbatch.dumps.audit.findings import audit
+from p2mbatch.dumps.importing.to_trace import import_trace
 from p2mbatch.dumps.lookup.answers import pfn_answer
 from p2mbatch.dumps.lookup.subject import subject_of_image
 from p2mbatch.dumps.readers.read import read_bytes
@@ -134,3 +135,29 @@ def test_an_eras_trace_is_anonymised_and_lives_as_before(name):
     new = [{m for _, m, _ in host.domain.tolist()} for host in hidden.hosts]
     assert all(a != b for a, b in zip(used, new, strict=True))
     assert all(first != second for first, second in pairwise(map(tuple, new)))
+
+
+@pytest.mark.parametrize("write", [stream, legacy])
+def test_leaves_that_became_identity_are_sent_as_the_list_has_them(write):
+    """The list has `p2m_missing` there until the next resume, and a toolstack goes by the list."""
+    image = image_at(load_trace(ERAS / "mid-identity-id-runtime-64-109.json.gz"), 2)
+    dumped, sent = audit(read_bytes(core(image))), audit(read_bytes(write(image)))
+    assert dumped.walk.result == sent.walk.result == "ok"
+    assert dumped.walk.leaf_pfns.tolist() == sent.guest.leaf_pfns.tolist()
+    assert dumped.p2m_sha256 == sent.p2m_sha256
+
+
+def test_a_leaf_that_is_identity_as_a_whole_stays_so_beyond_the_guest():
+    """It is `p2m_identity`, no leaf of its own: the tree is found though the list differs."""
+    guest = read_bytes(core(image_at(load_trace(ERAS / "identity-id-real-32-108.json.gz"), 0)))
+    trace = import_trace(guest, "x", "identity")
+    assert trace.events[0]["identity"][-1].tolist() == [7685, 9216]
+    found = audit(read_bytes(core(image_at(trace))))
+    assert found.p2m_sha256 == audit(guest).p2m_sha256
+    assert found.structures == audit(guest).structures
+    moved = read_bytes(
+        core(image_at(load_trace(ERAS / "mid-identity-id-runtime-64-109.json.gz"), 2))
+    )
+    again = audit(read_bytes(core(image_at(import_trace(moved, "x", "mid-identity")))))
+    assert again.structures.found and again.era.policies == ("mid-identity",)
+    assert again.p2m_sha256 == audit(moved).p2m_sha256

@@ -123,13 +123,25 @@ def find_structures(guest: DumpGuest, walk: Walk) -> Structures:
         return Structures(reason=f"fewer than {_CONFIRM_LEAVES} leaves are known by page")
     window = _window(guest, walk)
     guest.pages.prefetch(window)
+    told = _without_blank(guest, first)
     for pfn in window.tolist():
-        bases = _bases_of_mid(guest, pfn, first)
+        bases = _bases_of_mid(guest, pfn, first) or _bases_of_mid(guest, pfn, told)
         if bases:
             found = _from_mid(guest, window, pfn, bases)
             if found.found:
                 return found
     return Structures(reason="no page near the frame list list links the leaves by address")
+
+
+def _without_blank(guest: DumpGuest, leaves: Int64Array) -> Int64Array:
+    """Return `leaves` with -1 for those full of INVALID; none at all where too few are left.
+
+    A leaf that became 1:1 while the guest ran is `p2m_identity` in the tree, and in the list it is
+    `p2m_missing` until the next resume.
+    """
+    blank = [pfn for pfn in np.unique(leaves[leaves >= 0]).tolist() if _is_missing(guest, pfn)]
+    told = np.where(np.isin(leaves, blank), -1, leaves)
+    return told if np.unique(told[told >= 0]).size >= _CONFIRM_LEAVES else told[:0]
 
 
 def _bases_of_mid(guest: DumpGuest, pfn: int, leaves: Int64Array) -> tuple[int, ...]:
@@ -142,7 +154,7 @@ def _bases_of_mid(guest: DumpGuest, pfn: int, leaves: Int64Array) -> tuple[int, 
     if page is None or not page.complete:
         return ()
     bases = (page.words[: leaves.size] - (leaves << PAGE_SHIFT))[leaves >= 0]
-    if bases[0] & ((1 << PAGE_SHIFT) - 1):
+    if not bases.size or bases[0] & ((1 << PAGE_SHIFT) - 1):
         return ()
     others = np.unique(bases)
     if others.size > _MAX_BASES or np.any(others & ((1 << PAGE_SHIFT) - 1)):

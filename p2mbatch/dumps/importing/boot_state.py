@@ -53,18 +53,20 @@ def model_entries(guest: DumpGuest, policy: Policy) -> Int64Array:
 
 def with_marked_leaves(
     guest: DumpGuest, structures: Structures, policy: Policy, entries: Int64Array
-) -> None:
+) -> int:
     """Write into `entries` (int64[span]) the 1:1 values of the leaves that are `p2m_identity`.
 
     Of a tree of a `policy` that marks such; a reader finds that page's own words, INVALID. It lies
-    in brk where that kernel's boot puts it: source policies-spec P4 and P5.
+    in brk where that kernel's boot puts it: source policies-spec P4 and P5. Returns where the last
+    such leaf ends, which may be beyond the span; 0 where there is none.
     """
+    end = 0
     if not policy.marks or not structures.found or structures.missing < 0:
-        return
+        return end
     identity = structures.missing + (1 if policy.placeholders == 5 else 3)
     page, n = guest.pages.read(identity), guest.geometry.entries
     if page is None or np.any(page.words != INVALID):
-        return
+        return end
     for top, mid in structures.mids.items():
         if mid == structures.mid_missing:
             continue
@@ -73,12 +75,23 @@ def with_marked_leaves(
             first = (top * n + leaf) * n
             pfns = np.arange(first, min(first + n, entries.size))
             entries[pfns] = pfns | IDENTITY_FLAG[guest.word_bytes]
+            if pfns.size:
+                end = max(end, first + n)
+        if np.all(linked == identity):
+            end = max(end, (top + 1) * n**2)
+    return end
 
 
-def identity_ranges(entries: Int64Array, identity_bit: int) -> Int64Array:
-    """Return int64[k, 2] of [start, end): the PFNs whose entry is their own identity value."""
+def identity_ranges(entries: Int64Array, identity_bit: int, leaf_end: int = 0) -> Int64Array:
+    """Return int64[k, 2] of [start, end): the PFNs whose entry is their own identity value.
+
+    Where they go up to the span and its last leaf is 1:1 as a whole, up to `leaf_end`, the range
+    ends there: one that ended within a leaf would have opened it.
+    """
     runs = true_runs(entries == np.arange(entries.size) | identity_bit)
-    return np.stack([runs[:, 0], runs.sum(axis=1)], axis=1)
+    ranges = np.stack([runs[:, 0], runs.sum(axis=1)], axis=1)
+    ranges[ranges[:, 1] == entries.size, 1] = max(entries.size, leaf_end)
+    return ranges
 
 
 def first_named(entries: Int64Array, own: BoolArray) -> BoolArray:

@@ -180,13 +180,15 @@ def _check_kind(guest: DumpGuest, walk: Walk, policy: Policy) -> None:
 
 def _entries(
     guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy
-) -> tuple[Int64Array, AreaTables | None]:
-    """Return what the guest's kernel gets of each PFN, int64[span]; and a linear list's tables."""
+) -> tuple[Int64Array, AreaTables | None, int]:
+    """Return what the guest's kernel gets of each PFN, int64[span]; a linear list's tables.
+
+    And where the leaves of a tree that are 1:1 as a whole end, 0 where there are none.
+    """
     entries = model_entries(guest, policy)
     area = area_tables(guest, walk.linear) if walk.linear is not None else None
     with_identity(guest, area, entries)
-    with_marked_leaves(guest, structures, policy, entries)
-    return entries, area
+    return entries, area, with_marked_leaves(guest, structures, policy, entries)
 
 
 def _booted(
@@ -196,7 +198,7 @@ def _booted(
 
     `tops` are those that come without a frame list of their own.
     """
-    entries, area = _entries(guest, walk, structures, policy)
+    entries, area, marked_end = _entries(guest, walk, structures, policy)
     width = guest.word_bytes
     own = is_own(entries, width)
     beyond = np.flatnonzero(own & (entries >= _MAX_FRAMES // 2))
@@ -208,8 +210,10 @@ def _booted(
     if policy.is_linear:
         return linear_boot(guest, walk, policy, area, entries, own), entries
     num_pfns = guest.geometry.entries**2
-    ranges = identity_ranges(entries, IDENTITY_FLAG[width]) if policy.marks else NO_RANGES
-    ranges = without_tops(ranges, tops, num_pfns)
+    ranges = NO_RANGES
+    if policy.marks:
+        ranges = identity_ranges(entries, IDENTITY_FLAG[width], marked_end)
+        ranges = without_tops(ranges, tops, num_pfns)
     empty = half_grown(tops, entries, num_pfns)
     found = find_layout(guest, own, walk, structures, policy, ranges, empty)
     return tree_boot(found.layout, policy, entries, own, ranges, exact=found.exact), entries
@@ -219,7 +223,7 @@ def check_import(guest: DumpGuest, trace: Trace) -> None:
     """Replay `trace` and raise `InputError` unless its p2m ends as `guest`'s (see import_trace)."""
     policy = find(trace.policy)
     guest, walk, *_ = recover(guest)
-    wanted, _ = _entries(guest, walk, find_structures(guest, walk), policy)
+    wanted, *_ = _entries(guest, walk, find_structures(guest, walk), policy)
     life = new_life(trace)
     for event in trace.events:
         result = run_event(life, trace, event)

@@ -51,6 +51,8 @@ class GuestImage:
     """int64[frames]: the host's m2p, INVALID where nobody has a frame; None where none is known."""
     owned_mfns: Int64Array | None = None
     """int64[k], ascending: the frames that are the guest's own."""
+    identity_pfn: int = -1
+    """The page of `p2m_identity` in a tree, -1 where there is none."""
 
     @property
     def geometry(self) -> Geometry:
@@ -196,6 +198,7 @@ def _image(
         linear=linear,
         m2p=host.m2p.copy(),
         owned_mfns=np.flatnonzero(host.owned),
+        identity_pfn=life.scalar("identity") if linear is None or not linear.reported else -1,
     )
 
 
@@ -254,7 +257,7 @@ def tables_of(life: LinearLife) -> LinearTables:
 
 
 def reachable_leaves(image: GuestImage, last_pfn: int) -> Int64Array:
-    """Return the PFNs of the leaves up to `last_pfn`.
+    """Return the PFNs of the leaves up to `last_pfn`, as the toolstack comes to know them.
 
     Raises `InputError` where the toolstack could not have got them: the shared info page reports no
     PFNs, a wild pointer is in the way, or a leaf's page is not in the guest's memory.
@@ -272,4 +275,37 @@ def reachable_leaves(image: GuestImage, last_pfn: int) -> Int64Array:
                 f"leaf {x} of the p2m can't be reached in this guest's tree: no toolstack could "
                 "write a stream of it; use make-core, or an earlier event"
             )
-    return leaves
+    return _as_listed(image, leaves)
+
+
+def _as_listed(image: GuestImage, leaves: Int64Array) -> Int64Array:
+    """Return `leaves` with what the list names in place of `p2m_identity`.
+
+    A leaf that becomes 1:1 while the guest runs is listed as `p2m_missing` until the next resume.
+    """
+    ones = np.flatnonzero((leaves == image.identity_pfn) & (leaves >= 0))
+    found, shift = leaves.copy(), image.geometry.entries_shift
+    top_list = _words_at(image, image.frame_list_list_mfn) if ones.size else None
+    if top_list is None:
+        return leaves
+    for top in np.unique(ones >> shift).tolist():
+        at = ones[ones >> shift == top]
+        frame_list = _words_at(image, int(top_list[top]))
+        if frame_list is None:
+            continue
+        mfns = frame_list[at & (image.geometry.entries - 1)]
+        for mfn in np.unique(mfns).tolist():
+            if (pfn := _pfn_at(image, mfn)) >= 0:
+                found[at[mfns == mfn]] = pfn
+    return found
+
+
+def _pfn_at(image: GuestImage, mfn: int) -> int:
+    """Return the first PFN that names `mfn`, -1 where none does."""
+    pfns = np.flatnonzero(image.p2m == mfn)
+    return int(pfns[0]) if mfn > 0 and pfns.size else -1
+
+
+def _words_at(image: GuestImage, mfn: int) -> Int64Array | None:
+    """Return the words of the page with frame `mfn`, None where nothing was written there."""
+    return image.words.get(_pfn_at(image, mfn))
