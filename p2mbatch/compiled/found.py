@@ -113,8 +113,14 @@ def restore_found(
     n = 1 << shift
     max_pfn = state.walked_max_pfn
     end = (max_pfn >> shift) + 1
+    identity = page_code(t, state.identity)
+    blank = True
+    if identity >= 0:
+        copy_words(t.words[identity], old)
+        for i in range(n):
+            blank = blank and old[i] == INVALID
     if all_named:
-        pfn = _first_unnamed(t, h, to, found, own_only)
+        pfn = _first_unnamed(t, h, to, found, own_only, blank)
         if pfn <= max_pfn:
             state.detail = pfn
             return RESTORE_POPULATE
@@ -122,12 +128,6 @@ def restore_found(
     if state.clears_fll != 0:
         state.shared_fll = 0
     t.present[:] = 0
-    identity = page_code(t, state.identity)
-    blank = True
-    if identity >= 0:
-        copy_words(t.words[identity], old)
-        for i in range(n):
-            blank = blank and old[i] == INVALID
     run = 0
     for x in range(end):
         slot = page_code(t, as_int(found[x]))
@@ -156,16 +156,24 @@ def _run_of(to: HostTables, run: int, pfn: int) -> int:
 
 @inner_kernel
 def _first_unnamed(
-    t: P2MTables, h: HostTables, to: HostTables, found: Int32Array, own_only: bool
+    t: P2MTables,
+    h: HostTables,
+    to: HostTables,
+    found: Int32Array,
+    own_only: bool,
+    blank: bool,
 ) -> int:
-    """Return the lowest PFN that is sent and that `to` names no frame for, or one not saved."""
+    """Return the lowest PFN that is sent and that `to` names no frame for, or one not saved.
+
+    `blank`: `p2m_identity` is all INVALID.
+    """
     state = t.state[0]
     shift = state.entries_shift
     end = state.walked_max_pfn + 1
     run = as_int(0)
     for x in range((end + (1 << shift) - 1) >> shift):
         # `p2m_missing` is never written to: it stays all INVALID.
-        if found[x] == state.missing:
+        if found[x] == state.missing or (blank and found[x] == state.identity):
             continue
         words = t.words[page_code(t, as_int(found[x]))]
         pfn, stop = x << shift, min((x + 1) << shift, end)

@@ -159,7 +159,12 @@ class Hunter:
             done = [
                 pool.submit(self._live, worker, number, parts, lived) for worker in self._workers
             ]
-            stopped = [future.result() for future in done]
+            try:
+                stopped = [future.result() for future in done]
+            except BaseException:
+                # Not after the whole generation, which the pool's end would wait for.
+                self.stop()
+                raise
         if any(stopped):
             raise StoppedError
         new, seen = np.zeros(num_lives, np.uint8), self.corpus.seen.copy()

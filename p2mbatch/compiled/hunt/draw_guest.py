@@ -19,7 +19,7 @@ _BLOCK = 1 << 18
 _VADDR = 0xFFFF_C900_0000_0000 - (1 << 64)
 _MIB_2, _GIB = 1 << 21, 1 << 30
 
-_LEAVES = np.array([1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 4])
+_LEAVES = np.array([1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 4])
 _POOLS = np.array(
     [[0, 0, 0], [1, 0, 0], [2, 0, 0], [3, 1, 0], [1, 2, 4], [9, 0, 0], [5, 9, 0], [12, 0, 0]]
 )
@@ -46,13 +46,14 @@ def draw_guest(kind: Kind, dice: UInt64Array, program: Program, pieces: Int64Arr
     total = as_int(4)
     for i in range(count):
         total += pieces[i, 1] + 1
-    short = below(dice, 5)
+    # Most are small, whole leaves and not: what goes wrong seldom needs many pages.
+    short = below(dice, 8)
     nr_pages = leaves * n
     if short == 1:
         nr_pages -= 1
     elif short == 2:
         nr_pages -= n // 2
-    elif short >= 3:
+    elif short >= 4:
         nr_pages -= n - 80 - below(dice, 10)
     guest.nr_pages = max(nr_pages, min(total, leaves * n))
     end = _place_pieces(kind, dice, program, pieces, count, guest.nr_pages - total)

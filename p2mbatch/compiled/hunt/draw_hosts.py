@@ -14,6 +14,7 @@ from p2mbatch.compiled.hunt.dice import below, between, one_in, one_of
 from p2mbatch.compiled.hunt.kinds import Kind
 from p2mbatch.compiled.hunt.places import any_page, structure
 from p2mbatch.compiled.hunt.program import (
+    KEEPING_XENS,
     MAX_DOMAIN,
     MAX_FOREIGN,
     NOT_SAID,
@@ -275,6 +276,9 @@ def _draw_map(dice: UInt64Array, program: Program, i: int) -> None:
     never_inline()
     host = program.hosts[i]
     host.xen = below(dice, _NUM_XENS) if one_in(dice, 4) else as_int(0)
+    if 1 <= host.xen <= KEEPING_XENS and host.frames > MOST_FRAMES_APART and not one_in(dice, 8):
+        # An m2p that keeps words is cleared whole for the next life: that of a large host seldom.
+        host.xen = as_int(0)
     host.m2p_order = NOT_SAID
     host.m2p_entries = NOT_SAID
     if one_in(dice, 12):

@@ -315,7 +315,7 @@ def _end(
         return False
     alive = True
     if op == MIGRATE:
-        wrong = wrong_in_list(t, h)
+        wrong = wrong_in_list(t, h) if breaks[1].event < 0 else as_int(0)
         if wrong != 0:
             note(breaks, 2, k, op, status, detail, moves, wrong)
         if told.lost_pages != 0 or told.ghost_pages != 0:
@@ -331,7 +331,10 @@ def _end(
         if odd != 0:
             note(breaks, 6, k, op, status, detail, moves, odd)
             alive = False
-    odd = never_set(t, h, kind, program, k + 1, room, calls)
+    # What is known to be broken is not looked at again.
+    odd = as_int(0)
+    if breaks[6].event < 0:
+        odd = never_set(t, h, kind, program, k + 1, room, calls)
     if odd != 0:
         note(breaks, 7, k, op, status, detail, moves, odd)
     return alive

@@ -34,6 +34,12 @@ NOT_SAID = -1
 XENS = ("", "4.0", "4.1.1", "4.1.2", "4.2", "4.17")
 """The hypervisor's versions that a host may have, by `HostPlan.xen`; empty: not said."""
 
+SMALL_ORDER_XENS = 2
+"""The first of them up to here tell a 64-bit guest the smallest m2p order."""
+
+KEEPING_XENS = 3
+"""The first of them up to here keep the word of a frame that is freed."""
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class GuestPlan:

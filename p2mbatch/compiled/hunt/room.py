@@ -11,7 +11,7 @@ from p2mbatch.base.geometry import Geometry
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hunt.kinds import ERA, FLAT, Kind
 from p2mbatch.compiled.hunt.places import MAX_TAKEN
-from p2mbatch.compiled.hunt.program import HostPlan, Program
+from p2mbatch.compiled.hunt.program import KEEPING_XENS, SMALL_ORDER_XENS, HostPlan, Program
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.records import (
     NO_PAGE,
@@ -39,7 +39,7 @@ CHUNK = 2048
 """Frames or PFNs that are looked up together."""
 
 
-OWNERS = 256
+OWNERS = 1024
 """Frames whose owners are looked at together."""
 
 
@@ -209,7 +209,7 @@ def _m2p_order(kind: Kind, host: HostPlan) -> int:
         return as_int(host.m2p_order)
     if kind.word_bytes == 4:
         return as_int(26)
-    return _bit_length(host.frames - 1) if 1 <= host.xen <= 2 else as_int(32)
+    return _bit_length(host.frames - 1) if 1 <= host.xen <= SMALL_ORDER_XENS else as_int(32)
 
 
 @inner_kernel
@@ -232,8 +232,7 @@ def arrive(kind: Kind, program: Program, i: int, room: Room, side: int) -> HostT
     par[0].frames = host.frames
     par[0].m2p_order = min(_m2p_order(kind, host), as_int(UNBOUNDED_ORDER))
     par[0].m2p_entries = _m2p_entries(kind, host)
-    # Versions before 4.2 (`XENS`).
-    par[0].keeps_freed = KEEPS_FREED if 1 <= host.xen <= 3 else 0
+    par[0].keeps_freed = KEEPS_FREED if 1 <= host.xen <= KEEPING_XENS else 0
     for k in range(host.num_foreign):
         mfn, pfn = program.foreign[i, k, 0], program.foreign[i, k, 1]
         for at in range(program.foreign[i, k, 2]):

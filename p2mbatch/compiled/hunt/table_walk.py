@@ -171,8 +171,9 @@ def check_tables(t: P2MTables, h: HostTables, room: Room, leaves: int) -> int:
         if page > max_pfn:
             break
         before = as_int(0)
+        row = t.words[page_code(t, page)]
         for i in range(_ENTRIES):
-            word = page_word(t, h, page, i)
+            word = row[i]
             if word == 0 or word == before:
                 continue
             before = word
