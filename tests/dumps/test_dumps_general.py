@@ -116,6 +116,15 @@ def sparse_image(pfns, span, width=8):
     return GuestImage(width, 1 << 24, span, 1, p2m, np.zeros(1, np.int64), words)
 
 
+@pytest.mark.parametrize("span", [2, 200, 700])
+def test_a_guest_without_holes_has_a_segment_that_does_not_begin_at_0(span):
+    """Where all p_paddr are 0, drgn takes it that there are no physical addresses."""
+    image = sparse_image(np.arange(span), span)
+    _, loads, _ = segments(written(write_elf, image))
+    assert [p for _, p, _ in loads] == [0, 4096 * min(256, span - 1)]
+    assert b"".join(body for *_, body in loads) == b"".join(map(image.page, range(span)))
+
+
 def test_memory_beyond_the_direct_map_has_no_address():
     limit = (896 << 20) // 4096
     image = sparse_image(np.arange(limit - 2, limit + 3), limit + 9, width=4)
@@ -145,7 +154,7 @@ def test_more_segments_than_the_header_can_count(num, tmp_path):
         read_bytes(head)
 
 
-@pytest.mark.parametrize("name", ["balloon-64-0", "balloon-32-0"])
+@pytest.mark.parametrize("name", ["balloon-64-0", "balloon-32-0", "dense-64-0"])
 def test_general_tools_read_it(name, tmp_path):
     drgn = pytest.importorskip("drgn", reason="drgn is not installed")
     image = image_at(load_trace(DATA / "traces" / f"{name}.json.gz"))

@@ -22,6 +22,9 @@ _MAX_SEGMENTS = 0xFFFF
 _NO_ADDRESS = (1 << 64) - 1
 """p_vaddr of memory that the direct map does not reach, as vmcores have it."""
 
+_LOW_PAGES = 256
+"""Where a single run is cut: at 1 MiB."""
+
 _NT_PRSTATUS = 1
 
 _PRSTATUS_BYTES = {8: 336, 4: 144}
@@ -119,7 +122,11 @@ def write_elf(image: GuestImage, out: BinaryIO) -> None:
 
 
 def _mapped_runs(image: GuestImage) -> Int64Array:
-    """Return the runs of PFNs that have a page, cut where the direct map ends: int64[k, 2]."""
+    """Return the runs of PFNs that have a page, cut where the direct map ends: int64[k, 2].
+
+    A run from PFN 0 on that is the only one is cut too: where every p_paddr is 0 readers (drgn)
+    take it that a core has no physical addresses, as a process's has none.
+    """
     limit = image.geometry.direct_map_limit_pages
     runs = true_runs(image.has_page)
     first, count = runs[:, 0], runs[:, 1]
@@ -127,7 +134,12 @@ def _mapped_runs(image: GuestImage) -> Int64Array:
     parts = np.stack(
         [np.stack([first, below], axis=1), np.stack([first + below, count - below], axis=1)], axis=1
     ).reshape(-1, 2)
-    return parts[parts[:, 1] > 0]
+    parts = parts[parts[:, 1] > 0]
+    if len(parts) == 1 and parts[0, 0] == 0 and parts[0, 1] > 1:
+        count = int(parts[0, 1])
+        cut = min(_LOW_PAGES, count - 1)
+        return np.array([[0, cut], [cut, count - cut]])
+    return parts
 
 
 def _address(image: GuestImage, pfn: int) -> int:
