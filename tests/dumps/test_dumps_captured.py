@@ -115,6 +115,14 @@ def test_what_a_part_of_a_listing_leaves_out_is_unknown_and_no_hole(pfns, header
             import_trace(guest, "x", "tracked")
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "unknown"), [(0, -1, False), (2, None, False), (2, -1, True)]
+)
+def test_a_listing_without_header_and_end_may_go_on(first, last, unknown):
+    guest = read_lines(mfndump(np.arange(90) + 50)[first:last])
+    assert any("may be the beginning of a longer one" in note for note in guest.notes) == unknown
+
+
 def test_a_part_of_a_large_listing_costs_what_it_lists():
     p2m = np.zeros(1 << 26, np.int64)
     p2m[5] = p2m[60_000_000] = 7

@@ -23,6 +23,8 @@ from p2mbatch.dumps.stores import NoPages
 
 _ALL_ONES = (1 << 64) - 1
 
+_UNENDED = "the listing has neither header nor end: it may be the beginning of a longer one"
+
 _ENTRY_FORM = "a line '  pfn=0x… ==> mfn=0x… (type 0x…)'"
 
 
@@ -58,6 +60,8 @@ def read_p2m_listing(cursor: Cursor, word_bytes: int | None = None) -> DumpGuest
     if not pfns:
         raise cursor.fail(f"expected at least one {_ENTRY_FORM[2:]}")
     width, notes = checked_width(cursor, own_width, word_bytes)
+    if size is None and not ended:
+        notes = (*notes, _UNENDED)
     return _listed_guest(
         cursor,
         width,
