@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2mbatch.base import terminal
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line, say, say_above
+from p2mbatch.cli import completing
 
 if TYPE_CHECKING:
     from p2mbatch.hunt.hunting import MakeHunter
@@ -20,7 +22,10 @@ SECONDS = 60.0
 
 
 @click.command()
-@click.option("--policy", metavar="P", help="The kernel to break: tracked, mine.py, mine.py:Class.")
+@click.option(
+    "--policy", metavar="P", shell_complete=completing.policies,
+    help="The kernel to break: tracked, mine.py, mine.py:Class.",
+)  # fmt: skip
 @click.option("--linux", metavar="V", help="A release of Linux in place of a policy: 5.10.")
 @click.option(
     "--seconds", type=click.FloatRange(0.0), metavar="S", help="For how long [60, or --lives]."
@@ -74,7 +79,7 @@ def hunt(
     else:
         _tell(progress, expected)
         if progress.finds:
-            say(finds_table(progress, expected).to_text())
+            say(finds_table(progress, expected).to_text(terminal.width()))
         say(f"{one_line(short)}: {in_words(progress)}; {one_line(folder.path)}")
     return int(any(found.kind not in expected for found in progress.finds))
 

@@ -37,7 +37,7 @@ def sentence(broken: Broken) -> str:
     if how in ("bug", "fault"):
         return f"a {act} ends in a {'BUG' if how == 'bug' else how}: {place}"
     detail = f" ({broken.detail})" if broken.detail else ""
-    return _SENTENCES[what].format(place=place.replace("-", " ") or "with no more to tell") + detail
+    return _SENTENCES[what].format(place=place.replace("-", " ")) + detail
 
 
 _SENTENCES = {

@@ -27,6 +27,12 @@ def pages_of_leaves(life: Life, num_leaves: int) -> Int64Array:
     return out
 
 
+def page_of_leaf(life: Life, x: int) -> int:
+    """Return the PFN of one leaf's page, also of one past the memory that the guest may have."""
+    pages = life.tables.leaf_page
+    return int(pages[x]) if x < len(pages) else int(pages_of_leaves(life, x + 1)[x])
+
+
 def is_shared(life: Life, pages: Int64Array) -> BoolArray:
     """Return which pages are those that many leaves share: `p2m_missing` and `p2m_identity`."""
     shared: BoolArray = (pages == life.scalar("missing")) | (pages == _identity(life))

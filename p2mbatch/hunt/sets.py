@@ -8,7 +8,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.hunt.look import entries_of
+from p2mbatch.hunt.look import entries_of, page_of_leaf
 from p2mbatch.model.life import EventResult, Life
 from p2mbatch.model.trace import Trace
 
@@ -59,12 +59,10 @@ def _before(runs: Int64Array) -> Int64Array:
 
 def _where(life: Life, pfn: int) -> str:
     """Return the kind of the leaf that a PFN lies in."""
-    x = pfn // life.tables.words.shape[1]
-    pages = life.tables.leaf_page
-    page = int(pages[x]) if x < len(pages) else -1
+    page = page_of_leaf(life, pfn // life.tables.words.shape[1])
     if page == life.scalar("identity") and page >= 0:
         return "in an identity leaf"
-    return "in a missing leaf" if page == life.scalar("missing") else ""
+    return "in a hole" if page == life.scalar("missing") else "in a leaf of its own"
 
 
 def _shown(word: int) -> str:

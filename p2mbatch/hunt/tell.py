@@ -7,6 +7,7 @@ import textwrap
 from p2mbatch.base.say import one_line
 from p2mbatch.hunt.judge import RULES, Broken
 from p2mbatch.hunt.kinds import kind_of, sentence
+from p2mbatch.hunt.known_hazards import TRIMMED, hazard_of
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
 from p2mbatch.model.explain.text import step_text
 from p2mbatch.model.explain.trace import explain_trace
@@ -31,7 +32,11 @@ def tell(trace: Trace, broken: Broken) -> list[str]:
         f"event {broken.event}, {story.title}: {_came_to(story)}",
     ]
     lines += [f"  {step.function}: {step_text(step)}" for step in _steps(story, broken)]
-    lines += _meaning(told, broken)
+    hazard = hazard_of(trace.policy, broken)
+    lines += _meaning(told, broken) if hazard is not TRIMMED else []
+    if hazard is not None:
+        mended = f"mended by {hazard.mended}" if hazard.mended else "mended nowhere yet"
+        lines.append(f"This is known: {hazard.what}; {mended}.")
     return [part for line in lines for part in _wrapped(one_line(line))]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.hunt.look import entries_of, is_shared, pages_of_leaves, words_of
+from p2mbatch.hunt.look import entries_of, is_shared, page_of_leaf, pages_of_leaves, words_of
 from p2mbatch.hunt.sets import written
 from p2mbatch.hunt.world import flags_of
 from p2mbatch.model.life import Life
@@ -92,9 +92,7 @@ class Unset:
     def place_of(self, pfn: int) -> str:
         """Return what kind of place of the p2m a PFN is in, of one that should not be there."""
         life, n = self._life, self._n
-        x = pfn // n
-        pages = life.tables.leaf_page
-        page = int(pages[x]) if x < len(pages) else -1
+        page = page_of_leaf(life, pfn // n)
         if page >= 0 and page == life.scalar("identity"):
             return "in an identity leaf"
         if page == life.scalar("missing"):

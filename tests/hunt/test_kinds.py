@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from hunt.test_judge import LIVES
 from p2mbatch.base.errors import InputError
 from p2mbatch.compiled.status import BUGS, FAULTS
-from p2mbatch.hunt.judge import Broken
+from p2mbatch.hunt.judge import Broken, judge
 from p2mbatch.hunt.kinds import kind_of, read_known, sentence
+from p2mbatch.hunt.known_hazards import TRIMMED, hazard_of
+from p2mbatch.model.trace_file import parse_trace
 
 
 def test_each_bug_and_fault_has_a_kind_of_its_own() -> None:
@@ -23,6 +26,15 @@ def test_each_bug_and_fault_has_a_kind_of_its_own() -> None:
 def test_a_users_text_can_be_no_path_and_no_escape() -> None:
     found = Broken(1, 2, "set-bug", "../../etc\x1b[2J/passwd || " + "x" * 300)
     assert re.fullmatch(r"[a-z0-9-]{1,80}", kind_of(found))
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_each_known_hazard_is_told_as_what_it_is(name: str) -> None:
+    life, rule = LIVES[name]
+    found = [one for one in judge(parse_trace(life)).broken if one.rule == rule]
+    assert {str(hazard_of(life["policy"], one)) for one in found} != {"None"}
+    # Of a policy that nothing is known of.
+    assert {hazard_of("mine.py#0", one) for one in found} <= {None, TRIMMED}
 
 
 def test_a_sentence_says_the_numbers() -> None:
