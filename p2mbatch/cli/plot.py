@@ -15,6 +15,7 @@ FIGURES = {
     "corruption": "Words written into pages that are not the list's.",
     "overhead": "Memory of the tree and its list as a share of what the guest has.",
     "cost": "What a migration costs, beside copying as many bytes.",
+    "drift": "Whether that stays while a guest is migrated again.",
 }
 """The figures of `p2mbatch.plots.PLOTS`, named here so that --help need not load them."""
 

@@ -13,6 +13,7 @@ from p2mbatch.base.lazy import exports
 if TYPE_CHECKING:
     from p2mbatch.plots.corruption import plot_corruption
     from p2mbatch.plots.costs import copy_ns, plot_cost
+    from p2mbatch.plots.drift import plot_drift
     from p2mbatch.plots.gallery import FORMATS, PLOTS, Plot, draw, save
     from p2mbatch.plots.outcomes import plot_outcomes
     from p2mbatch.plots.overhead import plot_overhead
@@ -27,6 +28,7 @@ else:
         "draw": "gallery",
         "plot_corruption": "corruption",
         "plot_cost": "costs",
+        "plot_drift": "drift",
         "plot_outcomes": "outcomes",
         "plot_overhead": "overhead",
         "plot_survival": "survival",
@@ -43,6 +45,7 @@ __all__ = [
     "draw",
     "plot_corruption",
     "plot_cost",
+    "plot_drift",
     "plot_outcomes",
     "plot_overhead",
     "plot_survival",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ["memory_bytes", "migration", "outcome", "leaves", "word_bytes"]
 
-_COSTS = {
+COSTS = {
     "rebuild_ns": Look("rebuild of the list", VERMILION, "", "s", (0, (5, 2))),
     "save_walk_ns": Look("toolstack's save walk", BLUE, "", "o", "-"),
     "restore_ns": Look("restore", GREEN, "", "^", (0, (1, 1.6))),
@@ -65,11 +65,11 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
         ax = axes_for(ax)
         frame = frame_of(result)
         ax.set_title("Time per migration")
-        rows = by_size(came_through(frame[[*_COLUMNS, *_COSTS]]))
+        rows = by_size(came_through(frame[[*_COLUMNS, *COSTS]]))
         if rows.empty:
             return say_empty(ax, "no guest came through a migration in this run")
         floor = _floor_ns(rows)
-        shown = {name: look for name, look in _COSTS.items() if (rows[name] > 0).any()}
+        shown = {name: look for name, look in COSTS.items() if (rows[name] > 0).any()}
         quartiles = {
             name: quantiles(rows, name, "size", (0.25, 0.5, 0.75)).clip(lower=1) for name in shown
         }

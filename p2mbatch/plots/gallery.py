@@ -15,6 +15,7 @@ from p2mbatch.base.files import write_whole
 from p2mbatch.guests.tree_view import Snapshot
 from p2mbatch.plots.corruption import plot_corruption
 from p2mbatch.plots.costs import copy_ns, plot_cost
+from p2mbatch.plots.drift import plot_drift
 from p2mbatch.plots.outcomes import plot_outcomes
 from p2mbatch.plots.overhead import plot_overhead
 from p2mbatch.plots.style import new_figure, style
@@ -34,6 +35,7 @@ __all__ = [
     "draw",
     "plot_corruption",
     "plot_cost",
+    "plot_drift",
     "plot_outcomes",
     "plot_overhead",
     "plot_survival",
@@ -89,6 +91,12 @@ PLOTS: dict[str, Plot] = {
         (8.0, 4.8),
         "Time that this model's kernels take per migration, against the time in which memory can "
         "copy as many bytes as the list has.",
+    ),
+    "drift": Plot(
+        plot_drift,
+        (8.0, 4.8),
+        "Whether a migration's time stays: of the guests that came through all their migrations, "
+        "each one's time as a part of its own median.",
     ),
 }
 

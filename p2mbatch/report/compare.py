@@ -15,8 +15,10 @@ from p2mbatch.base.arrays import BoolArray, Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line
 from p2mbatch.guests.fields import FILES
+from p2mbatch.report.pairs import OF_A_KERNEL, Pairs, pair_sentence, paired
 from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.exported import Exported
+from p2mbatch.store.fates import fates, last_rows, varies
 from p2mbatch.store.results import SweepResult
 
 NUM_RESAMPLES = 1000
@@ -96,6 +98,8 @@ class Comparison(NamedTuple):
     differences: list[Difference]
     """The first `MAX_LISTED`, in the order of A's table."""
     ratios: list[Ratio]
+    lives: Pairs
+    """How the guests that both have fared, intact or not."""
 
     @property
     def equal(self) -> bool:
@@ -107,6 +111,7 @@ class Comparison(NamedTuple):
         plain = self._asdict()
         plain["equal"] = self.equal
         plain["differences"] = [difference._asdict() for difference in self.differences]
+        plain["lives"] = self.lives._asdict()
         plain["ratios"] = [ratio._asdict() for ratio in self.ratios]
         return plain
 
@@ -128,7 +133,9 @@ def compare(a: SweepResult | Exported, b: SweepResult | Exported) -> Comparison:
     notes = _provenance_notes(a.provenance, b.provenance)
     policies = set(left["policy"].unique()), set(right["policy"].unique())
     if len(policies[0]) == len(policies[1]) == 1 and policies[0] != policies[1]:
-        keys.remove("policy")
+        # A release decides more than the policy; what is an axis of its own is kept.
+        alone = [name for name in OF_A_KERNEL if not (varies(left[name]) or varies(right[name]))]
+        keys = [name for name in keys if name not in alone]
         notes.insert(0, f"policies: A is {policies[0].pop()}, B is {policies[1].pop()}")
     exact = [column.name for column in EXACT_COLUMNS if column.name != "migration"]
     models = sorted(_model_of(run.provenance) for run in (a, b))
@@ -152,7 +159,8 @@ def compare(a: SweepResult | Exported, b: SweepResult | Exported) -> Comparison:
     shared = sides.index[sides["both"] > 0]
     if not len(shared):
         raise InputError(
-            f"{b.path}: no cell of it is in {a.path}: compare runs that share scenarios"
+            f"{b.path}: has nothing in common with {a.path}, no cell is in both"
+            f"{_apart(left, right, keys)}: compare runs that share scenarios"
         )
     num_only_a = int(((sides["both"] == 0) & (sides["left_only"] > 0)).sum())
     num_only_b = int(((sides["both"] == 0) & (sides["right_only"] > 0)).sum())
@@ -171,7 +179,25 @@ def compare(a: SweepResult | Exported, b: SweepResult | Exported) -> Comparison:
         int(rows["number"].to_numpy()[hit_rows].size and len(set(rows["number"].iloc[hit_rows]))),
         _listed(rows, keys, exact, hit_rows[:MAX_LISTED], hit_columns[:MAX_LISTED]),
         _ratios(rows[rows["side"] == "both"]),
+        _lives(left, right, keys),
     )
+
+
+def _apart(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> str:
+    """Return which columns have no value in both runs, or ""."""
+    names = [name for name in keys if not set(left[name].unique()) & set(right[name].unique())]
+    if not names:
+        return ""
+    return (
+        f" (another {', '.join(name.removesuffix('_bytes').replace('_', ' ') for name in names)})"
+    )
+
+
+def _lives(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> Pairs:
+    """Return how the guests of both runs fared that are the same by `keys`."""
+    ends = [last_rows(frame.assign(fate=fates(frame))) for frame in (left, right)]
+    both = ends[0].merge(ends[1], on=keys, suffixes=("", ":b"))
+    return paired("A", "B", both["fate"], both["fate:b"])
 
 
 def _provenance_notes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
@@ -264,6 +290,14 @@ def _ratios(rows: pd.DataFrame) -> list[Ratio]:
 
 def _ratio(column: str, memory_bytes: int | None, logs: Float64Array) -> Ratio:
     """Return the geometric mean of exp(`logs`) with its bootstrap interval."""
+    return Ratio(column, memory_bytes, len(logs), *geometric_mean(logs))
+
+
+def geometric_mean(logs: Float64Array) -> tuple[float, float | None, float | None]:
+    """Return the mean of exp(`logs`) and the ends of its bootstrap interval, at `CONFIDENCE`.
+
+    One value has no interval.
+    """
     low = high = None
     if len(logs) > 1:
         from scipy import stats
@@ -275,7 +309,7 @@ def _ratio(column: str, memory_bytes: int | None, logs: Float64Array) -> Ratio:
                 confidence_level=CONFIDENCE, batch=64, rng=np.random.default_rng(0),
             ).confidence_interval  # fmt: skip
             low, high = float(np.exp(interval.low)), float(np.exp(interval.high))
-    return Ratio(column, memory_bytes, len(logs), float(np.exp(logs.mean())), low, high)
+    return float(np.exp(logs.mean())), low, high
 
 
 def verdict(found: Comparison) -> str:
@@ -297,6 +331,8 @@ def to_text(found: Comparison, max_listed: int = 20) -> str:
     from p2mbatch.base.sizes import format_size
 
     lines = [f"A  {one_line(found.a)}", f"B  {one_line(found.b)}", *found.notes, verdict(found)]
+    if found.lives.num_differ:
+        lines.append(pair_sentence(found.lives))
     if found.num_only_a or found.num_only_b:
         lines.append(f"Only in A: {found.num_only_a:,} cells; only in B: {found.num_only_b:,}.")
     for difference in found.differences[:max_listed]:

@@ -23,6 +23,7 @@ from p2mbatch.model.policies import MENDED
 from p2mbatch.plots import gallery as plots
 from p2mbatch.plots.style import new_figure, say_empty, style
 from p2mbatch.plots.tree import tree_title
+from p2mbatch.report.asked import Answers, answers
 from p2mbatch.report.cells import (
     cell_tables,
     failure_table,
@@ -32,14 +33,15 @@ from p2mbatch.report.cells import (
 )
 from p2mbatch.report.compare import Comparison, compare, to_text, verdict
 from p2mbatch.report.compare_tables import difference_table, ratio_table
+from p2mbatch.report.costs import costs_of
 from p2mbatch.report.draws import drawn
 from p2mbatch.report.eras import fate_table, kernel_matrix, kernel_tables, kernels_of
 from p2mbatch.report.glossary import FateEntry, detail_entries, fate_entries
 from p2mbatch.report.page import asset, embedded, inline, template, write_text
+from p2mbatch.report.pairs import pair_sentence, pair_table, pairs_of
 from p2mbatch.report.stories import explain_command, stories_of
 from p2mbatch.report.table import show
 from p2mbatch.report.words import (
-    answer,
     corruption_answer,
     operator_answer,
     policy_key,
@@ -55,6 +57,7 @@ _TITLES = {
     "kernel_faults": "What goes wrong, and what mended it",
     "kernel_costs": "What each kernel's p2m costs",
     "scenarios": "By scenario",
+    "pairs": "The same guests twice",
     "cells": "Every cell",
     "failures": "Failed cells",
 }
@@ -97,7 +100,7 @@ def html(
 ) -> str:
     """Return the report of `result` as one HTML page that needs nothing else.
 
-    `on_step` is told what is being made, `NUM_STEPS` times in all.
+    `on_step` is told what is being made, at most `NUM_STEPS` times.
     """
     on_step("rows")
     frame = result.compact
@@ -107,6 +110,8 @@ def html(
     failed = failure_table(result.failures)
     tables = [survival_table(context["entries"])] if context["entries"] else []
     kernels = kernels_of(result)
+    twice = pair_table(context["pairs"])
+    tables += [twice] if twice is not None else []
     tables += kernel_tables(kernels) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)
@@ -121,9 +126,10 @@ def html(
         ways=embedded(_ways(fates, explain_command(result))),
         way=lambda policy, fate: _way(fates, policy, fate),
         matrix=kernel_matrix(kernels),
-        figures=_figures(result, on_step),
+        figures=_figures(result, context["answers"], on_step),
         tables=[(table, _TITLES[table.name]) for table in tables],
         fixed=fixed_axes(last_rows(frame[["cell", "migration", *FIELDS]])),
+        lives="" if comparison is None else pair_sentence(comparison.lives),
         verdict=None if comparison is None else verdict(comparison),
         ratio_table=None if comparison is None else ratio_table(comparison),
         difference_table=None if comparison is None else difference_table(comparison),
@@ -186,6 +192,10 @@ def _ways(fates: list[FateEntry], command: str) -> dict[str, Any]:
 def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]:
     """Return what both formats say."""
     entries = survival(result)
+    frame = result.compact
+    pairs = pairs_of(frame)
+    asked = result.spec.answer if result.specs else ""
+    said = answers(asked, frame, entries, costs_of(frame), pairs)
     progress = result.progress
     provenance = result.provenance
     banners = []
@@ -210,7 +220,9 @@ def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]
     return {
         "entries": entries,
         "question": _question(result),
-        "answer": answer(entries),
+        "answer": said.first,
+        "answers": said,
+        "pairs": pairs,
         "corrupted": corruption_answer(entries),
         "drawn": drawn(result.spec) if result.specs else [],
         "together": together(ends(result)) if result.specs and result.spec.sample else "",
@@ -277,16 +289,16 @@ def _spec_of(result: SweepResult) -> dict[str, Any]:
 # --- figures -----------------------------------------------------------------------------------
 
 
-def _figures(result: SweepResult, on_step: OnStep) -> list[_Art]:
-    """Return all figures, the trees first."""
-    on_step("figure tree")
-    found = _trees(result)
-    for name, plot in plots.PLOTS.items():
-        if name != "tree":
-            on_step(f"figure {name}")
-            found.append(
-                _Art(name, inline(plots.draw(name, result), name, plot.caption), plot.caption)
-            )
+def _figures(result: SweepResult, said: Answers, on_step: OnStep) -> list[_Art]:
+    """Return the figures, the one first that shows what the headline says."""
+    found = []
+    for name in said.figures:
+        on_step(f"figure {name}")
+        if name == "tree":
+            found += _trees(result)
+            continue
+        caption = plots.PLOTS[name].caption
+        found.append(_Art(name, inline(plots.draw(name, result), name, caption), caption))
     return found
 
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -54,6 +54,9 @@ from p2mbatch.spec.sections import (
     resolve,
 )
 
+Answer = Literal["", "survival", "cost", "compare"]
+"""What a report can answer first: who came through, what it costs, which policy fares better."""
+
 _MAX_CHECKED = 4096
 """Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""
 
@@ -70,6 +73,9 @@ class SweepSpec(BaseModel, metaclass=Made):
     model_config = ConfigDict(frozen=True, extra="forbid", title="p2mbatch sweep")
 
     question: str = Field("", description="The question that the sweep answers, for its report.")
+    answer: Answer = Field(
+        "", description="What its report answers first; where nothing is said, what varies decides."
+    )
     grid: list[Grid] = []
     cells: list[Cell] = []
     sample: list[Sample] = []
@@ -286,6 +292,7 @@ class SweepSpec(BaseModel, metaclass=Made):
         """Return the spec as plain values that `from_dict` reads back to the same cells."""
         return {
             "question": self.question,
+            **({"answer": self.answer} if self.answer else {}),
             "grid": [grid.to_dict() for grid in self.grid],
             "cells": [cell.to_dict() for cell in self.cells],
             "sample": [{**s.to_dict(), "n": s.n, "key": s.key} for s in self.sample],

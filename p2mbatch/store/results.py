@@ -279,7 +279,10 @@ class SweepResult:
             for key in ("grid", "cells", "sample")
         }
         questions = dict.fromkeys(part["question"] for part in parts if part["question"])
-        return SweepSpec.from_dict({"question": " ".join(questions), **merged}, str(self.path))
+        asked = next((part["answer"] for part in parts if part.get("answer")), "")
+        return SweepSpec.from_dict(
+            {"question": " ".join(questions), "answer": asked, **merged}, str(self.path)
+        )
 
     @cached_property
     def policies(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Float64Array, Int64Array
 from p2mbatch.model.fates import DAMAGE
 from p2mbatch.store.bins import binned
+from p2mbatch.store.fates import last_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 def came_through(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the migrations that were reported ok; a boot is none."""
     return frame[(frame["migration"] > 0) & (frame["outcome"] == "ok")]
+
+
+def through_all(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return the migrations of the guests that came through all of theirs, with those columns.
+
+    Beside them it has `cell` and `migration`: at each migration of one length are the same guests.
+    """
+    rows = frame[["cell", "migration", "migrations", "outcome", *columns]]
+    ends = last_rows(rows)
+    through = ((ends["outcome"] == "ok") & (ends["migration"] == ends["migrations"])).to_numpy()
+    kept = rows["cell"].isin(ends["cell"][through]) & (rows["migration"] > 0)
+    return rows[kept.to_numpy()]
 
 
 def medians(rows: pd.DataFrame, column: str, over: str) -> pd.Series[float]:

@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from p2mbatch import Guest, plots
 from p2mbatch.base.errors import InputError
-from p2mbatch.cli.plot import NAMES
+from p2mbatch.cli.plot import FIGURES
 from p2mbatch.model import policies
 from p2mbatch.model.fates import (
     ABORTED,
@@ -277,7 +277,7 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path, ending: str) -> No
 
 
 def test_the_command_draws_every_figure_of_the_registry(small: SweepResult, tmp_path: Path) -> None:
-    assert tuple(plots.PLOTS) == NAMES
+    assert list(plots.PLOTS) == list(FIGURES)
     done = p2mbatch("plot", str(small.path), "tree", "-o", str(tmp_path / "t.png"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")

@@ -96,12 +96,14 @@ def test_runs_of_one_policy_each_are_matched_across_it(tmp_path: Path) -> None:
     found = compare(tracked, stale)
     assert found.num_matched == 3 and not found.equal
     assert found.notes[0] == "policies: A is tracked, B is stale"
+    assert found.lives[2:6] == (3, 3, 3, 0)
+    assert "under A and under B: 3 end differently; intact under A alone 3" in to_text(found)
     assert {"stray_writes"} <= {difference.column for difference in found.differences}
 
 
 def test_runs_with_nothing_in_common_are_refused(first: SweepResult, tmp_path: Path) -> None:
     other = run(tmp_path / "o", memory="3GiB", migrations=1)
-    with pytest.raises(InputError, match="no cell of it is in"):
+    with pytest.raises(InputError, match=r"nothing in common with .* \(another memory, migrations"):
         compare(first, other)
     one_line(p2mbatch("compare", str(first.path), str(other.path)), 2, "no cell")
 

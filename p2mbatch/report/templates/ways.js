@@ -22,5 +22,11 @@
     if (!navigator.clipboard) say(false, text);
     else navigator.clipboard.writeText(text).then(() => say(true, text), () => say(false, text));
   });
+  // Where a figure is wider than the screen it can be moved by keys.
+  const reach = () => document.querySelectorAll(".art").forEach((art) => {
+    if (art.scrollWidth > art.clientWidth) art.tabIndex = 0; else art.removeAttribute("tabindex");
+  });
+  addEventListener("resize", reach);
+  reach();
   document.querySelectorAll("button.copy[hidden]").forEach((b) => { b.hidden = false; });
 })();
