@@ -51,6 +51,8 @@ def _guest(found: Found) -> Iterator[tuple[str, str]]:
     yield "PFNs of its p2m", _pages(found["max_p2m_pfn"])
     if found.get("kernels"):
         yield "Kernels that have such a p2m", found["kernels"]
+    elif found["frame_list_list_mfn"] is not None:
+        yield "Kernels that have such a p2m", f"not told: {found['era_evidence']}"
 
 
 def _memory(found: Found) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -11,12 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from test_dumps_readers import read_once
 
 from p2mbatch.cli import cli
 from p2mbatch.dumps.audit.era import era_of
-from p2mbatch.dumps.audit.findings import audit
+from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.readers.read import read_dump
 from p2mbatch.plots.dump import CutAxis
+from p2mbatch.report.audit_facts import facts_of
 
 DUMPS = Path(__file__).parents[2] / "data" / "dumps"
 STALE, DENSE = str(DUMPS / "stale-64.core.gz"), str(DUMPS / "dense-64.core.gz")
@@ -76,6 +79,15 @@ def test_the_kernels_are_named_where_the_tree_shows_them():
         assert result.era.policies == policies
         assert era_of(result.guest, result.walk, result.structures) == result.era
     assert "kernels           Linux 2.6.37's release candidates (stale)" in run(STALE).output
+
+
+def test_kernels_that_are_not_told_are_said_not_to_be():
+    """Of a pipe of more than 64 MiB the pages that would tell are not kept."""
+    result = audit(read_once(gzip.decompress(Path(BALLOON).read_bytes())))
+    assert "kernels           not told: the pages that would show it" in audit_text(result)
+    assert "unpack it into a file" in audit_text(result)
+    rows = dict(facts_of(result.to_json()))
+    assert rows["Kernels that have such a p2m"].startswith("not told: ")
 
 
 @pytest.mark.parametrize("seed", range(20))

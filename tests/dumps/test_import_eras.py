@@ -11,7 +11,7 @@ import pytest
 from dump_guests import core, stream
 from linear_files import LinearGuest
 from p2mbatch.base.errors import InputError
-from p2mbatch.dumps.audit.findings import audit
+from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.importing.to_trace import check_import, import_trace
 from p2mbatch.dumps.readers.read import read_bytes
 from p2mbatch.dumps.writers.image import image_at
@@ -126,6 +126,12 @@ def test_policies_of_another_kind_are_refused():
     tree = read_bytes(core(image_at(recording("tail-multi-mid-64-*"), 0)))
     with pytest.raises(InputError, match="reports no linear"):
         import_trace(tree, "x", "linear")
+    late = read_bytes(core(image_at(recording("linear-3.19-list-edge-*"), 0)))
+    assert "kernels           not told: " in audit_text(audit(late))
+    with pytest.raises(InputError, match=r"3\.19 to 4\.2 keep one and do not report where"):
+        import_trace(late, "x", "linear-3.19")
+    with pytest.raises(InputError, match=r"say it with --policy \(tracked, .*, late-list\)$"):
+        import_trace(late, "x")
     with pytest.raises(InputError, match="policy: 'nobody' can't be imported"):
         import_trace(tree, "x", "nobody")
 

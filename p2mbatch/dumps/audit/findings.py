@@ -383,6 +383,8 @@ def audit_text(result: Audit) -> str:
     if result.era.policies:
         lines.append(f"{'kernels':<18}{result.era.in_words}")
         lines.append(f"{'':<18}{result.era.evidence}")
+    elif guest.shared_info is not None:
+        lines.append(f"{'kernels':<18}not told: {result.era.evidence}")
     meaning, advice = result.meaning
     lines.append(f"{'save check':<18}{result.walk.result or 'not made'}")
     if result.failed and result.walk.reason:

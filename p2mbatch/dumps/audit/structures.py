@@ -31,6 +31,13 @@ _CONFIRM_LEAVES = 4
 NO_TOP = "a page links the leaves by address, but none links that page"
 """Why nothing was found where the guest's side has two levels, or a top that lies elsewhere."""
 
+_NO_PAGES = "the file has no pages that would show it"
+
+_NOT_KEPT = (
+    "the pages that would show it are not kept of a pipe or gzip of more than 64 MiB: unpack it "
+    "into a file"
+)
+
 _MAX_BASES = 2
 """Address ranges that show all of the guest's memory: the kernel image's and the direct map."""
 
@@ -114,9 +121,7 @@ def find_structures(guest: DumpGuest, walk: Walk) -> Structures:
     leaves = true_leaves(guest, walk)
     first = leaves[: guest.geometry.entries]
     if not guest.pages.complete:
-        return Structures(
-            reason="the pages that would show it were not kept, or are not in the file"
-        )
+        return Structures(reason=_NO_PAGES if guest.shared_info is None else _NOT_KEPT)
     if walk.fll_pfn < 0:
         return Structures(reason="the frame list list, near which it lies, was not found")
     if np.unique(first[first >= 0]).size < _CONFIRM_LEAVES:

@@ -141,7 +141,7 @@ def _policy_shown(guest: DumpGuest, era: Era) -> str:
     if policies and all(_alike(guest, policies[0], other) for other in policies[1:]):
         return policies[0].name
     why = era.evidence if not policies else f"{era.evidence}: {', '.join(era.policies)} fit"
-    said = ", ".join(era.policies or names())
+    said = ", ".join(era.policies or (name for name in names() if _may_be(guest, find(name))))
     raise InputError(
         f"{guest.name}: which policy this guest's kernel has can't be told: {why}; "
         f"say it with --policy ({said})"
@@ -171,11 +171,27 @@ def _check_kind(guest: DumpGuest, walk: Walk, policy: Policy) -> None:
             f"{guest.name}: the guest reports a linear p2m list, and a kernel of policy "
             f"{policy.name} reports none: use {', '.join(reports)}"
         )
-    if walk.linear is None and policy.is_linear and guest.shared_info is not None:
+    if not _may_be(guest, policy):
+        why = "a kernel of that policy reports one"
+        if policy.whole_area:
+            why = (
+                "kernels of 3.19 to 4.2 keep one and do not report where: no file shows the area "
+                "and the page tables that the trace of such a guest begins with"
+            )
         raise InputError(
-            f"{guest.name}: the guest reports no linear p2m list: a kernel of policy "
-            f"{policy.name} can't be imported from what the file shows"
+            f"{guest.name}: the guest reports no linear p2m list, and policy {policy.name} can't "
+            f"be imported from that: {why}"
         )
+
+
+def _may_be(guest: DumpGuest, policy: Policy) -> bool:
+    """Return whether a guest without a reported linear list can be imported under `policy`.
+
+    Text tells nothing of the list: a linear one is laid out anew.
+    """
+    shared = guest.shared_info
+    reported = shared is None or shared.p2m_cr3 != 0
+    return not policy.is_linear or (reported and guest.word_bytes == 8)
 
 
 def _entries(
