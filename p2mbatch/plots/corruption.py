@@ -22,6 +22,7 @@ from p2mbatch.plots.style import (
     size_text,
     style,
 )
+from p2mbatch.plots.tips import point_tip
 from p2mbatch.store.statistics import by_size, came_through, quantiles, silent_shares
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
                 if len(sizes) == 1:
                     x = np.array([index + (0.0 if filled else 0.18)])
                 low, mid, high = (found[level].to_numpy() for level in found)
+                for at, size, number in zip(x, found.index, mid, strict=True):
+                    what = "stray writes" if filled else "pages hit"
+                    said = f"{look.label}, {size_text(float(size))}: {number:,.0f} {what}"
+                    point_tip(ax, float(at), float(number), said)
                 ax.errorbar(
                     x, mid, [mid - low, high - mid], color=look.color, marker=look.marker,
                     ls="-" if filled else ":", lw=1.5, elinewidth=0.9, capsize=2.2,

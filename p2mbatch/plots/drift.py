@@ -9,6 +9,7 @@ import numpy as np
 from p2mbatch.base.colors import BLACK
 from p2mbatch.plots.costs import COSTS
 from p2mbatch.plots.style import axes_for, frame_of, legend_above, say_empty, style
+from p2mbatch.plots.tips import point_tip
 from p2mbatch.store.bins import binned
 from p2mbatch.store.statistics import quantiles, through_all
 
@@ -42,6 +43,10 @@ def plot_drift(result: Any, *, ax: Axes | None = None) -> Axes:
             found = quantiles(shown, "part", "place", (0.25, 0.5, 0.75))
             x = found.index.to_numpy(np.float64)
             ax.fill_between(x, found[0.25], found[0.75], color=look.color, alpha=0.15, lw=0)
+            for place, part in zip(x.tolist(), found[0.5].tolist(), strict=True):
+                point_tip(
+                    ax, place, part, f"{look.label}, migration {place:,.0f}: {part:.3g} times"
+                )
             handles += ax.plot(
                 x, found[0.5], color=look.color, ls=look.dashes, marker=look.marker, ms=4,
                 label=look.label,

@@ -6,6 +6,7 @@ them for `p2mbatch plot` and the report, `save` writes one to a file.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,7 @@ from p2mbatch.plots.outcomes import plot_outcomes
 from p2mbatch.plots.overhead import plot_overhead
 from p2mbatch.plots.style import new_figure, style
 from p2mbatch.plots.survival import plot_survival
+from p2mbatch.plots.tips import with_tips
 from p2mbatch.plots.tree import plot_tree
 
 if TYPE_CHECKING:
@@ -126,5 +128,10 @@ def save(figure: Figure, path: str | Path) -> None:
     if kind not in FORMATS:
         raise InputError(f"{path}: end the name in .{', .'.join(FORMATS)}: that says the format")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+    drawn = io.BytesIO()
     with style():
-        write_whole(target, lambda file: figure.savefig(file, format=kind, metadata=metadata))
+        figure.savefig(drawn, format=kind, metadata=metadata)
+    content = drawn.getvalue()
+    if kind == "svg":
+        content = with_tips(content.decode()).encode()
+    write_whole(target, lambda file: file.write(content))

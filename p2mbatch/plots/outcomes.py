@@ -23,6 +23,7 @@ from p2mbatch.plots.style import (
     thinned,
     value_text,
 )
+from p2mbatch.plots.tips import MAX_TIPS, tile_tip
 from p2mbatch.store.bins import Bins, binned
 from p2mbatch.store.fates import (
     TELLING_AXES,
@@ -123,6 +124,7 @@ def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str) -> list[Any]:
     if shape[2] <= 9 and shape[1] <= 14:
         survived = [i for i, fate in enumerate(order) if fate in (SURVIVED, CORRUPTED)]
         _label_tiles(ax, counts[survived].sum(axis=0), total)
+    _tips(ax, counts, order, (x, columns), (y, rows))
     ax.set_xlim(-0.5, shape[2] - 0.5)
     ax.set_ylim(-0.5, shape[1] - 0.5)
     ax.grid(visible=False)
@@ -140,6 +142,35 @@ def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str) -> list[Any]:
     if (total == 0).any():
         handles.append(Patch(facecolor=PAPER, edgecolor=GREY, ls=":", label=_NOBODY))
     return handles
+
+
+def _tips(
+    ax: Axes,
+    counts: Float64Array,
+    order: list[str],
+    across: tuple[str, Bins],
+    up: tuple[str, Bins],
+) -> None:
+    """Say of each tile where it is and what became of its guests."""
+    total = counts.sum(axis=0)
+    if total.size > MAX_TIPS:
+        return
+    for row, column in np.argwhere(total > 0).tolist():
+        here = zip(order, counts[:, row, column].tolist(), strict=True)
+        fates_here = ", ".join(f"{number:,.0f} {fate}" for fate, number in here if number)
+        where = ", ".join(_named(*up, row) + _named(*across, column))
+        tile_tip(ax, column - 0.5, row - 0.5, 1, 1, f"{where}: {fates_here}")
+
+
+def _named(name: str, places: Bins, at: int) -> list[str]:
+    """Return an axis with the value or range of one of its places; nothing of a lone value."""
+    if len(places.values) == 1:
+        return []
+    title = name.removesuffix("_bytes").replace("_", " ")
+    if places.edges is None:
+        return [f"{title} {value_text(name, places.values[at])}"]
+    low, high = (value_text(name, float(places.edges[i])) for i in (at, at + 1))
+    return [f"{title} {low} to {high}"]
 
 
 def _ticks(axis: Any, name: str, places: Bins, most: int) -> None:

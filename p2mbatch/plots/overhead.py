@@ -20,6 +20,7 @@ from p2mbatch.plots.style import (
     size_text,
     style,
 )
+from p2mbatch.plots.tips import point_tip
 from p2mbatch.store.bins import Bins, binned
 from p2mbatch.store.columns import LAYOUTS
 from p2mbatch.store.fates import last_rows, ordered
@@ -86,6 +87,10 @@ def _line(
     ax: Axes, rows: pd.DataFrame, layout: str, alpha: float = 1.0, width: float = 1.8
 ) -> None:
     look, line = LAYOUT_LOOKS[layout], medians(rows, "structure_overhead", "place")
+    for place, share in line.items():
+        at = float(str(place))
+        where = size_text(at) if at > 1 else f"sparsity {at:.3g}"
+        point_tip(ax, at, float(share), f"{layout}, {where}: {share * 100:.3g} %")
     ax.plot(
         line.index, line.to_numpy(), color=look.color, ls=look.dashes, alpha=alpha, lw=width,
         marker=look.marker, ms=5, mec=PAPER, clip_on=False,

@@ -19,6 +19,7 @@ from p2mbatch.plots.style import (
     say_empty,
     style,
 )
+from p2mbatch.plots.tips import point_tip
 from p2mbatch.store.alive import Alive, alive_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
                 continue
             if found.num_seeds > 1:
                 ax.fill_between(x, found.low, found.high, color=look.color, alpha=0.18, lw=0)
+            for migration in x[::every].tolist():
+                share = f"{found.share[migration] * 100:.3g} %"
+                said = f"{look.label}, migration {migration:,}: {share} of {found.num_guests:,}"
+                point_tip(ax, migration, float(found.share[migration]), f"{said} had come through")
             handles += ax.plot(
                 x, found.share, color=look.color, ls=look.dashes, marker=look.marker,
                 markevery=every, markeredgecolor=PAPER, clip_on=False, zorder=3,

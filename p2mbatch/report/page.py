@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from p2mbatch.base.files import write_whole
 from p2mbatch.base.say import markdown, printable
 from p2mbatch.plots.style import style
+from p2mbatch.plots.tips import with_tips
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +47,7 @@ def inline(figure: Figure, name: str, title: str) -> str:
     if len(text) > _MAX_SVG_BYTES:
         return _inline_png(figure, title)
     text = text[text.index("<svg") :]
+    text = with_tips(text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
     # Several figures share a page: every id and every reference to one gets the figure's name.
     text = re.sub(r'\bid="', f'id="{name}-', text)
