@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.base.errors import InputError, P2MBatchError
-from p2mbatch.base.sizes import format_size, parse_size
+from p2mbatch.base.sizes import MIB, format_size, parse_size
+from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.importing.to_trace import import_trace, is_trace_file
+from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.dumps.readers.read import read_dump
 from p2mbatch.guests.fields import cell_id_of, default_host_memory_bytes
 from p2mbatch.guests.scenario import Scenario
@@ -59,7 +61,9 @@ class FleetGuest(NamedTuple):
     """Where its trace was written; None where it is not judged."""
     policy: str
     why_not: str
-    """Why it is not judged, "" where it is."""
+    """Why it is not judged by a sweep, "" where it is."""
+    refused: str = ""
+    """The save check that fails by its file, where it is not judged: no host can get it."""
 
 
 class Judged(NamedTuple):
@@ -93,6 +97,8 @@ def planned_hosts(text: str) -> list[PlannedHost]:
     found: list[PlannedHost] = []
     for place, row in rows:
         memory = parse_size((row.get("memory") or "").strip(), f"{place}: memory")
+        if memory < MIB:
+            raise InputError(f"{place}: memory: {memory} bytes are no host: say the unit, as 64GiB")
         xen = (row.get("xen") or "").strip()
         if xen:
             parse_xen(xen, f"{place}: xen")
@@ -151,26 +157,34 @@ def gather(directory: str, out: Path, policy: str | None) -> list[FleetGuest]:
 
 
 def _gathered(path: Path, out: Path, policy: str | None) -> FleetGuest:
+    guest = None
     try:
-        trace = _trace_of(path, policy)
+        if is_trace_file(str(path)):
+            trace = load_trace(path)
+        else:
+            guest = read_dump(path)
+            trace = _trace_of(guest, path.name, policy)
     except P2MBatchError as error:
-        return FleetGuest(path.name, None, "", str(error))
+        return FleetGuest(path.name, None, "", str(error), _refused(guest))
     target = out / f"{path.name}.trace.json.gz"
     write_trace(trace, target)
     return FleetGuest(path.name, str(target), trace.policy, "")
 
 
-def _trace_of(path: Path, policy: str | None) -> Trace:
-    if is_trace_file(str(path)):
-        return load_trace(path)
-    guest = read_dump(path)
+def _trace_of(guest: DumpGuest, name: str, policy: str | None) -> Trace:
     try:
-        return import_trace(guest, path.name)
+        return import_trace(guest, name)
     except InputError:
         # The tree may just not tell which kernel it is.
         if policy is None:
             raise
-        return import_trace(guest, path.name, policy)
+        return import_trace(guest, name, policy)
+
+
+def _refused(guest: DumpGuest | None) -> str:
+    """Return the save check that `guest`'s file fails, "" where none does or it is not made."""
+    result = recover(guest).walk.result if guest is not None else None
+    return "" if result in (None, "ok", "misdirected") else str(result)
 
 
 def fleet_spec(
@@ -245,6 +259,11 @@ def judge(
     judged = []
     for guest in guests:
         by_host = worst.get(guest.file, {})
+        if guest.refused:
+            by_host = {host.name: STUCK for host in hosts}
+            why = f"its file fails the save check ({guest.refused}): {FOR_OPERATORS[STUCK]}"
+            judged.append(Judged(guest, STUCK, by_host, why))
+            continue
         if guest.trace is not None and not failed.get(guest.file):
             by_host = {host.name: by_host.get(host.name, NO_ROOM) for host in hosts}
         judged.append(_judged(guest, by_host, failed.get(guest.file, "")))

@@ -28,6 +28,7 @@ def test_each_guest_is_judged_on_each_host(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("stale-64.core.gz", "dense-64.core.gz"):
         shutil.copy(DUMPS / name, folder)
+    shutil.copy(DUMPS.parent / "field" / "case-41-linear.xl.gz", folder)
     (folder / "notes.txt").write_text("nothing of the kind")
     hosts = tmp_path / "hosts.csv"
     hosts.write_text("name,memory,xen\nnew,1GiB,4.17\nsmall,16MiB,\n")
@@ -38,12 +39,16 @@ def test_each_guest_is_judged_on_each_host(tmp_path: Path) -> None:
     assert told["dense-64.core.gz"]["verdict"] == "survives"
     assert told["stale-64.core.gz"]["verdict"] == "stuck"
     assert "needs a shutdown" in told["stale-64.core.gz"]["follows"]
+    # It can't be imported, and its file says enough.
+    linear = told["case-41-linear.xl.gz"]
+    assert linear["fate_by_host"] == {"new": "stuck", "small": "stuck"}
+    assert linear["follows"].startswith("its file fails the save check (map-ptes-failed 4 0): ")
     assert told["notes.txt"]["verdict"] == "not judged"
     assert code == 1
     code, lines = run(*args, "--fail-on", "never", "--quiet")
     assert code == 0
     assert lines[0].split() == ["guest", "policy", "verdict", "new", "small"]
-    assert lines[-1] == "survives: 1, shutdown first: 0, stuck: 1, not judged: 1"
+    assert lines[-1] == "survives: 1, shutdown first: 0, stuck: 2, not judged: 1"
 
 
 def test_hosts_are_sizes_or_a_table(tmp_path: Path) -> None:
@@ -59,6 +64,7 @@ def test_hosts_are_sizes_or_a_table(tmp_path: Path) -> None:
         ("", "names no host"),
         ("64GiB/4.17/x", "is no host"),
         ("lots", "memory"),
+        ("64", "64 bytes are no host: say the unit"),
         ("1GiB/five", "xen"),
         ("1GiB,1GiB", "two hosts '1GiB'"),
     ],
