@@ -11,7 +11,7 @@ SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
+.PHONY: release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -125,6 +125,10 @@ test-lowest:
 # The same under later Pythons; it says which are not to be had.
 test-pythons:
 	$(PYTHON) tests/environments.py pythons
+
+# sdist and wheel, built, checked, and the wheel tried alone elsewhere.
+release:
+	$(PYTHON) tests/release.py
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf
