@@ -139,11 +139,6 @@ class Hunter:
             worker.control[0].stop = 1
 
     @property
-    def num_lived(self) -> int:
-        """Return how many lives were lived, those of the generation under way included."""
-        return sum(int(worker.control[0].life) for worker in self._workers)
-
-    @property
     def kernel_ns(self) -> int:
         """Return what the kernels of guests and toolstack took of all lives, on all threads."""
         return sum(int(worker.room.took_ns[0]) for worker in self._workers)

@@ -23,12 +23,10 @@ from p2mbatch.compiled.status import OK, STOPPED
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Control:
-    """How far a batch is, and whether it is to stop."""
+    """Whether a batch is to stop."""
 
     stop: int = 0
     """Not 0: give up before the next life. Any thread may set it."""
-    life: int = 0
-    """Lives that are done."""
 
 
 CONTROL = record_dtype(Control)
@@ -37,7 +35,7 @@ CONTROL = record_dtype(Control)
 ONE_IN_NEW = 3
 """One life in so many is drawn from nothing, though there are lives to be bred on."""
 
-ONE_IN_WIDE_64, ONE_IN_WIDE_32 = 24, 96
+ONE_IN_WIDE_64, ONE_IN_WIDE_32 = 24, 192
 """One in so many of those whose sets reach into another top entry is taken when it is drawn."""
 
 _TURNS = 4
@@ -98,5 +96,4 @@ def live_range(
         else:
             draw_program(kind[0], room.dice, plan, room.pieces, room.taken)
         live(kind[0], plan, room, calls, told, breaks[k], features[k])
-        control[0].life += 1
     return OK

@@ -10,8 +10,8 @@ from p2mbatch.compiled.hunt.kinds import FLAT, Kind
 from p2mbatch.compiled.hunt.program import MAX_RANGES, GuestPlan, Program
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 
-ONE_IN_WIDE = 24
-"""One guest in so many may be set pages of a second and a third top entry."""
+ONE_IN_WIDE_64, ONE_IN_WIDE_32 = 24, 192
+"""One guest in so many may be set pages of a second and a third top entry, by its width."""
 
 _BLOCK = 1 << 18
 """PFNs of a linear p2m's block."""
@@ -30,8 +30,6 @@ _SPARE_BRK = np.array([0, 0, 1, 4])
 
 # What a piece of a layout is.
 _BRK, _LIST, _BOOTMEM, _MISSING, _TOP, _TOP_MFN, _TOPS, _PGD, _BOOT_POOL, _POOL = range(10)
-
-_MAX_PIECES = 14
 
 
 @inner_kernel
@@ -192,7 +190,7 @@ def _draw_reach(kind: Kind, dice: UInt64Array, guest: GuestPlan, n: int) -> None
         guest.max_p2m_pfn = min(span, guest.max_domain_pages)
         guest.reach = min(reach, guest.max_domain_pages)
         return
-    if one_in(dice, ONE_IN_WIDE if kind.word_bytes == 8 else 4 * ONE_IN_WIDE):
+    if one_in(dice, ONE_IN_WIDE_64 if kind.word_bytes == 8 else ONE_IN_WIDE_32):
         top = n * n
         far = below(dice, 4)
         reach = top + 3

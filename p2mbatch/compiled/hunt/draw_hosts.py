@@ -27,6 +27,9 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 MOST_FRAMES_APART = 8192
 """Only hosts of fewer frames lie wholly apart from one before."""
 
+MOST_FRAMES_KEEPING = 1 << 19
+"""Only hosts of fewer frames keep the words of frames that are freed."""
+
 _NUM_XENS = len(XENS)
 _CUTS = np.array([0, 0, 1, 2, 3, 4])
 _GAPS = np.array([0, 0, 1, 1, 9, 40])
@@ -276,8 +279,10 @@ def _draw_map(dice: UInt64Array, program: Program, i: int) -> None:
     never_inline()
     host = program.hosts[i]
     host.xen = below(dice, _NUM_XENS) if one_in(dice, 4) else as_int(0)
-    if 1 <= host.xen <= KEEPING_XENS and host.frames > MOST_FRAMES_APART and not one_in(dice, 8):
-        # An m2p that keeps words is cleared whole for the next life: that of a large host seldom.
+    # An m2p that keeps words is cleared whole for the next life: of large hosts some keep them, of
+    # the largest none.
+    is_large = host.frames > MOST_FRAMES_APART and not one_in(dice, 8)
+    if 1 <= host.xen <= KEEPING_XENS and (is_large or host.frames > MOST_FRAMES_KEEPING):
         host.xen = as_int(0)
     host.m2p_order = NOT_SAID
     host.m2p_entries = NOT_SAID

@@ -24,12 +24,7 @@ class Kind:
     takes_bootmem: int
     moves: int
     """Whether boot moves the leaves out of `mfn_list`."""
-    late_list: int
-    finds_by_mfn: int
-    """Whether its rebuild looks for the list's pages by old MFNs."""
     rebuilds: int
-    list_pages: int
-    """Pages that the first list takes beside one for each mid page."""
     brk_one: int
     """Pages of brk that a boot with one mid page takes."""
     foreign_bit: int
