@@ -1,4 +1,4 @@
-"""The core's rules against those of `hunt.judge`, which looks at a trace's replay in Python."""
+"""The core's rules against those of `hunt/judge`, which looks at a trace's replay in Python."""
 
 from __future__ import annotations
 
