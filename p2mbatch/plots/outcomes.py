@@ -97,12 +97,12 @@ def plot_outcomes(
         ends = last_rows(chosen.assign(fate=fates(chosen)))
         by = "the boot" if last == 0 else f"migration {last}"
         ax.set_title(f"What became of the guests by {by}: {policy}")
-        handles = _tiles(ax, ends, x, y)
+        handles = _tiles(ax, ends, x, y, policy)
         legend_above(ax, handles, ncols=3)
         return ax
 
 
-def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str) -> list[Any]:
+def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str, policy: str) -> list[Any]:
     """Draw the tiles and return the legend's handles."""
     from matplotlib.patches import Patch
 
@@ -124,7 +124,7 @@ def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str) -> list[Any]:
     if shape[2] <= 9 and shape[1] <= 14:
         survived = [i for i, fate in enumerate(order) if fate in (SURVIVED, CORRUPTED)]
         _label_tiles(ax, counts[survived].sum(axis=0), total)
-    _tips(ax, counts, order, (x, columns), (y, rows))
+    _tips(ax, counts, order, (x, columns), (y, rows), policy)
     ax.set_xlim(-0.5, shape[2] - 0.5)
     ax.set_ylim(-0.5, shape[1] - 0.5)
     ax.grid(visible=False)
@@ -150,6 +150,7 @@ def _tips(
     order: list[str],
     across: tuple[str, Bins],
     up: tuple[str, Bins],
+    policy: str,
 ) -> None:
     """Say of each tile where it is and what became of its guests."""
     total = counts.sum(axis=0)
@@ -159,7 +160,16 @@ def _tips(
         here = zip(order, counts[:, row, column].tolist(), strict=True)
         fates_here = ", ".join(f"{number:,.0f} {fate}" for fate, number in here if number)
         where = ", ".join(_named(*up, row) + _named(*across, column))
-        tile_tip(ax, column - 0.5, row - 0.5, 1, 1, f"{where}: {fates_here}")
+        cells = {name: _value(at, i) for (name, at), i in ((up, row), (across, column))}
+        tile_tip(ax, column, row, f"{where}: {fates_here}", {"policy": policy} | cells)
+
+
+def _value(places: Bins, at: int) -> str:
+    """Return one of an axis's places as the address of a report has it."""
+    if places.edges is not None:
+        return f"{float(places.edges[at]):.12g}..{float(places.edges[at + 1]):.12g}"
+    value = places.values[at]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _named(name: str, places: Bins, at: int) -> list[str]:

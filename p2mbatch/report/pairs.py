@@ -171,8 +171,8 @@ def pair_table(found: list[Pairs]) -> Table | None:
             TableColumn("b", "and under", "text", [_said(p.b) for p in found], True),
             numbers("guests", "the same guests", [p.num_pairs for p in found]),
             numbers("differ", "end differently", [p.num_differ for p in found]),
-            numbers("only_a", "intact under the first alone", [p.only_a for p in found]),
-            numbers("only_b", "under the second alone", [p.only_b for p in found]),
+            numbers("only_a", "intact under first alone", [p.only_a for p in found]),
+            numbers("only_b", "second alone", [p.only_b for p in found]),
             *(
                 numbers(
                     name,

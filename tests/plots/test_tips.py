@@ -17,7 +17,7 @@ from report_support import made_up
 
 
 def tips(svg: str) -> list[str]:
-    found = re.findall(r'<g pointer-events="all"><title>(.*?)</title>', svg, re.DOTALL)
+    found = re.findall(r'<g pointer-events="all"[^>]*><title>(.*?)</title>', svg, re.DOTALL)
     return [unescape(text) for text in found]
 
 

@@ -151,6 +151,12 @@ addEventListener("load", async () => {
   const sizes = new Set(values("memory")).size;
   seen.taken = [Number(cells.dataset.shown), values("seed"), find.value, sizes];
 
+  // From a tile of a figure to its cells.
+  const tile = all("#figure-outcomes g[data-cells]")[0], title = tile.querySelector("title");
+  tile.querySelector("path").dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  await wait();
+  seen.tile = [title.textContent, Number(cells.dataset.shown), values("policy")];
+
   // A command of a row.
   const writeText = async (text) => { seen.copied = text; };
   Object.defineProperty(navigator, "clipboard", { value: { writeText } });
@@ -195,6 +201,9 @@ def test_every_way_leads_where_it_says(
     assert all(",stale,2147483648," in line for line in lines[1:])
     assert seen["taken"][0] == len(large) and seen["taken"][2:] == ["", 1]
     assert seen["taken"][1] == sorted(seen["taken"][1], reverse=True)
+    text, number, policies = seen["tile"]
+    assert number == sum(map(int, re.findall(r"(\d+) [a-z]", text.rpartition(": ")[2]))) == 3
+    assert set(policies) == {"stale"}
     assert re.fullmatch(r"p2mbatch explain '.*' [0-9a-f]{10}", seen["copied"])
     assert shlex.split(seen["copied"])[-2] == str(result.path)
     assert seen["copied"] in seen["said"]

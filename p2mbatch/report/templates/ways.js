@@ -22,6 +22,13 @@
     if (!navigator.clipboard) say(false, text);
     else navigator.clipboard.writeText(text).then(() => say(true, text), () => say(false, text));
   });
+  // A tile leads to its cells, as the counts of the table by scenario do.
+  document.addEventListener("click", (event) => {
+    const tile = event.target.closest("g[data-cells]");
+    if (!tile) return;
+    const query = [...new URLSearchParams(tile.dataset.cells)].map(([name, value]) => ["cells." + name, value]);
+    location.hash = "#table-cells?" + new URLSearchParams(query);
+  });
   // Where a figure is wider than the screen it can be moved by keys.
   const reach = () => document.querySelectorAll(".art").forEach((art) => {
     if (art.scrollWidth > art.clientWidth) art.tabIndex = 0; else art.removeAttribute("tabindex");
