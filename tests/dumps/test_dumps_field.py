@@ -15,6 +15,8 @@ from p2mbatch.dumps.audit.findings import audit, audit_text
 from p2mbatch.dumps.importing.to_trace import check_import, import_trace
 from p2mbatch.dumps.readers.read import read_bytes, read_dump
 from p2mbatch.dumps.writers.containers import LEGACY_WRAPPERS, WRAPPERS
+from p2mbatch.dumps.writers.image import image_at
+from p2mbatch.model.trace_file import load_trace
 
 DATA = Path(__file__).parents[2] / "data"
 FIELD = DATA / "field"
@@ -89,6 +91,16 @@ def test_what_a_dump_left_out_is_read_from_the_leaves(word_bytes):
     assert np.array_equal(result.guest.p2m.to_array(), before)
     whole = build(5, word_bytes, 3000, populated=1.0)
     assert audit(read_bytes(core(whole))).to_json()["save_check"] == "ok"
+
+
+def test_what_a_sick_guests_dump_left_out_is_read_through_its_own_tree():
+    """The list leads to no leaf there; the guest's mids do."""
+    path = FIELD.parent / "traces" / "aimed-present-foreign-back-64-300.json.gz"
+    image = image_at(load_trace(path), 3)
+    dumped, sent = audit(read_bytes(core(image))), audit(read_bytes(stream(image)))
+    assert dumped.walk.result == sent.walk.result == "map-fl-failed 0"
+    assert dumped.shape.foreign == sent.shape.foreign == 1
+    assert dumped.p2m_sha256 == sent.p2m_sha256 and dumped.lost_pages == 0
 
 
 def test_a_dump_that_lost_a_page_of_the_tree_itself_is_not_called_sick():

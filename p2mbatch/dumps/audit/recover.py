@@ -16,6 +16,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.entries import is_foreign, is_identity
 from p2mbatch.base.geometry import INVALID
+from p2mbatch.dumps.audit.structures import find_structures, linked_pages
 from p2mbatch.dumps.audit.walk import save_check
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.model import DumpGuest
@@ -88,13 +89,18 @@ def _with(p2m: SparseP2M, pfns: Int64Array, words: Int64Array) -> SparseP2M:
 
 
 def _from_some_leaves(guest: DumpGuest, walk: Walk) -> tuple[Int64Array, Int64Array]:
-    """Return (PFNs, words) that leaves have beyond the table, of a walk that ended at a leaf.
+    """Return (PFNs, words) that leaves have beyond the table, of a walk that failed.
 
-    A page is believed to be a leaf only where it has every entry of the table's, and there is one.
+    Leaves are those that the list names as far as it was read, else those that the guest's own side
+    of the tree links. A page is believed to be a leaf only where it has every entry of the table's,
+    and there is one.
     """
     n = guest.geometry.entries
     pfns, words = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for leaf, pfn in enumerate(guest.p2m.find(walk.fl).tolist()):
+    listed = guest.p2m.find(walk.fl)
+    if not np.any(listed >= 0):
+        listed = _linked_leaves(guest, walk)
+    for leaf, pfn in enumerate(listed.tolist()):
         page = guest.pages.read(pfn) if pfn >= 0 else None
         if page is None:
             continue
@@ -107,3 +113,13 @@ def _from_some_leaves(guest: DumpGuest, walk: Walk) -> tuple[Int64Array, Int64Ar
         pfns.append(missing + first)
         words.append(found[missing])
     return np.concatenate(pfns), np.concatenate(words)
+
+
+def _linked_leaves(guest: DumpGuest, walk: Walk) -> Int64Array:
+    """Return int64[k]: the PFN of each leaf as the guest's mids link it, -1 where one does not."""
+    structures, n = find_structures(guest, walk), guest.geometry.entries
+    leaves = np.full(-(-(walk.max_pfn + 1) // n), -1, np.int64)
+    for top, mid in structures.mids.items():
+        linked = linked_pages(guest, structures, mid)[: max(leaves.size - top * n, 0)]
+        leaves[top * n : top * n + linked.size] = linked
+    return leaves
