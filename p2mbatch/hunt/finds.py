@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.hunt.judge import Judgement, judge
+from p2mbatch.hunt.judge import Broken, judge
 from p2mbatch.hunt.kinds import kind_of, sentence
 from p2mbatch.hunt.layouts import Json
 from p2mbatch.hunt.shrink import shrink
@@ -32,6 +32,10 @@ class Failures(Protocol):
     @property
     def life(self) -> Int64Array:
         """The life's index in the generation."""
+
+    @property
+    def rule(self) -> Int64Array:
+        """The rule that it broke."""
 
     @property
     def signature(self) -> Int64Array:
@@ -70,21 +74,29 @@ def new_finds(
     `on_look` is called for each life that is.
     """
     known = {find.kind for find in progress.finds}
+    rules = _rules(generation.failures)
     for life, signatures in _worth_a_look(generation, progress):
         on_look()
         trace = generation.trace(life)
         found = _judged(trace)
         for signature in signatures:
             progress.looked_at[signature] = progress.looked_at.get(signature, 0) + 1
-        if found is None or not found.broken:
+        if {broken.rule for broken in found} != rules[life]:
             progress.unconfirmed += 1
             _keep_doubt(trace, folder, progress.unconfirmed)
-            continue
-        for broken in found.broken:
+        for broken in found:
             kind = kind_of(broken)
             if kind not in known:
                 known.add(kind)
                 yield _find(trace, kind, first + life, folder)
+
+
+def _rules(failures: Failures) -> dict[int, set[int]]:
+    """Return which rules each life broke."""
+    found: dict[int, set[int]] = {}
+    for life, rule in zip(failures.life.tolist(), failures.rule.tolist(), strict=True):
+        found.setdefault(life, set()).add(rule)
+    return found
 
 
 def _worth_a_look(generation: Generation, progress: Progress) -> Iterator[tuple[int, list[str]]]:
@@ -100,12 +112,12 @@ def _worth_a_look(generation: Generation, progress: Progress) -> Iterator[tuple[
     yield from sorted(rows.items())
 
 
-def _judged(trace: Json) -> Judgement | None:
+def _judged(trace: Json) -> tuple[Broken, ...]:
+    """Return what a life breaks; nothing where it is not within the world."""
     try:
-        found = judge(parse_trace(trace, "hunt"))
+        return judge(parse_trace(trace, "hunt")).broken
     except InputError:
-        return None
-    return None if found.outside else found
+        return ()
 
 
 def _keep_doubt(trace: Json, folder: Path, number: int) -> None:

@@ -64,7 +64,7 @@ class Progress:
     broken: int = 0
     """Lives that broke a rule."""
     unconfirmed: int = 0
-    """Lives that batches call broken and the model that judges one life does not."""
+    """Lives looked at of which the batches and the model that judges one life tell other rules."""
     finds: list[Find] = field(default_factory=list)
     looked_at: dict[str, int] = field(default_factory=dict)
     """How many lives of each signature were judged."""

@@ -28,6 +28,7 @@ class Unset:
         self._n = life.tables.words.shape[1]
         self._nr_pages = trace.guest.nr_pages
         self._set: dict[int, BoolArray] = {}
+        self._end = 0
         guest = trace.guest
         self._ranges = trace.events[0].get("identity", np.zeros((0, 2), np.int64))
         self._size = 1 << 62
@@ -39,6 +40,7 @@ class Unset:
 
     def note(self, runs: Int64Array, num_entries: int) -> None:
         """Note the first `num_entries` entries of a set's runs, int64[k, 3]."""
+        self._end = max(self._end, -(-int((runs[:, 0] + runs[:, 2]).max(initial=0)) // self._n))
         pfns, _ = written(runs, num_entries)
         for x in np.unique(pfns // self._n).tolist():
             row = self._set.setdefault(x, np.zeros(self._n, np.bool_))
@@ -68,12 +70,16 @@ class Unset:
             if bad.any():
                 i = int(np.flatnonzero(bad)[0])
                 yield int(pfns[i]), int(words[i])
-        holes = np.flatnonzero(pages == life.scalar("missing"))
-        if len(holes):
-            words = words_of(life, life.scalar("missing"))
-            bad = np.flatnonzero(words != INVALID)
-            if len(bad):
-                yield int(holes[0] * n + bad[0]), int(words[bad[0]])
+        words = words_of(life, life.scalar("missing"))
+        bad = np.flatnonzero(words != INVALID)
+        if len(bad) and (hole := self._first_hole(len(pages))) >= 0:
+            yield int(hole * n + bad[0]), int(words[bad[0]])
+
+    def _first_hole(self, num_leaves: int) -> int:
+        """Return the first missing leaf as far as memory and sets have reached; -1 without one."""
+        end = num_leaves if self._life.policy.is_two_level else max(num_leaves, self._end)
+        holes = np.flatnonzero(pages_of_leaves(self._life, end) == self._life.scalar("missing"))
+        return int(holes[0]) if len(holes) else -1
 
     def _further(self, num_leaves: int) -> Int64Array:
         """Return the leaves past the cached ones that were set in."""
