@@ -114,6 +114,15 @@ def test_a_tree_eras_file_has_the_digests_of_its_recording(pattern):
         assert np.array_equal(read[own[: read.size]], image.p2m[: read.size][own[: read.size]])
 
 
+@pytest.mark.parametrize(
+    "name", ["two-level-grow-64-103", "two-level-dense-32-100", "two-level-none-balloon-64-107"]
+)
+def test_two_levels_are_told_from_three(name):
+    found = audit(read_bytes(core(image_at(load_trace(ERAS / f"{name}.json.gz"), 0))))
+    assert found.era.policies == ("two-level", "two-level-none")
+    assert "in arrays of the kernel image" in found.era.evidence
+
+
 def test_lookup_knows_the_guest_of_an_eras_trace():
     trace = load_trace(ERAS / "linear-sif-plain-1.json.gz")
     image = image_at(trace, 0)

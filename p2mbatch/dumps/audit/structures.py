@@ -129,13 +129,15 @@ def find_structures(guest: DumpGuest, walk: Walk) -> Structures:
     window = _window(guest, walk)
     guest.pages.prefetch(window)
     told = _without_blank(guest, first)
+    reason = "no page near the frame list list links the leaves by address"
     for pfn in window.tolist():
         bases = _bases_of_mid(guest, pfn, first) or _bases_of_mid(guest, pfn, told)
         if bases:
             found = _from_mid(guest, window, pfn, bases)
             if found.found:
                 return found
-    return Structures(reason="no page near the frame list list links the leaves by address")
+            reason = found.reason
+    return Structures(reason=reason)
 
 
 def _without_blank(guest: DumpGuest, leaves: Int64Array) -> Int64Array:
