@@ -142,7 +142,7 @@ _WRITES = {"write_text", "write_bytes", "copyfile", "copy2", "copytree", "savefi
 
 # Of a figure, into a file that is open or in memory.
 _INTO_FILES = {
-    "figure.savefig(file, format=kind, metadata=metadata)",
+    "figure.savefig(drawn, format=kind, metadata=metadata)",
     "figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})",
     "figure.savefig(raw, format='png', dpi=130)",
 }
