@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.base.words import Columns, Words
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.blocks import CellResult
 from p2mbatch.store.columns import ROW_COLUMNS, SCENARIO_COLUMNS
-from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.ledger import HEAD, Head, Tally, read_ledger, write_block, write_meta
 from p2mbatch.store.lock import LOCK_NAME
 from p2mbatch.store.messages import APPLICATION_ID

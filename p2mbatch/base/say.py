@@ -8,6 +8,7 @@ one line: `one_line` is for names inside it.
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from typing import IO, Any
@@ -63,6 +64,9 @@ def say(
     With `fates` the names of fates are coloured, where the terminal has colours.
     """
     stream = file or (sys.stderr if err else sys.stdout)
+    if stream is None:
+        # Closed before the command began.
+        raise OSError(errno.EIO, "it is closed")
     shown = printable(text)
     stream.write((tinted(shown, stream=stream) if fates else shown) + end)
     stream.flush()

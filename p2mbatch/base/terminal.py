@@ -48,7 +48,7 @@ def has_color(stream: IO[str] | None = None) -> bool:
 def is_terminal(stream: Any) -> bool:
     """Return whether `stream` is one: a closed one is none."""
     try:
-        return bool(stream.isatty())
+        return stream is not None and bool(stream.isatty())
     except ValueError:
         return False
 

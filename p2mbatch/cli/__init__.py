@@ -76,8 +76,9 @@ class LazyGroup(click.Group):
         """Run the command. Raises `_Ended` from what click would take for Ctrl-C at a prompt."""
         try:
             return super().invoke(ctx)
-        except (EOFError, KeyboardInterrupt) as error:
-            # click would write an empty line, and take a cut file for an interruption.
+        except (EOFError, KeyboardInterrupt, BrokenPipeError) as error:
+            # click would write an empty line, take a cut file for an interruption, and a reader
+            # that has gone for a failure.
             raise _Ended from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -142,6 +143,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 def _silence_stdout() -> None:
     """Point stdout away, so that the interpreter's last flush is quiet."""
+    if sys.stdout is None:
+        return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -166,7 +169,8 @@ def _run(args: list[str] | None) -> int:
     signals.unwind(True)
     try:
         code = cli.main(args=args, prog_name="p2mbatch", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except BaseException as error:
@@ -176,14 +180,19 @@ def _run(args: list[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
+_CLICKS = ("Missing", "Invalid", "No such", "Got ", "Option", "Argument", "Could not")
+"""How texts of click's own begin; others may begin with a name, which stays as it is."""
+
+
 def _say_usage(error: click.ClickException) -> None:
     """Say in one line what is wrong with the command line, and where its help is."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     text = " ".join(error.format_message().split()).removesuffix(".")
+    text = text[:1].lower() + text[1:] if text.startswith(_CLICKS) else text
     hint = ""
     if ctx is not None and ctx.command.get_help_option(ctx) is not None and "--help" not in text:
         hint = f" ('{ctx.command_path} {ctx.help_option_names[-1]}' says more)"
-    say(f"p2mbatch: error: {one_line(text[:1].lower() + text[1:])}{hint}", err=True)
+    say(f"p2mbatch: error: {one_line(text)}{hint}", err=True)
 
 
 def _explain(error: BaseException) -> int:
@@ -192,6 +201,10 @@ def _explain(error: BaseException) -> int:
         number = getattr(error, "number", int(signal.SIGINT))
         signals.say(number)
         return 128 + number
+    if type(error).__name__ == "NoArgsIsHelpError":
+        # By name: click had none before 8.2. Its message is the help of a command without any.
+        say(error.format_message(), err=True)  # type: ignore[attr-defined]
+        return 2
     if isinstance(error, click.ClickException):
         _say_usage(error)
         return 2

@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from click.shell_completion import CompletionItem
 
+from p2mbatch.base.filenames import JOURNAL_NAME
+from p2mbatch.base.say import one_line
+
 if TYPE_CHECKING:
     import click
 
 Completer = Callable[[Any, Any, str], list[CompletionItem]]
 
 _MAX_CELLS = 50
+
+_MOST_CELLS = 20_000
+"""Cells of a run that are read for a press of the key."""
 
 _CELL_DIGITS = 12
 """The beginning of an id, which is enough for commands."""
@@ -40,18 +46,17 @@ def spec(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[
 
 
 def run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer directories that are a sweep's, and those that lead to one."""
-    from p2mbatch.store.journal import JOURNAL_NAME
-
-    base = Path(incomplete or ".")
-    here = base if incomplete.endswith("/") or not incomplete else base.parent
-    found = []
-    with contextlib.suppress(OSError):
-        for path in sorted(here.iterdir()):
-            name = str(path)
-            if path.is_dir() and name.startswith(incomplete):
+    """Offer directories that are a sweep's, and those that may lead to one."""
+    before, slash, _ = incomplete.rpartition("/")
+    folder, found = Path(f"{before}{slash}" or ".").expanduser(), []
+    with contextlib.suppress(OSError, RuntimeError):
+        for path in sorted(folder.iterdir()):
+            name = f"{before}{slash}{path.name}"
+            # A shell reads what is offered line by line.
+            if path.is_dir() and name.startswith(incomplete) and one_line(name) == name:
                 is_run = (path / JOURNAL_NAME).is_file()
-                found.append(CompletionItem(name if is_run else f"{name}/"))
+                found.append(CompletionItem(name, type="plain" if is_run else "dir"))
+    # Of a single directory the shell goes on into it.
     return found
 
 
@@ -63,7 +68,7 @@ def run_or_file(
 
 
 def cell(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the first cells of the run that stands before."""
+    """Offer the first cells of the run that stands before, if it is not too large to be read."""
     subject = ctx.params.get("subject") or ctx.params.get("run")
     if not subject:
         return []
@@ -73,7 +78,9 @@ def cell(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[C
         from p2mbatch.store.results import SweepResult
 
         result = SweepResult.open(subject)
-        near = result.cells_beginning(incomplete)[:_MAX_CELLS]
+        if result.progress.num_finished > _MOST_CELLS:
+            return []
+        near = result.cells_beginning(incomplete.lower())[:_MAX_CELLS]
         return [CompletionItem(name[:_CELL_DIGITS]) for name in result.cell_names(near)]
     return []
 

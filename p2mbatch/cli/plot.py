@@ -74,8 +74,9 @@ def _draw_all(result: Any, into: str) -> None:
     for name in FIGURES:
         path = directory / f"{name}.svg"
         try:
-            save(draw(name, result), path)
+            figure = draw(name, result)
         except InputError as error:
             say(f"{name}: not drawn: {one_line(error)}")
             continue
+        save(figure, path)
         say(one_line(path))

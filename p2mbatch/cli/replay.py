@@ -40,8 +40,8 @@ def replay(
 ) -> None:
     """Replay TRACEs (p2mbatch-trace/1, /2 or /3, .json or .json.gz) on the exact model.
 
-    Prints a line for each event. Every trace is read and checked before the first is run. Of a
-    directory all traces in it and below it are taken.
+    Prints a line for each event. Fewer than a thousand traces are all read and checked before the
+    first is run. Of a directory all traces in it and below it are taken.
     """
     from p2mbatch.cli.traces import trace_files
     from p2mbatch.model.places import check_places
@@ -101,10 +101,11 @@ def _check(work: Any, num_traces: int) -> int:
         for line in differences:
             say_above(tqdm, f"{one_line(path)}: {one_line(line)}")
     say(f"{num_traces - len(others):,} of {counted(num_traces, 'trace')} exact")
-    for path in dict.fromkeys(others[:_MAX_NAMED]):
+    named = list(dict.fromkeys(others))
+    for path in named[:_MAX_NAMED]:
         say(f"  not exact: {one_line(path)}")
-    if len(others) > _MAX_NAMED:
-        say(f"  and {len(others) - _MAX_NAMED:,} more")
+    if len(named) > _MAX_NAMED:
+        say(f"  and {len(named) - _MAX_NAMED:,} more")
     return 1 if others else 0
 
 

@@ -13,7 +13,8 @@ _ENDINGS = (".json", ".json.gz")
 def trace_files(names: Iterable[str]) -> list[str]:
     """Return the files of `names`, each directory replaced by the traces in and below it, sorted.
 
-    Raises `InputError` for a directory that has none, or can't be read.
+    Raises `InputError` for a directory that has none, or can't be read. Directories below it that
+    can't be read are passed over.
     """
     found: list[str] = []
     for name in names:
@@ -22,9 +23,10 @@ def trace_files(names: Iterable[str]) -> list[str]:
             found.append(name)
             continue
         try:
-            here = sorted(str(p) for p in path.rglob("*") if p.name.endswith(_ENDINGS))
+            next(path.iterdir(), None)
         except OSError as error:
             raise InputError(f"{name}: can't be read: {error.strerror}") from None
+        here = sorted(str(p) for p in path.rglob("*") if p.name.endswith(_ENDINGS) and p.is_file())
         if not here:
             raise InputError(f"{name}: no traces are here: they end in {' or '.join(_ENDINGS)}")
         found += here

@@ -371,7 +371,7 @@ class ScenarioFields(BaseModel, metaclass=Made):
         return self
 
     @classmethod
-    def make(cls, **fields: Any) -> Self:
+    def make(cls, /, **fields: Any) -> Self:
         """Return the scenario of `fields`; raises `InputError` naming the first that is wrong."""
         try:
             return cls.model_validate(fields)

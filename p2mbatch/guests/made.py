@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
+from p2mbatch.base.errors import InputError
+
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass as _Type
 else:
@@ -38,6 +40,8 @@ def with_full_names(data: dict[str, Any]) -> dict[str, Any]:
 class Made(_Type):
     """The type of a model that is called as its `make` is: no error of pydantic's gets out."""
 
-    def __call__(cls, /, **fields: Any) -> Any:
-        """Return what its `make` makes of `fields`."""
+    def __call__(cls, /, *unnamed: Any, **fields: Any) -> Any:
+        """Return what its `make` makes of `fields`. Raises `InputError` for what has no name."""
+        if unnamed:
+            raise InputError(f"{cls.__name__}: {unnamed[0]!r}: say what it is, as memory='1GiB'")
         return cls.make(**fields)  # type: ignore[attr-defined]

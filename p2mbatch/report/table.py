@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from p2mbatch.base.say import one_line
 from p2mbatch.plots.style import value_text
 
 MAX_FILTER_VALUES = 60
@@ -109,6 +110,7 @@ class Table(NamedTuple):
         Where it is wider than `width` columns, each row is a paragraph: a line for each value.
         """
         rows = [[column.title for column in self.columns], *self.rows()]
+        rows = [[one_line(cell) for cell in row] for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
             lines = self._narrow(rows, width)

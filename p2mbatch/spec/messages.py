@@ -51,7 +51,9 @@ def complaint(
     key = str(path[-1]) if path else ""
     if source == OPTIONS:
         where = ""
-        place = option_of(key) if key in keys_of("grid") else ""
+        # What is about the spec itself, and no axis, comes from Python.
+        about = key if path[:1] and path[0] in ("question", "answer") else ""
+        place = option_of(key) if key in keys_of("grid") else about
         text = text.replace('memory is required, such as memory = "128GiB"', _MEMORY_REQUIRED)
     return ": ".join(part for part in (where, place, text) if part)
 

@@ -104,16 +104,14 @@ class SweepSpec(BaseModel, metaclass=Made):
         return self
 
     @classmethod
-    def make(cls, **given: Any) -> SweepSpec:
+    def make(cls, /, **given: Any) -> SweepSpec:
         """Return the spec of sections, as in a file, or of one grid's axes, as on a command line.
 
         Raises `InputError` for what can't be.
         """
         if set(given) & {"grid", "cells", "sample"}:
             return cls.from_dict(given)
-        question = given.pop("question", None)
-        spec = cls.from_options(**given)
-        return spec if question is None else spec.model_copy(update={"question": question})
+        return cls.from_options(**given)
 
     @classmethod
     def load(cls, name: str | Path) -> SweepSpec:
@@ -160,16 +158,21 @@ class SweepSpec(BaseModel, metaclass=Made):
     def from_options(cls, **options: Any) -> SweepSpec:
         """Return the spec of one grid: each option a value, or text with commas and ranges.
 
-        Options that are None are left at the scenario's default.
+        Options that are None are left at the scenario's default. `question` and `answer` are the
+        spec's own.
         """
         grid: dict[str, Any] = {}
+        about: dict[str, Any] = {}
         for name, value in options.items():
             if value is None:
+                continue
+            if name in ("question", "answer"):
+                about[name] = value
                 continue
             if isinstance(value, str) and "," in value and name != HOSTS:
                 value = [part.strip() for part in value.split(",") if part.strip()]
             grid[name] = value
-        return cls.from_dict({"grid": grid}, OPTIONS)
+        return cls.from_dict({"grid": grid, **about}, OPTIONS)
 
     @property
     def source(self) -> str:

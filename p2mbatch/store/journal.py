@@ -19,6 +19,7 @@ from p2mbatch._version import MODEL_CHANGE, MODEL_VERSION
 from p2mbatch.base import provenance
 from p2mbatch.base.arrays import BoolArray, UInt8Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.blocks import Block
 from p2mbatch.store.damage import Damage, error_of, find_damage
@@ -46,8 +47,6 @@ from p2mbatch.store.messages import (
     explained,
 )
 from p2mbatch.store.packing import ids_of, pack
-
-JOURNAL_NAME = "journal.sqlite"
 
 _MAX_CHECKED_BYTES = 1 << 30
 """Journals up to this size are checked from end to end before they are written to."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.base.markup import card
 from p2mbatch.base.say import counted
 from p2mbatch.base.words import Column, Columns, Words, taken, values_in
@@ -28,7 +29,6 @@ from p2mbatch.store.columns import COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.failures import num_failures, read_failures
 from p2mbatch.store.fate_counts import FateCounts, count_fates
 from p2mbatch.store.fates import FATE_COLUMNS
-from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.ledger import Ledger
 from p2mbatch.store.lock import holder_pid
 from p2mbatch.store.order import Piece, Shelf, blocks, hex_names, pieces, read_shelf, sort_cells
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from p2mbatch.guests.scenario import Scenario
     from p2mbatch.model.explain.story import Explanation
 
+
+_MAX_SHOWN = 60
+"""Rows of a summary that a notebook shows, as pandas has it."""
 
 _CHUNK_ROWS = 1 << 18
 """Rows that are held at once while a table is read."""
@@ -106,7 +109,9 @@ class SweepResult:
             ("cells", f"{progress.num_finished:,} finished, {progress.num_failed:,} failed"),
             ("rows", f"{progress.num_rows:,}"),
         ]
-        return card(str(self.path), facts) + str(self.summary().to_html(index=False))
+        return card(str(self.path), facts) + str(
+            self.summary().to_html(index=False, max_rows=_MAX_SHOWN)
+        )
 
     def summary(self) -> pd.DataFrame:
         """Return what became of the guests: a row per policy and migration (0 is the boot).
@@ -133,9 +138,15 @@ class SweepResult:
             self.__dict__.pop(name, None)
 
     @cached_property
-    def _ledger(self) -> Ledger:
+    def _seen(self) -> tuple[int | None, Ledger]:
+        """Who was at work, asked before what there was: one who ends in between has ended well."""
+        pid = holder_pid(self.path)
         with self._reading.checked() as (_, ledger):
-            return ledger
+            return pid, ledger
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return self._seen[1]
 
     @cached_property
     def shelf(self) -> tuple[Shelf, Int64Array]:
@@ -335,7 +346,7 @@ class SweepResult:
         with self._reading.checked(self._ledger) as (connection, ledger):
             num_failed = num_failures(connection, ledger.heads)
         num_cells = sum(row.num_cells for row in ledger.specs)
-        pid = holder_pid(self.path)
+        pid = self._seen[0]
         if pid is not None:
             state = "running"
         elif num_cells == 0:

@@ -42,36 +42,59 @@ def survivals(counts: FateCounts) -> list[Survival]:
 
     A guest counts by its row of that migration, or by its last one where its life ended before.
     """
-    at: Counter[tuple[str, int, int, str]] = Counter()
-    last: Counter[tuple[str, int, int, str]] = Counter()
+    # Of each policy: rows by migration and fate, those that end a life early, and lives by length.
+    now: dict[str, Counter[tuple[int, str]]] = {}
+    ended: dict[str, Counter[tuple[int, int, str]]] = {}
     planned: dict[str, Counter[int]] = {}
     for (policy, migrations, migration, fate, is_last), count in counts.items():
-        at[policy, migrations, migration, fate] += count
-        if is_last:
-            last[policy, migrations, migration, fate] += count
+        now.setdefault(policy, Counter())[migration, fate] += count
+        if is_last and migration < migrations:
+            ended.setdefault(policy, Counter())[migration, migrations, fate] += count
         if migration == 0:
             planned.setdefault(policy, Counter())[migrations] += count
     entries = []
     for policy in sorted(planned, key=policies.sort_key):
-        lengths = planned[policy]
-        ended = {length: dict.fromkeys(ENDS, 0) for length in lengths}
-        for migration in range(max(lengths) + 1):
-            alive = [length for length in lengths if length >= migration]
-            now = {fate: sum(at[policy, n, migration, fate] for n in alive) for fate in FATES}
-            for length in alive:
-                for fate, number in ended[length].items():
-                    now[fate] += number
-                    ended[length][fate] += last[policy, length, migration, fate]
-            entries.append(
-                Survival(
-                    policy,
-                    migration,
-                    sum(lengths[length] for length in alive),
-                    now[SURVIVED] + now[CORRUPTED],
-                    now[CORRUPTED],
-                    {fate: now[fate] for fate in ENDS},
-                )
+        entries += _of_policy(policy, planned[policy], now[policy], ended.get(policy, Counter()))
+    return entries
+
+
+def _of_policy(
+    policy: str,
+    planned: Counter[int],
+    now: Counter[tuple[int, str]],
+    ended: Counter[tuple[int, int, str]],
+) -> list[Survival]:
+    """Return a policy's entries.
+
+    `planned` is lives by their length, `now` rows by migration and fate, `ended` lives that ended
+    early by the migration that they ended in, their length and their fate.
+    """
+    entries = []
+    num_guests = planned.total()
+    before = dict.fromkeys(FATES, 0)
+    begins: dict[int, Counter[str]] = {}
+    stops: dict[int, Counter[str]] = {}
+    for (migration, length, fate), count in ended.items():
+        # It counts from the migration behind its last row on, for as long as it was to live.
+        begins.setdefault(migration + 1, Counter())[fate] += count
+        stops.setdefault(length + 1, Counter())[fate] += count
+    for migration in range(max(planned) + 1):
+        for fate, count in begins.get(migration, Counter()).items():
+            before[fate] += count
+        for fate, count in stops.get(migration, Counter()).items():
+            before[fate] -= count
+        here = {fate: before[fate] + now[migration, fate] for fate in FATES}
+        entries.append(
+            Survival(
+                policy,
+                migration,
+                num_guests,
+                here[SURVIVED] + here[CORRUPTED],
+                here[CORRUPTED],
+                {fate: here[fate] for fate in ENDS},
             )
+        )
+        num_guests -= planned[migration]
     return entries
 
 

@@ -43,6 +43,11 @@ def test_help_loads_nothing_heavy(command: str) -> None:
     assert loaded_by(f"from p2mbatch.cli import main; main({arguments!r})") == []
 
 
+def test_a_shell_that_asks_for_runs_loads_nothing_heavy() -> None:
+    what = "from p2mbatch.cli import completing; completing.run(None, None, '')"
+    assert loaded_by(what) == []
+
+
 @pytest.mark.parametrize("command", list(COMMANDS))
 def test_each_command_says_what_it_does(command: str) -> None:
     done = subprocess.run(

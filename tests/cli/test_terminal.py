@@ -14,7 +14,7 @@ import pytest
 import p2mbatch.cli as command_line
 from p2mbatch.base import terminal
 from p2mbatch.base.say import counted, say
-from p2mbatch.cli import completing, status
+from p2mbatch.cli import completing
 from p2mbatch.model.fates import FATES
 from report_support import run as small_sweep
 
@@ -128,7 +128,6 @@ def test_a_sweep_at_its_end_is_watched_no_longer(
     first, second, *rest = out.splitlines()
     assert first == second and first.startswith("12 of 12 cells done; ") and "survived" in first
     assert rest[0].startswith("state     complete")
-    assert status is not None
 
 
 def test_a_directory_of_traces_is_replayed_and_what_is_not_exact_is_named(
@@ -146,7 +145,7 @@ def test_a_directory_of_traces_is_replayed_and_what_is_not_exact_is_named(
     code, out, _ = run(capsys, "replay", "--check", tmp_path)
     assert code == 1
     assert out.splitlines()[-2:] == ["1 of 2 traces exact", f"  not exact: {tmp_path}/wrong.json"]
-    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.json").mkdir(parents=True)
     code, _, error = run(capsys, "replay", tmp_path / "none")
     assert code == 2 and "no traces are here" in error
 
@@ -156,9 +155,14 @@ def test_all_figures_at_once_and_what_can_not_be_drawn_is_said(
 ) -> None:
     code, out, _ = run(capsys, "plot", store, "--all", tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert code == 0 and "survival" in drawn
+    assert code == 0 and {"tree", "survival", "outcomes", "overhead", "cost"} <= drawn
     for name in ("tree", "survival", "outcomes", "corruption", "overhead", "cost"):
         assert name in drawn or f"{name}: not drawn: " in out
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (locked / "tree.svg").mkdir()
+    code, out, error = run(capsys, "plot", store, "--all", locked)
+    assert (code, error.count("\n")) == (2, 1) and "not drawn" not in out
     code, _, error = run(capsys, "plot", store, "tree", "--all", tmp_path)
     assert code == 2 and "give nothing beside it" in error
 
@@ -186,11 +190,33 @@ def test_a_shell_is_offered_presets_policies_runs_and_cells(
         return [line.partition(",")[2] for line in done.stdout.splitlines()]
 
     assert "headline" in offered("sweep head")
+    monkeypatch.chdir(store.parent)
+    assert "./small" in offered("show ./s") and "small" in offered("show sm")
     assert "tracked,stale" in offered("sweep --policy tracked,st")
     assert str(store) in offered(f"show {store.parent}/")
     cells = offered(f"explain {store} ")
     assert len(cells) == 12 and all(re.fullmatch("[0-9a-f]{12}", cell) for cell in cells)
     assert [item.value for item in completing.run(None, None, str(store.parent / "nothing"))] == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["spec"]])
+def test_a_command_without_arguments_is_its_help(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    code, out, error = run(capsys, *arguments)
+    assert (code, out) == (2, "") and error.count("\n") > 8 and "Usage: p2mbatch" in error
+
+
+def test_a_reader_that_has_gone_is_no_failure_and_a_closed_stdout_is_one_line() -> None:
+    command = f"{sys.executable} -m p2mbatch policies"
+    read, write = os.pipe()
+    os.close(read)
+    gone = subprocess.run(command.split(), stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (gone.returncode, gone.stderr) == (0, "")
+    closed = subprocess.run(["sh", "-c", f"{command} >&-"], stderr=subprocess.PIPE, text=True)
+    assert closed.returncode == 2 and closed.stderr.count("\n") == 1
+    assert closed.stderr.startswith("p2mbatch: error: the output can't be written")
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 cells"), (1, "1 cell"), (2000, "2,000 cells")])

@@ -35,6 +35,7 @@ def test_a_scenario_has_the_command_lines_names_and_says_what_is_not_usual() -> 
 def test_a_spec_is_made_as_on_the_command_line_and_loaded_by_name() -> None:
     spec = SweepSpec(memory="1GiB,4GiB", policy=["tracked", "stale"], seeds=3, question="Why?")
     assert (spec.num_cells, spec.question) == (12, "Why?")
+    assert SweepSpec(memory="1GiB", answer="cost").answer == "cost"
     loaded = SweepSpec.load("headline")
     assert SweepSpec(**loaded.to_dict()).digest == loaded.digest
 
@@ -48,6 +49,9 @@ def test_a_spec_is_made_as_on_the_command_line_and_loaded_by_name() -> None:
         (lambda: SweepSpec(memory="much"), "--memory: 'much' is not a size"),
         (lambda: SweepSpec(memry="1GiB"), "unknown key 'memry' in grid: did you mean 'memory'?"),
         (lambda: SweepSpec(grid={"memory": "x"}), "spec: grid.memory: 'x' is not a size"),
+        (lambda: Scenario("1GiB"), "Scenario: '1GiB': say what it is"),
+        (lambda: Scenario(memory="1GiB", cls=1), "scenario: cls: is not a field"),
+        (lambda: SweepSpec(memory="1GiB", question=5), "question: should be text, not 5"),
         (lambda: SweepSpec(cells=[]), "there is no cell in it"),
         (lambda: SweepSpec.load("headlin"), "did you mean the preset 'headline'?"),
     ],

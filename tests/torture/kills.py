@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.spec.sweep_spec import SweepSpec
-from p2mbatch.store.journal import JOURNAL_NAME
 from p2mbatch.store.results import SweepResult
 from sweep_support import exact, p2mbatch, sweep_process
 from sweep_support import run as sweep
