@@ -30,7 +30,7 @@ from p2mbatch.hunt.corpus import Corpus
 from p2mbatch.hunt.ready import calls_of, kind_of
 from p2mbatch.model.policies import Policy
 
-_CHUNK = 512
+CHUNK = 512
 """Lives that a thread takes at a time."""
 
 
@@ -120,11 +120,14 @@ class Hunter:
         word_bytes: int = 8,
         state: dict[str, np.ndarray[Any, Any]] | None = None,
     ) -> None:
-        """Make one that goes on from `state`, what `Hunter.state` was; from nothing if None."""
+        """Make one that goes on from `state`, what `Hunter.state` was; from nothing if None.
+
+        Raises `InputError` where `state` is none, and so before anything compiled sees it.
+        """
         self.policy = policy
         self.seed = seed
         self.word_bytes = word_bytes
-        self.corpus = Corpus(state)
+        self.corpus = Corpus(policy, word_bytes, state)
         self._kind = kind_of(policy, word_bytes)
         self._calls = calls_of(policy.operations, policy.is_linear)
         self._workers = [_Worker(word_bytes) for _ in range(threads)]
@@ -149,7 +152,7 @@ class Hunter:
         A life is the same whatever others are lived. Raises `StoppedError` where it was stopped.
         """
         lived, num_parents = _lived(num_lives), self.corpus.count
-        parts = iter(range(0, num_lives, _CHUNK))
+        parts = iter(range(0, num_lives, CHUNK))
         with ThreadPoolExecutor(len(self._workers)) as pool:
             done = [
                 pool.submit(self._live, worker, number, parts, lived) for worker in self._workers
@@ -185,7 +188,7 @@ class Hunter:
     def _live(self, worker: _Worker, number: int, parts: Iterator[int], lived: _Lived) -> bool:
         """Live parts of a generation until there are no more; return whether it was stopped."""
         for first in parts:
-            part = lived.part(first, first + _CHUNK)
+            part = lived.part(first, first + CHUNK)
             if self._run(worker, number, first, self.corpus.count, part) != OK:
                 return True
         return False

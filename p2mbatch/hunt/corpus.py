@@ -8,6 +8,8 @@ import numpy as np
 
 from p2mbatch.compiled.hunt.coverage import MAP
 from p2mbatch.compiled.hunt.program import make_bank
+from p2mbatch.hunt.kept import check_arrays, check_life
+from p2mbatch.model.policies import Policy
 
 MOST_PARENTS = 4096
 """Lives that are kept: some 6 KiB each."""
@@ -18,18 +20,25 @@ _SEEN = "seen"
 class Corpus:
     """Lives in the order in which they were found; none is ever replaced."""
 
-    def __init__(self, state: dict[str, np.ndarray[Any, Any]] | None = None) -> None:
-        """Make an empty one, or the one whose `state` this is."""
+    def __init__(
+        self, policy: Policy, word_bytes: int, state: dict[str, np.ndarray[Any, Any]] | None = None
+    ) -> None:
+        """Make an empty one, or the one whose `state` this is.
+
+        Raises `InputError` where `state` is no state of such a policy's guests.
+        """
         self.bank = make_bank(MOST_PARENTS)
         self.count = 0
         self.seen = np.zeros(MAP, np.uint8)
         """uint8[MAP]: the features that a life had (`coverage`)."""
         if state is not None:
+            check_arrays(state, MOST_PARENTS, _SEEN)
             self.seen[:] = state[_SEEN]
+            self.count = len(state["guest"])
             for name, array in self.bank._asdict().items():
-                words = state[name]
-                self.count = len(words)
-                _as_words(array)[: len(words)] = words
+                _as_words(array)[: self.count] = state[name]
+            for k in range(self.count):
+                check_life(self.bank, k, policy, word_bytes)
 
     @property
     def room_left(self) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from p2mbatch.hunt.batch import Generation, Hunter
-from p2mbatch.hunt.state import Arrays
-from p2mbatch.model.policies import find
+from p2mbatch.base.errors import InputError, PolicyError
+from p2mbatch.hunt.batch import CHUNK, Generation, Hunter
+from p2mbatch.hunt.state import STATE, Arrays
+from p2mbatch.model.policies import Policy, find
 
 NUM_LIVES = 1 << 14
 """Lives of a generation: about a second's."""
@@ -18,11 +19,15 @@ class Herd:
     num_lives = NUM_LIVES
 
     def __init__(self, name: str, seed: int, threads: int | None, state: Arrays | None) -> None:
+        """Make one that goes on from `state`. Raises `InputError` where that is none of its own."""
         policy = find(name)
         widths = (8,) if policy.is_linear else (8, 4)
-        threads = threads or len(os.sched_getaffinity(0))
+        # More would find no lives left to take.
+        threads = min(threads or len(os.sched_getaffinity(0)), NUM_LIVES // CHUNK)
+        states = _by_width(state, widths)
         self._hunters = [
-            Hunter(policy, seed, threads, width, _of_width(state, width)) for width in widths
+            _hunter(policy, seed, threads, width, kept)
+            for width, kept in zip(widths, states, strict=True)
         ]
         for hunter in self._hunters:
             # Compiled, or loaded, before the clock starts.
@@ -45,12 +50,29 @@ class Herd:
         }
 
 
-def _of_width(state: Arrays | None, word_bytes: int) -> Arrays | None:
-    """Return what one width's hunter goes on from; None where that is nothing."""
-    start = f"{word_bytes}."
-    found = {
-        name.removeprefix(start): array
-        for name, array in (state or {}).items()
-        if name.startswith(start)
-    }
-    return found or None
+def _hunter(
+    policy: Policy, seed: int, threads: int, word_bytes: int, kept: Arrays | None
+) -> Hunter:
+    try:
+        return Hunter(policy, seed, threads, word_bytes, kept)
+    except PolicyError:
+        raise
+    except InputError as error:
+        guests = f"{8 * word_bytes}-bit guests"
+        raise InputError(f"{STATE}: {guests}: {error}: name another folder") from None
+
+
+def _by_width(state: Arrays | None, widths: tuple[int, ...]) -> list[Arrays | None]:
+    """Return what each width's hunter goes on from: of the arrays named `8.guest`, …, its own.
+
+    Raises `InputError` where `state` has other arrays too.
+    """
+    if state is None:
+        return [None] * len(widths)
+    parts: list[Arrays] = [{} for _ in widths]
+    for name, array in state.items():
+        width, _, rest = name.partition(".")
+        if width not in map(str, widths):
+            raise InputError(f"{STATE}: {name!r}: is no array of a hunt's: name another folder")
+        parts[widths.index(int(width))][rest] = array
+    return list(parts)

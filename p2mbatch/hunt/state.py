@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
+import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,10 +28,13 @@ STATE = "state.npz"
 
 LOCK = "lock"
 
-VERSION = 1
+VERSION = 2
 """Of what a hunt draws and how it breeds: another one finds others from the same seed."""
 
 _MOST_BYTES = 1 << 30
+
+_KIND = re.compile(r"(?!.{129})[a-z0-9]+(-[a-z0-9]+)*")
+"""A kind, which names a file."""
 
 Arrays = dict[str, Any]
 
@@ -112,11 +119,15 @@ class Folder:
         try:
             kept = json.loads(arrays.pop("hunt").tobytes())
             question = kept["question"]
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            raise InputError(f"{path}: is not a hunt's: name another folder") from None
+        # Of another version the rest may be written otherwise.
+        if question != self.question:
+            raise InputError(f"{self.path}: has another hunt, {_differs(question, self.question)}")
+        try:
             progress, barrier = (_progress(kept[name]) for name in ("progress", "barrier"))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(f"{path}: is not a hunt's: name another folder") from None
-        if question != self.question:
-            raise InputError(f"{self.path}: has another hunt, {_differs(question, self.question)}")
         return progress, barrier, arrays
 
     def save(self, progress: Progress, barrier: Progress, arrays: Arrays) -> None:
@@ -128,25 +139,71 @@ class Folder:
 
 
 def _progress(kept: dict[str, Any]) -> Progress:
-    finds = [Find(**find) for find in kept["finds"]]
-    return Progress(**(kept | {"finds": finds}))
+    """Return what `asdict` made of a progress.
+
+    Raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` where it is not one's.
+    """
+    _check(isinstance(kept["finds"], list))
+    progress = Progress(**(kept | {"finds": [Find(**find) for find in kept["finds"]]}))
+    for name in ("generation", "lives", "part", "broken", "unconfirmed"):
+        _check(_is_count(getattr(progress, name)))
+    _check(isinstance(progress.seconds, int | float) and 0 <= progress.seconds < math.inf)
+    for counts in (progress.looked_at, progress.coverage):
+        _check(isinstance(counts, dict) and all(map(_is_count, counts.values())))
+    for find in progress.finds:
+        texts = (find.kind, find.sentence, find.trace)
+        _check(isinstance(find.lines, list))
+        _check(all(isinstance(text, str) for text in (*texts, *find.lines)))
+        _check(
+            _KIND.fullmatch(find.kind) is not None and find.trace == f"{find.kind}.trace.json.gz"
+        )
+        _check(all(map(_is_count, (find.rule, find.life, find.events))) and 1 <= find.rule <= 7)
+    return progress
+
+
+def _check(is_right: bool) -> None:
+    if not is_right:
+        raise ValueError
+
+
+def _is_count(number: Any) -> bool:
+    return type(number) is int and 0 <= number < 1 << 63
 
 
 def _read(path: Path) -> Arrays:
+    """Return a state file's arrays, read only once it is known how many bytes they are."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{path}: is larger than any hunt's")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
+        with path.open("rb") as file:
+            with zipfile.ZipFile(file) as packed:
+                infos = packed.infolist()
+            if sum(info.file_size for info in infos) > _MOST_BYTES:
+                raise InputError(f"{path}: is larger than any hunt's")
+            # As it is written: so no member is larger than the file, and none is encrypted.
+            _check(
+                all(i.compress_type == zipfile.ZIP_STORED and not i.flag_bits & 1 for i in infos)
+            )
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as kept:
+                arrays = {name: kept[name] for name in kept.files}
+            _check(all(isinstance(array, np.ndarray) for array in arrays.values()))
+            return arrays
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror or error}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError):
+    except _DAMAGED:
         raise InputError(f"{path}: is not a hunt's: name another folder") from None
+
+
+_DAMAGED = (
+    ValueError, EOFError, AttributeError, TypeError, KeyError, OverflowError, MemoryError,
+    SyntaxError, RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What zip files and arrays of NumPy that are damaged are told by."""
 
 
 def _differs(there: Any, asked: dict[str, Any]) -> str:
     """Return what of a question is another one's."""
-    if not isinstance(there, dict):
-        return "of another version"
-    name = next(name for name in {**asked, **there} if there.get(name) != asked.get(name))
-    return f"{name} {there.get(name)!r} and not {asked.get(name)!r}: name another folder"
+    names = {**asked, **there} if isinstance(there, dict) else {}
+    for name in names:
+        if there.get(name) != asked.get(name):
+            return f"{name} {there.get(name)!r} and not {asked.get(name)!r}: name another folder"
+    return "of another version"

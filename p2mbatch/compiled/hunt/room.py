@@ -32,6 +32,9 @@ from p2mbatch.compiled.tables import (
 MOST_REACH = {8: (2 << 18) + (1 << 14), 4: (2 << 20) + (1 << 14)}
 """PFNs that a life of each width may set at most: into a third top entry."""
 
+MOST_SPARE = 1 << 14
+"""Frames that a host may have beyond those."""
+
 NUM_SLOTS = 512
 """Pages of a guest that may come to hold anything; a life that hits more is given up."""
 
@@ -108,7 +111,7 @@ def make_room(geo: Geometry) -> Room:
         machine=tb.MACHINE_2,
         table_presence=True,
     )
-    frames = reach + (1 << 14)
+    frames = reach + MOST_SPARE
     blank = tables.state.copy()  # type: ignore[attr-defined]
     return Room(
         blank,
