@@ -13,6 +13,7 @@ from p2mbatch.plots.style import Look, legend_above, new_figure, size_axis, styl
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _DASHES = ((0, (5, 2)), (0, (1, 1.6)), (0, (2, 1)))
@@ -34,6 +35,12 @@ _CEILING_LOOKS = {
 }
 
 _MARKERS = "os^vDPX*<>"
+
+
+def _label_powers(*axes: Axis) -> None:
+    from p2mbatch.plots.powers import label_powers
+
+    label_powers(*axes)
 
 
 def plot_roofline(report: dict[str, Any], ax: Axes) -> None:
@@ -61,6 +68,7 @@ def plot_roofline(report: dict[str, Any], ax: Axes) -> None:
         for r in (r for r in rows if r["who"] == who):
             ax.plot(r["floor_ns"], r["median_ns"], marker[r["kernel"]], ms=7, **fill)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends, ylabel="measured (ns)")
+    _label_powers(ax.xaxis, ax.yaxis)
     ax.set_xlabel("floor: what the bytes to be moved take (ns)")
     ax.set_title(f"A guest of {format_size(largest)}: time over floor", loc="left")
     legend_above(ax, [*handles, *lines], ncols=4)
@@ -81,6 +89,7 @@ def plot_ceilings(report: dict[str, Any], ax: Axes) -> None:
             ax.axvline(size, color=st.GREY, lw=0.8)
             ax.text(size, ax.get_ylim()[1], f" {level}", va="top", color=st.GREY, fontsize=8)
     ax.set(yscale="log", ylabel="GB/s, read and written", xlabel="bytes gone through")
+    _label_powers(ax.yaxis)
     ax.set_title("Ceilings of one thread", loc="left")
     legend_above(ax, handles, ncols=4)
 
@@ -115,6 +124,7 @@ def plot_sizes(report: dict[str, Any], kernel: str, ax: Axes) -> None:
         ax.plot(x, times, color=look.color, label=look.label, **line)
     size_axis(ax, sorted({r["memory_bytes"] for r in mine}), max_labels=5)
     ax.set(yscale="log", ylabel=f"ns a {mine[0]['unit']}", xlabel="guest memory")
+    _label_powers(ax.yaxis)
     ax.set_title(kernel, loc="left")
 
 
@@ -124,10 +134,12 @@ def plot_growth(curve: dict[str, Any], ax: Axes) -> None:
     ax.plot(x, y, color=co.BLUE, marker="o", ms=4)
     ax.fill_between(x, low, high, color=co.BLUE, alpha=0.15, lw=0)
     ax.set(xscale="log", yscale="log", xlabel=curve["over"], ylabel=curve["unit"])
+    _label_powers(ax.xaxis, ax.yaxis)
     ax.set_title(f"{curve['what']}: exponent {curve['exponent']:.2f}", loc="left", fontsize=10)
     if curve["unit"] == "bytes":
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter(lambda size, _: st.size_text(size))
+        ax.yaxis.set_minor_formatter(lambda size, _: "")
 
 
 class BenchFigure(NamedTuple):

@@ -143,7 +143,7 @@ def _elsewhere(result: Any) -> str:
 
 def _time_axis(ax: Axes) -> None:
     """Label whole decades of nanoseconds with the unit that a person would use."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
     low, high = ax.get_ylim()
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
@@ -156,4 +156,5 @@ def _time_axis(ax: Axes) -> None:
     ]
     ax.yaxis.set_major_locator(FixedLocator([10.0**k for k in decades]))
     ax.yaxis.set_major_formatter(FixedFormatter(labels))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.grid(visible=True, which="major")

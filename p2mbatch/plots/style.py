@@ -89,6 +89,11 @@ def style() -> Iterator[None]:
 def axes_for(ax: Axes | None, figsize: tuple[float, float] | None = None) -> Axes:
     """Return `ax`, or the axes of a new figure that pyplot manages, so that notebooks show it."""
     if ax is not None:
+        from matplotlib.text import Text
+
+        # Texts that were made in the caller's style: no name is a formula there either.
+        for text in ax.findobj(Text):
+            text.set_parse_math(False)
         return ax
     import matplotlib.pyplot as plt
 

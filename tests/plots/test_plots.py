@@ -30,6 +30,7 @@ from p2mbatch.model.fates import (
     SURVIVED,
 )
 from p2mbatch.plots.costs import copy_ns
+from p2mbatch.plots.powers import power_text
 from p2mbatch.plots.style import FATE_LOOKS, LAYOUT_LOOKS, style
 from p2mbatch.store.alive import alive_of
 from p2mbatch.store.columns import LAYOUTS, OUTCOMES
@@ -259,6 +260,30 @@ def test_without_axes_a_pyplot_figure_is_made() -> None:
 
     ax = plots.plot_survival(made_up(5))
     assert ax.figure is plt.gcf()
+
+
+@pytest.mark.parametrize("name", TABLE_PLOTS)
+@pytest.mark.parametrize("of_caller", [False, True])
+def test_a_name_with_dollars_is_no_formula(name: str, of_caller: bool) -> None:
+    frame = made_up(40, 2, 3)
+    policy = "/x/a$_^$b.py#" + 64 * "a"
+    frame["policy"] = frame["policy"].replace("none", policy)
+    frame["guest"] = "/x/$g_$.json#" + 64 * "b"
+    options = {"policy": policy} if name == "outcomes" else {}
+    if of_caller:
+        figure = Figure()
+        plots.PLOTS[name].function(frame, ax=figure.add_subplot(), **options)
+    else:
+        figure = plots.draw(name, frame, **options)
+    found = [text for text, _ in texts(figure)]
+    assert "mathdefault" not in " ".join(found)
+    if name in ("outcomes", "survival", "corruption"):
+        assert any("a$_^$b" in text for text in found)
+
+
+def test_labels_of_powers_are_plain() -> None:
+    labels = [power_text(x) for x in (0.001, 1, 2000, 1e12, 0.25)]
+    assert labels == ["10⁻³", "10⁰", "2×10³", "10¹²", "2.5×10⁻¹"]
 
 
 def test_an_axis_that_no_sweep_has_is_named() -> None:
