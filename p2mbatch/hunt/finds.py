@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import InputError
+from p2mbatch.base.errors import InputError, PolicyError
 from p2mbatch.hunt.judge import Broken, judge
 from p2mbatch.hunt.kinds import kind_of, sentence
 from p2mbatch.hunt.layouts import Json
@@ -24,6 +24,10 @@ LOOKED_AT = 24
 
 AT_ONCE = 4
 """Those of one generation."""
+
+SELDOM = 4
+"""Once so many were, one life of the signature is judged in each so many generations: what shares
+it with much that is known would not be found else."""
 
 
 class Failures(Protocol):
@@ -71,7 +75,8 @@ def new_finds(
     """Yield what a generation shows that was not found before, its trace written into `folder`.
 
     `first` is the number of the generation's first life. Counts in `progress` what was looked at;
-    `on_look` is called for each life that is.
+    `on_look` is called for each life that is, and for
+    each that is tried in making one small.
     """
     known = {find.kind for find in progress.finds}
     rules = _rules(generation.failures)
@@ -88,7 +93,7 @@ def new_finds(
             kind = kind_of(broken)
             if kind not in known:
                 known.add(kind)
-                yield _find(trace, kind, first + life, folder)
+                yield _find(trace, kind, first + life, folder, on_look)
 
 
 def _rules(failures: Failures) -> dict[int, set[int]]:
@@ -100,22 +105,30 @@ def _rules(failures: Failures) -> dict[int, set[int]]:
 
 
 def _worth_a_look(generation: Generation, progress: Progress) -> Iterator[tuple[int, list[str]]]:
-    """Yield (life, signatures) of the first few lives of each signature."""
+    """Yield (life, signatures) of the first few lives of each signature, and seldom of one more."""
     now: dict[str, int] = {}
     rows: dict[int, list[str]] = {}
     failures = generation.failures
     for life, signature in zip(failures.life.tolist(), failures.signature.tolist(), strict=True):
         name = str(signature)
-        if now.get(name, 0) < min(AT_ONCE, LOOKED_AT - progress.looked_at.get(name, 0)):
+        most = min(AT_ONCE, LOOKED_AT - progress.looked_at.get(name, 0))
+        if most <= 0:
+            most = int((progress.generation + signature) % SELDOM == 0)
+        if now.get(name, 0) < most:
             now[name] = now.get(name, 0) + 1
             rows.setdefault(life, []).append(name)
     yield from sorted(rows.items())
 
 
 def _judged(trace: Json) -> tuple[Broken, ...]:
-    """Return what a life breaks; nothing where it is not within the world."""
+    """Return what a life breaks; nothing where it is not within the world.
+
+    Raises `PolicyError` where it is the user's file that ends it: nothing can be hunted then.
+    """
     try:
         return judge(parse_trace(trace, "hunt")).broken
+    except PolicyError:
+        raise
     except InputError:
         return ()
 
@@ -130,9 +143,14 @@ def _keep_doubt(trace: Json, folder: Path, number: int) -> None:
         write_trace(parsed, folder / f"unconfirmed-{number}.trace.json.gz")
 
 
-def _find(trace: Json, kind: str, life: int, folder: Path) -> Find:
+def _find(trace: Json, kind: str, life: int, folder: Path, on_look: Callable[[], None]) -> Find:
     """Shrink, write and tell the first life of a kind."""
-    least = shrink(trace, kind)
+
+    def goes_on() -> bool:
+        on_look()
+        return False
+
+    least = shrink(trace, kind, stop=goes_on)
     policy = policy_of(least.life["policy"]).short
     parsed = parse_trace(least.life | {"name": f"{policy} {kind}"}, "hunt")
     parsed = dataclasses.replace(parsed, expected=_expected(parsed))

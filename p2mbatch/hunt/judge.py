@@ -218,6 +218,8 @@ class _Judge:
 
     def _moved(self, before: Pages, reported: int) -> Iterator[tuple[int, str, str, str]]:
         life = self.life
+        # What is said of a later refusal is of the last resume's list.
+        self.list_was_wrong = False
         for where in wrong_in_list(life):
             self.list_was_wrong = True
             yield 2, "wrong-list", where, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -9,7 +10,19 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole
 from p2mbatch.hunt.judge import Broken
 
-_OPERATORS = {"!=": " not ", "==": " is ", "||": " or ", "&&": " and ", "!": " no ", "*": " "}
+# In this order: of two that begin alike the longer is first. A dash between letters is none.
+_OPERATORS = {
+    "!=": " not ", "==": " is ", "||": " or ", "&&": " and ", "<<": " shifted left ",
+    ">>": " shifted right ", "<=": " at most ", ">=": " at least ", "<": " below ",
+    ">": " above ", "!": " no ", "~": " not ", "&": " and ", "|": " or ", "^": " xor ",
+    "+": " plus ", " - ": " minus ", "/": " by ", "%": " mod ", "*": " ",
+}  # fmt: skip
+
+_SAID = re.compile(r"[A-Za-z0-9\s_.,:;()\[\]'\"-]*")
+"""Texts of which a slug says all that tells one from another."""
+
+_DIGITS = 6
+"""Of a digest, behind a slug that does not say all of its text."""
 
 _MOST_BYTES = 1 << 20
 
@@ -24,10 +37,14 @@ def kind_of(broken: Broken) -> str:
 
 
 def _slug(text: str) -> str:
+    said = text
     for sign, word in _OPERATORS.items():
-        text = text.replace(sign, word)
-    parts = re.findall(r"[a-z0-9]+", text.lower())
-    return "-".join(parts)[:_MOST_LETTERS].strip("-")
+        said = said.replace(sign, word)
+    slug = "-".join(re.findall(r"[a-z0-9]+", said.lower()))
+    if len(slug) <= _MOST_LETTERS and _SAID.fullmatch(said):
+        return slug
+    digits = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return f"{slug[: _MOST_LETTERS - _DIGITS - 1].strip('-')}-{digits}"
 
 
 def sentence(broken: Broken) -> str:
