@@ -50,7 +50,11 @@ def leaf_page_of(t: P2MTables, x: int) -> int:
     mid = reached_page(t, t.words[page_code(t, t.state[0].top), x >> shift])
     if mid >= UNREACHABLE:
         return FAULT_TOP
-    leaf = reached_page(t, t.words[page_code(t, mid), x & ((1 << shift) - 1)])
+    code = page_code(t, mid)
+    if code < 0:
+        # Zeros, or a leaf's MFNs as its host gave them: neither is an address that is mapped.
+        return FAULT_MID
+    leaf = reached_page(t, t.words[code, x & ((1 << shift) - 1)])
     return leaf if leaf < UNREACHABLE else FAULT_MID
 
 

@@ -12,6 +12,7 @@ from p2mbatch.base.arrays import Int64Array, UInt8Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, parallel_kernel
+from p2mbatch.compiled.lookup import leaf_page_of
 from p2mbatch.compiled.loops import all_own, code_of
 from p2mbatch.compiled.owners import own_pfn, set_present
 from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
@@ -93,7 +94,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
     holes = page_code(t, t.state[0].missing) if _is_blank(t, t.state[0].missing) else NO_PAGE
     run = as_int(0)
     for x in range((max_pfn >> shift) + 1):
-        slot = as_int(t.leaf_slot[x])
+        slot = _sent_slot(t, x, holes)
         pfn, stop = x << shift, min((x + 1) << shift, max_pfn + 1)
         while pfn < stop and slot != holes:
             while run < len(to.domain) and to.domain[run, 0] + to.domain[run, 2] <= pfn:
@@ -107,12 +108,31 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
             if pfn < stop:
                 pfn = to.domain[run, 0] + to.domain[run, 2]
     for x in range((max_pfn >> shift) + 1):
-        slot = as_int(t.leaf_slot[x])
+        slot = _sent_slot(t, x, holes)
         row = t.words[slot, : min(n, max_pfn + 1 - (x << shift))]
         for i in range(len(row) if slot != holes else as_int(0)):
             if not _is_sent(h, row[i]):
                 row[i] = INVALID
     return OK
+
+
+@inner_kernel
+def _slot_of_leaf(t: P2MTables, x: int) -> int:
+    """Return the slot of leaf `x`; below 0 of one not resident, NO_PAGE of one never written.
+
+    A list of more PFNs than the tree began with has leaves past those that are cached: the save has
+    found them to be the tree's own.
+    """
+    if x < t.state[0].num_leaves:
+        return as_int(t.leaf_slot[x])
+    return page_code(t, leaf_page_of(t, x))
+
+
+@inner_kernel
+def _sent_slot(t: P2MTables, x: int, holes: int) -> int:
+    """Return the slot of leaf `x`, every leaf being resident; `holes` where it has no words."""
+    slot = _slot_of_leaf(t, x)
+    return slot if slot >= 0 else holes
 
 
 @inner_kernel
@@ -207,7 +227,7 @@ def _missing_without_frame(
     if none_sent:
         return max_pfn + 1
     for x in range(max_pfn // n + 1):
-        if t.leaf_slot[x] != missing:
+        if _slot_of_leaf(t, x) != missing:
             continue
         for i in range(min(n, max_pfn + 1 - x * n)):
             if old_missing[i] != INVALID and given_frame(to.par[0], x * n + i) == INVALID:
@@ -304,7 +324,7 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, max_pfn: int)
     if blank:
         return
     for x in range(max_pfn // n + 1):
-        if t.leaf_slot[x] != missing:
+        if _slot_of_leaf(t, x) != missing:
             continue
         for i in range(min(n, max_pfn + 1 - x * n)):
             t.words[missing, i] = INVALID
@@ -327,9 +347,11 @@ def _restore_runs(t: P2MTables, h: HostTables, old_missing: Int64Array, max_pfn:
     t.present[:] = 0
     run = 0
     for x in range((max_pfn >> shift) + 1):
-        slot = as_int(t.leaf_slot[x])
+        slot = _slot_of_leaf(t, x)
         while run < len(h.domain) and h.domain[run, 0] + h.domain[run, 2] <= x << shift:
             run += 1
+        if slot < 0:
+            continue
         if slot != missing:
             _restore_from_runs(t, h, t.words[slot], slot, x, max_pfn, run)
         elif not blank:

@@ -234,6 +234,8 @@ def _migrate(
 def _find(kind: Kind, t: P2MTables, h: HostTables, room: Room, calls: Calls) -> int:
     """Walk the list or the table; return how many leaves were found, or minus a SAVE_ code.
 
+    Minus MORE_ROOM where a user's kernel says more PFNs than there is room for.
+
     `EraLife.migrate` and `LinearLife` as far as `_find`.
     """
     is_listed = kind.family != FLAT or t.state[0].shared_cr3 == 0
@@ -241,6 +243,8 @@ def _find(kind: Kind, t: P2MTables, h: HostTables, room: Room, calls: Calls) -> 
     if max_pfn < 0:
         return max_pfn
     leaves = (max_pfn >> t.state[0].entries_shift) + 1
+    if leaves > len(room.mfns):
+        return as_int(-MORE_ROOM)
     mfns = room.mfns[:leaves]
     status = calls.listed_leaves(t, h, room.work, mfns) if is_listed else as_int(OK)
     if status == OK:
