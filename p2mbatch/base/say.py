@@ -24,7 +24,14 @@ _CONTROLS = re.compile(
 
 _NOT_IN_LINES = re.compile(r"[\t\n]")
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#])")
+_MARKDOWN = re.compile(
+    # Where a line begins: lists, rules, underlined titles. Anywhere a bare address becomes a link,
+    # a name behind an "@" a call for somebody.
+    r"^[-+=]|[\\`*_\[\]<>|#~&$@]|:(?=//)|(?<=\bwww)\.",
+    re.IGNORECASE,
+)
+
+_LIST_NUMBER = re.compile(r"^(\d+)([.)])")
 
 
 def _written(match: re.Match[str]) -> str:
@@ -43,7 +50,8 @@ def one_line(text: object) -> str:
 
 def markdown(text: object) -> str:
     """Return `text` as one line of Markdown that shows it as it is, without any meaning."""
-    return _MARKDOWN.sub(r"\\\1", one_line(" ".join(str(text).split())))
+    line = _MARKDOWN.sub(r"\\\g<0>", one_line(" ".join(str(text).split())))
+    return _LIST_NUMBER.sub(r"\1\\\2", line)
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.files import write_whole
 from p2mbatch.base.say import markdown, printable
+from p2mbatch.model.fates import CORRUPTED, SURVIVED
 from p2mbatch.plots.style import style
 from p2mbatch.plots.tips import with_tips
 
@@ -85,14 +86,30 @@ def template(name: str) -> Any:
 
 
 def linked(text: str, ways: dict[str, str]) -> Any:
-    """Return `text` as HTML in which numbers of guests lead on: "12 stuck" to `ways["stuck"]`."""
+    """Return `text` as HTML in which numbers of guests lead on: "12 stuck" to `ways["stuck"]`.
+
+    A number that other fates follow in brackets is of more than one place and leads nowhere.
+    """
     from markupsafe import Markup, escape
 
-    out = str(escape(text))
-    for word, way in ways.items():
-        link = rf'<a href="{escape(way)}">\g<0></a>'
-        out = re.sub(rf"(?:\b[\d,]+ )?\b{re.escape(word)}\b(?![^<]*</a>)", link, out)
-    return Markup(out)
+    if not ways:
+        return Markup(escape(text))
+    # Of survivors with their damage behind them only the damaged have a place of that name.
+    fates = (
+        rf"{SURVIVED}(?! \(| {CORRUPTED})" if fate == SURVIVED else re.escape(str(escape(fate)))
+        for fate in sorted(ways, key=len, reverse=True)
+    )
+    # A word within a file's name is none.
+    pattern = (
+        rf"(?:(?<![\w.,])\d[\d,]* (?:of them )?)?(?:{SURVIVED} (?={CORRUPTED}))?"
+        rf"(?<![\w./-])(?P<fate>{'|'.join(fates)})(?![\w-]|\.\w)"
+    )
+    own = {str(escape(fate)): escape(way) for fate, way in ways.items()}
+
+    def link(found: re.Match[str]) -> str:
+        return f'<a href="{own[found["fate"]]}">{found[0]}</a>'
+
+    return Markup(re.sub(pattern, link, str(escape(text))))
 
 
 def embedded(data: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ other the page has the command that tells it.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -89,8 +90,10 @@ class Story(NamedTuple):
 
 def anchor_of(fate: str, policy: str) -> str:
     """Return the id of the story of a fate and policy."""
-    # A policy may be named by a file: its name is made harmless, and need not be unique then.
+    # A policy may be named by a file: its name is made harmless, and a digest keeps it unique.
     name = "".join(c if c.isalnum() or c in "-." else "-" for c in shown(policy).short)
+    if name != policy:
+        name += f"-{hashlib.sha256(policy.encode(errors='surrogatepass')).hexdigest()[:6]}"
     return f"story-{fate.replace(' ', '-')}-{name}"
 
 

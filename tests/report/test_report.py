@@ -276,6 +276,24 @@ def test_markdown_reads_as_plain_text(small: SweepResult) -> None:
     assert max(len(line) for line in text.splitlines() if line.startswith("stale")) < 100
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("~~~ $a$ &lt;", r"\~\~\~ \$a\$ \&lt;"),
+        ("---", r"\---"),
+        ("=== a", r"\=== a"),
+        ("- a - b", r"\- a - b"),
+        ("+ a", r"\+ a"),
+        ("1. a 2. b", r"1\. a 2. b"),
+        ("123) a", r"123\) a"),
+        ("12 guests. 0.5 %", "12 guests. 0.5 %"),
+        ("see http://x.y/z www.x.y a@b.c", r"see http\://x.y/z www\.x.y a\@b.c"),
+    ],
+)
+def test_text_in_markdown_has_no_meaning(text: str, expected: str) -> None:
+    assert markdown(text) == expected
+
+
 def test_a_page_that_cannot_be_written_is_one_line(small: SweepResult, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     target = str(tmp_path / "file" / "r.html")

@@ -106,6 +106,35 @@ def test_links_in_a_sentence_escape_what_they_link() -> None:
     assert text == ('&lt;b&gt;: of 1,260 guests <a href="#fate-stuck">9 stuck</a>, 3 unstuck')
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5 survived silently corrupted.", "[5 survived silently corrupted|c]."),
+        (
+            "7 survived (5 of them silently corrupted)",
+            "7 survived ([5 of them silently corrupted|c])",
+        ),
+        ("1 survived (silently corrupted)", "1 survived ([silently corrupted|c])"),
+        ("5 survived intact, 2 stuck.", "[5 survived|s] intact, [2 stuck|t]."),
+        ("stuck.py: all of 2 guests survived", "stuck.py: all of 2 guests [survived|s]"),
+        ("a/stuck, stuck-2, my.stuck, 3 stuck", "a/stuck, stuck-2, my.stuck, [3 stuck|t]"),
+    ],
+)
+def test_a_number_leads_to_those_that_it_counts(text: str, expected: str) -> None:
+    ways = {"survived": "s", "silently corrupted": "c", "stuck": "t"}
+    shown = re.sub(r'<a href="(.)">(.*?)</a>', r"[\2|\1]", str(linked(text, ways)))
+    assert shown == expected
+    assert linked(text, {}) == text
+
+
+def test_policies_of_alike_names_have_stories_of_their_own() -> None:
+    names = ["mine.py#aaa", "mine.py#bbb", "a b.py#1", "a-b.py#1", "a-b.py", "tracked"]
+    anchors = [stories.anchor_of("stuck", name) for name in names]
+    assert len(set(anchors)) == len(names)
+    assert anchors[-1] == "story-stuck-tracked"
+    assert all(re.fullmatch(r"[\w.-]+", anchor) for anchor in anchors)
+
+
 _DRIVE = """<script>
 window.problems = [];
 for (const kind of ["error", "unhandledrejection", "securitypolicyviolation"])
