@@ -27,7 +27,7 @@ from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.status import OK
 from p2mbatch.hunt.columns import Json, trace_of
 from p2mbatch.hunt.corpus import Corpus
-from p2mbatch.hunt.ready import calls_of, kind_of
+from p2mbatch.hunt.ready import calls_of, check_size, kind_of
 from p2mbatch.model.policies import Policy
 
 CHUNK = 512
@@ -122,8 +122,10 @@ class Hunter:
     ) -> None:
         """Make one that goes on from `state`, what `Hunter.state` was; from nothing if None.
 
-        Raises `InputError` where `state` is none, and so before anything compiled sees it.
+        Raises `InputError` where `state` is none, and so before anything compiled sees it;
+        `PolicyError` where the policy's tables are larger than the guests that are drawn.
         """
+        check_size(policy, word_bytes)
         self.policy = policy
         self.seed = seed
         self.word_bytes = word_bytes

@@ -7,12 +7,14 @@ import functools
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.geometry import geometry
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import found
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hunt.calls import Calls
+from p2mbatch.compiled.hunt.draw_guest import MOST_BESIDE_BRK
 from p2mbatch.compiled.hunt.kinds import ERA, FLAT, KIND, TREE, Kind
 from p2mbatch.compiled.hunt.room import make_room
 from p2mbatch.compiled.inspect import count_identity
@@ -24,6 +26,17 @@ from p2mbatch.compiled.restore import restore, settle_sent
 from p2mbatch.compiled.status import SAVE_BAD_CR3, SAVE_BAD_RANGE, TABLE_FAILURES
 from p2mbatch.model.life import meaning_of
 from p2mbatch.model.policies import Policy
+
+
+def check_size(policy: Policy, word_bytes: int) -> None:
+    """Raise `PolicyError` where a user's kernel has larger tables than a drawn guest has pages."""
+    most = geometry(word_bytes).entries - MOST_BESIDE_BRK
+    pages = policy.brk_pages(1, word_bytes)
+    if policy.own is not None and pages > most:
+        raise PolicyError(
+            f"{policy.short}: boots with {pages} pages of tables on {8 * word_bytes}-bit guests: "
+            f"those of a hunt have room for {most}, so its arrays must be of fewer words"
+        )
 
 
 def kind_of(policy: Policy, word_bytes: int) -> OneRecord[Kind]:

@@ -28,7 +28,7 @@ STATE = "state.npz"
 
 LOCK = "lock"
 
-VERSION = 2
+VERSION = 3
 """Of what a hunt draws and how it breeds: another one finds others from the same seed."""
 
 _MOST_BYTES = 1 << 30

@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2mbatch.base.geometry import geometry
+from p2mbatch.compiled.hunt.program import SET, make_bank, program_of
+from p2mbatch.compiled.hunt.room import make_room
+from p2mbatch.compiled.hunt.rules import was_set
 from p2mbatch.hunt.batch import Generation, Hunter
 from p2mbatch.hunt.judge import judge
 from p2mbatch.model import policies
@@ -52,6 +56,17 @@ def test_lives_break_what_the_judge_says(policy: str, word_bytes: int) -> None:
     hunter.keep(drawn)
     rules |= compare(hunter.generation(1, 60), range(60))
     assert rules >= ({4, 7} if policy == "tracked" else {1, 2, 3, 5, 7})
+
+
+def test_what_a_set_did_not_come_to_was_never_set() -> None:
+    room, bank = make_room(geometry(8)), make_bank(1)
+    bank.events[0, 1]["op"], bank.events[0, 1]["num_runs"] = SET, 2
+    bank.runs[0, 1, :2] = [[100, 7, 5], [200, 70, 5]]
+    program = program_of(bank, 0)
+    for done, last in ((3, 102), (5, 104), (6, 200), (9, 201)):
+        room.entries_set[1] = done
+        found = [pfn for pfn in (100, 102, 104, 200, 201) if was_set(program, 2, pfn, room)]
+        assert (found[0], found[-1]) == (100, last)
 
 
 @pytest.mark.thorough

@@ -1,7 +1,9 @@
-"""A user's kernel that reports more than its tree began with: no array is left, nothing is lost."""
+"""No array's bounds are passed: by users' kernels that say too much, by lives of any family."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from hunt import built
+from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.hunt.batch import Hunter
 from p2mbatch.hunt.look import entries_of
@@ -26,6 +29,14 @@ class Far(Tracked):
         super().xen_setup_mfn_list_list()
         self.max_pfn = MAX_P2M_PFN
 """
+
+
+LONG = pytest.mark.skipif(
+    "NUMBA_DISABLE_JIT" not in os.environ, reason="compiling it takes long, and bounds aren't seen"
+)
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "own-policy.md"
+TWO_LEVEL = re.findall(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)[1]
 
 
 @pytest.fixture
@@ -61,6 +72,26 @@ def test_leaves_past_those_that_are_cached_are_sent_and_restored(far: str) -> No
     assert entries[3:].tolist() == [INVALID] * 3
 
 
+@LONG
 def test_such_a_kernel_is_hunted(far: str) -> None:
     hunter = Hunter(policies.find(far), seed=1, threads=1)
     hunter.generation(0, 3)
+
+
+@pytest.mark.usefixtures("far")
+def test_arrays_that_no_drawn_guest_has_pages_for_are_refused(tmp_path: Path) -> None:
+    text = TWO_LEVEL.replace("MAX_DOMAIN_PAGES // P2M_PER_PAGE)", "MAX_P2M_PFN // P2M_PER_PAGE)")
+    (tmp_path / "large.py").write_text(text, encoding="utf-8")
+    policy = policies.find(named_policy(f"{tmp_path / 'large.py'}:TwoLevel"))
+    for word_bytes in (8, 4):
+        with pytest.raises(PolicyError, match=r"pages of tables on .*: those of a hunt have room"):
+            Hunter(policy, seed=1, threads=1, word_bytes=word_bytes)
+
+
+@LONG
+@pytest.mark.parametrize("name", ["tracked", "mid-identity", "two-level", "linear"])
+def test_each_family_keeps_within_its_arrays(name: str) -> None:
+    hunter = Hunter(policies.find(name), seed=4, threads=1)
+    hunter.keep(hunter.generation(0, 6))
+    assert hunter.corpus.count > 2
+    hunter.generation(1, 6)

@@ -13,6 +13,10 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 ONE_IN_WIDE_64, ONE_IN_WIDE_32 = 24, 192
 """One guest in so many may be set pages of a second and a third top entry, by its width."""
 
+MOST_BESIDE_BRK = 28
+"""Pages of a tree's guest of one leaf that its other structures, spare brk and gaps take at most,
+where its boot marks nothing."""
+
 _BLOCK = 1 << 18
 """PFNs of a linear p2m's block."""
 

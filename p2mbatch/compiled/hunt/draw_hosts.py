@@ -135,14 +135,16 @@ def _pfn_of(domain: Int64Array, count: int, mfn: int) -> int:
 
 @inner_kernel
 def _split(program: Program, i: int, pfn: int) -> int:
-    """Make PFN `pfn` a run of its own; return which, or -1 where there is no room for more runs."""
+    """Make PFN `pfn` a run of its own; return which, or -1 where no run has it or more fit."""
     never_inline()
     host, domain = program.hosts[i], program.domain[i]
     if host.num_domain + 2 > MAX_DOMAIN:
         return as_int(-1)
     k = as_int(0)
-    while domain[k, 0] + domain[k, 2] <= pfn:
+    while k < host.num_domain and domain[k, 0] + domain[k, 2] <= pfn:
         k += 1
+    if k == host.num_domain:
+        return as_int(-1)
     if domain[k, 0] < pfn:
         _break(program, i, k, pfn - domain[k, 0])
         k += 1

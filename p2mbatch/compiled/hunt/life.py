@@ -25,7 +25,18 @@ from p2mbatch.compiled.hunt.program import (
     copy_event,
 )
 from p2mbatch.compiled.hunt.room import Room, arrive, leave, new_guest
-from p2mbatch.compiled.hunt.rules import Break, never_set, note, reads_back, wrong_in_list
+from p2mbatch.compiled.hunt.rules import (
+    LIST_WRONG,
+    OF_HIT,
+    WAS_HIT,
+    WAS_REFUSED,
+    Break,
+    never_set,
+    note,
+    reads_back,
+    where_stopped,
+    wrong_in_list,
+)
 from p2mbatch.compiled.hunt.table_walk import check_tables, walk_table
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.records import OneRecord, record_dtype
@@ -80,6 +91,7 @@ def live(
     never_inline()
     for rule in range(len(breaks)):
         breaks[rule].event = -1
+    room.so_far[:] = 0
     t = new_guest(kind, program, room)
     num_taken = note_taken(kind, program, room.taken)
     note_guest(kind, program, features, room)
@@ -195,7 +207,7 @@ def _migrate(
     """Save, restore on `away`, resume; `side` of the room is where the guest is."""
     never_inline()
     state = t.state[0]
-    leaves = as_int(0)
+    leaves, reported = as_int(0), as_int(state.shared_max)
     start = now_ns()
     if kind.family == TREE:
         status = calls.save_walk(t, here, room.work)
@@ -221,7 +233,7 @@ def _migrate(
             status = calls.report(t, away)
     room.took_ns[0] += now_ns() - start
     if status == OK:
-        count_losses(t, away, room, calls, 1 - side)
+        count_losses(t, away, room, calls, 1 - side, reported, marked)
         told.lost_pages = room.counts[0] - room.counts[1]
         told.ghost_pages = room.counts[2]
         if state.identity_bit != 0:
@@ -307,24 +319,33 @@ def _end(
         return False
     op = program.events[k].op
     detail = state.detail
+    so_far = room.so_far
+    if state.stray_writes != 0:
+        so_far[WAS_HIT] = 1
+    if op == SET:
+        room.entries_set[k] = told.entries_set
+        so_far[WAS_REFUSED] |= status == NO_MEMORY
+    hit = OF_HIT * so_far[WAS_HIT]
     if state.stray_writes != 0 or state.placeholder_writes != 0:
         which = as_int(state.stray_writes != 0) + 2 * as_int(state.placeholder_writes != 0)
         note(breaks, 3, k, op, status, detail, moves, which)
     if _is_refused(status):
-        note(breaks, 5, k, op, status, detail, moves, as_int(0))
+        note(breaks, 5, k, op, status, detail, moves, hit + so_far[LIST_WRONG])
         return False
     if status not in (OK, NO_MEMORY):
         if status not in (BUG_NULL, BUG_OUT_OF_MEMORY):
-            note(breaks, 1, k, op, status, detail, moves, as_int(0))
+            note(breaks, 1, k, op, status, detail, moves, hit + where_stopped(t, program, k, room))
         return False
     alive = True
     if op == MIGRATE:
         wrong = wrong_in_list(t, h) if breaks[1].event < 0 else as_int(0)
+        if breaks[1].event < 0:
+            so_far[LIST_WRONG] = wrong != 0
         if wrong != 0:
             note(breaks, 2, k, op, status, detail, moves, wrong)
         if told.lost_pages != 0 or told.ghost_pages != 0:
             which = as_int(told.lost_pages != 0) + 2 * as_int(told.ghost_pages != 0)
-            note(breaks, 4, k, op, status, detail, moves, which)
+            note(breaks, 4, k, op, status, detail, moves, hit + which + 4 * room.counts[3])
             alive = False
     elif op == SET:
         runs = program.runs[k, : program.events[k].num_runs]
@@ -333,12 +354,12 @@ def _end(
             alive = False
         odd = reads_back(t, h, kind, room, calls, runs, told.entries_set)
         if odd != 0:
-            note(breaks, 6, k, op, status, detail, moves, odd)
+            note(breaks, 6, k, op, status, detail, moves, hit + odd)
             alive = False
     # What is known to be broken is not looked at again.
     odd = as_int(0)
     if breaks[6].event < 0:
         odd = never_set(t, h, kind, program, k + 1, room, calls)
     if odd != 0:
-        note(breaks, 7, k, op, status, detail, moves, odd)
+        note(breaks, 7, k, op, status, detail, moves, hit + odd)
     return alive

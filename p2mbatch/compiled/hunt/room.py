@@ -11,7 +11,13 @@ from p2mbatch.base.geometry import Geometry
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hunt.kinds import ERA, FLAT, Kind
 from p2mbatch.compiled.hunt.places import MAX_TAKEN
-from p2mbatch.compiled.hunt.program import KEEPING_XENS, SMALL_ORDER_XENS, HostPlan, Program
+from p2mbatch.compiled.hunt.program import (
+    KEEPING_XENS,
+    MAX_EVENTS,
+    SMALL_ORDER_XENS,
+    HostPlan,
+    Program,
+)
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.records import (
     NO_PAGE,
@@ -82,7 +88,11 @@ class Room(NamedTuple):
     bits: UInt64Array
     """uint64[reach / 64]: the pages that were populated; zeros between events."""
     counts: Int64Array
-    """int64[4]."""
+    """int64[4]: of a migration (`losses`)."""
+    entries_set: Int64Array
+    """int64[MAX_EVENTS]: entries that each set of the life has set."""
+    so_far: Int64Array
+    """int64[3]: what a life has come through (WAS_REFUSED, LIST_WRONG, WAS_HIT of `rules`)."""
     taken: Int64Array
     pieces: Int64Array
     dice: UInt64Array
@@ -127,6 +137,8 @@ def make_room(geo: Geometry) -> Room:
         entries=np.empty(CHUNK, np.int64),
         bits=np.zeros(reach // 64 + 2, np.uint64),
         counts=np.zeros(4, np.int64),
+        entries_set=np.zeros(MAX_EVENTS, np.int64),
+        so_far=np.zeros(3, np.int64),
         taken=np.zeros((MAX_TAKEN, 2), np.int64),
         pieces=np.zeros((MAX_TAKEN, 2), np.int64),
         dice=np.zeros(1, np.uint64),

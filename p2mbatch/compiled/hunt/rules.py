@@ -28,6 +28,13 @@ from p2mbatch.compiled.tables import HostTables, P2MTables
 
 NUM_RULES = 7
 
+WAS_REFUSED, LIST_WRONG, WAS_HIT = range(3)
+"""What a life came through: a set had no memory, the list was wrong when it was looked at last, a
+store was stray. Indices of `Room.so_far`."""
+
+OF_HIT = 1 << 8
+"""In a signature: strays have hit the guest."""
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Break:
@@ -41,7 +48,7 @@ class Break:
     """`State.detail`: the number of a save's or a restore's failed check."""
     signature: int = 0
     """What broke, in one number, so that kinds can be told before a trace is made: the rule, the
-    event's op, the status, migrations before it (at most 2), and what the rule adds."""
+    event's op, the status, migrations before it (at most 2), and what and where the rule adds."""
 
 
 BREAK = record_dtype(Break)
@@ -58,22 +65,23 @@ def note(
     moves: int,
     more: int,
 ) -> None:
-    """Note that a rule is broken, if it has not been before. `more` is below 256."""
+    """Note that a rule is broken, if it has not been before. `more` is below 4096."""
     if breaks[rule - 1].event >= 0:
         return
     found = breaks[rule - 1]
     found.event = event
     found.status = status
     found.detail = detail
-    found.signature = ((((rule << 2 | op) << 7 | status & 127) << 2 | min(moves, 2)) << 8) | more
+    found.signature = ((((rule << 2 | op) << 7 | status & 127) << 2 | min(moves, 2)) << 12) | more
 
 
 @inner_kernel
 def wrong_in_list(t: P2MTables, h: HostTables) -> int:
     """Return what is wrong with the list that a toolstack finds; 0 where all is right.
 
-    1: the reported frame is no page of the guest's; 2 more where a top entry is none, 4 more where
-    an entry leads to no true leaf. `p2m_missing` and `p2m_identity` count as equal. Entries behind
+    1: the reported frame is no page of the guest's; 2 more where a top entry is none, or 4 where
+    under it are shared leaves alone; 8 more where an entry leads to no true leaf of its own, 16
+    where to no shared one. `p2m_missing` and `p2m_identity` count as equal. Entries behind
     the walk's trim are not read, and no list of a guest that reports a table is.
     """
     never_inline()
@@ -93,17 +101,31 @@ def wrong_in_list(t: P2MTables, h: HostTables) -> int:
     found = as_int(0)
     for top in range(last + 1):
         page = own_pfn(t, h, page_word(t, h, fll, top))
-        if page < 0:
-            found |= 2
-        elif _is_wrong_below(t, h, page, top << shift, min((top + 1) << shift, num_leaves)):
-            found |= 4
+        x, stop = top << shift, min((top + 1) << shift, num_leaves)
+        if page >= 0:
+            found |= 8 * _wrong_below(t, h, page, x, stop)
+        else:
+            found |= 4 if _all_shared(t, x, stop) else 2
     return found
 
 
 @inner_kernel
-def _is_wrong_below(t: P2MTables, h: HostTables, page: int, x: int, stop: int) -> bool:
-    """Return whether an entry of frame list `page`, for leaves `x` to `stop`, is not true."""
+def _all_shared(t: P2MTables, x: int, stop: int) -> bool:
+    """Return whether leaves `x` to `stop` are all of the pages that many leaves share."""
+    found = True
+    for k in range(x, stop):
+        found = found and is_shared(t, leaf_page_of(t, k))
+    return found
+
+
+@inner_kernel
+def _wrong_below(t: P2MTables, h: HostTables, page: int, x: int, stop: int) -> int:
+    """Return what of frame list `page`, for leaves `x` to `stop`, is not true; 0 if all is.
+
+    1 where an entry of a leaf of its own is not, 2 more where one of a shared leaf.
+    """
     never_inline()
+    found = as_int(0)
     mask = t.words.shape[1] - 1
     # Most entries of a far PFN's list are those before them again.
     word, leaf = as_int(0), as_int(NO_PAGE)
@@ -115,8 +137,36 @@ def _is_wrong_below(t: P2MTables, h: HostTables, page: int, x: int, stop: int) -
         listed = own_pfn(t, h, word)
         alike = listed >= 0 and leaf >= 0 and is_shared(t, listed) and is_shared(t, leaf)
         if listed != leaf and not alike:
-            return True
-    return False
+            found |= 2 if is_shared(t, leaf) else 1
+    return found
+
+
+@inner_kernel
+def where_stopped(t: P2MTables, program: Program, k: int, room: Room) -> int:
+    """Return what tells bugs of one status apart: 1, 2 and 4 are added up.
+
+    1: a set had no memory before; 2: a set stopped at a PFN of a top entry past the end of the
+    list; 4: a top entry of the list's end has no page and begins with `p2m_identity`.
+    """
+    never_inline()
+    state, event = t.state[0], program.events[k]
+    found = as_int(room.so_far[WAS_REFUSED])
+    top_shift = 2 * state.entries_shift
+    last = (state.xen_max - 1) >> top_shift
+    if event.op == SET:
+        left = as_int(state.position)
+        for r in range(event.num_runs):
+            run = program.runs[k, r]
+            if 0 <= left < run[2] and (run[0] + left) >> top_shift > last:
+                found |= 2
+            left -= run[2]
+    if state.identity == NO_PAGE:
+        return found
+    for top in range(min(last + 1, len(t.true_mid_mfn))):
+        x = top << state.entries_shift
+        if t.true_mid_mfn[top] == state.mid_missing_mfn and x < state.num_leaves:
+            found |= 4 * as_int(t.leaf_page[x] == state.identity)
+    return found
 
 
 # --- what a set gives back ---------------------------------------------------------------------
@@ -171,7 +221,8 @@ def never_set(
 ) -> int:
     """Return 0 if every entry never set reads as nothing or as the PFN's identity, where it may.
 
-    Else 1 where one reads as frame 0, 2 as another word; 4 more in a leaf that it shares. `end` is
+    Else 1 where one reads as frame 0, 2 as another word; 4 more in a leaf that it shares, 8 more in
+    the leaf that memory ends in. `end` is
     how many of the program's events there were. All PFNs of the leaves up to the end of memory and
     of what sets have reached are looked at.
     """
@@ -203,7 +254,8 @@ def never_set(
                 continue
         found = _odd_entry(t, h, kind, program, end, x, page, room, calls)
         if found != 0:
-            return found + 4 * as_int(page == t.state[0].missing)
+            is_tail = x == first_leaf and guest.nr_pages & ((1 << shift) - 1) != 0
+            return found + 4 * as_int(page == t.state[0].missing) + 8 * as_int(is_tail)
     return as_int(0)
 
 
@@ -255,30 +307,33 @@ def _odd_entry(
     calls.get(t, h, room.pfns[:count], entries)
     for i in range(min(count, n)):
         word = entries[i]
-        if word != INVALID and not _may_read(kind, program, end, first + i, word):
+        if word != INVALID and not _may_read(kind, program, end, first + i, word, room):
             return as_int(1 if word == 0 else 2)
     return as_int(0)
 
 
 @inner_kernel
-def _may_read(kind: Kind, program: Program, end: int, pfn: int, word: int) -> bool:
+def _may_read(kind: Kind, program: Program, end: int, pfn: int, word: int, room: Room) -> bool:
     """Return whether `pfn` was set, or may read as its identity and does."""
     if kind.identity_bit != 0 and word == pfn | kind.identity_bit:
         size = (program.guest[0].nr_pages + 511) // 512 * 512
         if (kind.family == FLAT and pfn >= size) or _is_marked(kind, program, pfn):
             return True
-    return _was_set(program, end, pfn)
+    return was_set(program, end, pfn, room)
 
 
 @inner_kernel
-def _was_set(program: Program, end: int, pfn: int) -> bool:
-    """Return whether any set so far named `pfn`."""
+def was_set(program: Program, end: int, pfn: int, room: Room) -> bool:
+    """Return whether any set so far has set `pfn`, before it stopped if it did."""
     for k in range(1, end):
         if program.events[k].op != SET:
             continue
+        left = as_int(room.entries_set[k])
         for r in range(program.events[k].num_runs):
-            if 0 <= pfn - program.runs[k, r, 0] < program.runs[k, r, 2]:
+            run = program.runs[k, r]
+            if 0 <= pfn - run[0] < min(run[2], left):
                 return True
+            left -= run[2]
     return False
 
 
