@@ -9,7 +9,10 @@ import numpy as np
 from p2mbatch.base.arrays import Float64Array
 from p2mbatch.base.colors import BLACK
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.say import one_line
+from p2mbatch.guests.fields import FILES
 from p2mbatch.model.fates import CORRUPTED, SURVIVED
+from p2mbatch.model.policies import shown
 from p2mbatch.plots.style import (
     FATE_LOOKS,
     GREY,
@@ -96,7 +99,7 @@ def plot_outcomes(
         x, y = _chosen_axes(chosen, x, y)
         ends = last_rows(chosen.assign(fate=fates(chosen)))
         by = "the boot" if last == 0 else f"migration {last}"
-        ax.set_title(f"What became of the guests by {by}: {policy}")
+        ax.set_title(f"What became of the guests by {by}: {shown(policy).short}")
         handles = _tiles(ax, ends, x, y, policy)
         legend_above(ax, handles, ncols=3)
         return ax
@@ -160,16 +163,19 @@ def _tips(
         here = zip(order, counts[:, row, column].tolist(), strict=True)
         fates_here = ", ".join(f"{number:,.0f} {fate}" for fate, number in here if number)
         where = ", ".join(_named(*up, row) + _named(*across, column))
-        cells = {name: _value(at, i) for (name, at), i in ((up, row), (across, column))}
-        tile_tip(ax, column, row, f"{where}: {fates_here}", {"policy": policy} | cells)
+        cells = {name: _value(name, at, i) for (name, at), i in ((up, row), (across, column))}
+        tile_tip(ax, column, row, f"{where}: {fates_here}", {"policy": one_line(policy)} | cells)
 
 
-def _value(places: Bins, at: int) -> str:
+def _value(name: str, places: Bins, at: int) -> str:
     """Return one of an axis's places as the address of a report has it."""
     if places.edges is not None:
         return f"{float(places.edges[at]):.12g}..{float(places.edges[at + 1]):.12g}"
     value = places.values[at]
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if name in FILES:
+        # As the table of cells has it.
+        return one_line(value_text(name, value))
+    return f"{value:.6g}" if isinstance(value, float) else one_line(value)
 
 
 def _named(name: str, places: Bins, at: int) -> list[str]:

@@ -18,6 +18,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.snapshots import live_through
 from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
+from p2mbatch.model.policies import shown
 from p2mbatch.plots.style import (
     GREY,
     PAPER,
@@ -93,7 +94,7 @@ def _snapshots(source: Any, cell: str | None, migration: int) -> tuple[list[Snap
 def tree_title(row: Any) -> str:
     """Return who the guest of a table's row is, as a figure's title."""
     of = f" of {value_text('guest', row['guest'])}" if row["guest"] else ""
-    about = f"{size_text(int(row['memory_bytes']))} guest{of}, policy {row['policy']}"
+    about = f"{size_text(int(row['memory_bytes']))} guest{of}, policy {shown(row['policy']).short}"
     if row["sparsity"]:
         about += f", {row['sparsity'] * 100:.3g} % holes ({row['layout']})"
     return f"{about}, seed {row['seed']}"

@@ -12,6 +12,7 @@ from p2mbatch.guests.fields import FILES
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.model.toolstacks import said
 from p2mbatch.plots.style import value_text
+from p2mbatch.report.names import told_apart
 from p2mbatch.report.places import Place, in_places, numbered, representatives
 from p2mbatch.report.summary import summary_table
 from p2mbatch.report.table import Table, TableColumn
@@ -42,7 +43,9 @@ def survival_table(entries: list[Survival]) -> Table:
     return Table(
         "survival",
         [
-            column("policy", "policy", [e.policy for e in entries], "text"),
+            column("policy", "policy", [e.policy for e in entries], "text")._replace(
+                labels=told_apart(dict.fromkeys(e.policy for e in entries))
+            ),
             column("migration", "migration", [e.migration for e in entries]),
             column("guests", "guests", [e.num_guests for e in entries]),
             column("survived", SURVIVED, [e.num_survived for e in entries]),
@@ -66,7 +69,8 @@ def _values(series: pd.Series[Any]) -> list[Any]:
 def _axis_column(name: str, values: list[Any], title: str) -> TableColumn:
     if name in FILES:
         values = [value_text(name, value) for value in values]
-    return TableColumn(name, title, _kind(name), values, is_axis=True)
+    labels = told_apart(dict.fromkeys(map(str, values))) if name == "policy" else {}
+    return TableColumn(name, title, _kind(name), values, is_axis=True, labels=labels)
 
 
 def _axis_columns(frame: pd.DataFrame, names: list[str]) -> list[TableColumn]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import html as html_escape
 import io
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2mbatch.base.files import write_whole
-from p2mbatch.base.say import markdown, printable
+from p2mbatch.base.say import markdown, one_line, printable
 from p2mbatch.model.fates import CORRUPTED, SURVIVED
 from p2mbatch.plots.style import style
 from p2mbatch.plots.tips import with_tips
+from p2mbatch.report.table import script_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,6 +80,7 @@ def template(name: str) -> Any:
         trim_blocks=False,
     )
     environment.filters["markdown"] = markdown
+    environment.filters["one_line"] = one_line
     environment.filters["fenced"] = fenced
     environment.filters["linked"] = linked
     return environment.get_template(name)
@@ -113,9 +114,8 @@ def linked(text: str, ways: dict[str, str]) -> Any:
 
 
 def embedded(data: dict[str, Any]) -> str:
-    """Return JSON that may stand inside a script element."""
-    text = json.dumps(data, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    """Return JSON that may stand inside a script element, as `script_json` does."""
+    return script_json(data)
 
 
 def fenced(text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from p2mbatch.base.say import one_line
@@ -31,6 +32,14 @@ class TableColumn(NamedTuple):
     """The fate whose guests it counts: the page leads from its numbers to them."""
     is_range: bool = False
     """Whether each value stands for those from it to the next."""
+    labels: Mapping[str, str] = MappingProxyType({})
+    """What values that are names are shown as, where that is not the value itself."""
+
+    def show(self, value: Any) -> str:
+        """Return one of its values as a reader sees it."""
+        if isinstance(value, str) and value in self.labels:
+            return self.labels[value]
+        return show(self.kind, value)
 
     @property
     def is_number(self) -> bool:
@@ -79,6 +88,8 @@ class Table(NamedTuple):
                 entry["counts"] = column.counts
             if column.is_range:
                 entry["range"] = True
+            if others := [(name, text) for name, text in column.labels.items() if name != text]:
+                entry["labels"] = others
             distinct = list(dict.fromkeys(column.values))
             if len(distinct) <= max(MAX_FILTER_VALUES, self.num_rows // 8):
                 at = {value: index for index, value in enumerate(distinct)}
@@ -87,9 +98,7 @@ class Table(NamedTuple):
             else:
                 entry["values"] = column.values
             columns.append(entry)
-        text = json.dumps({"columns": columns, "rows": self.num_rows}, separators=(",", ":"))
-        # "</script>" or "<!--" inside a message would end or hide the element.
-        return text.replace("<", "\\u003c")
+        return script_json({"columns": columns, "rows": self.num_rows})
 
     def rows(self, most: int | None = None) -> list[list[str]]:
         """Return the rows, or the first of them, as text."""
@@ -97,7 +106,7 @@ class Table(NamedTuple):
         shown = zip(self.columns, values, strict=True)
         return [
             list(row)
-            for row in zip(*([show(c.kind, value) for value in v] for c, v in shown), strict=True)
+            for row in zip(*([c.show(value) for value in v] for c, v in shown), strict=True)
         ]
 
     def static_rows(self) -> list[list[str]]:
@@ -139,6 +148,33 @@ class Table(NamedTuple):
                     subsequent_indent=" " * min(lead + 4, width // 2),
                 )  # fmt: skip
         return lines
+
+
+_MOST_EXACT = 2**53
+"""The largest whole number up to which a script's numbers are exact."""
+
+
+def script_json(data: Any) -> str:
+    """Return compact JSON that may stand inside a script element.
+
+    Control characters in its texts are shown as everywhere, whole numbers that a script would round
+    are texts.
+    """
+    text = json.dumps(_for_script(data), separators=(",", ":"))
+    # "</script>" or "<!--" inside a message would end or hide the element.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _for_script(data: Any) -> Any:
+    if isinstance(data, str):
+        return one_line(data)
+    if isinstance(data, int):
+        return data if -_MOST_EXACT <= data <= _MOST_EXACT else str(data)
+    if isinstance(data, Mapping):
+        return {one_line(key): _for_script(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_for_script(value) for value in data]
+    return data
 
 
 def show(kind: str, value: Any) -> str:

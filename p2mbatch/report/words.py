@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from p2mbatch.model import policies
 from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, FOR_OPERATORS, SURVIVED
+from p2mbatch.report.names import told_apart
 from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
@@ -33,6 +36,13 @@ def _by_policy(entries: list[Survival]) -> dict[str, list[Survival]]:
     return found
 
 
+def _in_words(found: Iterable[str]) -> dict[str, str]:
+    """Return what a sentence calls each policy."""
+    return {
+        policy: policies.shown(policy).spoken or name for policy, name in told_apart(found).items()
+    }
+
+
 def answer(entries: list[Survival]) -> str:
     """Return in one sentence what became of the guests, the worst policy first.
 
@@ -51,24 +61,24 @@ def answer(entries: list[Survival]) -> str:
         enough = 0.95 * most[worst].num_ended
         point = next(e.migration for e in own[worst] if e.num_ended >= enough)
     parts: list[str] = []
+    names = _in_words(own)
     spoken = sorted(own, key=lambda p: p != worst)
     for policy in spoken if len(own) <= MAX_SPOKEN else spoken[:1]:
         entry = min(own[policy], key=lambda e: abs(e.migration - point))
         when = ""
         if not parts:
             when = f" by {_nth(point)}" if point else " in the boot"
-        parts.append(f"{policies.shown(policy).in_words}{when}: {_ended(entry, spoken=not parts)}")
+        parts.append(f"{names[policy]}{when}: {_ended(entry, spoken=not parts)}")
     if len(own) > MAX_SPOKEN:
-        parts.append(_others({policy: most[policy] for policy in spoken[1:]}))
+        parts.append(_others({names[policy]: most[policy] for policy in spoken[1:]}))
     text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
 
 def _others(most: dict[str, Survival]) -> str:
-    """Return which of many policies lost guests, and which none."""
-    names = {policy: policies.shown(policy).in_words for policy in most}
-    lost = [names[policy] for policy, entry in most.items() if entry.num_ended]
-    none = [names[policy] for policy, entry in most.items() if not entry.num_ended]
+    """Return which of many policies, by what they are called, lost guests, and which none."""
+    lost = [name for name, entry in most.items() if entry.num_ended]
+    none = [name for name, entry in most.items() if not entry.num_ended]
     parts = [
         f"{_listed(found)} {end}" for found, end in ((lost, "lost some"), (none, "none")) if found
     ]
@@ -128,14 +138,15 @@ def corruption_answer(entries: list[Survival]) -> str:
         for policy, own in _by_policy(entries).items()
     }
     found = {policy: entry for policy, entry in worst.items() if entry.num_corrupted}
+    names = told_apart(worst)
     if len(found) > MAX_SPOKEN:
-        some = [f"{e.num_corrupted:,} of {e.num_survived:,} {p}" for p, e in found.items()]
+        some = [f"{e.num_corrupted:,} of {e.num_survived:,} {names[p]}" for p, e in found.items()]
         return f"Of guests that seemed well {_listed(some)} guests had been silently corrupted."
     parts = []
     for policy, entry in found.items():
         seemed = _count(entry.num_corrupted, entry.num_survived)
         parts.append(
-            f"After {_nth(entry.migration)}, {seemed} {policy} guests that seemed well had "
+            f"After {_nth(entry.migration)}, {seemed} {names[policy]} guests that seemed well had "
             "been silently corrupted."
         )
     return " ".join(parts)

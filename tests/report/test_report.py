@@ -15,7 +15,13 @@ import pytest
 from p2mbatch import plots
 from p2mbatch.base.say import markdown
 from p2mbatch.model.fates import CRASHED, ENDS, STUCK
-from p2mbatch.report.cells import MAX_CELLS_SHOWN, cell_tables, failure_table, fixed_axes
+from p2mbatch.report.cells import (
+    MAX_CELLS_SHOWN,
+    cell_tables,
+    failure_table,
+    fixed_axes,
+    survival_table,
+)
 from p2mbatch.report.page import write_text
 from p2mbatch.report.sweep import html, to_markdown, write_html
 from p2mbatch.report.table import Table, TableColumn, show
@@ -221,6 +227,36 @@ def test_a_script_in_a_message_stays_text() -> None:
     text = table.to_json()
     assert "<" not in text
     assert json.loads(text)["columns"][0]["dict"] == ["</script><script>alert(1)</script><!--"]
+
+
+def test_texts_and_large_numbers_reach_a_script_as_they_are_shown() -> None:
+    seeds = [2**63 - 1, 2**53 + 1, 2**53, -(2**60), 0]
+    table = Table(
+        "t",
+        [
+            TableColumn("m", "m", "text", ["a\u202eb\x1b[2J", "c\td", "e", None, "f"]),
+            TableColumn("seed", "seed", "number", seeds),
+            TableColumn("p", "p", "text", ["/x/a.py#12"] * 5, labels={"/x/a.py#12": "/x/a.py"}),
+        ],
+    )
+    text, kinds, named = json.loads(table.to_json())["columns"]
+    assert text["dict"] == ["a\\u202eb\\x1b[2J", "c\\td", "e", None, "f"]
+    assert kinds["dict"] == [str(2**63 - 1), str(2**53 + 1), 2**53, str(-(2**60)), 0]
+    assert named["dict"] == ["/x/a.py#12"] and named["labels"] == [["/x/a.py#12", "/x/a.py"]]
+    assert table.rows()[0][1:] == ["9,223,372,036,854,775,807", "/x/a.py"]
+
+
+def test_policies_from_files_are_named_without_their_digest() -> None:
+    first, second = f"mine.py#{'a' * 64}", f"mine.py#{'b' * 64}"
+    one = [entry(first, 1, 5, 1, 2)]
+    assert "mine.py guests" in corruption_answer(one) and "#" not in corruption_answer(one)
+    both = [entry(first, 1, 5, 1, 2), entry(second, 1, 5, 2, 2)]
+    for text in (answer(both), corruption_answer(both)):
+        assert text.lower().count("mine.py#aaaaaa") == text.count("ine.py#bbbbbb") == 1
+        assert "aaaaaaa" not in text
+    table = survival_table(both)
+    assert [row[0] for row in table.rows()] == ["mine.py#aaaaaa", "mine.py#bbbbbb"]
+    assert table.columns[0].values == [first, second]
 
 
 def test_failed_cells_are_said_with_their_messages(

@@ -11,6 +11,8 @@
   };
   const show = (kind, v) => {
     if (v === null || v === undefined) return "–";
+    // Whole numbers beyond what is exact here come as text.
+    if (typeof v === "string") return kind === "number" && /^-?\d+$/.test(v) ? BigInt(v).toLocaleString("en") : v;
     if (kind === "size") return scaled(v, SIZES);
     if (kind === "time") return scaled(v, TIMES, 0.9995);
     if (kind === "share") return three(v * 100) + " %";
@@ -28,6 +30,8 @@
     const known = units.find(([name]) => name.toLowerCase() === unit);
     return known ? number * known[1] : NaN;
   };
+  // Addresses are written by others too: of a number the value counts, not how it is written.
+  const same = (v, wanted) => String(v) === wanted || (typeof v === "number" && wanted !== "" && Number(wanted) === v);
   const isNumber = (kind) => kind !== "text" && kind !== "id";
   const make = (name, className, text) => {
     const made = document.createElement(name);
@@ -85,6 +89,9 @@
     const state = { sort: -1, down: false, page: 0, q: "", filters: new Map(), rows: [] };
     let texts = null;
 
+    for (const c of columns) c.labels = new Map(c.labels);
+    const word = (c, v) => c.labels.get(v) ?? show(c.kind, v);
+
     const compare = (c) => (a, b) => {
       const x = at(c, a), y = at(c, b);
       if (x === null || y === null) return (x === null) - (y === null);
@@ -93,12 +100,12 @@
     };
     const text = (row) => {
       texts ||= new Array(data.rows);
-      return (texts[row] ??= columns.map((c) => show(c.kind, at(c, row))).join("\t").toLowerCase());
+      return (texts[row] ??= columns.map((c) => word(c, at(c, row))).join("\t").toLowerCase());
     };
     const passes = (c, wanted, row) => {
       const v = at(c, row);
       if (Array.isArray(wanted)) return v !== null && v >= wanted[0] && v <= wanted[1];
-      return String(v) === wanted;
+      return same(v, wanted);
     };
     const select = (page = 0) => {
       const words = state.q.toLowerCase().split(/\s+/).filter(Boolean), rows = [];
@@ -124,7 +131,7 @@
       return "#table-cells?" + query;
     };
     const cell = (c, row) => {
-      const v = at(c, row), shown = show(c.kind, v);
+      const v = at(c, row), shown = word(c, v);
       const td = make("td", isNumber(c.kind) ? "num" : c.kind === "id" ? "id" : WIDE.has(c.name) ? "wide" : "");
       if (c === kept) td.classList.add("kept");
       const to = way(c, row);
@@ -181,7 +188,7 @@
         const ends = isNumber(c.kind) && /^(.*)\.\.(.*)$/.exec(value);
         const isChoice = !isNumber(c.kind) || (c.dict && c.dict.length <= MAX_CHOICES);
         if (ends) state.filters.set(c, [ends[1] === "" ? -Infinity : Number(ends[1]), ends[2] === "" ? Infinity : Number(ends[2])]);
-        else state.filters.set(c, isChoice ? value : [Number(value), Number(value)]);
+        else state.filters.set(c, isChoice || Math.abs(Number(value)) > Number.MAX_SAFE_INTEGER ? value : [Number(value), Number(value)]);
       }
       state.q = given.get("q") || "";
       const sort = given.get("sort") || "";
@@ -206,13 +213,13 @@
       // A value may be the empty text, so an option stands for its place.
       const sorted = c.dict.map((v, i) => [v, i])
         .sort(([x], [y]) => (typeof x === "number" && typeof y === "number" ? x - y : String(x) < String(y) ? -1 : 1));
-      for (const [v, i] of sorted) field.add(new Option(show(c.kind, v), String(i)));
+      for (const [v, i] of sorted) field.add(new Option(word(c, v), String(i)));
       field.addEventListener("change", () => {
         if (field.value === "") state.filters.delete(c); else state.filters.set(c, String(c.dict[Number(field.value)]));
         changed();
       });
       fields.push(() => {
-        field.value = state.filters.has(c) ? String(c.dict.findIndex((v) => String(v) === state.filters.get(c))) : "";
+        field.value = state.filters.has(c) ? String(c.dict.findIndex((v) => same(v, state.filters.get(c)))) : "";
       });
       labelled(c.title, field, chosen);
     };

@@ -1,0 +1,22 @@
+"""What policies are called in a report: a file's by its name, with digits where two are alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from p2mbatch.model.policies import shown
+
+
+def told_apart(policies: Iterable[str]) -> dict[str, str]:
+    """Return what each policy is called beside the others.
+
+    That is its name without the digest of its file, of which six digits are kept where others have
+    the same name.
+    """
+    short = {policy: shown(policy).short for policy in policies}
+    count = Counter(short.values())
+    return {
+        policy: name if count[name] == 1 else f"{name}#{policy.rpartition('#')[2][:6]}"
+        for policy, name in short.items()
+    }
