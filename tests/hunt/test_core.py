@@ -82,8 +82,10 @@ def test_threads_make_no_difference_to_what_is_found_or_bred() -> None:
     one, two = (
         Hunter(policies.find("stale"), seed=5, threads=threads, word_bytes=4) for threads in (1, 2)
     )
+    lived = []
     for number in range(2):
         first, second = one.generation(number, 1300), two.generation(number, 1300)
+        lived.append(first)
         columns = (*first.failures, first.new_lives, first.seen)
         others = (*second.failures, second.new_lives, second.seen)
         for column, other in zip(columns, others, strict=True):
@@ -91,7 +93,7 @@ def test_threads_make_no_difference_to_what_is_found_or_bred() -> None:
         assert first.trace(777) == second.trace(777)
         one.keep(first)
         two.keep(second)
-    failures = first.failures
+    failures = lived[0].failures
     assert set(failures.rule.tolist()) >= {1, 2, 3, 4, 5, 7}
     # Where a rule is broken is in the signature: pages lost past the end, before strays and after;
     # a top entry that is none, an entry of a hole.
