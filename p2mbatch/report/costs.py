@@ -50,7 +50,8 @@ def costs_of(frame: pd.DataFrame) -> Costs:
     """
     if frame.empty:
         return Costs("", "", "")
-    own = frame[(frame["policy"] == _told_of(frame)).to_numpy()]
+    told = _told_of(frame)
+    own = frame[(frame["policy"] == told).to_numpy()]
     ends = last_rows(own[["cell", "migration", "outcome", "memory_bytes", "sparsity", "layout",
                           "structure_overhead"]])  # fmt: skip
     ends = ends[(ends["outcome"] == "ok").to_numpy()]
@@ -58,7 +59,15 @@ def costs_of(frame: pd.DataFrame) -> Costs:
     if ends.empty or moved.empty:
         return Costs("", "", of_time(frame))
     size = "" if varies(ends["sparsity"]) else _of_size(ends, moved)
-    return Costs(_of_holes(ends, moved), size, of_time(frame))
+    holes = _of_holes(ends, moved)
+    if varies(frame["policy"]):
+        holes, size = (_told_under(told, text) for text in (holes, size))
+    return Costs(holes, size, of_time(frame))
+
+
+def _told_under(policy: str, text: str) -> str:
+    """Return a sentence with the policy of the guests that it is of."""
+    return f"{text[:-1]}; all under {shown(policy).short}." if text else ""
 
 
 def _told_of(frame: pd.DataFrame) -> str:

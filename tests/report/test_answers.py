@@ -96,6 +96,11 @@ def test_what_holes_cost_is_of_the_mended_kernel(result: SweepResult) -> None:
     said = costs_of(result.compact).of_holes
     assert said.startswith(f"With 50 % of the span in holes the tables take {share * 100:.3g} %")
     assert "a rebuild of 2 GiB takes" in said
+    # Of several policies it is said whose guests these are, of one there is nothing to tell apart.
+    assert said.endswith("; all under tracked.")
+    compact = result.compact
+    alone = costs_of(compact[(compact["policy"] == "tracked").to_numpy()]).of_holes
+    assert alone == said.replace("; all under tracked", "")
 
 
 def about(frame: pd.DataFrame, result: SweepResult, asked: Any) -> tuple[str, str, str]:
