@@ -124,25 +124,39 @@ _TOLD_FIRST = (*ENDS[::-1], CORRUPTED, SURVIVED)
 
 
 def _first_ends(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the last row of the first cell of each fate and policy, with `num_guests` like it."""
-    ends = last_rows(frame[["cell", "migration", "policy"]]).assign(fate=fates(frame))
-    grouped = ends.groupby(["fate", "policy"], observed=True, sort=False)["cell"]
-    found = frame.loc[grouped.idxmin()].assign(
-        fate=fates(frame), num_guests=grouped.size().to_numpy()
+    """Return the last row of the first cell of each fate and policy, with `num_guests` like it.
+
+    The first is that which is not too large to be told, where there is one.
+    """
+    ends = last_rows(frame[["cell", "migration", "policy", "leaves"]]).assign(fate=fates(frame))
+    ends["_dear"] = _work(ends) > MAX_WORK
+    by = ["fate", "policy"]
+    kinds = ends.groupby(by, observed=True, sort=False)["cell"]
+    ends["num_guests"] = kinds.transform("size")
+    told = ends.sort_values(["_dear", "cell"]).drop_duplicates(by)
+    found = frame.loc[told.index].assign(
+        fate=told["fate"], num_guests=told["num_guests"], _dear=told["_dear"]
     )
     places = {fate: place for place, fate in enumerate(FATES)}
-    found = found.assign(_fate=found["fate"].astype(str).map(places)).sort_values(["_fate", "cell"])
+    found = found.assign(_fate=found["fate"].astype(str).map(places)).sort_values(
+        ["_fate", "_dear", "cell"]
+    )
     intact = (found["fate"] == SURVIVED).to_numpy()
     found.loc[intact, "num_guests"] = found["num_guests"][intact].sum()
     first = ~(intact & found["fate"].astype(str).duplicated().to_numpy())
     return found[first]
 
 
-def _affordable(ends: pd.DataFrame) -> list[bool]:
-    """Return which lives are told: each fate's first, then others, while there is work left."""
+def _work(ends: pd.DataFrame) -> pd.Series[Any]:
+    """Return what telling each life costs, of its last row: leaves times events, int64."""
     leaves = ends["leaves"].astype("int64").clip(lower=1)
     each = leaves.clip(upper=_SMALL) + (leaves - _SMALL).clip(lower=0) // _COMPILED
-    work = (each * (ends["migration"].astype("int64") + 1)).tolist()
+    return each * (ends["migration"].astype("int64") + 1)
+
+
+def _affordable(ends: pd.DataFrame) -> list[bool]:
+    """Return which lives are told: each fate's first, then others, while there is work left."""
+    work = _work(ends).tolist()
     found = ends["fate"].tolist()
     order = sorted(
         range(len(ends)),

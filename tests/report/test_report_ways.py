@@ -23,7 +23,7 @@ from p2mbatch.report.stories import stories_of
 from p2mbatch.report.sweep import html
 from p2mbatch.store.fates import fates, last_rows
 from p2mbatch.store.results import SweepResult
-from report_support import run
+from report_support import made_up, run
 from sweep_support import p2mbatch
 
 
@@ -79,6 +79,24 @@ def test_what_would_take_too_long_has_its_command(
     assert len(some) == 2 == len({s.fate for s in some})
     page = html(result)
     assert "Not told here: it takes long to tell." in page
+
+
+def test_the_first_that_is_small_enough_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = made_up(200, 3)
+    ends = last_rows(frame.assign(fate=fates(frame)))
+    work = ends["leaves"].clip(lower=1) * (ends["migration"] + 1)
+    most = int(work.quantile(0.5))
+    monkeypatch.setattr(stories, "MAX_WORK", most)
+    monkeypatch.setattr(stories, "_SMALL", 1 << 40)
+    told = stories._first_ends(frame)
+    passed_over = 0
+    for row in told[told["fate"] != SURVIVED].itertuples():
+        same = ends[(ends["fate"] == row.fate) & (ends["policy"] == row.policy)]
+        small = same[work[same.index] <= most]
+        expected = same["cell"].min() if small.empty else small["cell"].min()
+        assert (row.cell, row.num_guests) == (expected, len(same))
+        passed_over += expected != same["cell"].min()
+    assert passed_over
 
 
 def test_each_detail_of_the_run_is_in_the_glossary(result: SweepResult, page: str) -> None:
