@@ -188,7 +188,8 @@ def show(kind: str, value: Any) -> str:
     if kind == "time":
         return time_text(value)
     if kind == "number":
-        return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+        # The script can't tell a whole number from a float that is whole.
+        return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
     return str(value)
 
 

@@ -297,6 +297,8 @@ def test_an_empty_run_has_a_page_that_says_so(tmp_path: Path) -> None:
 
 
 def test_numbers_are_shown_as_people_read_them() -> None:
+    assert show("number", 1234567.0) == show("number", 1234567) == "1,234,567"
+    assert show("number", 2**63 - 1) == "9,223,372,036,854,775,807"
     assert [show("size", 1 << 30), show("size", 660602880)] == ["1 GiB", "630 MiB"]
     assert [show("time", 999.0), show("time", 12345.0)] == ["999 ns", "12.3 µs"]
     assert [show("share", 0.00195), show("number", 65536), show("text", None)] == [
