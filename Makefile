@@ -77,7 +77,7 @@ lane-benchmarks: $(VENV)/.test
 	$(PYTEST) benchmarks --benchmark-disable
 
 lane-lives: $(VENV)/.test
-	PYTHONPATH=tests $(BIN)/python -m campaign --lives 150
+	PYTHONPATH=tests $(BIN)/python -m campaign --lives 100
 
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test

@@ -174,7 +174,7 @@ def test_general_tools_read_it(name, tmp_path):
 
 @pytest.mark.parametrize("kind", ["--flat", "--elf"])
 def test_the_command(kind, tmp_path):
-    trace = DATA / "traces" / "balloon-32-0.json.gz"
+    trace = DATA / "traces" / "eras" / "tail-balloon-64-101.json.gz"
     out, packed = tmp_path / "x", tmp_path / "x.gz"
     for target in (out, packed):
         command = [sys.executable, "-m", "p2mbatch", "make-core", trace, kind, "-o", target]

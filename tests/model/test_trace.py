@@ -260,4 +260,4 @@ def test_the_command_tells_losses_and_who_stays(tmp_path: Path) -> None:
     assert "2 lost pages" in lines[4]
     again = trace | {"expected": replay(parse_trace(trace))}
     (tmp_path / "e.json").write_text(json.dumps(again))
-    assert "1 of 1 exact" in p2mbatch("replay", "--check", str(tmp_path / "e.json")).stdout
+    assert "1 of 1 trace exact" in p2mbatch("replay", "--check", str(tmp_path / "e.json")).stdout

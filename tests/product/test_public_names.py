@@ -175,7 +175,7 @@ from p2mbatch.report import to_pdf  # wrong: attr-defined
 '''
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_users_mistakes_are_found_and_only_those(tmp_path: Path) -> None:
     file = tmp_path / "user.py"
     file.write_text(USER, encoding="utf-8")

@@ -31,14 +31,20 @@ from race.cases import GIVEN, RACES, random_config
 SMALL = [name for name, (_, results) in RACES.items() if results["states"] < 700]
 
 
-@pytest.mark.parametrize("name", RACES)
+LARGE = ("old.any.sc.same-pfn",)
+"""These take ten seconds and more."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.thorough) if n in LARGE else n for n in RACES]
+)
 def test_given_configurations_are_reproduced(name: str) -> None:
     config, results = RACES[name]
     assert results["schedules"] > 0
     assert differences(explore(config).to_json(), results) == []
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.thorough), 1, 2, 3])
 def test_random_configurations_agree_with_the_naive_explorer(seed: int) -> None:
     dice = random.Random(seed)
     compared = 0

@@ -33,7 +33,7 @@ def judged_by_the_naive_model(config: Config, steps: list[str]) -> str:
     return machine.judge()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_reductions_keep_the_classes_of_larger_random_configurations() -> None:
     drawn = explored(random.Random(28), (1, 2, 2, 2, 3, 3, 4), 60_000_000)
     for wanted in islice(drawn, 80):

@@ -6,6 +6,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -112,21 +114,26 @@ def test_stores_behind_links(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("open_log", [False, True])
-def test_a_directory_that_can_only_be_read(open_log, tmp_path):
+def test_a_directory_that_can_only_be_read(open_log):
     """Another user reads a store in a directory that takes nothing of theirs."""
-    shared = tmp_path / "shared"
+    # Not below pytest's own directory: each run that begins closes that to other users.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        _read_by_another(open_log, Path(folder))
+
+
+def _read_by_another(open_log, folder):
+    shared = folder / "shared"
     with Journal.open(shared) as journal:
         journal.admit(SPEC, resident="auto", extend=False)
         commit(journal, [result(seed) for seed in range(4)], 4)
         if open_log:
-            copy = tmp_path / "copy"
+            copy = folder / "copy"
             shutil.copytree(shared, copy)
             shared = copy
         else:
             journal.close()
-        for path in (shared, *tmp_path.parents[: len(tmp_path.parts) - 3]):
-            path.chmod(path.stat().st_mode | 0o055)
-        tmp_path.chmod(0o755)
+        shared.chmod(0o755)
         for path in shared.iterdir():
             path.chmod(0o644)
         code = (

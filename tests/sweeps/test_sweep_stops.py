@@ -216,7 +216,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[Any]]]
             process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_dask_with_a_worker_killed_gives_the_table_of_the_threads(
     cluster: tuple[Path, list[subprocess.Popen[Any]]],
     kill_spec: Path,
@@ -237,7 +237,7 @@ def test_dask_with_a_worker_killed_gives_the_table_of_the_threads(
     assert result.provenance["workers"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_scheduler_that_vanishes_is_said_in_one_line_and_nothing_is_lost(
     cluster: tuple[Path, list[subprocess.Popen[Any]]], long_spec: Path, tmp_path: Path
 ) -> None:
