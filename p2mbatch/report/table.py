@@ -35,7 +35,7 @@ class TableColumn(NamedTuple):
     labels: Mapping[str, str] = MappingProxyType({})
     """What values that are names are shown as, where that is not the value itself."""
 
-    def show(self, value: Any) -> str:
+    def text_of(self, value: Any) -> str:
         """Return one of its values as a reader sees it."""
         if isinstance(value, str) and value in self.labels:
             return self.labels[value]
@@ -106,7 +106,7 @@ class Table(NamedTuple):
         shown = zip(self.columns, values, strict=True)
         return [
             list(row)
-            for row in zip(*([c.show(value) for value in v] for c, v in shown), strict=True)
+            for row in zip(*([c.text_of(value) for value in v] for c, v in shown), strict=True)
         ]
 
     def static_rows(self) -> list[list[str]]:
