@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,8 @@ def test_lives_break_what_the_judge_says(policy: str, word_bytes: int) -> None:
     assert rules >= ({4, 7} if policy == "tracked" else {1, 2, 3, 5, 7})
 
 
+@pytest.mark.lane
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" not in os.environ, reason="Python can't call inner kernels")
 def test_what_a_set_did_not_come_to_was_never_set() -> None:
     room, bank = make_room(geometry(8)), make_bank(1)
     bank.events[0, 1]["op"], bank.events[0, 1]["num_runs"] = SET, 2
