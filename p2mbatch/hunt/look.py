@@ -9,22 +9,18 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.inspect import leaf_pages
+from p2mbatch.model import reads
 from p2mbatch.model.life import Life
 
 
 def entries_of(life: Life, pfns: Int64Array) -> Int64Array:
-    """Return `get_phys_to_machine` of each PFN, int64[k], no bit masked; < -1 behind a wild one."""
-    out = np.empty(len(pfns), np.int64)
-    life.policy.operations.get(life.tables, life.host, pfns, out)
-    return out
+    """Return a guest's entries (`reads.entries_of`)."""
+    return reads.entries_of(life.policy, life.tables, life.host, pfns)
 
 
 def pages_of_leaves(life: Life, num_leaves: int) -> Int64Array:
-    """Return the PFN of each leaf's page, int64[num_leaves]; < 0 behind a wild pointer."""
-    out = np.empty(num_leaves, np.int64)
-    leaf_pages(life.tables, out)
-    return out
+    """Return the pages of a guest's leaves (`reads.pages_of_leaves`)."""
+    return reads.pages_of_leaves(life.tables, num_leaves)
 
 
 def page_of_leaf(life: Life, x: int) -> int:

@@ -9,6 +9,7 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled.batch.cells import Cell
 from p2mbatch.compiled.batch.digest import blake2b, put_number, put_text
 from p2mbatch.compiled.jit import inner_kernel, never_inline
+from p2mbatch.compiled.m2p_size import bit_length, m2p_entries, m2p_order
 from p2mbatch.compiled.records import Bijection, HostParameters
 from p2mbatch.compiled.tables import (
     EXTENTS,
@@ -32,15 +33,6 @@ _MIB = 1 << 20
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
-
-
-@inner_kernel
-def bit_length(number: int) -> int:
-    """Return `bit_length` of a number that is not negative."""
-    bits = 0
-    while number >> bits != 0:
-        bits += 1
-    return bits
 
 
 @inner_kernel
@@ -135,13 +127,9 @@ def set_host(
     if cell.keeps_freed != 0:
         par.num_neighbour = others
         par.keeps_freed = KEEPS_FREED if index > 0 else KEEPS_BOOTED
-    chunks = (frames + 262_143) // 262_144
-    if par.entries_shift == 9:
-        par.m2p_order = bit_length(frames - 1) if cell.small_order != 0 else 32
-        par.m2p_entries = 262_144 * chunks
-    else:
-        par.m2p_order = 26
-        par.m2p_entries = min(524_288 * ((chunks + 1) // 2), 43_515_904)
+    is_wide = par.entries_shift == 9
+    par.m2p_order = m2p_order(is_wide, frames, cell.small_order != 0)
+    par.m2p_entries = m2p_entries(is_wide, frames)
     end = put_number(message, put_text(message, 0, _FRAMES), cell.seed)
     end = put_number(message, put_text(message, end, _HOST), index)
     blake2b(message, put_text(message, end, _END), 16, work)

@@ -15,10 +15,10 @@ from p2mbatch.compiled.hunt.program import (
     KEEPING_XENS,
     MAX_EVENTS,
     SMALL_ORDER_XENS,
-    HostPlan,
     Program,
 )
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.m2p_size import m2p_entries, m2p_order
 from p2mbatch.compiled.records import (
     NO_PAGE,
     UNBOUNDED_ORDER,
@@ -166,7 +166,6 @@ def new_guest(kind: Kind, program: Program, room: Room) -> P2MTables:
     state.saved_max_pfn = guest.max_p2m_pfn - 1
     state.walked_max_pfn = guest.max_p2m_pfn - 1
     if kind.family == FLAT:
-        state.mfn_list_pfn = guest.mfn_list_pfn
         state.pgd = guest.pgd
         state.p2m_vaddr = guest.p2m_vaddr
         state.no_list = guest.told
@@ -210,43 +209,20 @@ def new_guest(kind: Kind, program: Program, room: Room) -> P2MTables:
 
 
 @inner_kernel
-def _bit_length(number: int) -> int:
-    bits = as_int(0)
-    while number >> bits != 0:
-        bits += 1
-    return bits
-
-
-@inner_kernel
-def _m2p_order(kind: Kind, host: HostPlan) -> int:
-    """Return the m2p's order as a kernel that boots there has it: `model.hosts.m2p_order`."""
-    if host.m2p_order >= 0:
-        return as_int(host.m2p_order)
-    if kind.word_bytes == 4:
-        return as_int(26)
-    return _bit_length(host.frames - 1) if 1 <= host.xen <= SMALL_ORDER_XENS else as_int(32)
-
-
-@inner_kernel
-def _m2p_entries(kind: Kind, host: HostPlan) -> int:
-    """Return how many entries of the m2p are mapped: `model.hosts.m2p_entries`."""
-    if host.m2p_entries >= 0:
-        return as_int(host.m2p_entries)
-    chunks = (host.frames + 262_143) // 262_144
-    if kind.word_bytes == 8:
-        return as_int(262_144 * chunks)
-    return min(524_288 * ((chunks + 1) // 2), as_int(43_515_904))
-
-
-@inner_kernel
 def arrive(kind: Kind, program: Program, i: int, room: Room, side: int) -> HostTables:
     """Make a program's `i`-th host on one side of the room, as it is before the guest is there."""
     never_inline()
     host = program.hosts[i]
     par, m2p, owned = _side(room, side)
     par[0].frames = host.frames
-    par[0].m2p_order = min(_m2p_order(kind, host), as_int(UNBOUNDED_ORDER))
-    par[0].m2p_entries = _m2p_entries(kind, host)
+    is_wide = kind.word_bytes == 8
+    order, entries = as_int(host.m2p_order), as_int(host.m2p_entries)
+    if order < 0:
+        order = m2p_order(is_wide, host.frames, 1 <= host.xen <= SMALL_ORDER_XENS)
+    if entries < 0:
+        entries = m2p_entries(is_wide, host.frames)
+    par[0].m2p_order = min(order, as_int(UNBOUNDED_ORDER))
+    par[0].m2p_entries = entries
     par[0].keeps_freed = KEEPS_FREED if 1 <= host.xen <= KEEPING_XENS else 0
     for k in range(host.num_foreign):
         mfn, pfn = program.foreign[i, k, 0], program.foreign[i, k, 1]

@@ -10,7 +10,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, PAGE_SHIFT, Geometry, geometry
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.inspect import leaf_pages, p2m_words
+from p2mbatch.compiled.inspect import p2m_words
 from p2mbatch.compiled.policies.flat import BLOCK_SHIFT, MAPS
 from p2mbatch.dumps import formats
 from p2mbatch.dumps.stores import narrow
@@ -23,6 +23,7 @@ from p2mbatch.dumps.writers.page_tables import (
 from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.life import Life
 from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.reads import pages_of_leaves
 from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.trace import Trace, goes_on
 
@@ -171,9 +172,8 @@ def image_of(life: Life) -> GuestImage:
     span = min(life.scalar("xen_max"), 1 << 3 * life.scalar("entries_shift"))
     p2m = np.empty(span, np.int64)
     p2m_words(tables, host, 0, p2m)
-    leaf_pfns = np.empty(-(-span // (1 << life.scalar("entries_shift"))), np.int64)
-    leaf_pages(tables, leaf_pfns)
-    return _image(life, p2m, leaf_pfns)
+    num_leaves = -(-span // (1 << life.scalar("entries_shift")))
+    return _image(life, p2m, pages_of_leaves(tables, num_leaves))
 
 
 def _image(

@@ -12,9 +12,9 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
-from p2mbatch.compiled.inspect import leaf_pages
 from p2mbatch.compiled.tables import NO_PAGE
 from p2mbatch.model.explain.view import View
+from p2mbatch.model.reads import entries_of, pages_of_leaves
 from p2mbatch.model.runs import leading
 
 Run = tuple[int, int, str, str]
@@ -44,7 +44,7 @@ def _rows(view: View) -> list[dict[str, Any]]:
     """Return a row for each top index that is needed, like ones in a row taken together."""
     n, shift = view.n, view.shift
     num_leaves = min(-(-int(view.state.max_p2m_pfn) // n), int(view.state.num_leaves))
-    leaves = _leaf_pages(view, num_leaves)
+    leaves = pages_of_leaves(view.t, num_leaves)
     true = _mfns(view, leaves)
     kinds = _kinds(view, leaves)
     out: list[dict[str, Any]] = []
@@ -60,17 +60,9 @@ def _rows(view: View) -> list[dict[str, Any]]:
     return out
 
 
-def _leaf_pages(view: View, num_leaves: int) -> Int64Array:
-    """Return the page of each leaf; below 0 behind a wild pointer. int64[leaves]."""
-    out = np.empty(num_leaves, np.int64)
-    leaf_pages(view.t, out)
-    return out
-
-
 def _mfns(view: View, pages: Int64Array) -> Int64Array:
     """Return the MFN of each page: its entry without flags."""
-    out = np.empty(len(pages), np.int64)
-    view.policy.operations.get(view.t, view.h, np.maximum(pages, 0), out)
+    out = entries_of(view.policy, view.t, view.h, np.maximum(pages, 0))
     flags = int(view.state.flag_bits) or FOREIGN_FRAME_BIT
     masked = np.where(out == INVALID, INVALID, out & ~np.int64(flags))
     found: Int64Array = np.where(pages < 0, np.int64(-3), masked)

@@ -14,6 +14,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.interpreted import Interpreter
 from p2mbatch.model.explain.story import Said
 from p2mbatch.model.policies import Policy
+from p2mbatch.model.reads import entries_of
 
 
 @functools.cache
@@ -111,9 +112,7 @@ class View:
 
     def entry(self, pfn: int) -> int:
         """Return `get_phys_to_machine` of a PFN, no bit masked; a FAULT_ code behind a wild one."""
-        out = np.empty(1, np.int64)
-        self.policy.operations.get(self.t, self.h, np.array([pfn], np.int64), out)
-        return int(out[0])
+        return int(entries_of(self.policy, self.t, self.h, np.array([pfn], np.int64))[0])
 
     def mfn(self, page: int) -> int:
         """Return the MFN of a page: its entry without flags."""
@@ -240,6 +239,5 @@ class View:
         found = slots[np.isin(slots[:, tb.P_KIND], (tb.LEAF, tb.POINTER, tb.MID_MFN, tb.TOP_MFN,
                                                     tb.TABLE)), tb.P_PAGE]  # fmt: skip
         wanted = np.unique(found[found >= 0]).astype(np.int64)
-        out = np.empty(len(wanted), np.int64)
-        self.policy.operations.get(self.t, self.h, wanted, out)
+        out = entries_of(self.policy, self.t, self.h, wanted)
         return {int(mfn): int(pfn) for mfn, pfn in zip(out, wanted, strict=True) if mfn > 0}
