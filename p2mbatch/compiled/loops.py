@@ -190,6 +190,15 @@ def copy_each(
 
 
 @inline_kernel
+def all_invalid(row: Int64Array) -> bool:
+    """Return whether every word of `row` is INVALID."""
+    differ = as_int(0)
+    for i in range(len(row)):
+        differ |= row[i] ^ INVALID
+    return bool(differ == 0)
+
+
+@inline_kernel
 def all_own(own: UInt64Array, slot: int) -> bool:
     """Return whether every entry of the leaf in `slot` got its frame."""
     every = own[slot, 0]

@@ -13,7 +13,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline, parallel_kernel
 from p2mbatch.compiled.lookup import leaf_page_of
-from p2mbatch.compiled.loops import all_own, code_of
+from p2mbatch.compiled.loops import all_invalid, all_own, code_of
 from p2mbatch.compiled.owners import own_pfn, set_present
 from p2mbatch.compiled.pages import make_leaf, page_code, room_left, set_own
 from p2mbatch.compiled.records import HostParameters, OneRecord
@@ -91,7 +91,9 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
     n = 1 << shift
     max_pfn = t.state[0].walked_max_pfn
     # All of them, where nothing was stored there: a far PFN has many such leaves before it.
-    holes = page_code(t, t.state[0].missing) if _is_blank(t, t.state[0].missing) else NO_PAGE
+    holes = page_code(t, t.state[0].missing)
+    if not all_invalid(t.words[holes]):
+        holes = as_int(NO_PAGE)
     run = as_int(0)
     for x in range((max_pfn >> shift) + 1):
         slot = _sent_slot(t, x, holes)
@@ -133,16 +135,6 @@ def _sent_slot(t: P2MTables, x: int, holes: int) -> int:
     """Return the slot of leaf `x`, every leaf being resident; `holes` where it has no words."""
     slot = _slot_of_leaf(t, x)
     return slot if slot >= 0 else holes
-
-
-@inner_kernel
-def _is_blank(t: P2MTables, page: int) -> bool:
-    """Return whether a page that has a slot is all INVALID."""
-    row = t.words[page_code(t, page)]
-    differ = as_int(0)
-    for i in range(len(row)):
-        differ |= row[i] ^ INVALID
-    return bool(differ == 0)
 
 
 @inner_kernel

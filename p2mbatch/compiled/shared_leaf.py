@@ -11,6 +11,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.loops import all_invalid
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
 from p2mbatch.compiled.policies.three_lookup import mfn_of
@@ -23,11 +24,7 @@ def is_dirty(t: P2MTables) -> bool:
     """Return whether there is a `p2m_identity` and not all of it is INVALID."""
     if t.state[0].identity == NO_PAGE:
         return False
-    slot = page_code(t, t.state[0].identity)
-    differ = t.words[slot, 0] ^ INVALID
-    for i in range(1, t.words.shape[1]):
-        differ |= t.words[slot, i] ^ INVALID
-    return bool(differ != 0)
+    return not all_invalid(t.words[page_code(t, t.state[0].identity)])
 
 
 @inner_kernel

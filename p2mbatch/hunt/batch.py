@@ -42,10 +42,6 @@ class Failures(NamedTuple):
     """1 to 7."""
     event: Int64Array
     """The event's index in the life's trace."""
-    status: Int64Array
-    """The status code (`compiled/status`) that it ended with."""
-    detail: Int64Array
-    """The number of a save's or a restore's failed check."""
     signature: Int64Array
     """What broke, in one number (`compiled/hunt/rules`)."""
 
@@ -77,7 +73,7 @@ class Generation(NamedTuple):
 def _failures(breaks: np.ndarray[Any, Any]) -> Failures:
     life, rule = np.nonzero(breaks["event"] >= 0)
     found = breaks[life, rule]
-    names = ("event", "status", "detail", "signature")
+    names = ("event", "signature")
     return Failures(life, rule + 1, *(np.ascontiguousarray(found[name]) for name in names))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hunt.program import (
     BOOT,
     FAIL_ALLOC,
@@ -19,6 +18,7 @@ from p2mbatch.compiled.hunt.program import (
 )
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace import FORMAT_3
+from p2mbatch.model.trace_eras import unsigned
 from p2mbatch.model.trace_linear import spelled_back
 
 Json = dict[str, Any]
@@ -116,6 +116,5 @@ def _event(bank: Bank, k: int, i: int, policy: Policy) -> Json:
 
 def _word(policy: Policy, pfn: int, word: int) -> int | str | None:
     """Return a word of a set as a trace has it."""
-    if word == INVALID:
-        return None
-    return spelled_back(pfn, word % (1 << 64)) if policy.is_linear else word % (1 << 64)
+    said = unsigned(word)
+    return spelled_back(pfn, said) if policy.is_linear else said

@@ -46,10 +46,13 @@ class Corpus:
         return MOST_PARENTS - self.count
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return all of it as arrays of numbers, by name: int64[lives, k] and what was seen."""
+        """Return all of it as arrays of numbers, by name: int64[lives, k] and what was seen.
+
+        They are the corpus itself: to be written or copied before more is kept.
+        """
         arrays = self.bank._asdict().items()
-        words = {name: _as_words(array)[: self.count].copy() for name, array in arrays}
-        return words | {_SEEN: self.seen.copy()}
+        words = {name: _as_words(array)[: self.count] for name, array in arrays}
+        return words | {_SEEN: self.seen}
 
 
 def _as_words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from p2mbatch.base.errors import InputError, PolicyError
+from p2mbatch.base.provenance import num_cores
 from p2mbatch.hunt.batch import CHUNK, Generation, Hunter
 from p2mbatch.hunt.state import STATE, Arrays
 from p2mbatch.model.policies import Policy, find
@@ -23,7 +22,7 @@ class Herd:
         policy = find(name)
         widths = (8,) if policy.is_linear else (8, 4)
         # More would find no lives left to take.
-        threads = min(threads or len(os.sched_getaffinity(0)), NUM_LIVES // CHUNK)
+        threads = min(threads or num_cores(), NUM_LIVES // CHUNK)
         states = _by_width(state, widths)
         self._hunters = [
             _hunter(policy, seed, threads, width, kept)

@@ -36,6 +36,11 @@ def kind_of(broken: Broken) -> str:
     return _slug(f"{broken.what} {broken.where}")
 
 
+def is_kind(text: str) -> bool:
+    """Return whether `text` can be a kind."""
+    return len(text) <= _MOST_LETTERS and _SLUG.fullmatch(text) is not None
+
+
 def _slug(text: str) -> str:
     said = text
     for sign, word in _OPERATORS.items():
@@ -84,7 +89,7 @@ def read_known(path: str | Path) -> frozenset[str]:
     found = set()
     for number, line in enumerate(text.splitlines(), 1):
         kind = line.partition("#")[0].strip()
-        if kind and (len(kind) > _MOST_LETTERS or not _SLUG.fullmatch(kind)):
+        if kind and not is_kind(kind):
             raise InputError(
                 f"{path}: line {number}: {kind!r} is no kind: one is written as "
                 "wrong-list-leaf-entry is, one a line"

@@ -40,11 +40,6 @@ def _identity(life: Life) -> int:
     return page if page != tb.NO_PAGE else life.scalar("missing")
 
 
-def identity_pfn(life: Life) -> int:
-    """Return the PFN of `p2m_identity`, NO_PAGE where the kernel has none."""
-    return life.scalar("identity")
-
-
 def words_of(life: Life, page: int) -> Int64Array:
     """Return the words of a page, int64[n]; zeros where nothing was written."""
     tables = life.tables

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import PolicyError
-from p2mbatch.base.geometry import geometry
+from p2mbatch.base.geometry import geometry, signed_word
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import found
 from p2mbatch.compiled import save as ks
@@ -24,6 +25,7 @@ from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.restore import restore, settle_sent
 from p2mbatch.compiled.status import SAVE_BAD_CR3, SAVE_BAD_RANGE, TABLE_FAILURES
+from p2mbatch.hunt.world import flags_of
 from p2mbatch.model.life import meaning_of
 from p2mbatch.model.policies import Policy
 
@@ -41,8 +43,7 @@ def check_size(policy: Policy, word_bytes: int) -> None:
 
 def kind_of(policy: Policy, word_bytes: int) -> OneRecord[Kind]:
     """Return what drawing and living lives asks of a policy, as an array of one record."""
-    bits = 8 * word_bytes
-    flagged = policy.marks or policy.is_linear
+    foreign, identity = flags_of(policy, word_bytes)
     family = FLAT if policy.is_linear else ERA if policy.is_era else TREE
     said = Kind(
         family=family,
@@ -54,18 +55,10 @@ def kind_of(policy: Policy, word_bytes: int) -> OneRecord[Kind]:
         moves=policy.moves_leaves(word_bytes),
         rebuilds=policy.rebuilds,
         brk_one=policy.brk_pages(1, word_bytes),
-        foreign_bit=_as_word(1 << (bits - 1)) if flagged else 1 << 31,
-        identity_bit=1 << (bits - 2) if flagged else 0,
+        foreign_bit=signed_word(foreign),
+        identity_bit=identity,
     )
-    made = np.zeros(1, KIND)
-    for name in KIND.names or ():
-        made[name] = getattr(said, name)
-    return made
-
-
-def _as_word(number: int) -> int:
-    """Return an unsigned number of 64 bits as the int64 of its bits."""
-    return number - (1 << 64) if number >= 1 << 63 else number
+    return np.array([dataclasses.astuple(said)], KIND)
 
 
 @functools.cache

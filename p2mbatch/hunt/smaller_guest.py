@@ -8,11 +8,11 @@ from typing import Any
 
 from p2mbatch.hunt.layouts import Json, end_of, tables_end
 from p2mbatch.hunt.least import Least
+from p2mbatch.model.linear_shape import USUAL_VADDR
 
-VADDR = 0xFFFF_C900_0000_0000
 """Where a linear p2m's table lies by default: at a multiple of 1 GiB."""
 
-VADDR_OFF = VADDR + (1 << 21)
+VADDR_OFF = USUAL_VADDR + (1 << 21)
 """The nearest that is none."""
 
 
@@ -121,7 +121,7 @@ def shrink_marks(least: Least) -> None:
     if "p2m_vaddr" not in least.guest:
         return
     vaddr = least.guest["p2m_vaddr"]
-    nearer = [where for where in (VADDR, VADDR_OFF) if where < vaddr]
+    nearer = [where for where in (USUAL_VADDR, VADDR_OFF) if where < vaddr]
     least.any_of([_with_guest(least, p2m_vaddr=where) for where in nearer])
     if least.guest["virt_p2m_4tools"]:
         least.attempt(_with_guest(least, virt_p2m_4tools=False))

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import math
-import re
 import tokenize
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ import numpy as np
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import write_whole
+from p2mbatch.hunt.kinds import is_kind
 
 STATE = "state.npz"
 
@@ -32,9 +32,6 @@ VERSION = 3
 """Of what a hunt draws and how it breeds: another one finds others from the same seed."""
 
 _MOST_BYTES = 1 << 30
-
-_KIND = re.compile(r"(?!.{129})[a-z0-9]+(-[a-z0-9]+)*")
-"""A kind, which names a file."""
 
 Arrays = dict[str, Any]
 
@@ -154,9 +151,7 @@ def _progress(kept: dict[str, Any]) -> Progress:
         texts = (find.kind, find.sentence, find.trace)
         _check(isinstance(find.lines, list))
         _check(all(isinstance(text, str) for text in (*texts, *find.lines)))
-        _check(
-            _KIND.fullmatch(find.kind) is not None and find.trace == f"{find.kind}.trace.json.gz"
-        )
+        _check(is_kind(find.kind) and find.trace == f"{find.kind}.trace.json.gz")
         _check(all(map(_is_count, (find.rule, find.life, find.events))) and 1 <= find.rule <= 7)
     return progress
 

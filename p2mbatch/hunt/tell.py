@@ -61,6 +61,4 @@ def _meaning(told: Explanation, broken: Broken) -> list[str]:
 
 def _wrapped(line: str) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.wrap(
-        line, _WIDTH, initial_indent="", subsequent_indent=indent + "  ", break_long_words=False
-    )
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent + "  ", break_long_words=False)

@@ -12,6 +12,7 @@ from p2mbatch.compiled.hunt.breed import breed
 from p2mbatch.compiled.hunt.calls import Calls
 from p2mbatch.compiled.hunt.dice import below, one_in, throw
 from p2mbatch.compiled.hunt.draw_events import draw_program
+from p2mbatch.compiled.hunt.draw_guest import one_in_wide
 from p2mbatch.compiled.hunt.kinds import Kind
 from p2mbatch.compiled.hunt.life import Told, live
 from p2mbatch.compiled.hunt.program import Bank, copy_program, program_of
@@ -35,9 +36,6 @@ CONTROL = record_dtype(Control)
 ONE_IN_NEW = 3
 """One life in so many is drawn from nothing, though there are lives to be bred on."""
 
-ONE_IN_WIDE_64, ONE_IN_WIDE_32 = 24, 192
-"""One in so many of those whose sets reach into another top entry is taken when it is drawn."""
-
 _TURNS = 4
 
 
@@ -53,11 +51,10 @@ def _parent(kind: Kind, dice: UInt64Array, parents: Bank, num_parents: int) -> i
     if num_parents == 0 or one_in(dice, ONE_IN_NEW):
         return as_int(-1)
     n = 4096 // kind.word_bytes
-    one_in_wide = ONE_IN_WIDE_64 if kind.word_bytes == 8 else ONE_IN_WIDE_32
     for _ in range(_TURNS):
         k = below(dice, num_parents)
         # Those of far PFNs take longer, and are among the first that reach anything new.
-        if parents.guest[k].reach <= n * n or one_in(dice, one_in_wide):
+        if parents.guest[k].reach <= n * n or one_in(dice, one_in_wide(kind)):
             return k
     return as_int(-1)
 

@@ -10,6 +10,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hunt.dice import below, between, one_in, one_of
 from p2mbatch.compiled.hunt.draw_guest import draw_guest
 from p2mbatch.compiled.hunt.draw_hosts import draw_host, frame_of
+from p2mbatch.compiled.hunt.fit import FOREIGN, FRAME, HOLE, IDENTITY
 from p2mbatch.compiled.hunt.kinds import FLAT, Kind
 from p2mbatch.compiled.hunt.places import edge, note_taken
 from p2mbatch.compiled.hunt.program import (
@@ -32,8 +33,7 @@ _FAILED = np.array([0, 0, 1, 1, 1, 2, 3, 4])
 _NUM_RUNS = np.array([1, 1, 1, 2, 2, 3])
 _COUNTS = np.array([1, 1, 2, 3, 4, 40])
 
-_FRAME, _HOLE, _FOREIGN, _IDENTITY = range(4)
-_VALUES = np.array([_FRAME] * 6 + [_HOLE] * 3 + [_FOREIGN] + [_IDENTITY] * 2)
+_VALUES = np.array([FRAME] * 6 + [HOLE] * 3 + [FOREIGN] + [IDENTITY] * 2)
 
 
 @inner_kernel
@@ -95,16 +95,16 @@ def draw_run(kind: Kind, dice: UInt64Array, program: Program, run: Int64Array, h
     if one_in(dice, 40):
         count = n
     value = one_of(dice, _VALUES)
-    if value == _IDENTITY and kind.identity_bit != 0 and (kind.marks != 0 or kind.family == FLAT):
+    if value == IDENTITY and kind.identity_bit != 0 and (kind.marks != 0 or kind.family == FLAT):
         run[0] = pfn // n * n
         run[1] = run[0] | kind.identity_bit
         run[2] = n * between(dice, 1, 2)
         return
     run[0] = pfn
     run[2] = count
-    if value == _HOLE:
+    if value == HOLE:
         run[1] = INVALID
-    elif value == _FOREIGN:
+    elif value == FOREIGN:
         run[1] = below(dice, program.hosts[here].frames) | kind.foreign_bit
         run[2] = min(count, 4)
     else:

@@ -10,8 +10,7 @@ from p2mbatch.compiled.hunt.kinds import FLAT, Kind
 from p2mbatch.compiled.hunt.program import MAX_RANGES, GuestPlan, Program
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 
-ONE_IN_WIDE_64, ONE_IN_WIDE_32 = 24, 192
-"""One guest in so many may be set pages of a second and a third top entry, by its width."""
+_ONE_IN_WIDE_64, _ONE_IN_WIDE_32 = 24, 192
 
 MOST_BESIDE_BRK = 28
 """Pages of a tree's guest of one leaf that its other structures, spare brk and gaps take at most,
@@ -34,6 +33,15 @@ _SPARE_BRK = np.array([0, 0, 1, 4])
 
 # What a piece of a layout is.
 _BRK, _LIST, _BOOTMEM, _MISSING, _TOP, _TOP_MFN, _TOPS, _PGD, _BOOT_POOL, _POOL = range(10)
+
+
+@inner_kernel
+def one_in_wide(kind: Kind) -> int:
+    """Return of how many guests one may be set pages of further top entries, by its width.
+
+    Of those that could be bred on one in so many is, too.
+    """
+    return as_int(_ONE_IN_WIDE_64 if kind.word_bytes == 8 else _ONE_IN_WIDE_32)
 
 
 @inner_kernel
@@ -71,7 +79,7 @@ def draw_guest(kind: Kind, dice: UInt64Array, program: Program, pieces: Int64Arr
         _draw_runs(dice, program, end)
         _draw_extra(dice, program)
     else:
-        _draw_marks(kind, dice, program, end, n)
+        _draw_marks(dice, program, end, n)
 
 
 @inner_kernel
@@ -194,7 +202,7 @@ def _draw_reach(kind: Kind, dice: UInt64Array, guest: GuestPlan, n: int) -> None
         guest.max_p2m_pfn = min(span, guest.max_domain_pages)
         guest.reach = min(reach, guest.max_domain_pages)
         return
-    if one_in(dice, ONE_IN_WIDE_64 if kind.word_bytes == 8 else ONE_IN_WIDE_32):
+    if one_in(dice, one_in_wide(kind)):
         top = n * n
         far = below(dice, 4)
         reach = top + 3
@@ -237,7 +245,7 @@ def _draw_table(kind: Kind, dice: UInt64Array, guest: GuestPlan, blocks: int) ->
 
 
 @inner_kernel
-def _draw_marks(kind: Kind, dice: UInt64Array, program: Program, end: int, n: int) -> None:
+def _draw_marks(dice: UInt64Array, program: Program, end: int, n: int) -> None:
     """Draw the 1:1 ranges of a tree that marks them, behind PFN `end` of the last structure."""
     never_inline()
     guest = program.guest[0]

@@ -177,10 +177,7 @@ def _swap(program: Program, i: int, a: int, b: int) -> None:
     _split(program, i, a)
     y = _split(program, i, b)
     x = _split(program, i, a)
-    if x < 0 or y < 0:
-        return
-    y = _split(program, i, b)
-    if y >= 0:
+    if x >= 0 and y >= 0:
         domain[x, 1], domain[y, 1] = domain[y, 1], domain[x, 1]
 
 

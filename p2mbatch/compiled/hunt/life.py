@@ -81,12 +81,11 @@ def live(
     told: OneRecord[Told],
     breaks: OneRecord[Break],
     features: Int16Array,
-) -> int:
+) -> None:
     """Live a program, which is fitted to what it may do and ends with its last event that ran.
 
     `told` (TOLD[MAX_EVENTS]), `breaks` (BREAK[7]) and `features` (int16[MAX_FEATURES], -1 from the
-    last on) get what came of it. Returns OK, or MORE_ROOM where the guest hit more pages than
-    there is room for: nothing of such a life counts.
+    last on) get what came of it: nothing, where the guest hit more pages than there is room for.
     """
     never_inline()
     for rule in range(len(breaks)):
@@ -136,8 +135,9 @@ def live(
     leave(program, host, room, side)
     if status == MORE_ROOM:
         room.features[0] = 0
+        for rule in range(len(breaks)):
+            breaks[rule].event = -1
     features[room.features[0] :] = -1
-    return as_int(MORE_ROOM if status == MORE_ROOM else OK)
 
 
 @inner_kernel
@@ -314,11 +314,8 @@ def _end(
     told.stray_pages = state.stray_pages
     told.placeholder_writes = state.placeholder_writes
     if status == MORE_ROOM:
-        for rule in range(len(breaks)):
-            breaks[rule].event = -1
         return False
     op = program.events[k].op
-    detail = state.detail
     so_far = room.so_far
     if state.stray_writes != 0:
         so_far[WAS_HIT] = 1
@@ -328,13 +325,13 @@ def _end(
     hit = OF_HIT * so_far[WAS_HIT]
     if state.stray_writes != 0 or state.placeholder_writes != 0:
         which = as_int(state.stray_writes != 0) + 2 * as_int(state.placeholder_writes != 0)
-        note(breaks, 3, k, op, status, detail, moves, which)
+        note(breaks, 3, k, op, status, moves, which)
     if _is_refused(status):
-        note(breaks, 5, k, op, status, detail, moves, hit + so_far[LIST_WRONG])
+        note(breaks, 5, k, op, status, moves, hit + so_far[LIST_WRONG])
         return False
     if status not in (OK, NO_MEMORY):
         if status not in (BUG_NULL, BUG_OUT_OF_MEMORY):
-            note(breaks, 1, k, op, status, detail, moves, hit + where_stopped(t, program, k, room))
+            note(breaks, 1, k, op, status, moves, hit + where_stopped(t, program, k, room))
         return False
     alive = True
     if op == MIGRATE:
@@ -342,24 +339,24 @@ def _end(
         if breaks[1].event < 0:
             so_far[LIST_WRONG] = wrong != 0
         if wrong != 0:
-            note(breaks, 2, k, op, status, detail, moves, wrong)
+            note(breaks, 2, k, op, status, moves, wrong)
         if told.lost_pages != 0 or told.ghost_pages != 0:
             which = as_int(told.lost_pages != 0) + 2 * as_int(told.ghost_pages != 0)
-            note(breaks, 4, k, op, status, detail, moves, hit + which + 4 * room.counts[3])
+            note(breaks, 4, k, op, status, moves, hit + which + 4 * room.counts[3])
             alive = False
     elif op == SET:
         runs = program.runs[k, : program.events[k].num_runs]
         if status == NO_MEMORY and told.had_memory != 0:
-            note(breaks, 6, k, op, status, detail, moves, as_int(0))
+            note(breaks, 6, k, op, status, moves, as_int(0))
             alive = False
         odd = reads_back(t, h, kind, room, calls, runs, told.entries_set)
         if odd != 0:
-            note(breaks, 6, k, op, status, detail, moves, hit + odd)
+            note(breaks, 6, k, op, status, moves, hit + odd)
             alive = False
     # What is known to be broken is not looked at again.
     odd = as_int(0)
     if breaks[6].event < 0:
         odd = never_set(t, h, kind, program, k + 1, room, calls)
     if odd != 0:
-        note(breaks, 7, k, op, status, detail, moves, hit + odd)
+        note(breaks, 7, k, op, status, moves, hit + odd)
     return alive

@@ -20,6 +20,7 @@ from p2mbatch.compiled.hunt.program import SET, Program
 from p2mbatch.compiled.hunt.room import CHUNK, Room
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.lookup import leaf_page_of
+from p2mbatch.compiled.loops import all_invalid
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
 from p2mbatch.compiled.records import NO_PAGE, OneRecord, record_dtype
@@ -42,10 +43,6 @@ class Break:
 
     event: int = -1
     """The event's index; -1 where the rule held."""
-    status: int = 0
-    """The status code (`status`) that the event ended with."""
-    detail: int = 0
-    """`State.detail`: the number of a save's or a restore's failed check."""
     signature: int = 0
     """What broke, in one number, so that kinds can be told before a trace is made: the rule, the
     event's op, the status, migrations before it (at most 2), and what and where the rule adds."""
@@ -61,7 +58,6 @@ def note(
     event: int,
     op: int,
     status: int,
-    detail: int,
     moves: int,
     more: int,
 ) -> None:
@@ -70,8 +66,6 @@ def note(
         return
     found = breaks[rule - 1]
     found.event = event
-    found.status = status
-    found.detail = detail
     found.signature = ((((rule << 2 | op) << 7 | status & 127) << 2 | min(moves, 2)) << 12) | more
 
 
@@ -249,7 +243,8 @@ def never_set(
             continue
         if page == t.state[0].missing:
             if holes_read < 0:
-                holes_read = as_int(_is_blank(t, page) != 0)
+                slot = page_code(t, page)
+                holes_read = as_int(slot >= 0 and all_invalid(t.words[slot]))
             if holes_read == 1:
                 continue
         found = _odd_entry(t, h, kind, program, end, x, page, room, calls)
@@ -257,19 +252,6 @@ def never_set(
             is_tail = x == first_leaf and guest.nr_pages & ((1 << shift) - 1) != 0
             return found + 4 * as_int(page == t.state[0].missing) + 8 * as_int(is_tail)
     return as_int(0)
-
-
-@inner_kernel
-def _is_blank(t: P2MTables, page: int) -> int:
-    """Return 1 if a page that is resident is all INVALID."""
-    slot = page_code(t, page)
-    if slot < 0:
-        return as_int(0)
-    row = t.words[slot]
-    differ = as_int(0)
-    for i in range(len(row)):
-        differ |= row[i] ^ INVALID
-    return as_int(differ == 0)
 
 
 @inner_kernel
@@ -290,22 +272,16 @@ def _odd_entry(
     """
     never_inline()
     shift = t.state[0].entries_shift
-    n = 1 << shift
     first = max(x << shift, program.guest[0].nr_pages)
-    slot = page_code(t, page) if page >= 0 else as_int(-1)
-    if slot >= 0:
-        row = t.words[slot, first - (x << shift) :]
-        differ = as_int(0)
-        for i in range(len(row)):
-            differ |= row[i] ^ INVALID
-        if differ == 0:
-            return as_int(0)
+    slot = page_code(t, page)
+    if slot >= 0 and all_invalid(t.words[slot, first - (x << shift) :]):
+        return as_int(0)
     count = ((x + 1) << shift) - first
     for i in range(count):
         room.pfns[i] = first + i
     entries = room.entries[:count]
     calls.get(t, h, room.pfns[:count], entries)
-    for i in range(min(count, n)):
+    for i in range(count):
         word = entries[i]
         if word != INVALID and not _may_read(kind, program, end, first + i, word, room):
             return as_int(1 if word == 0 else 2)
