@@ -114,3 +114,16 @@ def read_whole(
     except OSError as error:
         raise InputError(f"{name}: can't be read: {error.strerror or error}") from None
     return bytes(data)
+
+
+def make_folder(path: str, option: str) -> Path:
+    """Make the directory `path`, if need be, and return it.
+
+    Raises `InputError` that names the `option` which said it.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option}: {path}: can't be made: {error.strerror}") from None
+    return folder

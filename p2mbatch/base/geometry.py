@@ -65,3 +65,8 @@ def geometry(word_bytes: int) -> Geometry:
         return _GEOMETRIES[word_bytes]
     except KeyError:
         raise InputError(f"word_bytes: {word_bytes!r} is not a word width: use 8 or 4") from None
+
+
+def signed_word(number: int) -> int:
+    """Return an unsigned number of 64 bits as the int64 of its bits, as arrays hold it."""
+    return number - (1 << 64) if number >= 1 << 63 else number

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
-from collections.abc import Mapping
 from typing import IO, Any
 
 Mode = str
@@ -27,6 +25,9 @@ _FATES = {
     "moved wrong": 31,
 }
 """Fates, which are a floor above this one (a test compares), and their colours (SGR)."""
+
+# None is the beginning of another, so that their order does not matter.
+_NAMES = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _FATES))})(?![\w-])")
 
 _state: dict[str, Mode] = {"mode": "auto"}
 
@@ -53,24 +54,21 @@ def is_terminal(stream: Any) -> bool:
         return False
 
 
-def width(stream: IO[str] | None = None) -> int | None:
-    """Return how many columns `stream` (stdout) has, 40 at least; None where it is no terminal.
+def width() -> int | None:
+    """Return how many columns stdout has, 40 at least; None where it is no terminal.
 
-    COLUMNS, where it is set, says so of any stream.
+    COLUMNS, where it is set, says so of any stdout.
     """
-    named = os.environ.get("COLUMNS", "")
-    if not named.isdecimal() and not is_terminal(sys.stdout if stream is None else stream):
+    # Loaded where it is needed: with it come all archives that it knows.
+    import shutil
+
+    if not os.environ.get("COLUMNS", "").isdecimal() and not is_terminal(sys.stdout):
         return None
     return max(shutil.get_terminal_size().columns, MIN_WIDTH)
 
 
-def tinted(text: str, colors: Mapping[str, int] = _FATES, stream: IO[str] | None = None) -> str:
-    """Return `text`, already made printable, with those words coloured where colours may be."""
+def tinted(text: str, stream: IO[str] | None = None) -> str:
+    """Return `text`, already made printable, its fates coloured where `stream` has colours."""
     if not has_color(stream):
         return text
-    words = "|".join(re.escape(word) for word in sorted(colors, key=len, reverse=True))
-    return re.sub(
-        rf"(?<![\w-])(?:{words})(?![\w-])",
-        lambda match: f"\x1b[{colors[match[0]]}m{match[0]}\x1b[0m",
-        text,
-    )
+    return _NAMES.sub(lambda match: f"\x1b[{_FATES[match[0]]}m{match[0]}\x1b[0m", text)

@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "make-core": ("make", "make_core", "Write a trace's guest as an xl dump-core file."),
 }
 
-# What a person wants -> the commands for it. One in no line is listed last.
+# What a person wants -> the commands for it.
 GROUPS: dict[str, tuple[str, ...]] = {
     "Run": ("sweep", "status", "spec"),
     "Look": ("show", "report", "plot", "explain", "compare", "export", "notebooks"),
@@ -106,13 +106,9 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the tables alone."""
         width = max(map(len, COMMANDS))
-        grouped = {name for names in GROUPS.values() for name in names}
-        rest = tuple(name for name in COMMANDS if name not in grouped)
-        for title, names in [*GROUPS.items(), ("More", rest)]:
-            rows = [(f"{name:{width}}", COMMANDS[name][2]) for name in names if name in COMMANDS]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{width}}", COMMANDS[name][2]) for name in names])
 
 
 def _no_such(name: str) -> str:

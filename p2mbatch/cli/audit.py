@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2mbatch.base.say import one_line, say
+from p2mbatch.base.terminal import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def read_with_progress(file: str, width: str | None = None) -> DumpGuest:
         unit_divisor=1024,
         desc=one_line(Path(file).name),
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=not is_terminal(sys.stderr),
     ) as bar:
 
         def advance(offset: int) -> None:

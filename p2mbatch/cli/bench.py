@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from p2mbatch.base.say import one_line, say
@@ -25,7 +23,7 @@ def bench(
     """Measure the kernels beside the machine's limits and their peers."""
     import json
 
-    from p2mbatch.base.errors import InputError
+    from p2mbatch.base.files import make_folder
     from p2mbatch.base.sizes import parse_size
     from p2mbatch.bench.ready import fresh_cache
     from p2mbatch.bench.report_file import changes, load
@@ -35,12 +33,7 @@ def bench(
 
     wanted = [parse_size(text, "--sizes") for text in sizes.split(",")]
     old = load(against) if against else None
-    folder = Path(out) if out else None
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out: {out}: can't be made: {error.strerror}") from None
+    folder = make_folder(out, "--out") if out else None
     tell("compiling every kernel into an empty cache, then loading them")
     with fresh_cache() as times:
         from p2mbatch.bench import session as measuring

@@ -6,9 +6,9 @@ Nothing here may fail or take long: a shell calls it at each press of the key.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
@@ -17,8 +17,6 @@ from p2mbatch.base.say import one_line
 
 if TYPE_CHECKING:
     import click
-
-Completer = Callable[[Any, Any, str], list[CompletionItem]]
 
 _MAX_CELLS = 50
 
@@ -69,7 +67,7 @@ def run_or_file(
 
 def cell(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the first cells of the run that stands before, if it is not too large to be read."""
-    subject = ctx.params.get("subject") or ctx.params.get("run")
+    subject = ctx.params.get("subject")
     if not subject:
         return []
     from p2mbatch.base.errors import P2MBatchError

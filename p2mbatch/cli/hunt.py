@@ -160,5 +160,5 @@ def _tell(progress: Progress, known: frozenset[str]) -> None:
     for find in sorted_finds(progress):
         if find.kind not in known:
             for line in find.lines:
-                say(one_line(line) if not line.startswith(" ") else line)
+                say(one_line(line))
             say()

@@ -60,17 +60,12 @@ def plot(run: str, name: str | None, output: str | None, into: str | None, **opt
 
 def _draw_all(result: Any, into: str) -> None:
     """Draw every figure that the sweep has something for; say which it has not."""
-    from pathlib import Path
-
     from p2mbatch.base.errors import InputError
+    from p2mbatch.base.files import make_folder
     from p2mbatch.base.say import one_line, say
     from p2mbatch.plots.gallery import draw, save
 
-    directory = Path(into)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--all: {into}: can't be made: {error.strerror}") from None
+    directory = make_folder(into, "--all")
     for name in FIGURES:
         path = directory / f"{name}.svg"
         try:

@@ -97,7 +97,8 @@ def _check(work: Any, num_traces: int) -> int:
         work, total=num_traces, unit="trace", leave=False, disable=None, dynamic_ncols=True
     ):
         differences = list(_differences(trace))
-        others += [path] if differences else []
+        if differences:
+            others.append(path)
         for line in differences:
             say_above(tqdm, f"{one_line(path)}: {one_line(line)}")
     say(f"{num_traces - len(others):,} of {counted(num_traces, 'trace')} exact")

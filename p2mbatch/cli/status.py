@@ -53,7 +53,7 @@ def _watch(result: Any) -> None:
     """Say in a line how a sweep gets on, until nobody runs it."""
     from p2mbatch.cli.watching import Watch
 
-    watch = Watch()
+    watch = Watch(result)
     while result.progress.state == "running":
         say(watch.line(result), fates=True)
         time.sleep(WATCH_S)

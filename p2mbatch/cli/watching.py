@@ -12,26 +12,22 @@ if TYPE_CHECKING:
 class Watch:
     """What was seen first, so that there is a rate."""
 
-    def __init__(self) -> None:
+    def __init__(self, result: SweepResult) -> None:
         self._start = time.monotonic()
-        self._first: int | None = None
+        self._first = result.progress.num_settled
 
     def line(self, result: SweepResult) -> str:
         """Return how far a sweep is in one line. `result` was just refreshed."""
         from p2mbatch.store.survival import ends
-        from p2mbatch.sweeps.progress import format_duration
+        from p2mbatch.sweeps.progress import pace
 
         progress = result.progress
         done = progress.num_settled
-        if self._first is None:
-            self._first = done
         text = f"{done:,} of {progress.num_cells:,} cells done"
         if progress.num_failed:
             text += f", {progress.num_failed:,} failed"
-        elapsed = time.monotonic() - self._start
         if done > self._first:
-            rate = (done - self._first) / elapsed
-            left = max(progress.num_cells - done, 0) / rate
-            text += f", {rate:,.1f} cells/s, {format_duration(left)} left"
+            left = max(progress.num_cells - done, 0)
+            text += ", " + pace(done - self._first, left, time.monotonic() - self._start)
         fates = ", ".join(f"{n:,} {fate}" for fate, n in ends(result).items() if n)
         return f"{text}; {fates}" if fates else text

@@ -10,7 +10,7 @@ from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
-from p2mbatch.model.explain.trace import describe_guest, story_of
+from p2mbatch.model.explain.trace import describe_guest, set_title, story_of
 from p2mbatch.model.life import EventResult
 from p2mbatch.model.replay import observe
 from p2mbatch.model.trace import LOSS_FIELDS
@@ -61,8 +61,7 @@ class _Living:
     def set_runs(self, runs: Int64Array) -> bool:
         """Populate or balloon out."""
         result, steps = self.watcher.set_runs(runs)
-        count = int(runs[:, 2].sum()) if len(runs) else 0
-        return self.add("set", f"set {count} {'entry' if count == 1 else 'entries'}", result, steps)
+        return self.add("set", set_title(runs, result), result, steps)
 
 
 def explain_scenario(

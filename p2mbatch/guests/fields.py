@@ -307,10 +307,12 @@ class ScenarioFields(BaseModel, metaclass=Made):
     @classmethod
     def _resolve_defaults(cls, data: Any) -> Any:
         """Fill in what a guest's file says, and sizes that are a multiple of its memory."""
-        data = with_full_names(data) if isinstance(data, dict) else data
-        if isinstance(data, dict) and isinstance(data.get("guest"), str) and data["guest"]:
+        if not isinstance(data, dict):
+            return data
+        data = with_full_names(data)
+        if isinstance(data.get("guest"), str) and data["guest"]:
             data = _with_guest(data)
-        if not isinstance(data, dict) or "memory_bytes" not in data:
+        if "memory_bytes" not in data:
             return data
         try:
             memory_bytes = parse_size(data["memory_bytes"])

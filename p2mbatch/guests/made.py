@@ -29,7 +29,7 @@ def with_full_names(data: dict[str, Any]) -> dict[str, Any]:
 
     Raises `ValueError`, for pydantic to collect, where one is given by both of its names.
     """
-    if not any(name in SHORT for name in data):
+    if SHORT.keys().isdisjoint(data):
         return data
     for name in data:
         if name in SHORT and SHORT[name] in data:

@@ -17,9 +17,10 @@ class Scenario(ScenarioFields):
 
     def __repr_args__(self) -> Generator[tuple[str | None, Any]]:
         """Yield the fields that are not at their defaults."""
-        yield from self._told()
+        yield from self.unusual()
 
-    def _told(self) -> Iterator[tuple[str, Any]]:
+    def unusual(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name, value) of each field that is not at its default."""
         usual = {
             "memory_bytes": None,
             "host_memory_bytes": default_host_memory_bytes(self.memory_bytes),
@@ -37,7 +38,7 @@ class Scenario(ScenarioFields):
                 name,
                 format_size(value) if name.endswith("_bytes") and name != "word_bytes" else value,
             )
-            for name, value in self._told()
+            for name, value in self.unusual()
         ]
         return card(f"cell {self.cell_id[:12]}", facts)
 

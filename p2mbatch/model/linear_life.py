@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
+from p2mbatch.base.geometry import signed_word
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.flat import MAPS
@@ -22,8 +23,6 @@ from p2mbatch.model.trace_linear import LinearLayout
 _MASK = (1 << 64) - 1
 
 _ENTRIES = 512
-
-_SIGN = 1 << 63
 
 
 class LinearLife(EraLife):
@@ -90,7 +89,7 @@ class LinearLife(EraLife):
             return EventResult("save-failed", f"max_pfn-too-large {max_pfn}")
         state = self.tables.state[0]
         kept = state.shared_fll, state.shared_max
-        state.shared_fll, state.shared_max = _as_word(fll_mfn), shared_max
+        state.shared_fll, state.shared_max = signed_word(fll_mfn), shared_max
         result = super()._find(tree=True)
         state.shared_fll, state.shared_max = kept
         return result
@@ -186,11 +185,6 @@ class LinearLife(EraLife):
 
 class _Refused(Exception):
     """A walk's check that failed, as its detail."""
-
-
-def _as_word(number: int) -> int:
-    """Return an unsigned number as the int64 of its bits."""
-    return number - 2 * _SIGN if number >= _SIGN else number
 
 
 def _last_address(first: int, max_pfn: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2mbatch.base.geometry import signed_word
 from p2mbatch.model.policies import Policy
 
 BLOCK_PFNS = 1 << 18
@@ -72,7 +73,7 @@ class LinearShape:
     @property
     def signed_vaddr(self) -> int:
         """Return `p2m_vaddr` as the int64 of its bits."""
-        return self.p2m_vaddr - (1 << 64) if self.p2m_vaddr >= 1 << 63 else self.p2m_vaddr
+        return signed_word(self.p2m_vaddr)
 
 
 def area_pfns(nr_pages: int, hotplug_gib: int) -> int:

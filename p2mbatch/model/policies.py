@@ -116,11 +116,6 @@ class Policy:
         return self.load()
 
     @property
-    def in_words(self) -> str:
-        """Return the name as a sentence has it."""
-        return self.spoken or self.short
-
-    @property
     def short(self) -> str:
         """Return the name without the digest of a file."""
         return self.name.partition("#")[0]

@@ -100,13 +100,14 @@ class Trace:
 
     def _repr_html_(self) -> str:
         """Return what it is of as a table, for notebooks."""
+        named = ", ".join(str(event["op"]) for event in self.events[:_MAX_OPS])
+        if len(self.events) > _MAX_OPS:
+            named += f" and {len(self.events) - _MAX_OPS:,} more"
         facts = [
             ("policy", self.policy),
             ("guest", f"{8 * self.guest.word_bytes}-bit, {self.guest.nr_pages:,} pages at boot"),
             ("hosts", len(self.hosts)),
-            ("events", ", ".join(str(event["op"]) for event in self.events[:_MAX_OPS])),
+            ("events", named),
             ("format", self.format),
         ]
-        if len(self.events) > _MAX_OPS:
-            facts[3] = ("events", f"{facts[3][1]} and {len(self.events) - _MAX_OPS:,} more")
         return card(f"trace {self.name}", facts)

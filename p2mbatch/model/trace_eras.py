@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID, Geometry, geometry
+from p2mbatch.base.geometry import INVALID, Geometry, geometry, signed_word
 from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.era_tables import static_pages
 from p2mbatch.model.policies import Policy
@@ -170,7 +170,7 @@ def parse_set_runs(check: Checker, value: Any, path: str, word_bytes: int) -> In
             word = check.integer(row[1], f"{path}[{i}][1]", 0, invalid - 1)
             if word + count > invalid:
                 raise check.fail(f"{path}[{i}]", f"MFN {word} + {count} goes past {invalid}")
-            word = word - (1 << 64) if word >= 1 << 63 else word
+            word = signed_word(word)
         out.append([pfn, word, count])
     return np.array(out, np.int64).reshape(-1, 3)
 

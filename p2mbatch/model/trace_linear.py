@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import geometry
+from p2mbatch.base.geometry import geometry, signed_word
 from p2mbatch.model.checks import Checker
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace import GuestLayout
@@ -82,7 +82,7 @@ def parse_linear(check: Checker, value: Any, policy: Policy) -> LinearLayout:
         check.integer(value["directmap_pages"], "guest.directmap_pages", 1, limit),
         check.integer(value["pgd_pfn"], "guest.pgd_pfn", 0, nr_pages),
         check.runs(value["boot_pool"], "guest.boot_pool", ("pfn", "count")),
-        vaddr - (1 << 64) if vaddr >= 1 << 63 else vaddr,
+        signed_word(vaddr),
         flag,
         check.runs(value["identity"], "guest.identity", ("pfn", "count")),
         check.runs(value["extra"], "guest.extra", ("pfn", "count")),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID, geometry
+from p2mbatch.base.geometry import INVALID, geometry, signed_word
 from p2mbatch.model.checks import Checker
 from p2mbatch.model.trace import GuestLayout
 
@@ -36,7 +36,7 @@ def parse_words(check: Checker, value: Any, path: str, guest: GuestLayout) -> In
         word = INVALID
         if row[2] is not None:
             word = check.integer(row[2], f"{at}[2]", 0, invalid - 1)
-        out.append([page, index, word - (1 << 64) if word >= 1 << 63 else word])
+        out.append([page, index, signed_word(word)])
     return np.array(out, np.int64).reshape(-1, 3)
 
 

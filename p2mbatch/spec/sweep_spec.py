@@ -36,6 +36,7 @@ from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of
 from p2mbatch.guests.made import Made
 from p2mbatch.guests.references import digest_of
 from p2mbatch.guests.scenario import Scenario
+from p2mbatch.guests.wording import describe
 from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
 from p2mbatch.spec.alike import alike
@@ -322,9 +323,9 @@ def _check_one(values: Values) -> None:
     from p2mbatch.guests.stage import check_scenario
 
     try:
-        check_scenario(Scenario.make(**dict(zip(FIELDS, values, strict=True))))
-    except InputError as error:
-        raise InputError(str(error).removeprefix("scenario: ")) from None
+        check_scenario(Scenario.model_validate(dict(zip(FIELDS, values, strict=True))))
+    except ValidationError as error:
+        raise InputError(describe(error)) from None
 
 
 def _plain_values(values: Values) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import IO, Any, Literal
 from tqdm import tqdm
 
 from p2mbatch.base.say import say, say_above
+from p2mbatch.base.terminal import is_terminal
 
 Mode = Literal["auto", "bar", "lines", "quiet"]
 
@@ -30,6 +31,12 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
+def pace(num_done: int, num_left: int, elapsed_s: float) -> str:
+    """Return how fast cells are done and how long the others take: "12.0 cells/s, 40 s left"."""
+    rate = num_done / max(elapsed_s, 1e-9)
+    return f"{rate:,.1f} cells/s, {format_duration(num_left / rate)} left"
+
+
 class ProgressReport:
     """Tells a person how a sweep gets on. A context manager.
 
@@ -39,7 +46,7 @@ class ProgressReport:
     def __init__(self, total: int, mode: Mode = "auto", file: IO[str] | None = None) -> None:
         self._file = sys.stderr if file is None else file
         if mode == "auto":
-            mode = "bar" if self._file.isatty() else "lines"
+            mode = "bar" if is_terminal(self._file) else "lines"
         self._mode = mode
         self._total = total
         self._skipped = 0
@@ -98,14 +105,11 @@ class ProgressReport:
 
     def line(self) -> str:
         """Return the present state as one line."""
-        elapsed = max(time.monotonic() - self._start, 1e-9)
         settled = self._done + self._skipped
-        rate = self._done / elapsed
-        left = format_duration((self._total - settled) / rate) + " left" if rate else "starting"
-        return (
-            f"{settled:,} of {self._total:,} cells done, {self._failed:,} failed, "
-            f"{rate:,.1f} cells/s, {left}"
-        )
+        told = "0.0 cells/s, starting"
+        if self._done:
+            told = pace(self._done, self._total - settled, time.monotonic() - self._start)
+        return f"{settled:,} of {self._total:,} cells done, {self._failed:,} failed, {told}"
 
 
 class StepReport:
@@ -121,7 +125,7 @@ class StepReport:
         self._what = what
         self._file = sys.stderr if file is None else file
         if mode == "auto":
-            mode = "bar" if self._file.isatty() else "lines"
+            mode = "bar" if is_terminal(self._file) else "lines"
         self._mode = mode
         self._total = total
         self._last = time.monotonic()

@@ -38,7 +38,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 def test_the_groups_of_help_hold_each_command_once() -> None:
     grouped = [name for names in command_line.GROUPS.values() for name in names]
-    assert len(grouped) == len(set(grouped)) and set(command_line.COMMANDS) <= set(grouped)
+    assert len(grouped) == len(set(grouped)) and set(command_line.COMMANDS) == set(grouped)
 
 
 @pytest.mark.parametrize(

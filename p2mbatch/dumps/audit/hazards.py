@@ -176,24 +176,23 @@ def _placeholders(guest: DumpGuest, walk: Walk, structures: Structures) -> set[i
     return found
 
 
-def stale_tail(guest: DumpGuest, walk: Walk) -> tuple[Int64Array, Int64Array]:
-    """Return (indices, words) of the frame list list beyond the guest that name no frame of it.
+def num_stale_entries(guest: DumpGuest, walk: Walk) -> int:
+    """Return how many entries of the frame list list beyond the guest name no frame of it.
 
-    int64[k] both; the rebuild never renews them (model section 9, item 1). Empty where the file
-    does not show that page.
+    The rebuild never renews them (model section 9, item 1). 0 where the file does not show that
+    page.
     """
     page = guest.pages.read(walk.fll_pfn) if walk.fll_pfn >= 0 else None
     if page is None or not page.complete:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return 0
     first = -(-guest.max_p2m_pfn // guest.geometry.entries**2)
     tail = page.words[first:]
-    stale = np.flatnonzero((tail > 0) & (guest.p2m.find(tail) < 0))
-    return stale + first, tail[stale]
+    return int(np.count_nonzero((tail > 0) & (guest.p2m.find(tail) < 0)))
 
 
 def _stale_list_tail(guest: DumpGuest, walk: Walk) -> Hazard | None:
     """Entries of the frame list list beyond the guest that the rebuild never renews (item 1)."""
-    num = stale_tail(guest, walk)[0].size
+    num = num_stale_entries(guest, walk)
     if not num:
         return None
     text = (

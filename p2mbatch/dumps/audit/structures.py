@@ -128,10 +128,13 @@ def find_structures(guest: DumpGuest, walk: Walk) -> Structures:
         return Structures(reason=f"fewer than {_CONFIRM_LEAVES} leaves are known by page")
     window = _window(guest, walk)
     guest.pages.prefetch(window)
-    told = _without_blank(guest, first)
+    # By address a mid links these; it may also leave out those that are full of INVALID.
+    known, told = [first], _without_blank(guest, first)
+    if told.size and not np.array_equal(told, first):
+        known.append(told)
     reason = "no page near the frame list list links the leaves by address"
     for pfn in window.tolist():
-        bases = _bases_of_mid(guest, pfn, first) or _bases_of_mid(guest, pfn, told)
+        bases = next(filter(None, (_bases_of_mid(guest, pfn, leaves) for leaves in known)), ())
         if bases:
             found = _from_mid(guest, window, pfn, bases)
             if found.found:

@@ -14,7 +14,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.dumps.audit.hazards import stale_tail
+from p2mbatch.dumps.audit.hazards import num_stale_entries
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.model import DumpGuest
 from p2mbatch.model.trace import Trace
@@ -68,7 +68,7 @@ def left_behind(guest: DumpGuest, trace: Trace) -> str:
     if any(event["op"] == "poke" for event in trace.events):
         return ""
     guest, walk, *_ = recover(guest)
-    num = stale_tail(guest, walk)[0].size
+    num = num_stale_entries(guest, walk)
     if not num:
         return ""
     return (

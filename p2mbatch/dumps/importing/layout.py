@@ -55,8 +55,8 @@ def find_layout(
     walk: Walk,
     structures: Structures,
     policy: Policy,
-    ranges: Int64Array = NO_RANGES,
-    half_grown: list[int] | None = None,
+    ranges: Int64Array,
+    half_grown: list[int],
 ) -> FoundLayout:
     """Return the layout of `guest` under `policy`; `populated` bool[span] are the pages it has.
 
@@ -82,7 +82,7 @@ def find_layout(
     directmap = min(span, geo.direct_map_limit_pages)
     usable = populated & ~taken
     usable[min(nr_pages, directmap) :] = False
-    pool = find_pool(guest, walk, structures, leaves, nr_pages, usable, ranges, half_grown or [])
+    pool = find_pool(guest, walk, structures, leaves, nr_pages, usable, ranges, half_grown)
     brk_pages = 0 if policy.is_two_level else parts.brk[1]
     common = (
         *(guest.word_bytes, nr_pages, span, parts.mfn_list[0], parts.brk[0], brk_pages),

@@ -10,7 +10,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.geometry import INVALID, signed_word
 from p2mbatch.dumps.audit.area import AreaTables
 from p2mbatch.dumps.audit.walk_state import Walk
 from p2mbatch.dumps.importing.boot_pages import MISSING, ONE_TO_ONE, REAL, LinearBoot, boot_order
@@ -206,7 +206,7 @@ def _layout(
         directmap_pages=directmap,
         pgd_pfn=int(wanted[-1]),
         boot_pool=page_runs(wanted[:-1]),
-        p2m_vaddr=boot.vaddr - (1 << 64) if boot.vaddr >= 1 << 63 else boot.vaddr,
+        p2m_vaddr=signed_word(boot.vaddr),
         virt_p2m_4tools=no_list,
         identity=identity,
         extra=boot.extra,

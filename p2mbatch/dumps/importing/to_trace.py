@@ -76,7 +76,10 @@ def import_trace(
     kernel = find(policy or _policy_shown(guest, era_of(guest, walk, structures)))
     _check_kind(guest, walk, kernel)
     tops = [] if heal else tops_without_list(guest, walk, structures)
-    boot, entries = _booted(guest, walk, structures, kernel, tops)
+    told = _entries(guest, walk, structures, kernel)
+    entries, num_pfns = told[0], guest.geometry.entries**2
+    empty = half_grown(tops, entries, num_pfns)
+    boot = _booted(guest, walk, structures, kernel, told, tops, empty)
     pfns = np.flatnonzero(boot.booted != INVALID)
     host = HostRuns(boot.frames, frame_runs(pfns, boot.booted[pfns]), np.zeros((0, 3), np.int64))
     events: list[dict[str, Any]] = [{"op": "boot", "host": 0}]
@@ -87,9 +90,7 @@ def import_trace(
     for pfns in (change[gone], change[~gone]):
         if pfns.size:
             events.append({"op": "set", "runs": frame_runs(pfns, entries[pfns])})
-    if tops:
-        num_pfns = guest.geometry.entries**2
-        empty = half_grown(tops, entries, num_pfns)
+    if empty:
         events += half_grown_events(empty, num_pfns, int(boot.booted[boot.booted != INVALID][0]))
     form = FORMAT_3 if kernel.is_era else FORMAT_2
     trace = Trace(name, kernel.name, boot.layout, [host], events, None, form)
@@ -194,9 +195,10 @@ def _may_be(guest: DumpGuest, policy: Policy) -> bool:
     return not policy.is_linear or (reported and guest.word_bytes == 8)
 
 
-def _entries(
-    guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy
-) -> tuple[Int64Array, AreaTables | None, int]:
+_Told = tuple[Int64Array, AreaTables | None, int]
+
+
+def _entries(guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy) -> _Told:
     """Return what the guest's kernel gets of each PFN, int64[span]; a linear list's tables.
 
     And where the leaves of a tree that are 1:1 as a whole end, 0 where there are none.
@@ -208,13 +210,20 @@ def _entries(
 
 
 def _booted(
-    guest: DumpGuest, walk: Walk, structures: Structures, policy: Policy, tops: list[int]
-) -> tuple[BootState, Int64Array]:
-    """Return how the guest boots under `policy`, and int64[span]: what its entries end as.
+    guest: DumpGuest,
+    walk: Walk,
+    structures: Structures,
+    policy: Policy,
+    told: _Told,
+    tops: list[int],
+    empty: list[int],
+) -> BootState:
+    """Return how the guest boots under `policy`; `told` is what its entries end as (`_entries`).
 
-    `tops` are those that come without a frame list of their own.
+    `tops` are those that come without a frame list of their own, `empty` those of them with
+    nothing under their mid page.
     """
-    entries, area, marked_end = _entries(guest, walk, structures, policy)
+    entries, area, marked_end = told
     width = guest.word_bytes
     own = is_own(entries, width)
     beyond = np.flatnonzero(own & (entries >= _MAX_FRAMES // 2))
@@ -224,15 +233,13 @@ def _booted(
             "which no host can have"
         )
     if policy.is_linear:
-        return linear_boot(guest, walk, policy, area, entries, own), entries
-    num_pfns = guest.geometry.entries**2
+        return linear_boot(guest, walk, policy, area, entries, own)
     ranges = NO_RANGES
     if policy.marks:
         ranges = identity_ranges(entries, IDENTITY_FLAG[width], marked_end)
-        ranges = without_tops(ranges, tops, num_pfns)
-    empty = half_grown(tops, entries, num_pfns)
+        ranges = without_tops(ranges, tops, guest.geometry.entries**2)
     found = find_layout(guest, own, walk, structures, policy, ranges, empty)
-    return tree_boot(found.layout, policy, entries, own, ranges, exact=found.exact), entries
+    return tree_boot(found.layout, policy, entries, own, ranges, exact=found.exact)
 
 
 def check_import(guest: DumpGuest, trace: Trace) -> None:

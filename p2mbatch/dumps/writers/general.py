@@ -135,8 +135,8 @@ def _mapped_runs(image: GuestImage) -> Int64Array:
         [np.stack([first, below], axis=1), np.stack([first + below, count - below], axis=1)], axis=1
     ).reshape(-1, 2)
     parts = parts[parts[:, 1] > 0]
-    num_pages = int(parts[0].take(1)) if len(parts) == 1 else 0
-    if num_pages > 1 and image.has_page[0]:
+    if len(parts) == 1 and parts[0, 0] == 0 and parts[0, 1] > 1:
+        num_pages = int(parts[0, 1])
         cut = min(_LOW_PAGES, num_pages - 1)
         return np.array([[0, cut], [cut, num_pages - cut]], np.int64)
     return parts

@@ -119,9 +119,9 @@ class GuestImage:
             kept = saved_leaf_tables(self.linear, first_index)
             trimmed = (kept * 512 * self.geometry.entries - 1) & ((1 << 64) - 1)
             return min(last, trimmed)
-        fll_pfn = np.flatnonzero(self.p2m == self.frame_list_list_mfn)
-        if fll_pfn.size and int(fll_pfn[0]) in self.words:
-            needed = self.words[int(fll_pfn[0])][: (last >> (2 * shift)) + 1]
+        page = _words_at(self, self.frame_list_list_mfn)
+        if page is not None:
+            needed = page[: (last >> (2 * shift)) + 1]
             change = np.flatnonzero(np.diff(needed))
             start = int(change[-1]) + 1 if change.size else 0
             last = min(last, ((start + 1) << (2 * shift)) - 1)
@@ -302,8 +302,10 @@ def _as_listed(image: GuestImage, leaves: Int64Array) -> Int64Array:
 
 def _pfn_at(image: GuestImage, mfn: int) -> int:
     """Return the first PFN that names `mfn`, -1 where none does."""
+    if mfn <= 0:
+        return -1
     pfns = np.flatnonzero(image.p2m == mfn)
-    return int(pfns[0]) if mfn > 0 and pfns.size else -1
+    return int(pfns[0]) if pfns.size else -1
 
 
 def _words_at(image: GuestImage, mfn: int) -> Int64Array | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import format_size
 from p2mbatch.model.explain.life import Watcher
@@ -92,6 +93,14 @@ def _run(
     return run_event(life, trace, event), watcher.noted(event)
 
 
+def set_title(runs: Int64Array, result: EventResult) -> str:
+    """Return a set of `runs` (int64[k, 3]) that came to `result` in a few words."""
+    count = int(runs[:, 2].sum())
+    if not result.set_returned:
+        return f"set {result.entries_set} of {count} entries, returned false"
+    return f"set {count} {'entry' if count == 1 else 'entries'}"
+
+
 def title_of(event: dict[str, Any], trace: Trace, result: EventResult) -> str:
     """Return an event that came to `result` in a few words."""
     op = str(event["op"])
@@ -102,10 +111,7 @@ def title_of(event: dict[str, Any], trace: Trace, result: EventResult) -> str:
         number = next(i for i, e in enumerate(before, 1) if e is event)
         return f"migration {number} to host {event['host']}"
     if op == "set":
-        count = int(np.asarray(event["runs"])[:, 2].sum())
-        if not result.set_returned:
-            return f"set {result.entries_set} of {count} entries, returned false"
-        return f"set {count} {'entry' if count == 1 else 'entries'}"
+        return set_title(np.asarray(event["runs"]), result)
     if op == "fail_alloc":
         return f"allocation {event['at']} from here on will fail"
     return op
