@@ -20,6 +20,7 @@ from p2mbatch.plots.style import (
     size_axis,
     size_text,
     style,
+    time_text,
 )
 from p2mbatch.plots.tips import point_tip
 from p2mbatch.store.statistics import by_size, came_through, list_bytes, medians, quantiles
@@ -87,7 +88,7 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
             x = found.index.to_numpy(np.float64)
             ax.fill_between(x, found[0.25], found[0.75], color=look.color, alpha=0.15, lw=0)
             for size, median in zip(x.tolist(), found[0.5].tolist(), strict=True):
-                point_tip(ax, size, median, f"{look.label}, {size_text(size)}: {_time(median)}")
+                point_tip(ax, size, median, f"{look.label}, {size_text(size)}: {time_text(median)}")
             handles += ax.plot(
                 x, found[0.5], color=look.color, ls=look.dashes, marker=look.marker,
                 mec=PAPER, label=look.label,
@@ -101,10 +102,6 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
         ax.set_xlabel(axis_title("memory_bytes"))
         legend_above(ax, handles, ncols=2)
         return ax
-
-
-def _time(ns: float) -> str:
-    return f"{ns / 1e3:.3g} µs" if ns < 1e6 else f"{ns / 1e6:.3g} ms"
 
 
 def _floor_ns(rows: pd.DataFrame) -> pd.Series[float]:

@@ -119,6 +119,15 @@ def say_empty(ax: Axes, why: str) -> Axes:
     return ax
 
 
+def time_text(ns: float) -> str:
+    """Return a time with three digits and its unit."""
+    for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        # What three digits would round up to a thousand belongs to the next unit.
+        if ns >= 0.9995 * factor:
+            return f"{ns / factor:.3g} {unit}"
+    return f"{ns:.3g} ns"
+
+
 def size_text(num_bytes: float) -> str:
     """Return a size as an axis shows it: three digits (four from 1000 to 1023), binary units."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION
 from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.say import counted
 from p2mbatch.guests.tree_view import UNREADABLE, Snapshot
 from p2mbatch.model.fates import fate_of
 from p2mbatch.plots.style import GREY, PALE, PAPER, size_text
@@ -399,7 +400,7 @@ class Panel:
             said = f"{good:,} of {total:,} leaves found"
         hits = len(self.view.hit_pages)
         if hits:
-            pages = "1 page" if hits == 1 else f"{hits:,} pages"
+            pages = counted(hits, "page")
             said += f" · {self.shot.stray_writes:,} stray writes into {pages}"
         return said
 

@@ -10,8 +10,9 @@ from p2mbatch.base.sizes import GIB, format_size
 from p2mbatch.bench.report_file import OWN, Change, rows_by_key
 from p2mbatch.plots.bench import FIGURES
 from p2mbatch.plots.gallery import save
+from p2mbatch.plots.style import time_text
 from p2mbatch.report.page import asset, inline, template, write_text
-from p2mbatch.report.table import Table, time_text
+from p2mbatch.report.table import Table
 
 NUMPY_BAR = 3.0  # how many times as fast as vectorised NumPy a compiled kernel should be
 CALL_NS = 20_000  # shorter work is no longer than what calling it costs

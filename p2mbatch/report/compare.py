@@ -13,17 +13,15 @@ import pandas as pd
 
 from p2mbatch.base.arrays import BoolArray, Float64Array, Int64Array
 from p2mbatch.base.errors import InputError
-from p2mbatch.base.say import one_line
+from p2mbatch.base.say import counted, one_line
 from p2mbatch.guests.fields import FILES
-from p2mbatch.report.pairs import OF_A_KERNEL, Pairs, pair_sentence, paired
+from p2mbatch.report.pairs import CONFIDENCE, OF_A_KERNEL, Pairs, pair_sentence, paired
 from p2mbatch.store.columns import EXACT_COLUMNS, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.exported import Exported
 from p2mbatch.store.fates import fates, last_rows, varies
 from p2mbatch.store.results import SweepResult
 
 NUM_RESAMPLES = 1000
-
-CONFIDENCE = 0.95
 
 MAX_LISTED = 10_000
 """Differences that are kept one by one; all are counted."""
@@ -196,7 +194,8 @@ def _apart(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> str:
 def _lives(left: pd.DataFrame, right: pd.DataFrame, keys: list[str]) -> Pairs:
     """Return how the guests of both runs fared that are the same by `keys`."""
     ends = [last_rows(frame.assign(fate=fates(frame))) for frame in (left, right)]
-    both = ends[0].merge(ends[1], on=keys, suffixes=("", ":b"))
+    first, second = (end[[*keys, "fate"]] for end in ends)
+    both = first.merge(second, on=keys, suffixes=("", ":b"))
     return paired("A", "B", both["fate"], both["fate:b"])
 
 
@@ -314,12 +313,12 @@ def geometric_mean(logs: Float64Array) -> tuple[float, float | None, float | Non
 
 def verdict(found: Comparison) -> str:
     """Return in one sentence whether the runs agree."""
-    cells = f"{found.num_matched:,} cell{'s'[: found.num_matched != 1]}"
+    cells = counted(found.num_matched, "cell")
     if found.equal:
         return (
             f"The runs are the same: all exact columns agree in {cells}, {found.num_rows:,} rows."
         )
-    values = f"{found.num_differences:,} exact value{'s'[: found.num_differences != 1]}"
+    values = counted(found.num_differences, "exact value")
     which = "" if found.num_differences == 1 else f" in {found.num_different_cells:,} of them"
     return (
         f"The runs differ: of {cells} that both have, {values} disagree{'s'[: which == '']}{which}."
@@ -355,6 +354,6 @@ def to_text(found: Comparison, max_listed: int = 20) -> str:
         interval = "" if ratio.low is None else f"  [{ratio.low:.3f}, {ratio.high:.3f}]"
         lines.append(
             f"  {ratio.column:<13} {size:>10}  {ratio.ratio:.3f}{interval}  "
-            f"{ratio.num_cells:,} cell{'s'[: ratio.num_cells != 1]}"
+            f"{counted(ratio.num_cells, 'cell')}"
         )
     return "\n".join(lines)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from p2mbatch.base.say import counted
 from p2mbatch.model.policies import MENDED, shown, sort_key
 from p2mbatch.plots.style import size_text
 from p2mbatch.report.compare import geometric_mean
 from p2mbatch.report.table import show
+from p2mbatch.report.words import listed
 from p2mbatch.store.columns import LAYOUTS
 from p2mbatch.store.fates import last_rows, ordered, varies
 from p2mbatch.store.statistics import came_through, through_all
@@ -22,6 +23,11 @@ LONG_LIFE = 20
 """From so many migrations on a report says whether their cost stays."""
 
 _TIMES = {"rebuild_ns": "a rebuild", "save_walk_ns": "a save's walk", "restore_ns": "a restore"}
+
+_COLUMNS = [
+    "cell", "migration", "outcome", "memory_bytes", "sparsity", "layout", "structure_overhead",
+    *_TIMES,
+]  # fmt: skip
 
 _MAX_SPARSITIES = 30
 
@@ -51,9 +57,8 @@ def costs_of(frame: pd.DataFrame) -> Costs:
     if frame.empty:
         return Costs("", "", "")
     told = _told_of(frame)
-    own = frame[(frame["policy"] == told).to_numpy()]
-    ends = last_rows(own[["cell", "migration", "outcome", "memory_bytes", "sparsity", "layout",
-                          "structure_overhead"]])  # fmt: skip
+    own = frame[_COLUMNS][(frame["policy"] == told).to_numpy()]
+    ends = last_rows(own)
     ends = ends[(ends["outcome"] == "ok").to_numpy()]
     moved = came_through(own)
     if ends.empty or moved.empty:
@@ -71,7 +76,8 @@ def _told_under(policy: str, text: str) -> str:
 
 
 def _told_of(frame: pd.DataFrame) -> str:
-    through = frame["policy"][(frame["outcome"] == "ok").to_numpy()].astype(str).value_counts()
+    counts = frame["policy"][(frame["outcome"] == "ok").to_numpy()].value_counts()
+    through = counts[counts > 0]
     if MENDED in through.index or through.empty:
         return MENDED
     return str(min(through.index, key=lambda name: (-through[name], sort_key(name))))
@@ -98,15 +104,16 @@ def _of_holes(ends: pd.DataFrame, moved: pd.DataFrame) -> str:
             tables.append(f"{show('share', _median(told, 'structure_overhead'))}{where}")
         if len(rows):
             times.append(f"{show('time', _median(rows, 'rebuild_ns'))} ({layout})")
+    percent = show("share", few)
     before = _median(ends[(ends["sparsity"] == few).to_numpy()], "structure_overhead")
     text = (
-        f"With {_percent(most)} of the span in holes the tables take {_listed(tables)} of the "
-        f"memory, {f'with {_percent(few)}' if few else 'without'} {show('share', before)}"
+        f"With {show('share', most)} of the span in holes the tables take {listed(tables)} of the "
+        f"memory, {f'with {percent}' if few else 'without'} {show('share', before)}"
     )
     whole = moved[((moved["sparsity"] == few) & (moved["memory_bytes"] == largest)).to_numpy()]
     if times and len(whole):
         text += (
-            f"; a rebuild of {size_text(largest)} takes {_listed(times)} against "
+            f"; a rebuild of {size_text(largest)} takes {listed(times)} against "
             f"{show('time', _median(whole, 'rebuild_ns'))}"
         )
     return text + "."
@@ -115,14 +122,6 @@ def _of_holes(ends: pd.DataFrame, moved: pd.DataFrame) -> str:
 def _at(moved: pd.DataFrame, layout: str, sparsity: float, memory: int) -> pd.DataFrame:
     here = (moved["layout"] == layout) & (moved["sparsity"] == sparsity)
     return moved[(here & (moved["memory_bytes"] == memory)).to_numpy()]
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else "nothing"
 
 
 def _of_size(ends: pd.DataFrame, moved: pd.DataFrame) -> str:
@@ -140,7 +139,7 @@ def _of_size(ends: pd.DataFrame, moved: pd.DataFrame) -> str:
         return ""
     sizes = size_text(low) + (f" to {size_text(high)}" if low != high else "")
     share = show("share", _median(ends, "structure_overhead"))
-    return f"In guests of {sizes} {_listed(parts)}, and the tables take {share} of the memory."
+    return f"In guests of {sizes} {listed(parts)}, and the tables take {share} of the memory."
 
 
 def of_time(frame: pd.DataFrame) -> str:
@@ -149,11 +148,11 @@ def of_time(frame: pd.DataFrame) -> str:
     Of guests that came through all, a ratio each of the medians of both tenths; told are the
     geometric mean over guests and its 95 % bootstrap interval. Empty where lives are short.
     """
-    rows = through_all(frame, ["policy", *_TIMES])
-    if rows.empty:
+    if frame.empty or frame["migrations"].max() < LONG_LIFE:
         return ""
-    longest = int(rows["migration"].max())
-    rows = rows[rows.groupby("cell", sort=False)["migration"].transform("max") == longest]
+    rows = through_all(frame, ["policy", *_TIMES])
+    longest = int(rows["migrations"].max()) if len(rows) else 0
+    rows = rows[(rows["migrations"] == longest).to_numpy()]
     if longest < LONG_LIFE:
         return ""
     tenth = longest // 10
@@ -173,10 +172,10 @@ def of_time(frame: pd.DataFrame) -> str:
         parts.append(f"{what}{f' {mean:.3g}' if parts else how}{interval}")
     if not parts:
         return ""
-    verdict = f"Cost stays within {_percent(_STAYS)}" if stays else "Cost changes"
+    verdict = f"Cost stays within {show('share', _STAYS)}" if stays else "Cost changes"
     guests = _guests(rows)
     return (
-        f"{verdict} over {longest:,} migrations: in the last {tenth:,} {_listed(parts)}; of the "
+        f"{verdict} over {longest:,} migrations: in the last {tenth:,} {listed(parts)}; of the "
         f"{guests} that came through all."
     )
 
@@ -184,5 +183,5 @@ def of_time(frame: pd.DataFrame) -> str:
 def _guests(rows: pd.DataFrame) -> str:
     number = rows["cell"].nunique()
     policies: list[Any] = sorted({str(name) for name in rows["policy"].unique()}, key=sort_key)
-    names = _listed([shown(name).short for name in policies])
-    return f"{number:,} {names} guest{'s'[: number != 1]}"
+    names = listed([shown(name).short for name in policies])
+    return counted(number, f"{names} guest")

@@ -7,8 +7,9 @@ from typing import Any
 
 from p2mbatch._version import __version__
 from p2mbatch.model.explain.story import Explanation
-from p2mbatch.report.page import asset, embedded, template, write_text
+from p2mbatch.report.page import asset, template, write_text
 from p2mbatch.report.stories import event_of
+from p2mbatch.report.table import script_json
 
 
 def write_page(told: Explanation, path: str | Path) -> None:
@@ -20,7 +21,7 @@ def write_page(told: Explanation, path: str | Path) -> None:
         told=told,
         end=told.events[-1],
         events=[event_of(number, story) for number, story in enumerate(told.events)],
-        data=embedded(_pictures(told)),
+        data=script_json(_pictures(told)),
     )
     write_text(Path(path), text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from p2mbatch.base.say import counted
 from p2mbatch.hunt.hunting import sorted_finds
 from p2mbatch.hunt.state import Progress
 from p2mbatch.report.table import Table
@@ -33,7 +34,7 @@ def in_words(progress: Progress) -> str:
     rate = f", {progress.all_lives / seconds:,.0f} a second" if seconds else ""
     text = (
         f"{progress.all_lives:,} lives{rate}; {progress.broken:,} broke a rule, "
-        f"in {len(progress.finds)} kind{'' if len(progress.finds) == 1 else 's'}"
+        f"in {counted(len(progress.finds), 'kind')}"
     )
     if progress.unconfirmed:
         text += f"; {progress.unconfirmed:,} of those looked at could not be confirmed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from p2mbatch.guests.references import digest_of
 from p2mbatch.model.policies import shown
 
 
@@ -17,6 +18,6 @@ def told_apart(policies: Iterable[str]) -> dict[str, str]:
     short = {policy: shown(policy).short for policy in policies}
     count = Counter(short.values())
     return {
-        policy: name if count[name] == 1 else f"{name}#{policy.rpartition('#')[2][:6]}"
+        policy: name if count[name] == 1 else f"{name}#{digest_of(policy)[:6]}"
         for policy, name in short.items()
     }

@@ -14,7 +14,6 @@ from p2mbatch.base.say import markdown, one_line, printable
 from p2mbatch.model.fates import CORRUPTED, SURVIVED
 from p2mbatch.plots.style import style
 from p2mbatch.plots.tips import with_tips
-from p2mbatch.report.table import script_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,11 +110,6 @@ def linked(text: str, ways: dict[str, str]) -> Any:
         return f'<a href="{own[found["fate"]]}">{found[0]}</a>'
 
     return Markup(re.sub(pattern, link, str(escape(text))))
-
-
-def embedded(data: dict[str, Any]) -> str:
-    """Return JSON that may stand inside a script element, as `script_json` does."""
-    return script_json(data)
 
 
 def fenced(text: str) -> str:

@@ -15,7 +15,9 @@ import numpy as np
 
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.model.fates import SURVIVED
-from p2mbatch.model.policies import shown, sort_key
+from p2mbatch.model.kernels import release_key
+from p2mbatch.model.policies import sort_key
+from p2mbatch.report.names import told_apart
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.fates import fates, last_rows, varies
 
@@ -36,6 +38,7 @@ class Pairs(NamedTuple):
 
     a: str
     b: str
+    """What they are called: policies, releases, or two runs."""
     num_pairs: int
     num_differ: int
     """Of these, how many came to another fate."""
@@ -81,22 +84,25 @@ def pairs_of(frame: pd.DataFrame) -> list[Pairs]:
     """
     if frame.empty:
         return []
-    ends = last_rows(frame[["cell", "migration", *FIELDS]]).assign(fate=fates(frame))
-    by = "linux" if varies(ends["linux"]) else "policy"
-    names = [str(name) for name in ends[by].unique() if name]
+    by = "linux" if varies(frame["linux"]) else "policy"
+    names = [str(name) for name in frame[by].unique() if name]
     if len(names) < 2:
         return []
-    names = _in_order(names, by)
-    keys = [name for name in FIELDS if varies(ends[name]) and name not in _not_keys(ends, by)]
-    guest = ends.groupby(keys, observed=True, sort=False).ngroup() if keys else ends["cell"] * 0
+    names = sorted(names, key=sort_key if by == "policy" else release_key)
+    ends = last_rows(frame[["cell", "migration", *FIELDS]]).assign(fate=fates(frame))
+    free = _not_keys(ends, by)
+    keys = [name for name in FIELDS if varies(ends[name]) and name not in free]
+    grouped = ends.groupby(keys, observed=True, sort=False).ngroup() if keys else ends["cell"] * 0
+    guest, fate, side = grouped.to_numpy(), ends["fate"].to_numpy(object), ends[by].astype(str)
     found = {}
     for name in names:
-        own = (ends[by].astype(str) == name).to_numpy()
-        number, first = np.unique(guest.to_numpy()[own], return_index=True)
-        found[name] = number, ends["fate"].to_numpy(object)[own][first]
+        own = (side == name).to_numpy()
+        number, first = np.unique(guest[own], return_index=True)
+        found[name] = number, fate[own][first]
+    said = told_apart(names) if by == "policy" else {name: name for name in names}
     few = len(names) <= _MAX_POLICIES
     both = itertools.combinations(names, 2) if few else itertools.pairwise(names)
-    return [_of(found, a, b) for a, b in both]
+    return [_of(found, a, b, said) for a, b in both]
 
 
 def _not_keys(ends: pd.DataFrame, by: str) -> list[str]:
@@ -108,18 +114,10 @@ def _not_keys(ends: pd.DataFrame, by: str) -> list[str]:
     return [name for name in OF_A_KERNEL if name == by or release[name].nunique().max() == 1]
 
 
-def _in_order(names: list[str], by: str) -> list[str]:
-    if by == "policy":
-        return sorted(names, key=sort_key)
-    from p2mbatch.model.kernels import release_key
-
-    return sorted(names, key=release_key)
-
-
-def _of(found: dict[str, Any], a: str, b: str) -> Pairs:
+def _of(found: dict[str, Any], a: str, b: str, said: dict[str, str]) -> Pairs:
     (mine, left), (other, right) = found[a], found[b]
     _, at, there = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
-    return paired(a, b, left[at], right[there])
+    return paired(said[a], said[b], left[at], right[there])
 
 
 # --- in words ----------------------------------------------------------------------------------
@@ -127,7 +125,7 @@ def _of(found: dict[str, Any], a: str, b: str) -> Pairs:
 
 def pair_sentence(pairs: Pairs) -> str:
     """Return in one sentence how the guests fared under both."""
-    a, b = _said(pairs.a), _said(pairs.b)
+    a, b = pairs.a, pairs.b
     if not pairs.num_pairs:
         return f"{a} and {b} have nothing in common: no guest lived under both."
     many = pairs.num_pairs != 1
@@ -150,38 +148,22 @@ def interval_text(pairs: Pairs) -> str:
     return f"a difference of {pairs.difference * 100:+.3g} % [{low}, {high}]"
 
 
-def _said(name: str) -> str:
-    # A release or a run is no policy, and a policy may be a file's.
-    return name if name[:1].isdigit() or name in ("A", "B") else shown(name).short
-
-
 def pair_table(found: list[Pairs]) -> Table | None:
     """Return the pairs as a table; None where there are none."""
     if not found:
         return None
-
-    def numbers(name: str, title: str, values: list[Any], kind: str = "number") -> TableColumn:
-        return TableColumn(name, title, kind, values)
-
-    common = [pairs.num_pairs > 0 for pairs in found]
     return Table(
         "pairs",
         [
-            TableColumn("a", "under", "text", [_said(p.a) for p in found], True),
-            TableColumn("b", "and under", "text", [_said(p.b) for p in found], True),
-            numbers("guests", "the same guests", [p.num_pairs for p in found]),
-            numbers("differ", "end differently", [p.num_differ for p in found]),
-            numbers("only_a", "intact under first alone", [p.only_a for p in found]),
-            numbers("only_b", "second alone", [p.only_b for p in found]),
+            TableColumn("a", "under", "text", [p.a for p in found], True),
+            TableColumn("b", "and under", "text", [p.b for p in found], True),
+            TableColumn("guests", "the same guests", "number", [p.num_pairs for p in found]),
+            TableColumn("differ", "end differently", "number", [p.num_differ for p in found]),
+            TableColumn("only_a", "intact under first alone", "number", [p.only_a for p in found]),
+            TableColumn("only_b", "second alone", "number", [p.only_b for p in found]),
             *(
-                numbers(
-                    name,
-                    title,
-                    [
-                        getattr(p, name) if known else None
-                        for p, known in zip(found, common, strict=True)
-                    ],
-                    kind,
+                TableColumn(
+                    name, title, kind, [getattr(p, name) if p.num_pairs else None for p in found]
                 )
                 for name, title, kind in (
                     ("difference", "difference", "share"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from p2mbatch.base.errors import InputError, P2MBatchError
 from p2mbatch.base.say import one_line
 from p2mbatch.guests.explained import explain_scenario
+from p2mbatch.guests.fields import FILES
 from p2mbatch.guests.snapshots import scenario_of
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
 from p2mbatch.model.explain.text import step_text, tells
@@ -200,15 +201,12 @@ def _story(row: Any, cell: str, command: str) -> Story:
     )
 
 
-_FILE_FIELDS = ("guest", "neighbour_map")
-
-
 def _by_options(scenario: Scenario) -> str:
     """Return the command that tells a guest by what it is; empty where options can't say it."""
     from p2mbatch.spec.sweep_spec import SweepSpec
 
     given = scenario.canonical()
-    if any(given[name] for name in _FILE_FIELDS) or shown(scenario.policy).own is not None:
+    if any(given[name] for name in FILES) or shown(scenario.policy).own is not None:
         return ""
     usual = type(scenario).make(memory_bytes=scenario.memory_bytes).canonical()
     options = {

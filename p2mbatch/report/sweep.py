@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from p2mbatch._version import __version__
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.provenance import now
-from p2mbatch.base.say import one_line
+from p2mbatch.base.say import counted, one_line
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.snapshots import live_through
 from p2mbatch.model.policies import MENDED
@@ -37,17 +37,17 @@ from p2mbatch.report.costs import costs_of
 from p2mbatch.report.draws import drawn
 from p2mbatch.report.eras import fate_table, kernel_matrix, kernel_tables, kernels_of
 from p2mbatch.report.glossary import FateEntry, detail_entries, fate_entries
-from p2mbatch.report.page import asset, embedded, inline, template, write_text
+from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.pairs import pair_sentence, pair_table, pairs_of
 from p2mbatch.report.stories import explain_command, stories_of
-from p2mbatch.report.table import show
+from p2mbatch.report.table import script_json, show
 from p2mbatch.report.words import (
     corruption_answer,
     operator_answer,
     policy_key,
     together,
 )
-from p2mbatch.store.fates import last_rows, telling_cell
+from p2mbatch.store.fates import fates, last_rows, telling_cell
 from p2mbatch.store.results import SweepResult
 from p2mbatch.store.survival import ends, survival
 
@@ -103,8 +103,8 @@ def html(
     `on_step` is told what is being made, at most `NUM_STEPS` times.
     """
     on_step("rows")
-    frame = result.compact
     context = _context(result, against)
+    frame = context["frame"]
     on_step("tables")
     comparison: Comparison | None = context["comparison"]
     failed = failure_table(result.failures)
@@ -117,14 +117,16 @@ def html(
         tables.insert(0, failed)
     on_step("stories")
     stories = stories_of(result, frame)
-    fates = fate_entries(stories, ends(result))
+    entries = fate_entries(stories, ends(result))
+    ways = _ways(entries, explain_command(result))
+    to_story, to_fate = ways["stories"], ways["fates"]
     page: str = template("report.html.j2").render(
         **context,
-        fates=fates,
-        fate_ways={entry.fate: f"#{entry.anchor}" for entry in fates},
+        fates=entries,
+        fate_ways=to_fate,
         details=detail_entries(frame, stories),
-        ways=embedded(_ways(fates, explain_command(result))),
-        way=lambda policy, fate: _way(fates, policy, fate),
+        ways=script_json(ways),
+        way=lambda policy, fate: to_story.get(policy, {}).get(fate) or to_fate.get(fate, ""),
         matrix=kernel_matrix(kernels),
         figures=_figures(result, context["answers"], on_step),
         tables=[(table, _TITLES[table.name]) for table in tables],
@@ -164,15 +166,6 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
-def _way(fates: list[FateEntry], policy: str, fate: str) -> str:
-    """Return the address in the page of why guests of a policy came to a fate; or ""."""
-    entry = next((entry for entry in fates if entry.fate == fate), None)
-    if entry is None:
-        return ""
-    own = next((story.anchor for story in entry.stories if story.policy == policy), entry.anchor)
-    return f"#{own}"
-
-
 def _ways(fates: list[FateEntry], command: str) -> dict[str, Any]:
     """Return what the page's script leads to: stories and fates by their addresses."""
     stories: dict[str, dict[str, str]] = {}
@@ -193,6 +186,9 @@ def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]
     """Return what both formats say."""
     entries = survival(result)
     frame = result.compact
+    if not frame.empty:
+        # Sections ask for it one after the other.
+        frame = frame.assign(fate=fates(frame))
     pairs = pairs_of(frame)
     asked = result.spec.answer if result.specs else ""
     said = answers(asked, frame, entries, costs_of(frame), pairs)
@@ -208,19 +204,18 @@ def _context(result: SweepResult, against: SweepResult | None) -> dict[str, Any]
             )
         )
     if progress.num_failed:
-        is_one = progress.num_failed == 1
-        cells = "1 cell" if is_one else f"{progress.num_failed:,} cells"
         text = (
-            f"{cells} failed and {'is' if is_one else 'are'} in no number here but in the table of "
+            f"{counted(progress.num_failed, 'cell')} failed and "
+            f"{'is' if progress.num_failed == 1 else 'are'} in no number here but in the table of "
             "failed cells, with the message."
         )
         banners.append(("bad", text))
     runs = provenance["runs"]
     command = one_line(shlex.join(runs[-1]["command"])) if runs else "p2mbatch sweep spec.json"
     return {
+        "frame": frame,
         "entries": entries,
         "question": _question(result),
-        "answer": said.first,
         "answers": said,
         "pairs": pairs,
         "corrupted": corruption_answer(entries),

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from p2mbatch.base.say import one_line
-from p2mbatch.plots.style import value_text
+from p2mbatch.plots.style import time_text, value_text
 
 MAX_FILTER_VALUES = 60
 
@@ -191,12 +191,3 @@ def show(kind: str, value: Any) -> str:
         # The script can't tell a whole number from a float that is whole.
         return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
     return str(value)
-
-
-def time_text(ns: float) -> str:
-    """Return a time with three digits and its unit."""
-    for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        # What three digits would round up to a thousand belongs to the next unit.
-        if ns >= 0.9995 * factor:
-            return f"{ns / factor:.3g} {unit}"
-    return f"{ns:.3g} ns"

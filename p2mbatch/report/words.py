@@ -80,12 +80,13 @@ def _others(most: dict[str, Survival]) -> str:
     lost = [name for name, entry in most.items() if entry.num_ended]
     none = [name for name, entry in most.items() if not entry.num_ended]
     parts = [
-        f"{_listed(found)} {end}" for found, end in ((lost, "lost some"), (none, "none")) if found
+        f"{listed(found)} {end}" for found, end in ((lost, "lost some"), (none, "none")) if found
     ]
     return f"of the {len(most)} others " + ", ".join(parts)
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Return what is named in a row of words: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -141,7 +142,7 @@ def corruption_answer(entries: list[Survival]) -> str:
     names = told_apart(worst)
     if len(found) > MAX_SPOKEN:
         some = [f"{e.num_corrupted:,} of {e.num_survived:,} {names[p]}" for p, e in found.items()]
-        return f"Of guests that seemed well {_listed(some)} guests had been silently corrupted."
+        return f"Of guests that seemed well {listed(some)} guests had been silently corrupted."
     parts = []
     for policy, entry in found.items():
         seemed = _count(entry.num_corrupted, entry.num_survived)
