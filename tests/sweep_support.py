@@ -126,7 +126,7 @@ memory = ["1GiB", "4GiB", "16GiB"]
 sparsity = [0, 0.5]
 policy = ["tracked", "stale"]
 migrations = 4
-seeds = 1200
+seeds = 4000
 """
 
 

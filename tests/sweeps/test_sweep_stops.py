@@ -50,13 +50,21 @@ def kill_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def long_spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a spec that no machine is done with before it is disturbed."""
     path = tmp_path_factory.mktemp("spec") / "long.toml"
-    path.write_text(KILL_SPEC.replace("seeds = 1200", "seeds = 50_000"))
+    path.write_text(KILL_SPEC.replace("seeds = 4000", "seeds = 50_000"))
     return path
 
 
 @pytest.fixture(scope="module")
-def kill_reference(kill_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    return exact(run(SweepSpec.from_file(kill_spec), tmp_path_factory.mktemp("ref") / "s"))
+def undisturbed(kill_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the store of a sweep that nothing disturbed."""
+    out = tmp_path_factory.mktemp("ref") / "s"
+    run(SweepSpec.from_file(kill_spec), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def kill_reference(undisturbed: Path) -> pd.DataFrame:
+    return exact(SweepResult.open(undisturbed))
 
 
 def test_a_sweep_killed_twice_ends_with_the_undisturbed_table(
@@ -113,10 +121,12 @@ def test_a_second_sweep_into_the_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sweep_on_a_full_disk_continues_when_there_is_room(
-    kill_spec: Path, kill_reference: pd.DataFrame, tmp_path: Path
+    kill_spec: Path, undisturbed: Path, kill_reference: pd.DataFrame, tmp_path: Path
 ) -> None:
     out = tmp_path / "s"
-    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000,) * 2); "
+    # Room for some transactions and not for all, however fast the machine is.
+    size = max(file.stat().st_size for file in undisturbed.rglob("*") if file.is_file()) // 2
+    limit = f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({size},) * 2); "
     code = limit + "from p2mbatch.cli import main; main(sys.argv[1:])"
     full = subprocess.run(
         [sys.executable, "-c", code, "sweep", str(kill_spec), "--out", str(out), "--no-report"],
