@@ -1,0 +1,105 @@
+"""What of a file is reachable from its roots, and the C text that is made of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from p2mbatch.kernels.items import MARKER, Item, Place
+
+_STRINGS = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'')
+# Assembler, and attributes in C23's way, which no part of the kernel's has.
+_REFUSED = re.compile(r"\b(?:asm|__asm|__asm__)\b|\[\s*\[")
+_LEADING = re.compile(r"\b(?:extern|static|inline|__inline__|__inline)\b\s*")
+
+
+@dataclass
+class Layer:
+    """Items from one place: the user's file, our headers, the tree's page.h."""
+
+    items: list[Item]
+    by_name: dict[str, Item] = field(default_factory=dict)
+    declared: dict[str, Item] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sort the items by what they define, and by what they say is elsewhere."""
+        for item in self.items:
+            table = self.declared if item.kind == "declaration" else self.by_name
+            for name in item.names:
+                if name not in table or not item.has_error:
+                    table.setdefault(name, item)
+
+
+def reachable(roots: Iterable[str], layers: list[Layer]) -> dict[int, list[Item]]:
+    """Return the items that the roots reach, of each layer.
+
+    A name is what the first layer says that defines it; where none does, what the first says that
+    declares it.
+    """
+    kept: dict[int, dict[int, Item]] = {number: {} for number in range(len(layers))}
+    waiting, seen = list(roots), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        number, item = _lookup(name, layers)
+        if item is None or item.order in kept[number]:
+            continue
+        kept[number][item.order] = item
+        waiting.extend(item.uses - seen)
+    return {number: [of[o] for o in sorted(of)] for number, of in kept.items()}
+
+
+def _lookup(name: str, layers: list[Layer]) -> tuple[int, Item | None]:
+    for table in ("by_name", "declared"):
+        for number, layer in enumerate(layers):
+            found = getattr(layer, table).get(name)
+            if found is not None:
+                return number, found
+    return 0, None
+
+
+def asm_in(item: Item) -> Place | None:
+    """Return where assembler stands in an item; None where it has none."""
+    place = item.place
+    for line in item.text.split("\n"):
+        marker = MARKER.fullmatch(line)
+        if marker:
+            place = Place(marker[2], int(marker[1]) - 1)
+        elif _REFUSED.search(_STRINGS.sub("", line)):
+            return place
+        place = Place(place.file, place.line + 1)
+    return None
+
+
+def emitted(items: Iterable[Item]) -> str:
+    """Return items as one C text: types, prototypes, variables, functions, each in its order.
+
+    All but types are static, so that nothing of a user's stands in for a name of the shim's.
+    """
+    items = list(items)
+    defined = {n for i in items if i.kind in ("function", "variable") for n in i.names}
+    types = [i for i in items if i.kind == "type"]
+    functions = [i for i in items if i.kind == "function"]
+    outside = [i for i in items if i.kind == "declaration" and not defined & set(i.names)]
+    variables = [i for i in items if i.kind == "variable"]
+    pieces = [_marked(item, item.text) for item in (*types, *outside)]
+    pieces += [_marked(item, _static(item.prototype)) for item in functions]
+    pieces += [_marked(item, _static(item.text)) for item in variables]
+    pieces += [_marked(item, _static(item.text)) for item in functions]
+    return "".join(pieces)
+
+
+def _static(text: str) -> str:
+    """Return a definition or prototype as a static one."""
+    head, brace, body = text.partition("{")
+    end = head.find("=")
+    first = head if end < 0 else head[:end]
+    rest = "" if end < 0 else head[end:]
+    return "static " + _LEADING.sub("", first) + rest + brace + body
+
+
+def _marked(item: Item, text: str) -> str:
+    return f'# {item.place.line} "{item.place.file}"\n{text}\n'

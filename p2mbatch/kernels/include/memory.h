@@ -1,0 +1,82 @@
+/* The guest's memory: addresses, brk, the boot allocator, pages after boot. */
+void *p2mk_extend_brk(size_t num_bytes, size_t align);
+void *p2mk_alloc_bootmem(unsigned long num_bytes, unsigned long align);
+void p2mk_free_bootmem(unsigned long address, unsigned long num_bytes);
+int p2mk_slab_is_available(void);
+unsigned long p2mk_alloc_page(void);
+unsigned long p2mk_get_zeroed_page(void);
+void p2mk_free_page(unsigned long address);
+void *p2mk_va(unsigned long pfn);
+unsigned long p2mk_pa_pfn(const void *address);
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE 4096UL
+#define PAGE_MASK (~(PAGE_SIZE - 1))
+#define PAGE_ALIGN(address) (((address) + PAGE_SIZE - 1) & PAGE_MASK)
+#define PFN_UP(address) (((unsigned long)(address) + PAGE_SIZE - 1) >> PAGE_SHIFT)
+#define PFN_DOWN(address) ((unsigned long)((address) >> PAGE_SHIFT))
+#define PFN_PHYS(pfn) ((phys_addr_t)(pfn) << PAGE_SHIFT)
+
+/* An address within a page keeps its offset. */
+#define __pa(address) \
+	(((phys_addr_t)p2mk_pa_pfn((const void *)(address)) << PAGE_SHIFT) | \
+	 ((unsigned long)(address) & (PAGE_SIZE - 1)))
+#define __pa_symbol(address) __pa(address)
+#define __va(paddr) \
+	((void *)((char *)p2mk_va((unsigned long)((phys_addr_t)(paddr) >> PAGE_SHIFT)) + \
+		  ((unsigned long)(paddr) & (PAGE_SIZE - 1))))
+#define virt_to_pfn(address) p2mk_pa_pfn((const void *)(address))
+#define virt_to_phys(address) __pa(address)
+#define phys_to_virt(paddr) __va(paddr)
+#define pfn_to_kaddr(pfn) p2mk_va(pfn)
+
+#define RESERVE_BRK(name, num_bytes)
+#define RESERVE_BRK_ARRAY(type, name, num_entries) type *name
+#define extend_brk(num_bytes, align) p2mk_extend_brk(num_bytes, align)
+
+#define GFP_KERNEL 0U
+#define GFP_ATOMIC 0U
+#define GFP_NOWAIT 0U
+#define GFP_NOIO 0U
+#define __GFP_NOFAIL 0U
+#define __GFP_REPEAT 0U
+#define __GFP_RETRY_MAYFAIL 0U
+#define __GFP_NORETRY 0U
+#define __GFP_NOWARN 0U
+#define __GFP_ZERO 0U
+#define __get_free_page(flags) p2mk_alloc_page()
+#define __get_free_pages(flags, order) p2mk_alloc_page()
+#define get_zeroed_page(flags) p2mk_get_zeroed_page()
+#define free_page(address) p2mk_free_page((unsigned long)(address))
+#define free_pages(address, order) p2mk_free_page((unsigned long)(address))
+
+#define slab_is_available() p2mk_slab_is_available()
+#define alloc_bootmem_align(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
+#define alloc_bootmem_pages(num_bytes) p2mk_alloc_bootmem(num_bytes, PAGE_SIZE)
+#define alloc_bootmem_low_pages(num_bytes) p2mk_alloc_bootmem(num_bytes, PAGE_SIZE)
+#define free_bootmem(address, num_bytes) p2mk_free_bootmem(address, num_bytes)
+#define memblock_alloc(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
+#define memblock_virt_alloc(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
+#define memblock_alloc_or_panic(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
+#define memblock_free(address, num_bytes) \
+	p2mk_free_bootmem((unsigned long)(address), num_bytes)
+#define memblock_free_late(address, num_bytes) do { } while (0)
+
+static inline void copy_page(void *to, const void *from)
+{
+	unsigned long *out = to;
+	const unsigned long *in = from;
+	unsigned i;
+
+	for (i = 0; i < PAGE_SIZE / sizeof(unsigned long); i++)
+		out[i] = in[i];
+}
+
+static inline void clear_page(void *page)
+{
+	unsigned long *out = page;
+	unsigned i;
+
+	for (i = 0; i < PAGE_SIZE / sizeof(unsigned long); i++)
+		out[i] = 0;
+}
