@@ -11,7 +11,7 @@ from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.say import one_line
 from p2mbatch.kernels import compiler
 from p2mbatch.kernels.closure import Layer, asm_in, emitted, reachable
-from p2mbatch.kernels.items import Item, Place, Unit
+from p2mbatch.kernels.items import Item, Place, Unit, array_names
 from p2mbatch.kernels.roots import (
     ERA_NUMBERS,
     ROOTS,
@@ -204,7 +204,7 @@ class _Taking:
         kept = reachable([*names, *variables], self.layers)
         own = kept[USER]
         self._check(own, kept[PAGE])
-        arrays = tuple(n for i in own if i.kind == "variable" for n in _arrays(i))
+        arrays = tuple(n for i in own if i.kind == "variable" for n in array_names(i.node))
         from_boot = reachable([roots["boot"].function], self.layers)[USER]
         listing = roots["list"].function
         text = emitted(sorted((i for of in kept.values() for i in of), key=lambda i: i.order))
@@ -280,9 +280,3 @@ COMPILED = ("-x", "cpp-output", "-std=gnu11", "-w", "-ffreestanding", "-fno-diag
             "-Werror=implicit-function-declaration", "-Werror=implicit-int",
             "-Werror=incompatible-pointer-types", "-Werror=int-conversion")  # fmt: skip
 """How a unit is compiled, whatever for."""
-
-
-def _arrays(item: Item) -> list[str]:
-    from p2mbatch.kernels.items import array_names
-
-    return array_names(item.node)

@@ -306,11 +306,12 @@ def array_names(node: Node) -> list[str]:
     """Return the names of a declaration's arrays."""
     found = []
     for declarator in node.children_by_field_name("declarator"):
-        inner: Node | None = declarator
-        if inner is not None and inner.type == "init_declarator":
-            inner = inner.child_by_field_name("declarator")
-        if inner is not None and inner.type == "array_declarator":
-            name = _declarator_name(inner)
-            if name:
-                found.append(name)
+        outer, inner = node, declarator
+        while inner.type not in _NAMING:
+            below = inner.child_by_field_name("declarator")
+            if below is None:
+                break
+            outer, inner = inner, below
+        if outer.type == "array_declarator" and inner.type in _NAMING:
+            found.append(_text(inner))
     return found

@@ -12,6 +12,7 @@ from p2mbatch.kernels.extract import COMPILED, Extracted, extract
 
 HERE = Path(__file__).parent
 SEED = ("stale", "tracked")
+WIDTHS = {"stale": (64, 32), "tracked": (64, 32), "two_level": (64, 32), "linear": (64,)}
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
@@ -29,25 +30,47 @@ def line_of(path: Path, text: str) -> int:
     return next(n for n, line in enumerate(lines, 1) if text in line)
 
 
-@pytest.mark.parametrize("bits", [64, 32])
-@pytest.mark.parametrize("name", SEED)
-def test_the_seeds_sides_become_one_unit(name: str, bits: int) -> None:
+THREE_LEVEL = {
+    "boot": "xen_build_dynamic_phys_to_machine",
+    "list": "xen_build_mfn_list_list",
+    "report": "xen_setup_mfn_list_list",
+    "get": "get_phys_to_machine",
+    "set": "set_phys_to_machine",
+    "grow": "alloc_p2m",
+    "early_set": "__set_phys_to_machine",
+}
+TWO_LEVEL = {k: f for k, f in THREE_LEVEL.items() if k not in ("grow", "early_set")}
+LINEAR = {**THREE_LEVEL, "grow": "xen_alloc_p2m_entry", "identity": "set_phys_range_identity",
+          "vmalloc": "xen_vmalloc_p2m_tree"}  # fmt: skip
+ROOTS = {"stale": THREE_LEVEL, "tracked": THREE_LEVEL, "two_level": TWO_LEVEL, "linear": LINEAR}
+ERAS = {"two_level": "two-level", "linear": "linear"}
+
+
+@pytest.mark.parametrize(("name", "bits"), [(n, b) for n, bs in WIDTHS.items() for b in bs])
+def test_each_eras_file_becomes_one_unit(name: str, bits: int, tmp_path: Path) -> None:
     found = extract(kernel(name), bits=bits)
-    assert found.era == "three-level"
-    assert {k: r.function for k, r in found.roots.items()} == {
-        "boot": "xen_build_dynamic_phys_to_machine",
-        "list": "xen_build_mfn_list_list",
-        "report": "xen_setup_mfn_list_list",
-        "get": "get_phys_to_machine",
-        "set": "set_phys_to_machine",
-        "grow": "alloc_p2m",
-        "early_set": "__set_phys_to_machine",
-    }
+    assert found.era == ERAS.get(name, "three-level")
+    assert {k: r.function for k, r in found.roots.items()} == ROOTS[name]
+    made = tmp_path / "unit.o"
     ran = subprocess.run(
-        [find_compiler() or "", *COMPILED, f"-m{bits}", "-c", "-o", "/dev/null", "-"],
+        [find_compiler() or "", *COMPILED, f"-m{bits}", "-c", "-o", str(made), "-"],
         input=found.text, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
+    assert exported(made) == {"p2mk_roots", "p2mk_arrays"}
+
+
+def exported(made: Path) -> set[str]:
+    """Return the names that an object file defines for others."""
+    listed = subprocess.run(["nm", "-g", "--defined-only", str(made)],
+                            capture_output=True, text=True, check=True)  # fmt: skip
+    return {line.split()[-1] for line in listed.stdout.splitlines()}
+
+
+def test_static_arrays_are_told() -> None:
+    arrays = ("p2m_missing", "p2m_top", "p2m_top_mfn", "p2m_top_mfn_list")
+    assert extract(kernel("two_level")).arrays == arrays
+    assert extract(kernel("tracked")).arrays == ()
 
 
 def test_what_the_roots_do_not_reach_is_left_out() -> None:

@@ -160,10 +160,10 @@ int memcmp(const void *one, const void *other, size_t num_bytes);
 #define list_empty(list) ((list)->next == (list))
 #define list_entry(pointer, type, member) container_of(pointer, type, member)
 #define list_for_each_entry(entry, list, member) \
-	for (entry = (void *)((char *)(list)->next - ((char *)&entry->member - (char *)entry)); \
+	for (entry = container_of((list)->next, __typeof__(*entry), member); \
 	     &entry->member != (list); \
-	     entry = (void *)((char *)entry->member.next - \
-			      ((char *)&entry->member - (char *)entry)))
+	     entry = container_of(entry->member.next, __typeof__(*entry), member))
+#define page_private(page) ((page)->private)
 
 static inline void list_add(struct list_head *entry, struct list_head *list)
 {

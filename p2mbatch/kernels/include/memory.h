@@ -8,11 +8,17 @@ unsigned long p2mk_get_zeroed_page(void);
 void p2mk_free_page(unsigned long address);
 void *p2mk_va(unsigned long pfn);
 unsigned long p2mk_pa_pfn(const void *address);
+/* Where the direct map and the kernel image map begin. */
+extern unsigned long p2mk_page_offset;
+extern unsigned long p2mk_start_kernel_map;
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE 4096UL
 #define PAGE_MASK (~(PAGE_SIZE - 1))
 #define PAGE_ALIGN(address) (((address) + PAGE_SIZE - 1) & PAGE_MASK)
+#define PAGE_OFFSET p2mk_page_offset
+#define __PAGE_OFFSET p2mk_page_offset
+#define __START_KERNEL_map p2mk_start_kernel_map
 #define PFN_UP(address) (((unsigned long)(address) + PAGE_SIZE - 1) >> PAGE_SHIFT)
 #define PFN_DOWN(address) ((unsigned long)((address) >> PAGE_SHIFT))
 #define PFN_PHYS(pfn) ((phys_addr_t)(pfn) << PAGE_SHIFT)

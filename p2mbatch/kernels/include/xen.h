@@ -67,9 +67,9 @@ static inline void *p2mk_noted_virt(unsigned long mfn)
 #define xen_initial_domain() 0
 
 /* The m2p as an array of bytes at 0: a word's address is its MFN, and what reads it asks Xen. */
-#define machine_to_phys_mapping ((unsigned char *)0)
-#define machine_to_phys_nr (~0UL)
-#define machine_to_phys_order (BITS_PER_LONG - 1)
+static const unsigned char *machine_to_phys_mapping;
+static const unsigned long machine_to_phys_nr = ~0UL;
+static const unsigned int machine_to_phys_order = BITS_PER_LONG - 1;
 #define __get_user(value, place) ((value) = p2mk_mfn_to_pfn((unsigned long)(place)), 0)
 
 static inline int xen_safe_read_ulong(const void *place, unsigned long *value)
