@@ -141,9 +141,11 @@ def _definitions(era: int, text: str, bits: int, max_domain_pages: int | None) -
     found.append(f"-DP2MK_IDENTITY={int(bool(re.search(r'IDENTITY_FRAME', text)) or era == 4)}")
     # What would make one text two units.
     found += ["-U__DATE__", "-U__TIME__", "-U__TIMESTAMP__"]
-    if era == ERA_NUMBERS[TWO_LEVEL]:
-        pages = max_domain_pages or ((8 << 20) if bits == 64 else (2 << 20))
-        found.append(f"-DP2MK_MAX_DOMAIN_PAGES={pages}UL")
+    # Of a tree's kernel the bound that the tree itself has: guests' own are below it.
+    tree = (4096 // (bits // 8)) ** 3
+    two_level = (8 << 20) if bits == 64 else (2 << 20)
+    pages = max_domain_pages or (two_level if era == ERA_NUMBERS[TWO_LEVEL] else tree)
+    found.append(f"-DP2MK_MAX_DOMAIN_PAGES={pages}UL")
     return found
 
 

@@ -1,12 +1,6 @@
 /* What the machine has a say in, whoever's page.h stood before. */
-extern unsigned long p2mk_max_domain_pages;
-
 #undef MAX_DOMAIN_PAGES
-#ifdef P2MK_MAX_DOMAIN_PAGES
 #define MAX_DOMAIN_PAGES P2MK_MAX_DOMAIN_PAGES
-#else
-#define MAX_DOMAIN_PAGES p2mk_max_domain_pages
-#endif
 #undef virt_to_pfn
 #undef virt_to_mfn
 #undef virt_to_gfn

@@ -2,7 +2,6 @@
 struct arch_shared_info {
 	unsigned long max_pfn;
 	unsigned long pfn_to_mfn_frame_list_list;
-	unsigned long nmi_reason;
 	unsigned long p2m_cr3;
 	unsigned long p2m_vaddr;
 	unsigned long p2m_generation;
@@ -15,22 +14,18 @@ struct shared_info {
 struct start_info {
 	unsigned long nr_pages;
 	unsigned long mfn_list;
-	unsigned long pt_base;
-	unsigned long nr_pt_frames;
-	unsigned long first_p2m_pfn;
-	unsigned long nr_p2m_frames;
-	u32 flags;
+	unsigned long flags;
 };
 
 extern struct shared_info p2mk_shared_info;
-extern struct shared_info p2mk_dummy_shared_info;
 extern struct start_info p2mk_start_info;
+static struct shared_info xen_dummy_shared_info;
 
 /* The m2p as the guest reads it; a read that faults yields what its handler leaves. */
 unsigned long p2mk_mfn_to_pfn(unsigned long mfn);
 /* Notes for the record: which page an MFN was taken for, and which MFN a page was said to have. */
-void *p2mk_mfn_to_virt(unsigned long mfn, unsigned long pfn);
-unsigned long p2mk_virt_to_mfn(unsigned long pfn, unsigned long mfn);
+void *p2mk_note_mfn_to_virt(unsigned long mfn, unsigned long pfn);
+unsigned long p2mk_note_virt_to_mfn(unsigned long pfn, unsigned long mfn);
 
 unsigned long pfn_to_mfn(unsigned long pfn);
 unsigned long mfn_to_pfn(unsigned long mfn);
@@ -39,16 +34,15 @@ static inline unsigned long p2mk_noted_mfn(const void *address)
 {
 	unsigned long pfn = p2mk_pa_pfn(address);
 
-	return p2mk_virt_to_mfn(pfn, pfn_to_mfn(pfn));
+	return p2mk_note_virt_to_mfn(pfn, pfn_to_mfn(pfn));
 }
 
 static inline void *p2mk_noted_virt(unsigned long mfn)
 {
-	return p2mk_mfn_to_virt(mfn, mfn_to_pfn(mfn));
+	return p2mk_note_mfn_to_virt(mfn, mfn_to_pfn(mfn));
 }
 
 #define HYPERVISOR_shared_info (&p2mk_shared_info)
-#define xen_dummy_shared_info p2mk_dummy_shared_info
 #define xen_start_info (&p2mk_start_info)
 
 #define SIF_PRIVILEGED (1 << 0)
