@@ -11,7 +11,7 @@ SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
+.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -22,7 +22,7 @@ $(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(PIP) install -c constraints.txt -e '.[test]'
+	$(PIP) install -c constraints.txt -e '.[test,docs]'
 	@# There are wheels of the fuzzer for some Pythons only: without one its test says so.
 	-@$(PIP) install -c constraints.txt --only-binary atheris -e '.[fuzz]'
 	@touch $@
@@ -125,6 +125,10 @@ test-lowest:
 # The same under later Pythons; it says which are not to be had.
 test-pythons:
 	$(PYTHON) tests/environments.py pythons
+
+# The documentation site, with the notebooks executed; its links are looked at, warnings are errors.
+docs: $(VENV)/.test
+	$(BIN)/python docs/build.py
 
 # sdist and wheel, built, checked, and the wheel tried alone elsewhere.
 release:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import copy
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from p2mbatch.cli import COMMANDS, cli
+from p2mbatch.compiled.status import BUGS, FAULTS
+from p2mbatch.model import toolstacks
+from p2mbatch.model.explain.meaning import detail_meaning
+from p2mbatch.model.fates import (
+    ABORTED,
+    ABORTED_DETAIL,
+    BY_OUTCOME,
+    CORRUPTED,
+    DAMAGE,
+    FATES,
+    FOR_OPERATORS,
+    fate_of,
+)
 from p2mbatch.race.config import KERNELS
 from p2mbatch.race.explorer import explore
 from p2mbatch.race.meaning import meaning_of
@@ -18,6 +33,10 @@ from p2mbatch.race.telling import lines_of, tell
 from p2mbatch.store.columns import to_markdown
 
 DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS))
+
+from examples import examples_of  # noqa: E402
+
 _WIDTH = 88
 
 
@@ -42,6 +61,29 @@ def _fresh(command: click.Command) -> click.Command:
     return fresh
 
 
+def _examples() -> dict[str, str]:
+    """Return for each command a link to the question that the cookbook answers by it.
+
+    The first that is answered by it before any other; else the first in which it is used.
+    """
+    text = (DOCS / "cookbook.md").read_text(encoding="utf-8")
+    first, used = {}, {"bench": "[Performance](performance.md)"}
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        question = section.partition("\n")[0]
+        anchor = re.sub(r"[^\w\s-]", "", question.lower()).replace(" ", "-")
+        words = [example.command.split() for example in examples_of(section)]
+        names = [word[1] for word in words if word[0] == "p2mbatch"]
+        link = f"[{question}](cookbook.md#{anchor})"
+        for name in names:
+            used.setdefault(name, link)
+        for name in names[:1]:
+            first.setdefault(name, link)
+    return used | first
+
+
+_EXAMPLES = _examples()
+
+
 def _help(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
     context = click.Context(
         command,
@@ -53,6 +95,8 @@ def _help(command: click.Command, name: str, parent: click.Context | None = None
     )
     full = context.command_path
     parts = [f"## {full}\n\n```\n{command.get_help(context)}\n```\n"]
+    if name in _EXAMPLES:
+        parts.append(f"Example: {_EXAMPLES[name]}.\n")
     if isinstance(command, click.Group):
         for sub_name in command.list_commands(context):
             sub = command.get_command(context, sub_name)
@@ -189,7 +233,83 @@ def races_found() -> str:
     return "\n".join([_RACES_HEAD, *_race_rows(), *walks, _WITNESSES_HEAD, *_witnesses()])
 
 
+_GLOSSARY_HEAD = """\
+# Glossary: fates and details
+
+What becomes of a guest is its *fate*; what a row ends with is its *outcome* and *detail*, which
+keep their names whichever toolstack or kernel said so. A report has the same words for the details
+that its run has. [sweeps.md](sweeps.md#fates) says how guests are counted, [model.md](model.md) how
+each check is done, [explain.md](explain.md) how to be told why one guest came to it. This page is
+generated from the registries of the package by `python docs/generate.py`.
+
+## Fates
+
+| fate | outcome | what follows |
+|---|---|---|"""
+_REFUSED_HEAD = """
+## What a toolstack refuses
+
+N stands for a number. Where toolstacks print different texts each is there with its name
+(`--toolstack`); where one has no such check it prints nothing.
+
+| detail | fate | what is printed | what it means |
+|---|---|---|---|"""
+_CRASHED_HEAD = """
+## What a kernel stops at
+
+| detail | outcome | what it means |
+|---|---|---|"""
+
+
+def _fate_rows() -> Iterator[str]:
+    for fate in FATES:
+        outcomes = [outcome for outcome, own in BY_OUTCOME.items() if own == fate]
+        damaged = " or ".join(f"`{column}`" for column in DAMAGE)
+        told = {
+            CORRUPTED: f"`ok`, with a row in which {damaged} is not 0",
+            ABORTED: f"`save-failed` by `{ABORTED_DETAIL}`",
+        }.get(fate, ", ".join(f"`{outcome}`" for outcome in outcomes))
+        yield f'| <a id="{fate.replace(" ", "-")}"></a>{fate} | {told} | {FOR_OPERATORS[fate]} |'
+
+
+def _printed(detail: str) -> str:
+    """Return what the toolstacks print for a detail, each text once."""
+    texts: dict[str, list[str]] = {}
+    for name in toolstacks.names():
+        text = toolstacks.find(name).texts.get(detail)
+        if text:
+            texts.setdefault(re.sub(r"\{[^}]*\}", "N", text), []).append(name)
+    if len(texts) == 1:
+        return "".join(f"`{text}`" for text in texts)
+    return "<br>".join(f"`{text}` ({', '.join(names)})" for text, names in texts.items())
+
+
+def _refused_rows() -> Iterator[str]:
+    details: dict[str, None] = {}
+    for name in reversed(toolstacks.names()):
+        details |= dict.fromkeys(toolstacks.find(name).texts)
+    for detail in details:
+        outcome = "restore-failed" if detail == "populate-failed" else "save-failed"
+        meaning = detail_meaning(outcome, detail)
+        yield f"| `{detail}` | {fate_of(outcome, detail)} | {_printed(detail)} | {meaning} |"
+
+
+def _crashed_rows() -> Iterator[str]:
+    for outcome, details in (("bug", BUGS), ("fault", FAULTS)):
+        for detail in details.values():
+            # A row's bar would end the cell of a table.
+            named = detail.replace("|", "\\|")
+            yield f"| `{named}` | `{outcome}` | {detail_meaning(outcome, detail)} |"
+
+
+def glossary() -> str:
+    """Return docs/glossary.md."""
+    parts = [_GLOSSARY_HEAD, *_fate_rows(), _REFUSED_HEAD, *_refused_rows()]
+    return "\n".join([*parts, _CRASHED_HEAD, *_crashed_rows()]) + "\n"
+
+
 PAGES = {
+    "glossary.md": glossary,
     "data-dictionary.md": data_dictionary,
     "cli.md": command_reference,
     "races-found.md": races_found,

@@ -75,8 +75,10 @@ def test_checks_and_bugs_are_all_in_the_model_page() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        # Pages that are made with the site, whose links test_site.py looks at.
+        made = page.parent.name == "docs" and target.startswith(("api/", "gallery.md"))
+        assert made or (page.parent / target).exists(), target
 
 
 def test_docs_that_the_code_names_exist() -> None:
