@@ -11,7 +11,7 @@ SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
+.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives live-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -78,6 +78,7 @@ lane-benchmarks: $(VENV)/.test
 
 lane-lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign --lives 100
+	PYTHONPATH=tests $(BIN)/python -m campaign.live --lives 5 --first 7000000
 
 # Random lives of each format, the compiled model against the naive one; SEED makes other lives.
 lives: $(VENV)/.test
@@ -86,6 +87,10 @@ lives: $(VENV)/.test
 # Random lives of the eras: LIVES of each policy on each machine, from the FIRST on.
 era-lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign.eras --lives $(LIVES) --first $(FIRST)
+
+# Random live lives, LIVES of each policy: the guest goes on growing and ballooning while it is sent.
+live-lives: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign.live --lives $(LIVES) --first $(FIRST)
 
 # Random cells lived in batches, against the same cells lived step by step.
 cells: $(VENV)/.test

@@ -11,7 +11,7 @@ from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
 from p2mbatch.model.explain.trace import describe_guest, set_title, story_of
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.replay import observe
 from p2mbatch.model.trace import LOSS_FIELDS
 

@@ -14,8 +14,9 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.file import GuestFile
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
 from p2mbatch.model.linear_shape import LinearShape
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement, check_image_map
 from p2mbatch.model.places import check_places
 from p2mbatch.model.policies import Policy, find

@@ -24,8 +24,9 @@ from p2mbatch.guests.host_sizes import host_bytes, host_ranges
 from p2mbatch.model import toolstacks
 from p2mbatch.model.host_map import map_of
 from p2mbatch.model.hosts import function_host
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
 from p2mbatch.model.linear_shape import LinearFields
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement, place
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import REFUSED

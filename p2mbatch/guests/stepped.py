@@ -12,7 +12,8 @@ import numpy as np
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.stage import StagedGuest
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from p2mbatch.hunt.losses import ghosts_by_place, lost_by_place
 from p2mbatch.hunt.sets import check_set
 from p2mbatch.hunt.unset import Unset
 from p2mbatch.hunt.world import NO_BOOT, outside, outside_now
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.replay import new_life, run_event
 from p2mbatch.model.trace import Trace, goes_on
 

@@ -26,7 +26,7 @@ from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.restore import restore, settle_sent
 from p2mbatch.compiled.status import SAVE_BAD_CR3, SAVE_BAD_RANGE, TABLE_FAILURES
 from p2mbatch.hunt.world import flags_of
-from p2mbatch.model.life import meaning_of
+from p2mbatch.model.outcomes import meaning_of
 from p2mbatch.model.policies import Policy
 
 

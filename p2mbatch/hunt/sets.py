@@ -9,7 +9,8 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.hunt.look import entries_of, page_of_leaf
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.trace import Trace
 
 

@@ -23,7 +23,7 @@ NO_BOOT = ("brk overflow", "bootmem overflow", "panic")
 
 _OPS = ("boot", "set", "fail_alloc", "migrate")
 
-_NOT_HERE = ("live", "during", "toolstack")
+_NOT_HERE = ("live", "during", "rounds", "toolstack")
 
 
 def outside(trace: Trace) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from p2mbatch.base.entries import IDENTITY_FLAG, is_foreign, is_identity
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, geometry
 from p2mbatch.model.replay import replay
-from p2mbatch.model.trace import REFUSED, HostRuns, Trace
+from p2mbatch.model.trace import REFUSED, HostRuns, Trace, runs_of
 
 _ALIGN = 512
 """Extents keep their place within 2 MiB when frames are renumbered."""
@@ -37,12 +36,11 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
     sets: list[list[Int64Array]] = [[np.zeros((0, 3), np.int64)] for _ in trace.hosts]
     hosts_at = _hosts_at(trace)
     for event, host in zip(trace.events, hosts_at, strict=True):
-        if (name := _runs_of(event)) is not None:
-            runs = event[name]
+        for runs in runs_of(event):
             mine = _in_host(runs, trace.hosts[host].frames)
             used[host].append(runs[mine])
             sets[host].append(runs[is_foreign(runs[:, 1], width) & ~mine])
-        elif event["op"] == "poke":
+        if event["op"] == "poke":
             # Each may be a frame that is nobody's.
             count = len(event["words"])
             sets[host].append(np.array([[0, 0, count]], np.int64))
@@ -61,23 +59,19 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
     ]
     events = []
     for event, host in zip(trace.events, hosts_at, strict=True):
-        if (name := _runs_of(event)) is not None:
-            runs = event[name].copy()
-            mine = _in_host(runs, trace.hosts[host].frames)
-            runs[mine] = maps[host].apply(runs[mine])
-            runs[~mine] = maps[host].hide(runs[~mine], width)
-            event = event | {name: runs}
-        elif event["op"] == "poke":
+        frames = trace.hosts[host].frames
+        for name in ("runs", "during"):
+            if name in event:
+                event = event | {name: maps[host].entries(event[name], frames, width)}
+        if "rounds" in event:
+            rounds = [maps[host].entries(runs, frames, width) for runs in event["rounds"]]
+            event = event | {"rounds": rounds}
+        if event["op"] == "poke":
             words = event["words"].copy()
             words[:, 2] = maps[host].words(words[:, 2], trace.hosts[host].frames, width)
             event = {"op": "poke", "words": words}
         events.append(event)
     return replace(trace, name="anonymous", hosts=hosts, events=events, expected=None)
-
-
-def _runs_of(event: dict[str, Any]) -> str | None:
-    """Return which key of an event has runs of entries: a set's, or a live migration's."""
-    return next((name for name in ("runs", "during") if name in event), None)
 
 
 def _order(host: HostRuns, frames: int) -> int | None:
@@ -152,6 +146,14 @@ class _Renumbering:
                 hidden[at, 1] = self._next_beyond
                 self._next_beyond += int(runs[at, 2])
         return hidden
+
+    def entries(self, runs: Int64Array, frames: int, word_bytes: int) -> Int64Array:
+        """Return the runs of a set on a host of `frames`, int64[k, 3], renumbered."""
+        moved = runs.copy()
+        mine = _in_host(runs, frames)
+        moved[mine] = self.apply(moved[mine])
+        moved[~mine] = self.hide(moved[~mine], word_bytes)
+        return moved
 
     def words(self, words: Int64Array, frames: int, word_bytes: int) -> Int64Array:
         """Return poked `words` (int64[k]) of a host of `frames`, renumbered as the entries are.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import save as ks
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.found import compare_leaves, listed_leaves, map_leaves
 from p2mbatch.compiled.inspect import count_stale
 from p2mbatch.compiled.jit import make_ready, threads_at_most
 from p2mbatch.compiled.judge import Judge, judge_kernels
@@ -36,60 +37,22 @@ from p2mbatch.compiled.restore import (
     settle_sent,
     shared_are_blank,
 )
-from p2mbatch.compiled.status import (
-    BUGS,
-    FAULTS,
-    MISDIRECTED,
-    MORE_ROOM,
-    NO_MEMORY,
-    OK,
-    OWN,
-    RESTORE_FAILURES,
-    SAVE_FAILURES,
-)
+from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY, OK
+from p2mbatch.model.outcomes import EventResult, meaning_of
 from p2mbatch.model.policies import Policy
 
 _READY: set[tuple[object, ...]] = set()
 """Which policy's kernels, for which types of hosts, on one thread or on many, are loaded."""
 
+Rounds = Sequence[Int64Array]
+"""What a guest does while a live migration copies it: a set's runs (int64[k, 3]) for each round."""
 
-@dataclass(slots=True)
-class EventResult:
-    """What an event came to (model section 7), and how long the kernels took."""
 
-    outcome: str = "ok"
-    """`ok`, `bug`, `fault`, `save-failed`, `restore-failed` or `misdirected` (model section 7)."""
-    detail: str | None = None
-    """The BUG's expression, what was reached, or the failed check; None when ok."""
-    set_returned: bool = True
-    """Of a set: what `set_phys_to_machine` returned last; False where memory was wanting."""
-    entries_set: int = 0
-    """Of a set: how many entries succeeded."""
-    stray_writes: int = 0
-    """Stores of this event through a mid_mfn page that is not the true one (model section 6)."""
-    stray_pages: int = 0
-    """Distinct pages that they hit."""
-    where: str | None = None
-    """Under a policy of the user's own, "FILE:LINE" of what ended the event, else of its first
-    stray write."""
-    lost_pages: int = 0
-    """Of a migration: pages populated before the restore and not after the resume (`judge`)."""
-    ghost_pages: int = 0
-    """Of a migration: pages that m2p names afterwards and that were not populated before."""
-    lost_identity_pages: int = 0
-    """Of a migration: pages that read as their own number before and not after. A p2m of one tree
-    with an mfn list list holds none: kernels have identity entries since Linux 2.6.39."""
-    placeholder_writes: int = 0
-    """Of a set: stores into pages that many PFNs share. The kernels that made such stores had pages
-    of identity entries."""
-    rebuild_ns: int = 0
-    save_walk_ns: int = 0
-    restore_ns: int = 0
+class Round(NamedTuple):
+    """What a guest did in one round of a live migration, and what came of it."""
 
-    @property
-    def ok(self) -> bool:
-        """Return whether the guest lives on: `outcome` is ok."""
-        return self.outcome == "ok"
+    runs: Int64Array
+    result: EventResult
 
 
 def _at_most(threads: int) -> contextlib.AbstractContextManager[None]:
@@ -112,6 +75,15 @@ class Life:
         self._work = np.empty(tables.words.shape[1], np.int64)
         self._ready: tb.HostTables | None = None
         self._judge = Judge(tables.words.shape[1])
+        self._found = np.zeros(0, np.int32)
+        self.went_on = False
+        """Whether the guest went on living in the last migration, behind the save's walk."""
+        self.came_through = False
+        """Whether it did so without a BUG or a fault."""
+        self.rounds: list[Round] = []
+        """What the guest did in each round that the last migration came to."""
+        self.on_pause: Callable[[], None] | None = None
+        """Is called when a live migration pauses the guest, before what is then looked at."""
 
     @property
     def toolstack(self) -> int:
@@ -167,6 +139,10 @@ class Life:
     def set_runs(self, runs: Int64Array) -> EventResult:
         """Apply set_phys_to_machine over `runs`, int64[k, 3] of [pfn, mfn or INVALID, count]."""
         self.begin_event()
+        return self._set(runs)
+
+    def _set(self, runs: Int64Array) -> EventResult:
+        """Do `set_runs` as a part of an event."""
         self._keep_presence(runs)
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
         result = self._result(status)
@@ -241,13 +217,89 @@ class Life:
         result.save_walk_ns = save_walk_ns
         return result
 
-    def migrate(self, host: tb.HostTables, threads: int = 1) -> EventResult:
-        """Save here, restore on `host`, resume (model section 7), on so many threads."""
+    def migrate(
+        self, host: tb.HostTables, threads: int = 1, rounds: Rounds | None = None
+    ) -> EventResult:
+        """Save here, restore on `host`, resume (model section 7), on so many threads.
+
+        A live migration has `rounds`; its save is on one thread.
+        """
         self.begin_event()
         self._make_ready(host, threads)
+        if rounds is not None:
+            self._make_live_ready()
+            saved = self._saved_live(rounds)
+            with _at_most(threads):
+                return self._moved(host, saved, threads > 1).living(saved) if saved.ok else saved
+        self.went_on = self.came_through = False
         with _at_most(threads):
             saved = self._walked(threads > 1)
             return self._moved(host, saved, threads > 1) if saved.ok else saved
+
+    def _saved_live(self, rounds: Rounds, tree: bool = False) -> EventResult:
+        """Save a guest that goes on living behind the walk; what it set is in the result.
+
+        `tree` is a toolstack that knows no linear list.
+        """
+        self.went_on = self.came_through = False
+        self.rounds = []
+        start = time.perf_counter_ns()
+        result = self._find(tree)
+        took = time.perf_counter_ns() - start
+        if result.ok:
+            went = self._go_on(rounds)
+            if went.ok and self.on_pause is not None:
+                self.on_pause()
+            start = time.perf_counter_ns()
+            result = self._look_again().living(went) if went.ok else went
+            took += time.perf_counter_ns() - start
+        result.save_walk_ns = took
+        return result
+
+    def _find(self, tree: bool = False) -> EventResult:
+        """Walk the mfn list list; keep what leaves were found."""
+        max_pfn = int(ks.frame_lists_of(self.tables, self.host, self._work))
+        if max_pfn < 0:
+            return self._result(-max_pfn)
+        mfns = np.empty((max_pfn >> self.scalar("entries_shift")) + 1, np.int64)
+        status = listed_leaves(self.tables, self.host, self._work, mfns)
+        return self._mapped(mfns, max_pfn) if status == OK else self._result(status)
+
+    def _mapped(self, mfns: Int64Array, max_pfn: int) -> EventResult:
+        """Do the checks that every walk ends in, on the leaves' MFNs."""
+        self._found = np.empty(len(mfns), np.int32)
+        return self._result(map_leaves(self.tables, self.host, mfns, self._found, max_pfn))
+
+    def _go_on(self, rounds: Rounds) -> EventResult:
+        """Let the guest live on the source, a set for each round of copying, of this same event.
+
+        A set that gets no memory ends its round; a BUG, a fault or an abort ends the migration.
+        """
+        self.went_on = True
+        result, entries_set, returned = EventResult(), 0, True
+        for runs in rounds:
+            result = self._set(runs)
+            self.rounds.append(Round(runs, result))
+            entries_set += result.entries_set
+            returned = returned and result.set_returned
+            if not result.ok:
+                break
+            result = self._look_between()
+            if not result.ok:
+                break
+        self.came_through = all(done.result.ok for done in self.rounds)
+        went = self._result(OK) if result.ok else result
+        went.entries_set, went.set_returned = entries_set, returned
+        went.placeholder_writes = self.scalar("placeholder_writes")
+        return went
+
+    def _look_between(self) -> EventResult:
+        """Do what the toolstack checks after a round: one that walked a tree looks at nothing."""
+        return EventResult()
+
+    def _look_again(self) -> EventResult:
+        """Do what is left to check once the guest is paused."""
+        return self._result(compare_leaves(self.tables, self._found))
 
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
@@ -324,6 +376,17 @@ class Life:
         count_stale(self.tables, self.host, counts, self._work)
         return int(counts[0]), int(counts[1])
 
+    def _make_live_ready(self) -> None:
+        """Load what a live save calls beside `_make_ready`'s."""
+        if self._does is not self.policy.operations:
+            return
+        t, h, none = self.tables, self.host, np.zeros(0, np.int64)
+        make_ready(ks.frame_lists_of, t, h, self._work)
+        make_ready(listed_leaves, t, h, self._work, none)
+        make_ready(map_leaves, t, h, none, self._found, 0)
+        make_ready(self._does.set_runs, t, h, np.zeros((0, 3), np.int64), 0)
+        make_ready(compare_leaves, t, self._found)
+
     def _make_ready(self, host: tb.HostTables, threads: int = 1) -> None:
         """Load what is about to be timed, or compile it: no time is to hold that."""
         watched = self._does is not self.policy.operations
@@ -383,25 +446,3 @@ class Life:
             return EventResult(set_returned=False)
         number = self.scalar("detail") % (1 << self.scalar("word_bits"))
         return EventResult(*meaning_of(status, number, self.policy, self.tables.statics))
-
-
-def meaning_of(
-    status: int, number: int, policy: Policy, statics: Int64Array
-) -> tuple[str, str | None]:
-    """Return the outcome and the detail that a kernel's status code means.
-
-    `number` is `State.detail` as the guest's word, `statics` the guest's `P2MTables.statics`.
-    """
-    if status in (OK, NO_MEMORY):
-        return "ok", None
-    if status in BUGS:
-        return "bug", BUGS[status]
-    if status in FAULTS:
-        return "fault", FAULTS[status]
-    if status == MISDIRECTED:
-        return "misdirected", "-"
-    if status >= OWN and policy.own is not None:
-        return policy.own.meaning(status, statics)
-    if status in RESTORE_FAILURES:
-        return "restore-failed", f"{RESTORE_FAILURES[status]} {number}"
-    return "save-failed", f"{SAVE_FAILURES[status]} {number}"

@@ -16,7 +16,8 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.flat import MAPS
 from p2mbatch.compiled.table_pages import ENTRY, first_unnamed, own_page, read_table
 from p2mbatch.model.era_life import EraLife
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.fates import ABORTED_DETAIL
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace_linear import LinearLayout
 
@@ -53,16 +54,11 @@ class LinearLife(EraLife):
             self._does.boot(self.tables, self.host, layout.boot_pool, layout.identity, layout.extra)
         )
 
-    def look(self, tree: bool) -> EventResult:
-        """Do a save's walk and all its checks, with no effect on the guest."""
-        result = self._find(tree)
-        return self._look_again() if result.ok else result
-
     def tweak(self, event: dict[str, Any]) -> None:
         """Let the next save read other values than there are: `shared` and `ptes` of `event`."""
         self._tweak = event
 
-    def _find(self, tree: bool) -> EventResult:
+    def _find(self, tree: bool = False) -> EventResult:
         """Walk the table where the guest reports one, else the list; keep the leaves found."""
         says = {
             "p2m_cr3_mfn": self.scalar("shared_cr3") & _MASK,
@@ -141,13 +137,11 @@ class LinearLife(EraLife):
                 frames[i] = mfn
         return frames, kinds
 
-    def _live(self, during: Int64Array) -> EventResult:
-        """Let the guest go on; a toolstack that walked the table looks whether it was changed."""
-        result = super()._live(during)
-        changed = self._generation not in (None, self.scalar("generation"))
-        if result.ok and changed:
-            result.outcome, result.detail = "save-failed", "p2m-generation-changed"
-        return result
+    def _look_between(self) -> EventResult:
+        """Do as a toolstack does that walked the table: look whether it was changed."""
+        if self._generation in (None, self.scalar("generation")):
+            return super()._look_between()
+        return EventResult("save-failed", ABORTED_DETAIL)
 
     def _look_again(self) -> EventResult:
         """Translate the page tables as a save of their pages does, then compare the leaves."""

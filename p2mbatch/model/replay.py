@@ -18,11 +18,21 @@ from p2mbatch.model import replay_eras
 from p2mbatch.model.digests import p2m_sha256
 from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
 from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import find
 from p2mbatch.model.toolstacks import code_of
-from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS, MACHINES, UNOBSERVED, Trace, goes_on
+from p2mbatch.model.trace import (
+    FORMAT_3,
+    LOSS_FIELDS,
+    MACHINES,
+    UNOBSERVED,
+    Trace,
+    goes_on,
+    rounds_of,
+    runs_of,
+)
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 from p2mbatch.model.xen import keeps_freed_frames, parse_xen
@@ -49,9 +59,8 @@ def _pages_set_beyond(trace: Trace) -> int:
     n = geometry(trace.guest.word_bytes).entries
     total = 0
     for event in trace.events:
-        for name in ("runs", "during"):
-            if name in event:
-                total += int((event[name][:, 2] // n + 2).sum())
+        for runs in runs_of(event):
+            total += int((runs[:, 2] // n + 2).sum())
     return total
 
 
@@ -124,7 +133,7 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
         life.tweak(event)
         return EventResult()
     if op == "migrate":
-        return life.migrate(_host(trace, event))
+        return life.migrate(_host(trace, event), rounds=rounds_of(event))
     if op == "poke":
         return life.poke(event["words"])
     life.fail_alloc(event["at"])
@@ -172,7 +181,7 @@ def observe(life: Life, op: str, result: EventResult) -> dict[str, Any]:
     """Return what a trace records of a guest's state after an event (model section 11)."""
     if isinstance(life, EraLife):
         return replay_eras.observe(life, op, result)
-    return {
+    return replay_eras.went_on(life, op, result) | {
         "op": op,
         "outcome": result.outcome,
         "detail": result.detail,

@@ -14,13 +14,13 @@ from p2mbatch.compiled.policies.three_lookup import mfns_of
 from p2mbatch.model.digests import hash_leaves, p2m_sha256
 from p2mbatch.model.era_life import NO_RANGES, EraLife
 from p2mbatch.model.era_tables import with_area, with_static
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.life import Life
 from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import Policy
+from p2mbatch.model.trace import rounds_of
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
-
-_NO_RUNS = np.zeros((0, 3), np.int64)
 
 
 def new_life(
@@ -49,19 +49,23 @@ def boot(life: EraLife, event: dict[str, Any]) -> EventResult:
 
 def migrate(life: EraLife, host: tb.HostTables, event: dict[str, Any]) -> EventResult:
     """Run a trace's migrate event."""
-    during = event.get("during", _NO_RUNS) if event.get("live") else None
     tree = event.get("toolstack") == "tree" or life.toolstack != tb.TRIMS
-    return life.migrate(host, tree=tree, during=during)
+    return life.migrate(host, rounds=rounds_of(event), tree=tree)
+
+
+def went_on(life: Life, op: str, result: EventResult) -> dict[str, Any]:
+    """Return what a trace records of what a guest set while a live migration copied it."""
+    if op != "migrate" or not life.went_on:
+        return {}
+    went: dict[str, Any] = {"entries_set": result.entries_set, "ok": result.set_returned}
+    if life.scalar("only_own_sent") and life.came_through and not life.policy.is_linear:
+        went["placeholder_writes"] = result.placeholder_writes
+    return went
 
 
 def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
     """Return what a trace records of a guest's state after an event."""
-    went = {}
-    if op == "migrate" and life.went_on:
-        went = {"entries_set": result.entries_set, "ok": result.set_returned}
-        told = life.came_through and not life.policy.is_linear
-        if life.scalar("only_own_sent") and told:
-            went["placeholder_writes"] = result.placeholder_writes
+    went = went_on(life, op, result)
     if isinstance(life, LinearLife):
         return went | _observe_linear(life, op, result)
     policy = life.policy

@@ -15,8 +15,9 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.flat_walk import flat_walk
 from p2mbatch.compiled.inspect import count_identity
 from p2mbatch.compiled.status import BUG_PTEP, BUG_SET, NOT_PLAIN, OK
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
 from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import Policy
 
 
@@ -28,13 +29,12 @@ class TreeEraLife(Life):
         self.has_identity = False
         """Whether there may be words in leaves that say 1:1."""
 
-    def set_runs(self, runs: Int64Array) -> EventResult:
-        """Apply set_phys_to_machine over `runs`, as a `Life` does."""
+    def _set(self, runs: Int64Array) -> EventResult:
         if self.policy.marks and len(self.host.owned) == 0 and self._hits_shared(runs):
             self.host = _noting_shared(self.host)
         bit = self.scalar("identity_bit")
         self.has_identity |= bool(((runs[:, 1] != -1) & (runs[:, 1] & bit != 0)).any())
-        return super().set_runs(runs)
+        return super()._set(runs)
 
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
         """Populate whole leaves, as a `Life` does; the first past the p2m's end is a BUG."""
@@ -76,10 +76,10 @@ class TreeEraLife(Life):
 class FlatLife(TreeEraLife):
     """A guest of an era with a linear p2m."""
 
-    def set_runs(self, runs: Int64Array) -> EventResult:
-        """Apply set_phys_to_machine over `runs`; a leaf that grows may leave its neighbours 1:1."""
+    def _set(self, runs: Int64Array) -> EventResult:
+        # A leaf that grows may leave its neighbours 1:1.
         self.has_identity = True
-        return super().set_runs(runs)
+        return super()._set(runs)
 
     def _walks(self) -> tuple[Callable[..., int], Callable[..., int]]:
         return flat_walk, flat_walk
@@ -94,6 +94,19 @@ class FlatLife(TreeEraLife):
     def _step_by_step(self) -> EventResult:
         """Walk and look at the page tables one entry after another."""
         return LinearLife(self.tables, self.host, self.policy).look(self.toolstack != tb.TRIMS)
+
+    def _find(self, tree: bool = False) -> EventResult:
+        self._walker = LinearLife(self.tables, self.host, self.policy)
+        return self._walker._find(tree or self.toolstack != tb.TRIMS)
+
+    def _look_between(self) -> EventResult:
+        self._walker.tables = self.tables
+        return self._walker._look_between()
+
+    def _look_again(self) -> EventResult:
+        # It grew, and its tables were replaced, while the walk's leaves stayed what they are.
+        self._walker.tables = self.tables
+        return self._walker._look_again()
 
     def _restore_on(self, host: tb.HostTables, parallel: bool) -> int:
         # The toolstack writes the start info's flags as 0.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.markup import card
 from p2mbatch.compiled.tables import MACHINE_1, MACHINE_2
@@ -81,6 +83,24 @@ def goes_on(event: dict[str, Any], outcome: str) -> bool:
     """Return whether a life goes on after `event`: after ok, and where a refused guest stays."""
     return outcome == "ok" or (outcome in REFUSED and event.get("on_refused") == "stay")
 
+
+def rounds_of(event: dict[str, Any]) -> list[Int64Array] | None:
+    """Return what a guest does in each round of a live migration; None of one that is paused.
+
+    `during` is a single round, and so is nothing at all.
+    """
+    if not event.get("live"):
+        return None
+    rounds: list[Int64Array] = event.get("rounds", [event.get("during", NO_RUNS)])
+    return rounds
+
+
+def runs_of(event: dict[str, Any]) -> list[Int64Array]:
+    """Return all runs of entries that an event has: a set's, or a live migration's."""
+    return [event["runs"]] if "runs" in event else rounds_of(event) or []
+
+
+NO_RUNS = np.zeros((0, 3), np.int64)
 
 _MAX_OPS = 12
 """Events that a notebook names."""

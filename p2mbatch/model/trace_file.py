@@ -35,6 +35,9 @@ _MAX_FRAMES = 1 << 40
 
 MAX_EVENTS = 1 << 16
 
+MAX_ROUNDS = 1 << 10
+"""Rounds of one live migration: Xen's toolstacks stop after 5, older ones after 29."""
+
 MAX_EVENT_PFNS = 1 << 34
 """Events times PFNs of the guest: after each the whole p2m is hashed, 128 GiB of it in all."""
 
@@ -51,7 +54,7 @@ _EVENT_KEYS = {
 
 _OPTIONAL_KEYS_3 = {
     "boot": frozenset({"xen"}),
-    "migrate": frozenset({"xen", "on_refused", "toolstack"}),
+    "migrate": frozenset({"xen", "on_refused", "toolstack", "live", "during", "rounds"}),
 }
 """What format 3 adds."""
 
@@ -252,8 +255,6 @@ def _options(op: str, policy: policies.Policy, form: str) -> frozenset[str]:
         return added | {"identity"}
     if op == "migrate" and policy.is_linear:
         return added | {"toolstack", "live", "during"}
-    if op == "migrate" and policy.is_era and form == FORMAT_3:
-        return added | {"live", "during"}
     return frozenset({"shared", "ptes"}) if op == "tweak" else added
 
 
@@ -281,11 +282,22 @@ def _parse_event(
             raise check.fail(f"{path}.toolstack", said)
     if not isinstance(event.get("live", False), bool):
         raise check.fail(f"{path}.live", f"is {kind(event['live'])}: it must be true or false")
-    if "during" in event and not event.get("live"):
-        raise check.fail(f"{path}.during", "is of a live migration only: live must be true")
+    for name in ("during", "rounds"):
+        if name in event and not event.get("live"):
+            raise check.fail(f"{path}.{name}", "is of a live migration only: live must be true")
     for name in ("runs", "during"):
         if name in event:
             out[name] = _parse_runs(check, event[name], f"{path}.{name}", guest, policy)
+    if "rounds" in event:
+        if "during" in event:
+            raise check.fail(f"{path}.rounds", "and during are both there: during is one round")
+        given = check.array(event["rounds"], f"{path}.rounds")
+        if len(given) > MAX_ROUNDS:
+            raise check.fail(f"{path}.rounds", f"has {len(given)}: at most {MAX_ROUNDS}")
+        out["rounds"] = [
+            _parse_runs(check, runs, f"{path}.rounds[{i}]", guest, policy)
+            for i, runs in enumerate(given)
+        ]
     return out
 
 
@@ -384,16 +396,21 @@ def _event_to_json(event: dict[str, Any], policy: str) -> dict[str, Any]:
     out = dict(event)
     for name in ("runs", "during"):
         if name in out:
-            rows = [(pfn, trace_eras.unsigned(m), k) for pfn, m, k in out[name].tolist()]
-            linear = policies.find(policy).is_linear
-            out[name] = [
-                [pfn, trace_linear.spelled_back(pfn, m) if linear else m, k] for pfn, m, k in rows
-            ]
+            out[name] = _runs_to_json(out[name], policy)
+    if "rounds" in out:
+        out["rounds"] = [_runs_to_json(runs, policy) for runs in out["rounds"]]
     if "identity" in out:
         out["identity"] = out["identity"].tolist()
     if "words" in out:
         out["words"] = trace_poke.words_to_json(out["words"])
     return out
+
+
+def _runs_to_json(runs: Int64Array, policy: str) -> list[list[Any]]:
+    """Return a set's runs as `parse_trace` takes them."""
+    rows = [(pfn, trace_eras.unsigned(m), k) for pfn, m, k in runs.tolist()]
+    linear = policies.find(policy).is_linear
+    return [[pfn, trace_linear.spelled_back(pfn, m) if linear else m, k] for pfn, m, k in rows]
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:

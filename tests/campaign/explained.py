@@ -1,10 +1,11 @@
 """Random lives told: `python -m campaign.explained`; what the story says is what happened.
 
-Lives of each trace format, and of the eras on both machines; where a format has toolstacks, of each
-of them. For each life: the naive model's observations are those of the explanation, every digest
-included, so the last state is the row's; the steps' stray writes add up to the events'; what must
-hold of every line does (`check`); and every number is one that the naive guest, its hosts or the
-trace has, looked up without the code that printed it (`campaign/numbers.py`).
+Lives of each trace format, of the eras on both machines, and live ones; where a format has
+toolstacks, of each of them. For each life: the naive model's observations are those of the
+explanation, every digest included, so the last state is the row's; the steps' stray writes add up
+to the events'; what must hold of every line does (`check`); and every number is one that the naive
+guest, its hosts or the trace has, looked up without the code that printed it
+(`campaign/numbers.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from campaign import live
 from campaign.numbers import lived, wrong_numbers
 from oracle import eras
 from oracle.build import Json
@@ -62,8 +64,8 @@ TOOLS = {
     "tree": _V2 | {"map_p2m_tree", "map_p2m_leaves"},
 }  # fmt: skip
 
-ERAS = "eras"
-SOURCES = (*sorted(FORMATS), ERAS)
+ERAS, LIVE = "eras", "live"
+SOURCES = (*sorted(FORMATS), ERAS, LIVE)
 """What lives are drawn of: the trace formats, and the eras' own."""
 
 
@@ -142,6 +144,8 @@ def check(trace: Json) -> str:
 def drawn(seed: str, i: int, source: str, one_in_wide: int = 60) -> Json:
     """Life `i` of a seed; `one_in_wide` is that of `Wanted`."""
     dice = random.Random(f"{seed}/{i}/{source}")
+    if source == LIVE:
+        return live.drawn(live.POLICIES[i % len(live.POLICIES)], dice.getrandbits(32))
     if source == ERAS:
         policy = list(eras.POLICIES)[i % len(eras.POLICIES)]
         trace = life_of_era(policy, dice.getrandbits(32), dice.random() < 0.5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from oracle import eras, reference
@@ -124,19 +124,32 @@ class Moment:
 
 
 class Lookup:
-    """One event's numbers: `before` and `after` are the naive guest around it."""
+    """One event's numbers: `before` and `after` are the naive guest around it.
 
-    def __init__(self, trace: Json, event: Json, want: Json, before: Moment, after: Moment) -> None:
+    `paused` is one that was live, once it had been paused.
+    """
+
+    def __init__(
+        self,
+        trace: Json,
+        event: Json,
+        want: Json,
+        before: Moment,
+        after: Moment,
+        paused: Sequence[Moment] = (),
+    ) -> None:
         self.trace, self.event, self.want = trace, event, want
         self.before, self.after = before, after
         self.n = before.n
         guest = trace["guest"]
         # How far the p2m goes: a linear one has an area.
         self.end: int = guest.get("max_p2m_pfn", guest.get("area_pfns", 0))
-        self.moments = (before, after)
+        self.left = paused[0] if paused else before
+        self.moments = (before, after, *paused)
         self.hosts = [m.host for m in self.moments if m.host is not None]
         self.detail = [int(n) for n in re.findall(r"\b\d+\b", want.get("detail") or "")]
         self.runs = event.get("runs", []) + event.get("during", [])
+        self.runs += [run for runs in event.get("rounds", []) for run in runs]
         # What a save is to read in place of what there is stands in an event before it.
         tweaks = [one for one in trace["events"] if one["op"] == "tweak"]
         self.plain = {*ints(trace["guest"]), *ints(tweaks), *ints(event), *ints(want), *self.detail}
@@ -227,7 +240,8 @@ class Lookup:
             | {0, 1, n, *(at * n for at in self.detail)}
             | {m.shared_max for m in self.moments}
         )
-        known |= {*range(self._num_leaves() // n + 2)}
+        # Mid pages: of the memory reported, and where 1:1 ranges begin and end.
+        known |= {*range(self._num_leaves() // n + 2 + 2 * len(self.event.get("identity", [])))}
         for end in ends:
             leaves = -(-end // n)
             # Leaves in all, top entries, and the leaves of the last top entry.
@@ -235,7 +249,7 @@ class Lookup:
             known |= {k * n for k in range(min(-(-leaves // n), n) + 1)}
         for moment in self.moments:
             known |= {value for value in moment.others if 0 <= value < 1 << 40}
-            known |= {len(moment.lists), len(set(moment.lists.values()))}
+            known |= {len(moment.lists), *range(len(set(moment.lists.values())) + 1)}
             # Leaves with pages of their own under each top index, all of them or some of the first.
             for top in {x // n for x in moment.leaves}:
                 known |= {*range(sum(x // n == top for x in moment.leaves) + 1)}
@@ -243,18 +257,23 @@ class Lookup:
             known |= {host.frames, getattr(host, "mapped", 0)}
         total = sum(count for *_, count in self.runs)
         known |= {total, *range(total + 1)} if self.runs else set()
+        known |= {*range(len(self.event.get("rounds", [])) + 1)}
         known |= self._changed() | {len(self.event.get(name, [])) for name in ("identity", "words")}
         return known
 
     def _changed(self) -> set[int]:
         """How many words of each page differ, how many of all; entries that a restore changed."""
-        before, after = self.before.memory, self.after.memory
+        before, after = self.left.memory, self.after.memory
         each = {
             pfn: sum(a != b for a, b in zip(before[pfn], words, strict=True))
             for pfn, words in after.items()
             if pfn in before
         }
         found = set(each.values()) | {sum(each.values())}
+        if "static" in self.trace["guest"]:
+            first = self.trace["guest"]["static"]["p2m_top_mfn"]
+            pages = range(first, first + self.trace["guest"]["max_domain_pages"] // self.n**2)
+            found.add(sum(each.get(pfn, 0) for pfn in pages))
         used = {pfn: sum(map(bool, words)) for pfn, words in after.items()}
         return found | set(used.values()) | self._not_carried()
 
@@ -262,13 +281,13 @@ class Lookup:
         """How many entries became INVALID, and how many stayed as they were past any end."""
         if self.event["op"] != "migrate":
             return set()
-        was, now = self.before.entries(), self.after.entries()
+        was, now = self.left.entries(), self.after.entries()
         invalid = (1 << 8 * self.trace["guest"]["word_bytes"]) - 1
         ends = {self.before.shared_max, *range(0, self.before.shared_max % (1 << 40), self.n**2)}
         gone = [pfn for pfn, word in was.items() if word != now.get(pfn) == invalid]
         # Or what is not sent, whatever a resume stores over it later.
-        unsent = [p for p, word in was.items() if word != invalid and word not in self.before.named]
-        owned = self.before.named
+        unsent = [p for p, word in was.items() if word != invalid and word not in self.left.named]
+        owned = self.left.named
         kept = [pfn for pfn, word in was.items() if word == now.get(pfn) and owned.get(word) == pfn]
         names = self.after.host.domain
         unnamed = [pfn for pfn, word in was.items() if word != invalid and pfn not in names]
@@ -326,7 +345,7 @@ class Lookup:
 
     def _of_m2p(self, step: Step) -> Iterator[tuple[str, bool]]:
         """What is said of m2p, on the host where that is looked at."""
-        if "during" in self.event or step.part not in ("save", "rebuild"):
+        if "live" in self.event or step.part not in ("save", "rebuild"):
             return
         moment = self.before if step.part == "save" else self.after
         said = r"MFN (0x\w+)(?:: on host [^;]*; here it is|[:,]) "
@@ -340,15 +359,30 @@ class Lookup:
             yield f"{mfn} is another's {pfn}", is_so
 
 
+def _note_pauses(guest: Any, moments: list[Moment]) -> None:
+    """Let a naive guest add to `moments` what it is when a live migration pauses it."""
+    name = "during" if isinstance(guest, eras.Machine) else "live_on"
+    goes_on = getattr(guest, name)
+
+    def noted(*arguments: Any) -> None:
+        goes_on(*arguments)
+        moments.append(Moment(guest))
+
+    setattr(guest, name, noted)
+
+
 def lived(trace: Json) -> list[Lookup]:
     """Live a trace in the naive model; return what each event's numbers are looked up in."""
     naive = eras.machine if trace["policy"] in eras.POLICIES else reference.Machine
     guest: Any = naive(trace)
     found, before = [], Moment(guest)
+    paused: list[Moment] = []
+    _note_pauses(guest, paused)
     for event in trace["events"]:
+        paused.clear()
         want = guest.run(event)
         after = Moment(guest)
-        found.append(Lookup(trace, event, want, before, after))
+        found.append(Lookup(trace, event, want, before, after, tuple(paused)))
         if not reference.goes_on(event, want):
             break
         before = after

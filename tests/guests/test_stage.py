@@ -16,7 +16,7 @@ from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.snapshots import live_through
 from p2mbatch.guests.written_out import scenario_trace
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.replay import observe, replay
 from p2mbatch.model.trace import FORMAT_3, LOSS_FIELDS
 

@@ -20,7 +20,8 @@ from p2mbatch.compiled.own import registers as rg
 from p2mbatch.guests.guest import Guest
 from p2mbatch.model import policies
 from p2mbatch.model.hosts import table_host
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.own.policy import OwnPolicy
 

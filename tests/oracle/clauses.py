@@ -15,7 +15,7 @@ from oracle.losses import Losses
 from oracle.reference import Json, Machine, goes_on
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT
 
-BOTH, SECOND, THIRD = "", " (machine 2)", " (format 3)"
+BOTH, SECOND, THIRD, LIVE = "", " (machine 2)", " (format 3)", " (live lives)"
 
 CLAUSES: dict[str, str] = {
     # boot
@@ -89,6 +89,10 @@ CLAUSES: dict[str, str] = {
     # losses
     "loss: lost pages": THIRD,
     "loss: ghost pages": THIRD,
+    # what a guest does while it is sent
+    "live: the guest goes on behind the walk": LIVE,
+    "live: the tree grows behind the walk": LIVE,
+    "live: a round gets no memory": LIVE,
 }
 
 
@@ -292,11 +296,18 @@ class Watched(Machine):
 
     # --- moving ---------------------------------------------------------------------------
 
-    def migrate(self, event: Json) -> Losses:
-        losses = super().migrate(event)
+    def migrate(self, event: Json, result: Json) -> Losses:
+        losses = super().migrate(event, result)
         self.saw("loss: lost pages", losses.lost_pages > 0)
         self.saw("loss: ghost pages", losses.ghost_pages > 0)
         return losses
+
+    def live_on(self, rounds: list[list[list[Any]]], result: Json) -> None:
+        self.saw("live: the guest goes on behind the walk")
+        used = self.pool_used
+        super().live_on(rounds, result)
+        self.saw("live: the tree grows behind the walk", self.pool_used > used)
+        self.saw("live: a round gets no memory", not result["ok"])
 
     def run(self, event: Json) -> Json:
         if event["op"] == "migrate":

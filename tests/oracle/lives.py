@@ -31,6 +31,8 @@ class Wanted:
     word_bytes: int | None = None
     one_in_wide: int = 60
     """One life in so many is of a guest that boots with a mid or more. 0: none."""
+    live: bool = False
+    """Whether migrations are live, by any toolstack; of format 3 only."""
 
 
 def life(source: random.Random, wanted: Wanted) -> Json:
@@ -45,7 +47,7 @@ def life(source: random.Random, wanted: Wanted) -> Json:
     guest = layout(dice, Kind(word_bytes, machine, wide))
     if machine == 2 and word_bytes == 8 and not wide and dice.one_in(10_000):
         guest["max_p2m_pfn"] = build.entries(8) ** 3 + 1
-    return _Life(dice, policy, guest, wanted.format).trace()
+    return _Life(dice, policy, guest, wanted).trace()
 
 
 def lives(seed: str, first: int, count: int, wanted: Wanted) -> list[Json]:
@@ -56,12 +58,13 @@ def lives(seed: str, first: int, count: int, wanted: Wanted) -> list[Json]:
 class _Life:
     """One life in the making."""
 
-    def __init__(self, dice: Dice, policy: str, guest: Json, format_name: str) -> None:
+    def __init__(self, dice: Dice, policy: str, guest: Json, wanted: Wanted) -> None:
         self.dice = dice
         self.policy = policy
         self.guest = guest
-        self.format = format_name
-        self.machine = 1 if format_name.endswith("/1") else 2
+        self.format = wanted.format
+        self.is_live = wanted.live
+        self.machine = 1 if wanted.format.endswith("/1") else 2
         self.placer = Placer(dice, policy, guest, self.machine)
         self.made: list[Frames] = []
 
@@ -79,8 +82,9 @@ class _Life:
             if op in ("set", "fail"):
                 events.append(self._set(here))
             else:
-                here = dice.pick((min(here + 1, num_hosts - 1), 5), (0, 1))
-                events.append(self._departure(self._arrival(build.migrate(here))))
+                at, here = here, dice.pick((min(here + 1, num_hosts - 1), 5), (0, 1))
+                event = self._departure(self._arrival(build.migrate(here)))
+                events.append(self._living(event, at) if self.is_live else event)
         hosts = [frames.as_json() for frames in self.made]
         value = build.trace(self.policy, self.guest, hosts, events)
         value["format"] = self.format
@@ -97,6 +101,30 @@ class _Life:
         if self.format.endswith("/3") and self.dice.one_in(2):
             event["on_refused"] = "stay"
         return event
+
+    def _living(self, event: Json, here: int) -> Json:
+        """A migration of a guest that goes on living on host `here` while it is sent."""
+        dice = self.dice
+        event["toolstack"] = dice.pick(("4.7", 3), ("4.6", 1), ("legacy", 1))
+        if dice.one_in(5):
+            return event
+        event["live"] = True
+        if dice.one_in(6):
+            event["during"] = self._set(here)["runs"]
+        else:
+            num_rounds = dice.pick((1, 3), (2, 3), (3, 2), (0, 1), (5, 1))
+            event["rounds"] = [self._round(here) for _ in range(num_rounds)]
+        return event
+
+    def _round(self, here: int) -> list[list[int | None]]:
+        """The runs of a round: in some the guest only gives pages back, or does nothing."""
+        dice = self.dice
+        if dice.one_in(8):
+            return []
+        if dice.one_in(3):
+            return [list(self._hole()) for _ in range(dice.between(1, 3))]
+        runs: list[list[int | None]] = self._set(here)["runs"]
+        return runs
 
     # --- set events -----------------------------------------------------------------------
 

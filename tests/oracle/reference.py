@@ -343,14 +343,31 @@ class Machine:
         """The host that an event names, as it is before the guest has any of it."""
         return Host(self.hosts[event["host"]], self.w, self.machine, event.get("xen"))
 
-    def migrate(self, event: Json) -> Losses:
+    def migrate(self, event: Json, result: Json) -> Losses:
         max_pfn, leaves = toolstack.save(self)
+        if event.get("live"):
+            self.live_on(event.get("rounds", [event.get("during", [])]), result)
         toolstack.check_leaves(self, leaves)
         judge = Judge(self) if self.counts_losses else None
         toolstack.restore(self, max_pfn, leaves, self.arrive(event))
         self.build()
         self.set_shared_info()
         return judge.losses(self) if judge else Losses()
+
+    def live_on(self, rounds: list[list[list[Any]]], result: Json) -> None:
+        """What the guest does on the source while its memory is copied, round by round.
+
+        The toolstack that walked a tree looks at nothing in between.
+        """
+        result |= {"entries_set": 0, "ok": True}
+        for runs in rounds:
+            one: Json = {}
+            try:
+                self.set(runs, one)
+            finally:
+                result["entries_set"] += one["entries_set"]
+                result["ok"] &= one["ok"]
+        result["placeholder_writes"] = 0
 
     def set(self, runs: list[list[Any]], result: Json) -> None:
         result["entries_set"] = 0
@@ -383,7 +400,7 @@ class Machine:
             elif op == "set":
                 self.set(event["runs"], result)
             else:
-                losses = self.migrate(event)
+                losses = self.migrate(event, result)
         except End as end:
             result["outcome"], result["detail"] = end.outcome, str(end)
         result["brk_pages_used"] = self.brk_used

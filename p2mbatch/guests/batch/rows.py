@@ -11,7 +11,7 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.words import Columns, Words
 from p2mbatch.compiled.batch.cells import ROW
 from p2mbatch.compiled.status import NO_MEMORY, OK, OWN
-from p2mbatch.model.life import meaning_of
+from p2mbatch.model.outcomes import meaning_of
 from p2mbatch.model.policies import Policy
 
 OUTCOMES = ("ok", "bug", "fault", "save-failed", "restore-failed", "misdirected")

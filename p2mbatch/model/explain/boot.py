@@ -13,7 +13,7 @@ from p2mbatch.model.explain.flat import tell_flat_boot
 from p2mbatch.model.explain.sets import set_function
 from p2mbatch.model.explain.story import Part, Said, Step
 from p2mbatch.model.explain.view import View
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 
 TREE = "xen_build_dynamic_phys_to_machine()"
 

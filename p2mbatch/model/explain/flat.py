@@ -7,7 +7,7 @@ from p2mbatch.compiled.tables import NO_PAGE
 from p2mbatch.model.explain.log import Record, Took
 from p2mbatch.model.explain.story import Part, Step
 from p2mbatch.model.explain.view import View
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 
 
 def tell_flat_boot(view: View, result: EventResult) -> list[Step]:

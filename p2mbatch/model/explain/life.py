@@ -21,10 +21,11 @@ from p2mbatch.model.explain.restore import tell_report, tell_restore
 from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.save_legacy import LegacyWalk
 from p2mbatch.model.explain.save_table import TableWalk, shared_info, tell_generation
-from p2mbatch.model.explain.sets import LoggedSets, tell_set
+from p2mbatch.model.explain.sets import LoggedSets, tell_rounds, tell_set
 from p2mbatch.model.explain.story import Step, folded
 from p2mbatch.model.explain.view import Known, View
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
+from p2mbatch.model.outcomes import EventResult
 
 MAX_PICTURES = 64
 """Pictures of one event; a rebuild of more parts has some of them alike."""
@@ -53,10 +54,13 @@ class Watcher:
         """The guest as what is being told began: an event, or the rest of one that began so."""
         self._grown: list[Step] = []
         self._has_died = False
+        self._paused: View | None = None
+        """Of a live migration: the guest as it was once it had been paused."""
         self._restored: View | None = None
         self._resumed: View | None = None
         self._looks = [0, 0]
         self._sets = LoggedSets(self._plain, self._logged)
+        life.on_pause = self._pause
         if pictures:
             self._logged.log.look = self._look_at
         self._rebuild = self._logged.of(self._plain.rebuild)
@@ -87,6 +91,11 @@ class Watcher:
             self._looks = [self._look(self._restored)] * 2
         return int(self._rebuild(t, h, np.int64(x)))
 
+    def _pause(self) -> None:
+        """Keep the guest as a live migration has paused it."""
+        life = self.life
+        self._paused = View.kept(life.tables, life.host, self.policy, self._host_number)
+
     def _report(self, t: tb.P2MTables, h: tb.HostTables) -> int:
         """Do `Operations.report`, the guest as its rebuild left it kept."""
         self._resumed = View.kept(t, h, self.policy, self._next_host)
@@ -100,7 +109,7 @@ class Watcher:
     def _begin(self) -> None:
         """Begin an event."""
         self.views = []
-        self._restored = self._resumed = None
+        self._paused = self._restored = self._resumed = None
         self._looks = [0, 0]
         self._grown, self._has_died = [], False
         self._go_on()
@@ -209,7 +218,7 @@ class Watcher:
         steps = self._save_steps(walk, result, event, tweak)
         steps = [dataclasses.replace(step, views=(begin, begin)) for step in steps]
         first, last = self._looks
-        sent = self.view() if restored is None else self._before
+        sent = self._paused or (self.view() if restored is None else self._before)
         given = tell_restore(sent, restored, result, walk)
         steps += [dataclasses.replace(step, views=(begin, first)) for step in given]
         if restored is None:
@@ -246,10 +255,9 @@ class Watcher:
         if steps and steps[-1].held is False:
             return steps
         # Of a guest that has moved only copies are left as it was.
-        now = self.view() if self._restored is None else before
-        if "during" in event:
-            runs = np.asarray(event["during"])
-            steps += tell_set(before, now, self._sets, runs, result, "live")
+        now = self._paused or (self.view() if self._restored is None else before)
+        if self.life.went_on:
+            steps += tell_rounds(before, now, self._sets, self.life.rounds)
         if result.outcome in ("bug", "fault") and self._restored is None:
             return steps
         if result.detail == "p2m-generation-changed":

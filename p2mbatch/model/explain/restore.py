@@ -12,7 +12,7 @@ from p2mbatch.model.explain.flat import tell_flat_report
 from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.story import Step
 from p2mbatch.model.explain.view import View
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.toolstacks import Toolstack, said
 
 SHARED = "That page is one that many PFNs share, and something was stored into it."

@@ -16,7 +16,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.tables import TRIMS
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.toolstacks import Toolstack, said
 
 # The checks in the toolstack's order, by the first word of the detail of the one that failed.

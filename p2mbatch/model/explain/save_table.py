@@ -17,7 +17,7 @@ from p2mbatch.compiled.tables import LEGACY
 from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.story import Said, Step
 from p2mbatch.model.explain.view import Known, View
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.toolstacks import Toolstack, said
 
 _MASK = (1 << 64) - 1

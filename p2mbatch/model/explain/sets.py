@@ -7,7 +7,8 @@ does one entry at a time run with the log on.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from p2mbatch.model.explain.changes import change_of
 from p2mbatch.model.explain.log import Asked, Logged, Reached, Record, Store, Took
 from p2mbatch.model.explain.story import Part, Said, Step
 from p2mbatch.model.explain.view import View
-from p2mbatch.model.life import EventResult
+from p2mbatch.model.life import Round
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import Policy
 
 MAX_LOGGED = 1024
@@ -57,21 +59,38 @@ class Grown:
     placeholders: int
 
 
-class LoggedSets:
+@dataclass
+class Sets:
+    """What some sets did."""
+
+    grown: list[Grown] = field(default_factory=list)
+    num_plain: int = 0
+    """Entries that needed a mere store, or nothing."""
+
+
+class LoggedSets(Sets):
     """A policy's `set_runs` that logs what is not a mere store."""
 
     def __init__(self, plain: Operations, logged: Logged) -> None:
+        super().__init__()
         self._plain, self._logged = plain, logged
         self._twin = logged.of(plain.set_runs)
-        self.grown: list[Grown] = []
-        self.num_plain = 0
+        self._marks: list[tuple[int, int]] = []
 
     def begin(self) -> None:
         """Forget the last event's."""
-        self.grown, self.num_plain = [], 0
+        self.grown, self.num_plain, self._marks = [], 0, []
+
+    def nth(self, number: int) -> Sets:
+        """Return what the event's set of that number did alone."""
+        marks = [*self._marks, (len(self.grown), self.num_plain)]
+        (first, before), (end, after) = marks[number : number + 2]
+        return Sets(self.grown[first:end], after - before)
 
     def set_runs(self, t: tb.P2MTables, h: tb.HostTables, runs: Int64Array, done: int) -> int:
         """Do `Operations.set_runs`."""
+        if done == 0:
+            self._marks.append((len(self.grown), self.num_plain))
         state: Any = t.state[0]
         position = int(done)
         for pfn, word, count in _parts(runs, done, 1 << int(state.entries_shift)):
@@ -161,7 +180,7 @@ def _parts(runs: Int64Array, done: int, n: int) -> list[tuple[int, int, int]]:
 def tell_set(
     before: View,
     after: View,
-    sets: LoggedSets,
+    sets: Sets,
     runs: Int64Array | None,
     result: EventResult,
     part: Part = "set",
@@ -174,12 +193,27 @@ def tell_set(
     return [dataclasses.replace(step, part=part) for step in steps]
 
 
+def tell_rounds(before: View, after: View, sets: LoggedSets, rounds: Sequence[Round]) -> list[Step]:
+    """Return the steps of what a guest did in the rounds of a live migration."""
+    steps: list[Step] = []
+    for number, (runs, result) in enumerate(rounds):
+        say = before.said()
+        text = (
+            f"Round {say.count(number + 1)} of copying, and the guest goes on: "
+            f"{say.count(result.entries_set, 'entry', 'entries')} set."
+        )
+        if len(rounds) > 1:
+            steps.append(Step("live", "set_phys_to_machine()", text, None, say.numbers))
+        steps += tell_set(before, after, sets.nth(number), runs, result, "live")
+    return steps
+
+
 class _Telling:
     def __init__(self, before: View, after: View, result: EventResult) -> None:
         self.before, self.after, self.result = before, after, result
         self.function = set_function(before.policy)
 
-    def tell(self, sets: LoggedSets, runs: Int64Array | None) -> list[Step]:
+    def tell(self, sets: Sets, runs: Int64Array | None) -> list[Step]:
         steps = []
         if sets.num_plain and runs is not None:
             say = self.before.said()

@@ -13,7 +13,8 @@ from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
 from p2mbatch.model.explain.story import EventStory, Explanation, Step
 from p2mbatch.model.fates import DAMAGE
-from p2mbatch.model.life import EventResult, Life
+from p2mbatch.model.life import Life
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import shown
 from p2mbatch.model.replay import new_life, observed, run_event
 from p2mbatch.model.trace import Trace, goes_on

@@ -332,8 +332,7 @@ class Linear(Machine):
             max_pfn, frames = tree_walk(self, says["frame_list_list_mfn"], says["max_pfn"])
         return map_leaves(self, max_pfn, frames)
 
-    def during(self, found: Found, event: Json, result: Json) -> None:
-        super().during(found, event, result)
+    def after_round(self) -> None:
         if self.generation_seen is not None and self.generation != self.generation_seen:
             raise SaveFailed("p2m-generation-changed")
 

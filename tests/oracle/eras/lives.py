@@ -36,8 +36,17 @@ def runs_of(mapping: dict[int, int]) -> Runs:
 class Life:
     """A guest that is given one event after the other, and the trace that tells of it."""
 
-    def __init__(self, policy: str, seed: int, second_machine: bool, plain: bool = False) -> None:
-        self.rng = random.Random(f"{policy} {seed} {second_machine} {plain}")
+    def __init__(
+        self,
+        policy: str,
+        seed: int,
+        second_machine: bool,
+        plain: bool = False,
+        is_live: bool = False,
+    ) -> None:
+        kind = f"{policy} {seed} {second_machine} {plain}"
+        self.rng = random.Random(f"{kind} live" if is_live else kind)
+        self.is_live = is_live
         self.plain = plain
         self.policy = policy
         self.second_machine = second_machine
@@ -232,15 +241,38 @@ class Life:
         """Append an event and run it; return whether the guest lives on."""
         self.trace["events"].append(event)
         self.trace["expected"].append(self.machine.run(event))
-        return bool(self.trace["expected"][-1].get("outcome", "ok") == "ok")
+        return eras.goes_on(event, self.trace["expected"][-1])
 
     def step(self) -> bool:
         op = self.pick(("set", 6), ("migrate", 4), ("fail", 1))
         if op == "migrate":
-            return self.add(self.draw_migration())
+            event = self.draw_migration()
+            return self.add(self.living(event) if self.is_live else event)
         if op == "fail":
             self.add({"op": "fail_alloc", "at": self.pick((0, 4), (1, 4), (2, 2), (5, 1))})
         return self.add({"op": "set", "runs": self.draw_runs()})
+
+    def living(self, event: Json) -> Json:
+        """A migration by any toolstack, mostly of a guest that goes on living in its rounds."""
+        if "toolstack" not in event:
+            event["toolstack"] = self.pick(("4.7", 4), ("4.6", 1), ("legacy", 1))
+        if self.chance(2):
+            event["on_refused"] = "stay"
+        if self.chance(6):
+            return event
+        event.pop("during", None)
+        event["live"] = True
+        num_rounds = self.pick((1, 4), (2, 4), (3, 2), (0, 1), (5, 1))
+        event["rounds"] = [self.draw_round() for _ in range(num_rounds)]
+        return event
+
+    def draw_round(self) -> Runs:
+        """The runs of a round: in some the guest does nothing, or only gives pages back."""
+        if self.chance(8):
+            return []
+        if self.chance(2):
+            return [row for row in self.draw_runs() if row[1] is None]
+        return self.draw_runs()
 
     def live(self) -> Json:
         alive = self.add(self.boot_event())
@@ -251,10 +283,15 @@ class Life:
         return self.trace
 
 
-def life(policy: str, seed: int, second_machine: bool, plain: bool = False) -> Json:
-    """The life that this seed draws for a policy: a trace with its "expected"."""
+def life(
+    policy: str, seed: int, second_machine: bool, plain: bool = False, is_live: bool = False
+) -> Json:
+    """The life that this seed draws for a policy: a trace with its "expected".
+
+    With `is_live` its migrations are live, by any toolstack: on the second machine only.
+    """
     from oracle.eras.lives_linear import LinearLife
     from oracle.eras.lives_tree import TreeLife
 
     kind = LinearLife if policy.startswith("linear") else TreeLife
-    return kind(policy, seed, second_machine, plain).live()
+    return kind(policy, seed, second_machine, plain, is_live).live()

@@ -210,8 +210,20 @@ class Machine:
         raise NotImplementedError
 
     def during(self, found: Found, event: Json, result: Json) -> None:
-        """A live migration's round: the guest goes on, on the source, after the walk."""
-        self.set_runs(event.get("during", []), result)
+        """A live migration's rounds: the guest goes on, on the source, after the walk."""
+        result["entries_set"], result["ok"] = 0, True
+        for runs in event["rounds"] if "rounds" in event else [event.get("during", [])]:
+            this_round: Json = {}
+            try:
+                self.set_runs(runs, this_round)
+            finally:
+                result["entries_set"] += this_round["entries_set"]
+            if not this_round["ok"]:
+                result["ok"] = False
+            self.after_round()
+
+    def after_round(self) -> None:
+        """What the toolstack looks at after each round: one that walked a tree, at nothing."""
 
     def check_paused(self, found: Found) -> None:
         """What is looked at once the guest is paused."""
