@@ -362,16 +362,22 @@ def test_against_puts_the_comparison_into_the_page(small: SweepResult, tmp_path:
 
 _LARGE = """
 import re, sys
+from collections import Counter
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from report_support import made_up
+from p2mbatch.store.fates import fates
 from p2mbatch.store.results import SweepResult
 from p2mbatch.report import html
 result = SweepResult.open(sys.argv[2])
 frame = made_up(12_000)
 frame["cell"] = frame["cell"].astype(np.int64)
-result.__dict__ |= {"compact": frame, "_ids": np.zeros((12_000, 16), np.uint8)}
+is_last = ~frame.duplicated("cell", keep="last")
+keys = frame["policy"], frame["migrations"], frame["migration"], fates(frame), is_last
+counts = Counter(zip(*keys, strict=True))
+ids = np.zeros((12_000, 16), np.uint8)
+result.__dict__ |= {"compact": frame, "_ids": ids, "fate_counts": counts}
 page = html(result)
 # Not ru_maxrss: a child inherits the peak of the process that started it.
 print(len(page.encode()), re.search("VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
