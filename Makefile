@@ -135,9 +135,10 @@ test-pythons:
 docs: $(VENV)/.test
 	$(BIN)/python docs/build.py
 
-# sdist and wheel, built, checked, and the wheel tried alone elsewhere.
+# sdist and wheel, built, checked, and the wheel tried alone elsewhere. DOCS_URL says where the site
+# will lie, for the links of the package's description.
 release:
-	$(PYTHON) tests/release.py
+	P2MBATCH_DOCS_URL=$(DOCS_URL) $(PYTHON) tests/release.py
 
 bench: $(VENV)/.core
 	$(BIN)/p2mbatch bench --out perf

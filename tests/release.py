@@ -24,7 +24,14 @@ IN_WHEEL = (
     "p2mbatch/_data/notebooks/01_the_tree.ipynb",
 )
 
-IN_SDIST = ("data/traces/dense-64-0.json.gz", "tests/conftest.py", "docs/model.md", "Makefile")
+IN_SDIST = (
+    "data/traces/dense-64-0.json.gz",
+    "tests/conftest.py",
+    "docs/model.md",
+    "docs/build_hook.py",
+    "mkdocs.yml",
+    "Makefile",
+)
 
 COMMANDS = (
     "--version",
