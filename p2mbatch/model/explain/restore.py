@@ -88,7 +88,9 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
         view.policy.operations.get_row(view.t, view.h, 0, row)
     steps = []
     last = int(after.state.saved_max_pfn)
-    gone = np.flatnonzero((rows[0, : last + 1] >= 0) & (rows[1, : last + 1] == INVALID))
+    # An era's words may have the highest bit; elsewhere below 0 is what lies behind a wild pointer.
+    there = (rows[0] != INVALID) if before.policy.is_era else (rows[0] >= 0)
+    gone = np.flatnonzero(there[: last + 1] & (rows[1, : last + 1] == INVALID))
     if gone.size:
         say = after.said()
         text = (
