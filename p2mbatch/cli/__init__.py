@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "spec": ("spec", "spec", "Check sweep specs, print their schema, list the presets."),
     "replay": ("replay", "replay", "Replay recorded traces and compare with what they expect."),
     "explain": ("explain", "explain", "Say step by step how a guest lived and why it died."),
+    "kernel": ("kernel", "kernel", "Check a kernel of your own in C, or build it into one file."),
     "race": ("race", "race", "Explore every interleaving of CPUs that grow the p2m."),
     "hunt": ("hunt", "hunt", "Find random lives that break a kernel, and make them small."),
     "bench": (
@@ -60,7 +61,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Run": ("sweep", "status", "spec"),
     "Look": ("show", "report", "plot", "explain", "compare", "export", "notebooks"),
     "Real guests": ("audit", "lookup", "import", "fleet", "anonymise", "make-stream", "make-core"),
-    "Kernels": ("policies", "replay", "hunt", "race"),
+    "Kernels": ("policies", "replay", "hunt", "race", "kernel"),
     "Measure": ("bench", "cache"),
 }
 

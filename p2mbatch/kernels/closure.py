@@ -19,16 +19,16 @@ class Layer:
     """Items from one place: the user's file, our headers, the tree's page.h."""
 
     items: list[Item]
-    by_name: dict[str, Item] = field(default_factory=dict)
-    declared: dict[str, Item] = field(default_factory=dict)
+    by_name: dict[str, list[Item]] = field(default_factory=dict)
+    """Name -> what defines it: several, where a variable is there without its value too."""
+    declared: dict[str, list[Item]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Sort the items by what they define, and by what they say is elsewhere."""
         for item in self.items:
             table = self.declared if item.kind == "declaration" else self.by_name
             for name in item.names:
-                if name not in table or not item.has_error:
-                    table.setdefault(name, item)
+                table.setdefault(name, []).append(item)
 
 
 def reachable(roots: Iterable[str], layers: list[Layer]) -> dict[int, list[Item]]:
@@ -44,21 +44,22 @@ def reachable(roots: Iterable[str], layers: list[Layer]) -> dict[int, list[Item]
         if name in seen:
             continue
         seen.add(name)
-        number, item = _lookup(name, layers)
-        if item is None or item.order in kept[number]:
-            continue
-        kept[number][item.order] = item
-        waiting.extend(item.uses - seen)
+        number, items = _lookup(name, layers)
+        for item in items:
+            if item.order not in kept[number]:
+                kept[number][item.order] = item
+                waiting.extend(item.uses - seen)
     return {number: [of[o] for o in sorted(of)] for number, of in kept.items()}
 
 
-def _lookup(name: str, layers: list[Layer]) -> tuple[int, Item | None]:
-    for table in ("by_name", "declared"):
-        for number, layer in enumerate(layers):
-            found = getattr(layer, table).get(name)
-            if found is not None:
-                return number, found
-    return 0, None
+def _lookup(name: str, layers: list[Layer]) -> tuple[int, list[Item]]:
+    for number, layer in enumerate(layers):
+        if name in layer.by_name:
+            return number, layer.by_name[name]
+    for number, layer in enumerate(layers):
+        if name in layer.declared:
+            return number, layer.declared[name][:1]
+    return 0, []
 
 
 def asm_in(item: Item) -> Place | None:

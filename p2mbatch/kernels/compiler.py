@@ -18,7 +18,7 @@ from p2mbatch.base.sizes import MIB
 
 MAX_SECONDS = 20
 MAX_MEMORY_BYTES = 1024 * MIB
-MAX_OUTPUT_BYTES = 8 * MIB
+MAX_OUTPUT_BYTES = 2 * MIB
 
 _ERROR = re.compile(r"(?m)^([^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")
 _LIMIT = "p2mbatch-limit"

@@ -10,10 +10,12 @@ from pathlib import Path
 from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.say import one_line
 from p2mbatch.kernels import compiler
+from p2mbatch.kernels.carried import digest_of, read_kernel
 from p2mbatch.kernels.closure import Layer, asm_in, emitted, reachable
 from p2mbatch.kernels.items import Item, Place, Unit, array_names
 from p2mbatch.kernels.roots import (
     ERA_NUMBERS,
+    LINEAR,
     ROOTS,
     TWO_LEVEL,
     VARIABLES,
@@ -22,7 +24,7 @@ from p2mbatch.kernels.roots import (
     glue,
     missing_text,
 )
-from p2mbatch.kernels.source import Part, Source, read_source, wrong
+from p2mbatch.kernels.source import Part, Source, wrong
 from p2mbatch.kernels.stores import BugSite, ListStore, bug_sites, list_stores
 
 BEFORE_PAGE = ("types.h", "memory.h", "kernel.h", "sync.h", "xen.h")
@@ -52,6 +54,8 @@ class Extracted:
     files: dict[str, str]
     """What the line markers call a file -> the file as messages have it."""
     has_tree: bool
+    digest: str
+    """Of the file and its tree's headers, wherever they lie: 16 hexadecimal digits."""
 
     def place(self, file: str, line: int) -> str:
         """Return a place of the unit as messages have it: "mmu.c:314"."""
@@ -62,15 +66,22 @@ def extract(
     path: Path | str, *, tree: Path | str | None = None, bits: int = 64,
     max_domain_pages: int | None = None,
 ) -> Extracted:  # fmt: skip
-    """Take what is reachable from a kernel's file, as one unit that the compiler takes.
+    """Take what is reachable from the kernel in a file; see `extract_from`.
 
-    `tree` is the top of the Linux tree whose `asm/xen/page.h` is read in place of ours, `bits` the
-    kernel's width (64 or 32), `max_domain_pages` the bound of a two-level kernel's arrays (32 GiB
-    in pages, 8 GiB with 32 bits). Raises `PolicyError` with file and line of what is wrong with the
-    file, `ResourceError` where the machine lacks what is needed.
+    `tree` is the top of the Linux tree whose `asm/xen/page.h` is read in place of ours.
     """
-    path = Path(path)
-    source = read_source(path, str(path), None if tree is None else Path(tree))
+    return extract_from(read_kernel(path, tree), bits=bits, max_domain_pages=max_domain_pages)
+
+
+def extract_from(
+    source: Source, *, bits: int = 64, max_domain_pages: int | None = None
+) -> Extracted:
+    """Take what is reachable from a kernel, as one unit that the compiler takes.
+
+    `bits` is the kernel's width (64 or 32), `max_domain_pages` the bound of a two-level kernel's
+    arrays (32 GiB in pages, 8 GiB with 32 bits). Raises `PolicyError` with file and line of what
+    is wrong with the file, `ResourceError` where the machine lacks what is needed.
+    """
     marked = _Files(source)
     unit = Unit(_preprocessed(source, marked, bits, max_domain_pages))
     return _Taking(source, marked, unit, bits).taken()
@@ -156,7 +167,7 @@ def _raise_from(ran: compiler.Ran, source: Source, marked: _Files) -> None:
     for file, line, message in ran.errors:
         shown = marked.shown.get(file)
         if shown is not None:
-            raise wrong(shown, line, _told(message, source.tree is not None))
+            raise wrong(shown, line, _told(message, source.has_tree))
     raise PolicyError(f"{one_line(source.shown)}: {ran.trouble or ran.errors[0][2]}")
 
 
@@ -199,7 +210,7 @@ class _Taking:
         era, roots = self._roots()
         for item in user.items:
             for name in item.names:
-                if name.startswith("p2mk_"):
+                if name.split()[-1].startswith("p2mk_"):
                     raise self._error(item.place, f"{name}: names in p2mk_ are the shim's")
         names = [root.function for root in roots.values()]
         variables = [n for n in VARIABLES if n in user.by_name]
@@ -218,7 +229,7 @@ class _Taking:
         return Extracted(
             text, era, self.bits, roots, bug_sites(own), list_stores(own, self.unit),
             tuple((i.names[0], i.kind, i.place.line) for i in own), len(user.items), arrays, shown,
-            self.source.tree is not None,
+            self.source.has_tree, digest_of(self.source),
         )  # fmt: skip
 
     def _error(self, place: Place, problem: str) -> PolicyError:
@@ -226,7 +237,7 @@ class _Taking:
 
     def _roots(self) -> tuple[str, dict[str, Root]]:
         user = self.layers[USER]
-        functions = {n: i for n, i in user.by_name.items() if i.kind == "function"}
+        functions = {n: i[0] for n, i in user.by_name.items() if i[0].kind == "function"}
         era = era_of(user.by_name)
         basename = self.source.path.name
         found = {}
@@ -245,12 +256,17 @@ class _Taking:
         if era is None:
             raise PolicyError(f"{one_line(self.source.shown)}: no p2m_top and no "
                               "xen_vmalloc_p2m_tree in it: not a p2m that is known")  # fmt: skip
+        if era == LINEAR and self.bits == 32:
+            raise PolicyError(
+                f"{one_line(self.source.shown)}: a linear p2m with 32 bits is not modelled "
+                "(Linux 3.19 to 5.8 had it)"
+            )
         return era, found
 
     def _missing(self, function: str, basename: str) -> None:
         """Raise that a root is missing, or the syntax error that hides it."""
         user = self.layers[USER]
-        if re.search(rf"\b{function}\s*\([^;{{]*\)\s*{{", self.source.text):
+        if re.search(rf"\b{function}\s{{0,9}}\([^;{{}}]{{0,999}}\)\s{{0,9}}{{", self.source.text):
             for place in self.unit.errors():
                 if self.marked.layer.get(place.file) == USER:
                     raise self._error(
@@ -261,6 +277,13 @@ class _Taking:
 
     def _check(self, own: list[Item], page: list[Item]) -> None:
         known = {n for layer in self.layers for n in layer.by_name}
+        for item in own:
+            others = self.layers[USER].by_name.get(item.names[0], []) if item.names else []
+            if item.kind == "function" and others[0] is not item:
+                raise self._error(
+                    item.place, f"{item.names[0]} is there twice: first in line "
+                    f"{others[0].place.line}",
+                )  # fmt: skip
         for item in (*own, *page):
             place = asm_in(item)
             if place is not None:
@@ -269,7 +292,7 @@ class _Taking:
                 missing = [n for n in item.names if n not in known]
                 if missing:
                     raise self._error(item.place, _told(
-                        f"'{missing[0]}' undeclared", self.source.tree is not None))  # fmt: skip
+                        f"'{missing[0]}' undeclared", self.source.has_tree))  # fmt: skip
 
     def _compile(self, text: str) -> None:
         """Raise the first error that the compiler finds in the unit."""
@@ -277,8 +300,7 @@ class _Taking:
         _raise_from(ran, self.source, self.marked)
 
 
-COMPILED = ("-x", "cpp-output", "-std=gnu11", "-w", "-ffreestanding", "-fno-diagnostics-show-caret",
+COMPILED = ("-x", "cpp-output", "-std=gnu11", "-ffreestanding", "-fno-diagnostics-show-caret",
             "-fdiagnostics-color=never", "-fmax-errors=20",
-            "-Werror=implicit-function-declaration", "-Werror=implicit-int",
-            "-Werror=incompatible-pointer-types", "-Werror=int-conversion")  # fmt: skip
+            "-Werror=implicit-function-declaration", "-Werror=implicit-int")  # fmt: skip
 """How a unit is compiled, whatever for."""

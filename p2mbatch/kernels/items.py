@@ -19,10 +19,11 @@ MAX_PARSE_SECONDS = 20
 MARKER = re.compile(r'# (\d+) "([^"\n]*)"[^\n]*')
 _MARKER = re.compile(MARKER.pattern.encode())
 _ATTRIBUTE = re.compile(rb"__attribute(?:__)?\s*\(")
-_ALIGNED = re.compile(
-    rb"(?:__)?aligned(?:__)?\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)|(?:__)?packed(?:__)?|noreturn"
+_LAYOUT = re.compile(
+    rb"(?:__)?aligned(?:__)?\s{0,9}\([^()]{0,99}(?:\([^()]{0,99}\)[^()]{0,99}){0,9}\)"
+    rb"|(?:__)?packed(?:__)?|noreturn"
 )
-_RANGE = re.compile(rb"\[[^\[\]\n]*\.\.\.[^\[\]\n]*\]\s*=?")
+_RANGE = re.compile(rb"(\[[^\[\]\n]{0,999})\.\.\.(?=[^\[\]\n]{0,999}\])")
 # The parser takes size_t, bool and their like for C's own.
 _NAMING = {"identifier", "type_identifier", "primitive_type"}
 _FUNCTION = "function_definition"
@@ -222,7 +223,7 @@ def _kept_attributes(raw: bytes) -> bytes:
     pieces, last = [], 0
     for start, end in _attribute_spans(raw):
         pieces.append(raw[last:start])
-        kept = b", ".join(m[0] for m in _ALIGNED.finditer(raw[start:end]))
+        kept = b", ".join(m[0] for m in _LAYOUT.finditer(raw[start:end]))
         pieces.append(b"__attribute__((" + kept + b"))" if kept else b"")
         pieces.append(b"\n" * raw.count(b"\n", start, end))
         last = end
@@ -230,8 +231,8 @@ def _kept_attributes(raw: bytes) -> bytes:
 
 
 def _without_ranges(raw: bytes) -> bytes:
-    """Return text without the ranges of initialisers, `[a ... b] =`, which the parser lacks."""
-    return _RANGE.sub(lambda m: _blank(m[0]), raw)
+    """Return text whose ranges in initialisers, `[a ... b]`, are sums, which the parser knows."""
+    return _RANGE.sub(rb"\1 + ", raw)
 
 
 def _declarator_name(node: Node) -> str | None:
@@ -291,15 +292,15 @@ def _declared(node: Node) -> tuple[str, list[str]]:
 
 def _used(node: Node) -> Iterator[str]:
     """Yield all that an item names; tags with their keyword."""
+    tags: set[int] = set()
     for inner in walk(node):
-        if inner.type in ("identifier", "primitive_type"):
+        if inner.type in _TYPES and inner.type != "type_definition":
+            tag = inner.child_by_field_name("name")
+            if tag is not None:
+                tags.add(tag.id)
+                yield f"{inner.type.split('_')[0]} {_text(tag)}"
+        elif inner.type in _NAMING and inner.id not in tags:
             yield _text(inner)
-        elif inner.type == "type_identifier":
-            parent = inner.parent
-            if parent is not None and parent.type in _TYPES and parent.type != "type_definition":
-                yield f"{parent.type.split('_')[0]} {_text(inner)}"
-            else:
-                yield _text(inner)
 
 
 def array_names(node: Node) -> list[str]:

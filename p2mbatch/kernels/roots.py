@@ -32,8 +32,8 @@ class Wanted:
 _PFN = "unsigned long pfn"
 
 ROOTS = (
-    Wanted("boot", "void", "void", ("xen_build_dynamic_phys_to_machine",)),
     Wanted("list", "void", "void", ("xen_build_mfn_list_list",)),
+    Wanted("boot", "void", "void", ("xen_build_dynamic_phys_to_machine",)),
     Wanted("report", "void", "void", ("xen_setup_mfn_list_list",)),
     Wanted("get", "unsigned long", _PFN, ("get_phys_to_machine",)),
     Wanted("set", "int", f"{_PFN}, unsigned long mfn", ("set_phys_to_machine",)),
@@ -61,17 +61,14 @@ def era_of(defined: Collection[str]) -> str | None:
     return None
 
 
-_MOVED = {"xen_build_mfn_list_list", "xen_build_dynamic_phys_to_machine", "get_phys_to_machine",
-          "set_phys_to_machine", "xen_setup_mfn_list_list"}  # fmt: skip
-
-
 def missing_text(function: str, shown: str, basename: str, defined: Collection[str]) -> str:
     """Return what to say where a file has not got a root."""
-    if basename.startswith("mmu") and function in _MOVED and "p2m_top" not in defined:
-        return f"no {function} in {shown}: it moved to p2m.c in 2.6.38"
-    if basename.startswith("p2m") and not defined:
-        return f"no {function} in {shown}: to 2.6.37 it is in mmu.c"
-    return f"no {function} in {shown}"
+    where = ""
+    if era_of(defined) is None and basename.startswith("mmu"):
+        where = ": it moved to p2m.c in 2.6.38"
+    elif era_of(defined) is None and basename.startswith("p2m"):
+        where = ": before 2.6.38 it was in mmu.c"
+    return f"no {function} in {shown}{where}"
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ class Source:
     page: list[Part] = field(default_factory=list)
     """The tree's asm/xen/page.h; nothing where there is no tree."""
     parts: list[Part] = field(default_factory=list)
+    has_tree: bool = False
 
     @property
     def text(self) -> str:
@@ -83,7 +84,7 @@ def read_source(path: Path, shown: str, tree: Path | None = None) -> Source:
     Raises `PolicyError` with file and line where it is no readable C text, or where a directive
     of it may not stand.
     """
-    source = Source(shown, path, tree)
+    source = Source(shown, path, tree, has_tree=tree is not None)
     if tree is not None:
         page = tree / "arch/x86/include/asm/xen/page.h"
         older = tree / "include/asm-x86/xen/page.h"
@@ -102,6 +103,22 @@ def _within(tree: Path, path: Path) -> str:
     return str(path.relative_to(tree))
 
 
+def checked_part(part: Part) -> Part:
+    """Return a part that was read before, its text checked anew: it includes nothing.
+
+    Raises `PolicyError` where it is no C text, or where a directive of it may not stand.
+    """
+    text = _decoded(part.text.encode("utf-8", "surrogatepass"), part.shown)
+    lines = []
+    for number, line in logical_lines(text, part.shown):
+        directive = _DIRECTIVE.fullmatch(line.rstrip("\n"))
+        if directive:
+            at = number + part.line - 1
+            line, _ = _directive(directive[1], directive[2], line, at, part.shown, None)
+        lines.append(line)
+    return Part(part.shown, "".join(lines), part.line)
+
+
 def read_text(path: Path, shown: str) -> str:
     """Return the text of a regular file of `MAX_BYTES` at most; no other kind is opened for long.
 
@@ -114,14 +131,16 @@ def read_text(path: Path, shown: str) -> str:
         raise PolicyError(f"{one_line(shown)}: can't be read: {error.strerror}") from None
     except ValueError:
         raise PolicyError(f"kernel: {shown!r} is not the name of a file") from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        what = (
+            "a directory: name the mmu.c or p2m.c in it; the tree is --tree"
+            if stat.S_ISDIR(mode)
+            else "not a regular file"
+        )
+        raise PolicyError(f"{one_line(shown)}: {what}")
     with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
-            raise PolicyError(
-                f"{one_line(shown)}: a directory: name the mmu.c or p2m.c in it; the tree is --tree"
-            )
-        if not stat.S_ISREG(mode):
-            raise PolicyError(f"{one_line(shown)}: not a regular file")
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
         raise PolicyError(

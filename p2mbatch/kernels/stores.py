@@ -17,7 +17,7 @@ _NAMED_SO = re.compile(r"mid_mfn")
 _FOUND_SO = re.compile(r"p2m_top_mfn_p\s*\[|p2mk_noted_virt\(")
 # Words of the kernel's that stand expanded in the unit.
 _WRITTEN = (("p2mk_noted_virt", "mfn_to_virt"), ("p2mk_noted_mfn", "virt_to_mfn"),
-            ("p2mk_extend_brk", "extend_brk"), ("4096UL", "PAGE_SIZE"),
+            ("p2mk_extend_brk", "extend_brk"), ("4096UL", "PAGE_SIZE"), ("((void *)0)", "NULL"),
             ("(const void *)", ""))  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ OUTPUTS = {
     ("make-core", "out"): (["make-core", "TRACE", "-o", "OUT"], ".core"),
     ("audit", "html"): (["audit", "STREAM", "--html", "OUT"], ".html"),
     ("explain", "html"): (["explain", "TRACE", "--html", "OUT"], ".html"),
+    ("kernel build", "out"): (["kernel", "build", "KERNEL", "-o", "OUT"], ".p2mk"),
 }  # fmt: skip
 
 FOLDERS = {
@@ -56,7 +58,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         main(["make-stream", str(folder / "t.json"), "-o", str(folder / "dumps" / "g.sav")])
     assert end.value.code == 0
     named = {"RUN": "run", "TRACE": "t.json", "STREAM": "dumps/g.sav", "DUMPS": "dumps"}
-    return {name: str(folder / file) for name, file in named.items()}
+    kernel = str(ROOT / "tests/kernels/tracked.c")
+    return {"KERNEL": kernel, **{name: str(folder / file) for name, file in named.items()}}
 
 
 def refused(args: list[str], out: str, made: dict[str, str], capsys: pytest.CaptureFixture) -> str:
@@ -72,12 +75,18 @@ def refused(args: list[str], out: str, made: dict[str, str], capsys: pytest.Capt
     return lines[-1]
 
 
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Yield each command and its name, those of groups with the group's before it."""
+    for name, (module, attribute, _) in COMMANDS.items():
+        command = getattr(importlib.import_module(f"p2mbatch.cli.{module}"), attribute)
+        yield name, command
+        for inner in getattr(command, "commands", {}).values():
+            yield f"{name} {inner.name}", inner
+
+
 def test_every_output_of_every_command_is_named_here() -> None:
     found = set()
-    for name, (module, attribute, _) in COMMANDS.items():
-        command: click.Command = getattr(
-            importlib.import_module(f"p2mbatch.cli.{module}"), attribute
-        )
+    for name, command in every_command():
         for option in command.params:
             told = getattr(option, "help", None) or ""
             if option.name in ("out", "output", "html", "draw", "copy_to") or "write" in told:
@@ -135,6 +144,7 @@ MAY_OPEN = {
     "base/files.py": "the writer",
     "compiled/cache.py": "compiled code, with its digest",
     "hunt/state.py": "the lock, which has no words in it",
+    "kernels/compiler.py": "the compiler's room, which goes with it",
 }
 
 _WRITES = {"write_text", "write_bytes", "copyfile", "copy2", "copytree", "savefig", "to_csv",
