@@ -16,7 +16,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -336,7 +336,17 @@ def compile_lock(own: str = "") -> Iterator[bool]:
             (directory / "complete").touch()
 
 
-def has_compiled_kernels() -> bool:
-    """Return whether a whole set of compiled kernels lies in the cache already."""
+def are_compiled(names: Iterable[str]) -> bool:
+    """Return whether the cache was noted to hold these kernels (`note_compiled`)."""
     directory = cache_dir()
-    return directory is not None and (directory / "complete").exists()
+    return directory is not None and all((directory / f"has-{name}").exists() for name in names)
+
+
+def note_compiled(names: Iterable[str]) -> None:
+    """Note in the cache that it holds these kernels, for the words that the next process says."""
+    directory = cache_dir()
+    if directory is None:
+        return
+    for name in names:
+        with contextlib.suppress(OSError):  # a full disk: the next process is told again
+            (directory / f"has-{name}").touch()

@@ -32,19 +32,28 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
     Raises `PolicyError` for a policy of the user's own that can't be compiled.
     """
     from p2mbatch.compiled import jit as _jit
+    from p2mbatch.guests.batch.cells import is_batched
+    from p2mbatch.model.beside import compile_policies
 
-    if not _jit.has_compiled_kernels():
-        report.notice("compiling the kernels for this machine (once, about a minute) ...")
-    start = time.monotonic()
     kinds = sorted(set(kinds))
-    with _jit.compile_lock() as compiled:
-        for kind in kinds:
-            # A policy of the user's own is told by itself, and runs on the same kernels.
-            name = kind.policy if find(kind.policy).own is None else MENDED
+    # A policy of the user's own is told by itself, and runs on the same kernels.
+    built_in = [
+        kind if find(kind.policy).own is None else kind._replace(policy=MENDED) for kind in kinds
+    ]
+    names = list(dict.fromkeys(kind.policy for kind in built_in))
+    with _jit.compile_lock():
+        is_first = not _jit.are_compiled(names)
+        start = time.monotonic()
+        if is_first:
+            report.notice("compiling the kernels for this machine (once, up to a minute) ...")
+            batched = dict.fromkeys(kind.policy for kind in built_in if kind.layout != GUEST)
+            compile_policies([name for name in batched if is_batched(name)])
+        for kind in dict.fromkeys(built_in):
             with contextlib.suppress(InputError):  # the cells' own checks say what is wrong
-                _live_one(kind._replace(policy=name))
-    if compiled:
-        report.notice(f"compiled in {time.monotonic() - start:.0f} s")
+                _live_one(kind)
+        if is_first:
+            _jit.note_compiled(names)
+            report.notice(f"compiled in {time.monotonic() - start:.0f} s")
     for name in dict.fromkeys(kind.policy for kind in kinds):
         policy = find(name)
         if policy.own is not None:

@@ -58,7 +58,7 @@ def covered(columns: Columns) -> BoolArray:
     What is not covered is lived step by step, with the same columns.
     """
     good = told(columns["layout"], lambda layout: layout in LAYOUTS).astype(np.bool_)
-    good &= told(columns["policy"], _is_batched).astype(np.bool_)
+    good &= told(columns["policy"], is_batched).astype(np.bool_)
     # What a kernel takes of a larger guest is cut when that is placed.
     most = plain(columns["max_domain_pages"])
     good &= (most == 0) | (plain(columns["memory_bytes"]) // PAGE_BYTES <= most)
@@ -71,7 +71,7 @@ def covered(columns: Columns) -> BoolArray:
     return good
 
 
-def _is_batched(name: str) -> bool:
+def is_batched(name: str) -> bool:
     """Return whether the batch has a policy's tree: one of three levels over `mfn_list`."""
     if not is_known(name):
         return False
