@@ -21,6 +21,7 @@ MAX_MEMORY_BYTES = 1024 * MIB
 MAX_OUTPUT_BYTES = 2 * MIB
 
 _ERROR = re.compile(r"(?m)^([^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")
+_NO_MEMORY = ("out of memory", "Cannot allocate", "MemoryError")
 _LIMIT = "p2mbatch-limit"
 
 
@@ -69,7 +70,7 @@ def run(arguments: list[str], text: str) -> Ran:
         trouble = f"the compiler was not done after {MAX_SECONDS} seconds"
     elif len(output) >= MAX_OUTPUT_BYTES or code in (-signal.SIGXFSZ, 153):
         trouble = f"the preprocessed text is larger than {MAX_OUTPUT_BYTES // MIB} MiB"
-    elif code and ("out of memory" in messages or "Cannot allocate" in messages or code < 0):
+    elif code and (any(word in messages for word in _NO_MEMORY) or code < 0):
         trouble = f"the compiler ran out of its {MAX_MEMORY_BYTES // MIB} MiB"
     elif code and not errors:
         last = [line for line in messages.splitlines() if line.strip()]

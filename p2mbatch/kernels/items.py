@@ -91,12 +91,11 @@ class Unit:
         """Return the files that the text says it is from."""
         return {place.file for place in self.places}
 
-    def text_of(self, start: int, end: int) -> str:
-        """Return a stretch of the text as it is emitted, with markers where its lines jump.
+    def text_of(self, row: int, start: int, end: int) -> str:
+        """Return a stretch of the text that begins in `row`, with markers where its lines jump.
 
         Attributes but for those of layout are gone.
         """
-        row = self.raw.count(b"\n", 0, start)
         lines = _kept_attributes(self.raw[start:end]).decode("utf-8", "replace").split("\n")
         pieces = [lines[0]]
         last = self.places[row]
@@ -129,7 +128,7 @@ class Unit:
             kind, names = _declared(node)
         else:
             return None
-        text = self.text_of(node.start_byte, node.end_byte)
+        text = self.text_of(node.start_point.row, node.start_byte, node.end_byte)
         if not text.rstrip().endswith(";"):
             text += ";"
         return Item(
@@ -147,8 +146,9 @@ class Unit:
             return None
         return Item(
             "function", (name,), frozenset(_used(node)),
-            self.text_of(node.start_byte, node.end_byte), self.place(node), order, node,
-            node.has_error, self.text_of(node.start_byte, body.start_byte).rstrip() + ";",
+            self.text_of(node.start_point.row, node.start_byte, node.end_byte),
+            self.place(node), order, node, node.has_error,
+            self.text_of(node.start_point.row, node.start_byte, body.start_byte).rstrip() + ";",
         )  # fmt: skip
 
     def errors(self) -> Iterator[Place]:

@@ -16,6 +16,9 @@
 #endif
 #define FOREIGN_FRAME(mfn) ((mfn) | FOREIGN_FRAME_BIT)
 
+/* How many times its own memory a guest's p2m has room for, where nothing else says. */
+#define XEN_EXTRA_MEM_RATIO 10
+
 #if P2MK_ERA == 4 || P2MK_IDENTITY
 #define P2M_PER_PAGE (PAGE_SIZE / sizeof(unsigned long))
 #endif
