@@ -45,6 +45,8 @@ def random_scenario(
         "stuck": draw.choice(["end", "end", "stay"]),
         "xen": draw.choice(["", "", "4.0", "4.1.2", "4.2"]),
     }
+    if draw.random() < 0.4:
+        fields["toolstack"] = draw.choice(["4.7", "4.6", "legacy"])
     if draw.random() < 0.3:
         mib = max(memory // MIB, 64)
         few = memory + 9000 * PAGE_BYTES

@@ -40,6 +40,8 @@ class Cell:
     """Whether a 64-bit guest is told the smallest m2p order that holds the host's frames."""
     keeps_freed: int
     """Whether m2p keeps the PFN of a frame that was freed."""
+    toolstack: int
+    """As `State.toolstack`."""
     migrations: int
     stays: int
     """Whether a guest whose save or restore is refused lives on."""

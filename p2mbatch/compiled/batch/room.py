@@ -144,6 +144,7 @@ def new_tables(cell: Cell, room: Room) -> P2MTables:
     state.num_leaves = cell.num_leaves
     state.saved_max_pfn = cell.span - 1
     state.walked_max_pfn = cell.span - 1
+    state.toolstack = cell.toolstack
     state.bootmem_pfn = state.mfn_list_pfn + cell.num_boot_leaves
     state.bootmem_pages = cell.bootmem_pages
     room.pool[0, 0] = state.bootmem_pfn + cell.bootmem_pages

@@ -13,6 +13,7 @@ from p2mbatch.compiled.batch.cells import CELL
 from p2mbatch.compiled.tables import LAYOUTS
 from p2mbatch.guests.fields import FIELDS, ScenarioFields
 from p2mbatch.guests.host_sizes import host_ranges
+from p2mbatch.model import toolstacks
 from p2mbatch.model.placing import Placements, holds
 from p2mbatch.model.policies import Policy, find, is_known
 from p2mbatch.model.xen import Version, has_small_m2p_order, keeps_freed_frames, parse_xen
@@ -23,7 +24,7 @@ Values = tuple[Any, ...]
 _COVERED = {
     "memory_bytes", "sparsity", "layout", "migrations", "policy", "host_memory_bytes", "hosts",
     "neighbours", "neighbour_memory_bytes", "build_order", "restore_order", "word_bytes", "xen",
-    "stuck", "seed", "linux", "max_domain_pages", "hotplug_gib", "p2m_vaddr", "told",
+    "stuck", "seed", "linux", "toolstack", "max_domain_pages", "hotplug_gib", "p2m_vaddr", "told",
 }  # fmt: skip
 """The fields that a batch knows; a cell with another one set is lived step by step. The last three
 are a linear p2m's, and nothing to a tree."""
@@ -90,6 +91,7 @@ def cell_records(
         made[name] = columns[name]
     made["neighbour_pages"] = plain(columns["neighbour_memory_bytes"]) // PAGE_BYTES
     made["frees_list"] = policy.moves_leaves(word_bytes)
+    made["toolstack"] = told(columns["toolstack"], lambda name: toolstacks.find(name).code)
     made["stays"] = told(columns["stuck"], lambda stuck: stuck == "stay")
     made["small_order"] = told(columns["xen"], lambda xen: has_small_m2p_order(_version(xen)))
     made["keeps_freed"] = told(columns["xen"], lambda xen: keeps_freed_frames(_version(xen)))
