@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from p2mbatch.kernels.items import MARKER, Item, Place
@@ -75,10 +75,15 @@ def asm_in(item: Item) -> Place | None:
     return None
 
 
-def emitted(items: Iterable[Item]) -> str:
+PAGES = '__attribute__((section(".data.p2mk_pages"), aligned(4096))) '
+"""Of an array that is pages of the guest: no other variable is in its last page."""
+
+
+def emitted(items: Iterable[Item], arrays: Collection[str] = ()) -> str:
     """Return items as one C text: types, prototypes, variables, functions, each in its order.
 
     All but types are static, so that nothing of a user's stands in for a name of the shim's.
+    `arrays` are those that are pages of the guest.
     """
     items = list(items)
     defined = {n for i in items if i.kind in ("function", "variable") for n in i.names}
@@ -88,7 +93,10 @@ def emitted(items: Iterable[Item]) -> str:
     variables = [i for i in items if i.kind == "variable"]
     pieces = [_marked(item, item.text) for item in (*types, *outside)]
     pieces += [_marked(item, _static(item.prototype)) for item in functions]
-    pieces += [_marked(item, _static(item.text)) for item in variables]
+    pieces += [
+        _marked(item, PAGES * bool(set(arrays) & set(item.names)) + _static(item.text))
+        for item in variables
+    ]
     pieces += [_marked(item, _static(item.text)) for item in functions]
     return "".join(pieces)
 

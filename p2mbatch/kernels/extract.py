@@ -51,6 +51,7 @@ class Extracted:
     num_items: int
     """How many items the user's text has at file level."""
     arrays: tuple[str, ...]
+    """Of a two-level kernel: the static arrays, which are pages of the guest."""
     files: dict[str, str]
     """What the line markers call a file -> the file as messages have it."""
     has_tree: bool
@@ -217,10 +218,13 @@ class _Taking:
         kept = reachable([*names, *variables], self.layers)
         own = kept[USER]
         self._check(own, kept[PAGE])
-        arrays = tuple(n for i in own if i.kind == "variable" for n in array_names(i.node))
+        arrays: tuple[str, ...] = ()
+        if era == TWO_LEVEL:
+            arrays = tuple(n for i in own if i.kind == "variable" for n in array_names(i.node))
         from_boot = reachable([roots["boot"].function], self.layers)[USER]
         listing = roots["list"].function
-        text = emitted(sorted((i for of in kept.values() for i in of), key=lambda i: i.order))
+        items = sorted((i for of in kept.values() for i in of), key=lambda i: i.order)
+        text = emitted(items, arrays)
         text += '# 1 "p2mk-glue.c"\n' + glue(
             roots, variables, arrays, any(listing in i.names for i in from_boot)
         )

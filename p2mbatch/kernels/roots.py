@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from p2mbatch.kernels.closure import PAGES
+
 TWO_LEVEL, THREE_LEVEL, LINEAR = "two-level", "three-level", "linear"
 
 ERA_NUMBERS = {TWO_LEVEL: 2, THREE_LEVEL: 3, LINEAR: 4}
@@ -108,6 +110,8 @@ def glue(
     lines += ["const struct p2mk_array p2mk_arrays[] = {"]
     lines += [f'\t{{ "{name}", {name}, sizeof({name}) }},' for name in arrays]
     lines += ["\t{ 0, 0, 0 }", "};"]
+    if arrays:
+        lines += [f"{PAGES}static char p2mk_pages_end[4096] __attribute__((used));"]
     return "\n".join(lines) + "\n"
 
 

@@ -71,8 +71,11 @@ def _stores_of(item: Item, unit: Unit) -> list[ListStore]:
         name = _text(left).lstrip("*& \t")
         if left.type == "subscript_expression":
             pointer = left.child_by_field_name("argument")
-            if pointer is not None and pointer.type == "identifier":
+            if pointer is not None:
                 stores.append((node, _text(pointer), _text(left)))
+                if _FOUND_SO.match(_text(pointer)):
+                    # Straight through the page of addresses.
+                    given.setdefault(_text(pointer), [_text(pointer)])
         elif re.fullmatch(r"\w+", name):
             given.setdefault(name, []).append(_text(right))
     return [

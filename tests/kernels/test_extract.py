@@ -67,6 +67,24 @@ def exported(made: Path) -> set[str]:
     return {line.split()[-1] for line in listed.stdout.splitlines()}
 
 
+def test_static_arrays_are_pages_that_nothing_else_is_in(tmp_path: Path) -> None:
+    """Of 2.6.32 the list's top is shorter than the page that it is."""
+    text = kernel("two_level").read_text("utf-8")
+    text = text.replace("p2m_top_mfn_list[P2M_ENTRIES_PER_PAGE] __page_aligned_bss",
+                        "p2m_top_mfn_list[TOP_ENTRIES / P2M_ENTRIES_PER_PAGE]")  # fmt: skip
+    (tmp_path / "mmu.c").write_text(text)
+    made = tmp_path / "unit.o"
+    subprocess.run([find_compiler() or "", *COMPILED, "-fno-pic", "-c", "-o", str(made), "-"],
+                   input=extract(tmp_path / "mmu.c").text, check=True, text=True)  # fmt: skip
+    listed = subprocess.run(["nm", "-n", str(made)], capture_output=True, text=True, check=True)
+    at = {line.split()[-1]: int(line.split()[0], 16) for line in listed.stdout.splitlines()
+          if line.split()[-2] in "dD" and not line.endswith("p2mk_roots")}  # fmt: skip
+    assert [name for name in at if not name.startswith("p2mk_")] == list(
+        extract(kernel("two_level")).arrays
+    )
+    assert all(address % 4096 == 0 for address in at.values()), at
+
+
 def test_static_arrays_are_told() -> None:
     arrays = ("p2m_missing", "p2m_top", "p2m_top_mfn", "p2m_top_mfn_list")
     assert extract(kernel("two_level")).arrays == arrays
