@@ -19,14 +19,10 @@
 /* How many times its own memory a guest's p2m has room for, where nothing else says. */
 #define XEN_EXTRA_MEM_RATIO 10
 
-#if P2MK_ERA == 4 || P2MK_IDENTITY
 #define P2M_PER_PAGE (PAGE_SIZE / sizeof(unsigned long))
-#endif
-#if P2MK_ERA == 3 && P2MK_IDENTITY
 #define P2M_MID_PER_PAGE (PAGE_SIZE / sizeof(unsigned long *))
 #define P2M_TOP_PER_PAGE (PAGE_SIZE / sizeof(unsigned long **))
 #define MAX_P2M_PFN (P2M_TOP_PER_PAGE * P2M_MID_PER_PAGE * P2M_PER_PAGE)
-#endif
 
 unsigned long get_phys_to_machine(unsigned long pfn);
 
