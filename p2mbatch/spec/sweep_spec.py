@@ -29,6 +29,7 @@ from pydantic import (
 
 from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.collection import without_collection
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.shipped import find_spec
 from p2mbatch.base.words import Columns
@@ -135,7 +136,8 @@ class SweepSpec(BaseModel, metaclass=Made):
         Guests' files are looked for in `directory` first, then in the working directory.
         """
         try:
-            spec = cls.model_validate(dict(data), context={"directory": directory})
+            with without_collection():
+                spec = cls.model_validate(dict(data), context={"directory": directory})
         except ValidationError as error:
             raise InputError(
                 complaint(error, source, {} if lines is None else lines, _keys_of)
