@@ -1,8 +1,9 @@
 """The examples of the docs, run: `python docs/examples.py` writes what they print into the pages.
 
 An example is a block of the language `console`: lines that begin with `$ ` are run, one after the
-other, in a directory of the page's own in which `data` is the repository's and `mine.py` and
-`forgotten.py` are the kernels of own-policy.md. What stands under a line is what it prints; `…`
+other, in a directory of the page's own in which `data` is the repository's, `mine.py` and
+`forgotten.py` are the kernels of own-policy.md, and `before.c` and `mmu.c` those of tests/kernels
+on both sides of the change of 2.6.37. What stands under a line is what it prints; `…`
 stands for any text. A command must end with 0, or `$ echo $?` must stand under it with its exit
 code. Tests hold the pages to what the commands print (tests/product/test_examples.py).
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DOCS = Path(__file__).resolve().parent
-PAGES = ("index.md", "cookbook.md")
+PAGES = ("index.md", "cookbook.md", "own-kernel.md")
 WIDTH = 88
 """Columns of the terminal that examples are run in."""
 
@@ -96,6 +97,9 @@ def unforeseen(ran: list[Ran]) -> list[str]:
 def _fill(folder: Path) -> None:
     """Lay out what examples find where they run."""
     (folder / "data").symlink_to(DOCS.parent / "data")
+    for name, side in (("before.c", "stale.c"), ("mmu.c", "tracked.c")):
+        text = (DOCS.parent / "tests/kernels" / side).read_text(encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
     text = (DOCS / "own-policy.md").read_text(encoding="utf-8")
     mine = text.split("```python\n")[1].split("```")[0]
     (folder / "mine.py").write_text(mine, encoding="utf-8")
