@@ -90,7 +90,22 @@ def test_docs_that_the_code_names_exist() -> None:
 # Libraries' modules, and what is no module at all: variables, tables of the store.
 NO_MODULES = {"concurrent", "function", "self", "state"}
 IN_SQL = {"cells.number", "rows.number"}
-FILES = {"py", "c", "yml", "md", "json", "toml", "svg", "html", "sqlite", "lock", "pml", "txt"}
+FILES = {
+    "py",
+    "c",
+    "h",
+    "p2mk",
+    "yml",
+    "md",
+    "json",
+    "toml",
+    "svg",
+    "html",
+    "sqlite",
+    "lock",
+    "pml",
+    "txt",
+}
 
 
 def test_names_in_other_modules_are_there() -> None:
