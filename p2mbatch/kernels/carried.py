@@ -42,21 +42,27 @@ def check_name(path: Path | str) -> None:
 
 def text_of(source: Source) -> str:
     """Return a kernel as one text, the same for the same file and tree wherever they lie."""
-    found = {
-        "format": FORMAT,
-        "name": source.path.name,
-        "page": [[p.shown, p.line, p.text] for p in source.page],
-        "parts": [
-            [source.path.name if p.shown == source.shown else p.shown, p.line, p.text]
-            for p in source.parts
-        ],
-    }
+    found = {"format": FORMAT, "name": source.path.name, **_texts(source, source.path.name)}
     return json.dumps(found, ensure_ascii=True, separators=(",", ":")) + "\n"
 
 
+def _texts(source: Source, name: str) -> dict[str, list[list[str | int]]]:
+    """Return the texts of a kernel, its own file by a name."""
+    return {
+        "page": [[p.shown, p.line, p.text] for p in source.page],
+        "parts": [
+            [name if p.shown == source.shown else p.shown, p.line, p.text] for p in source.parts
+        ],
+    }
+
+
 def digest_of(source: Source) -> str:
-    """Return the name that a kernel's text has in ids: 16 hexadecimal digits."""
-    return hashlib.sha256(text_of(source).encode()).hexdigest()[:16]
+    """Return the name that a kernel has in ids: 16 hexadecimal digits.
+
+    It is of what the file and its tree's headers say, whatever the file is called.
+    """
+    said = json.dumps(_texts(source, ""), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def source_of(text: str, shown: str) -> Source:

@@ -319,3 +319,12 @@ def test_a_built_file_is_the_same_kernel(tmp_path: Path) -> None:
         main(["kernel", "build", str(HERE / "tracked.c"), "-o", str(tmp_path / "k.p2mk")])
     built, read = extract(tmp_path / "k.p2mk"), extract(HERE / "tracked.c")
     assert (built.text, built.digest, built.sites) == (read.text, read.digest, read.sites)
+
+
+def test_a_kernel_is_named_by_what_it_says(tmp_path: Path) -> None:
+    """Not by what its file is called, nor by where it lies."""
+    (tmp_path / "other.c").write_text(GOOD)
+    (tmp_path / "changed.c").write_text(in_init("\tleaf[0] = 0;"))
+    names = [extract(file).digest for file in (HERE / "tracked.c", tmp_path / "other.c",
+                                               tmp_path / "changed.c")]  # fmt: skip
+    assert names[0] == names[1] != names[2]

@@ -134,8 +134,9 @@ void p2mk_warn(const char *text, int line);
 #define preempt_enable() do { } while (0)
 #define smp_processor_id() 0
 #define IS_ENABLED(option) P2MK_VALUE(option)
-#define P2MK_VALUE(value) P2MK_SECOND(P2MK_SHIFT_##value 1, 0, 0)
+#define P2MK_VALUE(value) P2MK_EXPANDED(P2MK_SHIFT_##value 1, 0)
 #define P2MK_SHIFT_1 0,
+#define P2MK_EXPANDED(...) P2MK_SECOND(__VA_ARGS__, 0)
 #define P2MK_SECOND(first, second, ...) second
 
 #define EPERM 1

@@ -65,7 +65,6 @@ extern struct mm_struct p2mk_init_mm;
 #define pmd_val(entry) ((entry).pmd)
 #define paravirt_alloc_pte(mm, pfn) do { (void)(pfn); } while (0)
 #define paravirt_release_pte(pfn) do { (void)(pfn); } while (0)
-	((void)((area)->addr = p2mk_vm_area((area)->size, align)))
 
 static inline unsigned long pte_pfn(pte_t entry)
 {

@@ -27,8 +27,8 @@ unsigned long p2mk_mfn_to_pfn(unsigned long mfn);
 void *p2mk_note_mfn_to_virt(unsigned long mfn, unsigned long pfn);
 unsigned long p2mk_note_virt_to_mfn(unsigned long pfn, unsigned long mfn);
 
-unsigned long pfn_to_mfn(unsigned long pfn);
-unsigned long mfn_to_pfn(unsigned long mfn);
+static inline unsigned long pfn_to_mfn(unsigned long pfn);
+static inline unsigned long mfn_to_pfn(unsigned long mfn);
 
 static inline unsigned long p2mk_noted_mfn(const void *address)
 {
