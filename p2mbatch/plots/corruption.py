@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from p2mbatch.base.say import one_line
 from p2mbatch.model.fates import DAMAGE
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
@@ -22,7 +23,7 @@ from p2mbatch.plots.style import (
     size_text,
     style,
 )
-from p2mbatch.plots.tips import point_tip
+from p2mbatch.plots.tips import Marks, point_tip
 from p2mbatch.store.statistics import by_size, came_through, quantiles, silent_shares
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_COLUMNS = ["policy", "memory_bytes", "migration", "outcome", "stray_pages", *DAMAGE]
+_COLUMNS = ["cell", "policy", "memory_bytes", "migration", "outcome", "stray_pages", *DAMAGE]
 
 _NONE = "none of its guests came through a migration"
 
@@ -55,6 +56,7 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
         policies = sorted(rows["policy"].unique(), key=sort_key)
         sizes = np.sort(rows["size"].unique())
         handles: list[Any] = []
+        marks = Marks(result)
         for index, policy in enumerate(policies):
             look = policy_look(policy)
             own = rows[(rows["policy"] == policy).to_numpy()]
@@ -68,7 +70,9 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
                 for at, size, number in zip(x, found.index, mid, strict=True):
                     what = "stray writes" if filled else "pages hit"
                     said = f"{look.label}, {size_text(float(size))}: {number:,.0f} {what}"
-                    point_tip(ax, float(at), float(number), said)
+                    there = own[(own["size"] == size).to_numpy()]
+                    mark = marks.of(said, there, ["memory_bytes"], policy=one_line(policy))
+                    point_tip(ax, float(at), float(number), mark)
                 ax.errorbar(
                     x, mid, [mid - low, high - mid], color=look.color, marker=look.marker,
                     ls="-" if filled else ":", lw=1.5, elinewidth=0.9, capsize=2.2,

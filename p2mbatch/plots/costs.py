@@ -22,7 +22,7 @@ from p2mbatch.plots.style import (
     style,
     time_text,
 )
-from p2mbatch.plots.tips import point_tip
+from p2mbatch.plots.tips import Marks, point_tip
 from p2mbatch.store.statistics import by_size, came_through, list_bytes, medians, quantiles
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_COLUMNS = ["memory_bytes", "migration", "outcome", "leaves", "word_bytes"]
+_COLUMNS = ["cell", "memory_bytes", "migration", "outcome", "leaves", "word_bytes"]
 
 COSTS = {
     "rebuild_ns": Look("rebuild of the list", VERMILION, "", "s", (0, (5, 2))),
@@ -83,12 +83,15 @@ def plot_cost(result: Any, *, ax: Axes | None = None) -> Axes:
             _time_axis(ax)
             return ax
         handles: list[Any] = []
+        marks = Marks(result)
         for column, look in shown.items():
             found = quartiles[column]
             x = found.index.to_numpy(np.float64)
             ax.fill_between(x, found[0.25], found[0.75], color=look.color, alpha=0.15, lw=0)
             for size, median in zip(x.tolist(), found[0.5].tolist(), strict=True):
-                point_tip(ax, size, median, f"{look.label}, {size_text(size)}: {time_text(median)}")
+                said = f"{look.label}, {size_text(size)}: {time_text(median)}"
+                there = rows[(rows["size"] == size).to_numpy()]
+                point_tip(ax, size, median, marks.of(said, there, ["memory_bytes"]))
             handles += ax.plot(
                 x, found[0.5], color=look.color, ls=look.dashes, marker=look.marker,
                 mec=PAPER, label=look.label,

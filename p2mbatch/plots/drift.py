@@ -8,8 +8,8 @@ import numpy as np
 
 from p2mbatch.base.colors import BLACK
 from p2mbatch.plots.costs import COSTS
-from p2mbatch.plots.style import axes_for, frame_of, legend_above, say_empty, style
-from p2mbatch.plots.tips import point_tip
+from p2mbatch.plots.style import axes_for, digits, frame_of, legend_above, say_empty, style
+from p2mbatch.plots.tips import Marks, point_tip
 from p2mbatch.store.bins import binned
 from p2mbatch.store.statistics import quantiles, through_all
 
@@ -35,6 +35,7 @@ def plot_drift(result: Any, *, ax: Axes | None = None) -> Axes:
         places = binned(rows["migration"], "migration", _MAX_PLACES, _NUM_RANGES)
         rows = rows.assign(place=places.each)
         handles: list[Any] = []
+        marks = Marks(result)
         for column, look in COSTS.items():
             own = rows.groupby("cell", sort=False)[column].transform("median")
             shown = rows.assign(part=rows[column] / own)[(own > 0).to_numpy()]
@@ -44,9 +45,10 @@ def plot_drift(result: Any, *, ax: Axes | None = None) -> Axes:
             x = found.index.to_numpy(np.float64)
             ax.fill_between(x, found[0.25], found[0.75], color=look.color, alpha=0.15, lw=0)
             for place, part in zip(x.tolist(), found[0.5].tolist(), strict=True):
-                point_tip(
-                    ax, place, part, f"{look.label}, migration {place:,.0f}: {part:.3g} times"
-                )
+                said = f"{look.label}, migration {place:,.0f}: {digits(part)} times"
+                there = shown[(shown["place"] == place).to_numpy()]
+                mark = marks.of(said, there.head(1), survived=f"{there['migration'].max()}..")
+                point_tip(ax, place, part, mark)
             handles += ax.plot(
                 x, found[0.5], color=look.color, ls=look.dashes, marker=look.marker, ms=4,
                 label=look.label,

@@ -33,6 +33,7 @@ __all__ = [
     "PLOTS",
     "Plot",
     "Snapshot",
+    "caption_of",
     "copy_ns",
     "draw",
     "plot_corruption",
@@ -74,8 +75,7 @@ PLOTS: dict[str, Plot] = {
     "outcomes": Plot(
         plot_outcomes,
         (8.0, 4.8),
-        "Fates over two axes of the sweep: each tile is split by what became of its guests; the "
-        "numbers say how many survived.",
+        "Fates over two axes of the sweep: each tile is split by what became of its guests.",
     ),
     "corruption": Plot(
         plot_corruption,
@@ -101,6 +101,14 @@ PLOTS: dict[str, Plot] = {
         "each one's time as a part of its own median.",
     ),
 }
+
+
+def caption_of(name: str, figure: Figure) -> str:
+    """Return the caption of `figure`, drawn by `draw`: of what is in it, and of nothing else."""
+    caption = PLOTS[name].caption
+    if name == "outcomes" and figure.axes[0].texts:
+        caption += " The numbers say how many survived."
+    return caption
 
 
 def draw(name: str, result: Any, **options: Any) -> Figure:

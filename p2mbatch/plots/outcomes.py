@@ -12,7 +12,6 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import one_line
 from p2mbatch.guests.fields import FILES
 from p2mbatch.model.fates import CORRUPTED, SURVIVED
-from p2mbatch.model.policies import shown
 from p2mbatch.plots.style import (
     FATE_LOOKS,
     GREY,
@@ -26,7 +25,7 @@ from p2mbatch.plots.style import (
     thinned,
     value_text,
 )
-from p2mbatch.plots.tips import MAX_TIPS, tile_tip
+from p2mbatch.plots.tips import MAX_TIPS, Mark, Marks, tile_tip
 from p2mbatch.store.bins import Bins, binned
 from p2mbatch.store.fates import (
     TELLING_AXES,
@@ -37,6 +36,7 @@ from p2mbatch.store.fates import (
     varying_axes,
     worst_policy,
 )
+from p2mbatch.store.names import told_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +88,7 @@ def plot_outcomes(
         if frame.empty:
             return say_empty(ax, "no cell has finished yet")
         policy = policy or worst_policy(frame)
+        names = told_apart([*map(str, frame["policy"].unique()), policy])
         chosen = frame[(frame["policy"] == policy).to_numpy()]
         if migration is None and not chosen.empty:
             migration = telling_migration(chosen)
@@ -99,13 +100,13 @@ def plot_outcomes(
         x, y = _chosen_axes(chosen, x, y)
         ends = last_rows(chosen.assign(fate=fates(chosen)))
         by = "the boot" if last == 0 else f"migration {last}"
-        ax.set_title(f"What became of the guests by {by}: {shown(policy).short}")
-        handles = _tiles(ax, ends, x, y, policy)
+        ax.set_title(f"What became of the guests by {by}: {names[policy]}")
+        handles = _tiles(ax, ends, x, y, policy, Marks(result))
         legend_above(ax, handles, ncols=3)
         return ax
 
 
-def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str, policy: str) -> list[Any]:
+def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str, policy: str, marks: Marks) -> list[Any]:
     """Draw the tiles and return the legend's handles."""
     from matplotlib.patches import Patch
 
@@ -127,7 +128,11 @@ def _tiles(ax: Axes, ends: pd.DataFrame, x: str, y: str, policy: str) -> list[An
     if shape[2] <= 9 and shape[1] <= 14:
         survived = [i for i, fate in enumerate(order) if fate in (SURVIVED, CORRUPTED)]
         _label_tiles(ax, counts[survived].sum(axis=0), total)
-    _tips(ax, counts, order, (x, columns), (y, rows), policy)
+    if total.size <= MAX_TIPS:
+        place = rows.codes * len(columns.values) + columns.codes
+        first = dict(zip(place[::-1].tolist(), ends["cell"].to_numpy()[::-1], strict=True))
+        named = {at: marks.name(cell) for at, cell in first.items()}
+        _tips(ax, counts, order, (x, columns), (y, rows), policy, named)
     ax.set_xlim(-0.5, shape[2] - 0.5)
     ax.set_ylim(-0.5, shape[1] - 0.5)
     ax.grid(visible=False)
@@ -154,23 +159,27 @@ def _tips(
     across: tuple[str, Bins],
     up: tuple[str, Bins],
     policy: str,
+    first: dict[int, str],
 ) -> None:
-    """Say of each tile where it is and what became of its guests."""
+    """Say of each tile where it is and what became of its guests; `first` names one of each."""
     total = counts.sum(axis=0)
-    if total.size > MAX_TIPS:
-        return
     for row, column in np.argwhere(total > 0).tolist():
         here = zip(order, counts[:, row, column].tolist(), strict=True)
         fates_here = ", ".join(f"{number:,.0f} {fate}" for fate, number in here if number)
         where = ", ".join(_named(*up, row) + _named(*across, column))
         cells = {name: _value(name, at, i) for (name, at), i in ((up, row), (across, column))}
-        tile_tip(ax, column, row, f"{where}: {fates_here}", {"policy": one_line(policy)} | cells)
+        mark = Mark(
+            f"{where}: {fates_here}",
+            {"policy": one_line(policy)} | cells,
+            first[row * total.shape[1] + column],
+        )
+        tile_tip(ax, column, row, mark)
 
 
 def _value(name: str, places: Bins, at: int) -> str:
     """Return one of an axis's places as the address of a report has it."""
     if places.edges is not None:
-        return f"{float(places.edges[at]):.12g}..{float(places.edges[at + 1]):.12g}"
+        return places.ends(at)
     value = places.values[at]
     if name in FILES:
         # As the table of cells has it.

@@ -13,6 +13,7 @@ from p2mbatch.plots.style import (
     PAPER,
     axes_for,
     axis_title,
+    digits,
     frame_of,
     legend_above,
     say_empty,
@@ -20,7 +21,7 @@ from p2mbatch.plots.style import (
     size_text,
     style,
 )
-from p2mbatch.plots.tips import point_tip
+from p2mbatch.plots.tips import Marks, point_tip
 from p2mbatch.store.bins import Bins, binned
 from p2mbatch.store.columns import LAYOUTS
 from p2mbatch.store.fates import last_rows, ordered
@@ -59,9 +60,9 @@ def plot_overhead(result: Any, *, ax: Axes | None = None) -> Axes:
         frame = last_rows(frame)
         layouts = ordered(list(frame["layout"].unique()), LAYOUTS)
         if frame["sparsity"].nunique() > 1:
-            _over_sparsity(ax, frame, layouts)
+            _over_sparsity(ax, frame, layouts, Marks(result))
         elif frame["memory_bytes"].nunique() > 1:
-            _over_size(ax, frame, layouts)
+            _over_size(ax, frame, layouts, Marks(result))
         else:
             _by_layout(ax, frame, layouts)
         ax.set_ylabel("share of the populated memory")
@@ -73,8 +74,8 @@ def _share_axis(ax: Axes, top: float) -> None:
     from matplotlib.ticker import FuncFormatter
 
     ax.set_ylim(0, top * 1.08)
-    digits = 2 if top < 0.02 else 1
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.{digits}f} %"))
+    places = 2 if top < 0.02 else 1
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.{places}f} %"))
 
 
 def _placed(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, Bins]:
@@ -84,20 +85,23 @@ def _placed(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, Bins]:
 
 
 def _line(
-    ax: Axes, rows: pd.DataFrame, layout: str, alpha: float = 1.0, width: float = 1.8
+    ax: Axes, rows: pd.DataFrame, layout: str, marks: Marks, alpha: float = 1.0, width: float = 1.8
 ) -> None:
     look, line = LAYOUT_LOOKS[layout], medians(rows, "structure_overhead", "place")
     for place, share in line.items():
         at = float(str(place))
-        where = size_text(at) if at > 1 else f"sparsity {at:.3g}"
-        point_tip(ax, at, float(share), f"{layout}, {where}: {share * 100:.3g} %")
+        where = size_text(at) if at > 1 else f"sparsity {digits(at)}"
+        said = f"{layout}, {where}: {digits(share * 100)} %"
+        there = rows[(rows["place"] == at).to_numpy()]
+        mark = marks.of(said, there, ["sparsity", "memory_bytes"], layout=layout)
+        point_tip(ax, at, float(share), mark)
     ax.plot(
         line.index, line.to_numpy(), color=look.color, ls=look.dashes, alpha=alpha, lw=width,
         marker=look.marker, ms=5, mec=PAPER, clip_on=False,
     )  # fmt: skip
 
 
-def _over_sparsity(ax: Axes, frame: pd.DataFrame, layouts: list[str]) -> None:
+def _over_sparsity(ax: Axes, frame: pd.DataFrame, layouts: list[str], marks: Marks) -> None:
     from matplotlib.lines import Line2D
 
     frame, places = _placed(frame, "sparsity")
@@ -105,7 +109,7 @@ def _over_sparsity(ax: Axes, frame: pd.DataFrame, layouts: list[str]) -> None:
     for layout in layouts:
         of_layout = (frame["layout"] == layout).to_numpy()
         for (_, chosen), (alpha, width) in zip(classes, _SIZE_LINES, strict=False):
-            _line(ax, frame[of_layout & chosen], layout, alpha, width)
+            _line(ax, frame[of_layout & chosen], layout, marks, alpha, width)
     handles = [_layout_line(name) for name in layouts]
     handles += [
         Line2D([], [], color=GREY, alpha=alpha, lw=width, label=label)
@@ -144,10 +148,10 @@ def _layout_line(name: str) -> Any:
     return Line2D([], [], color=look.color, ls=look.dashes, marker=look.marker, label=label)
 
 
-def _over_size(ax: Axes, frame: pd.DataFrame, layouts: list[str]) -> None:
+def _over_size(ax: Axes, frame: pd.DataFrame, layouts: list[str], marks: Marks) -> None:
     frame, places = _placed(frame, "memory_bytes")
     for layout in layouts:
-        _line(ax, frame[(frame["layout"] == layout).to_numpy()], layout)
+        _line(ax, frame[(frame["layout"] == layout).to_numpy()], layout, marks)
     size_axis(ax, places.values)
     ax.set_xlabel(f"{axis_title('memory_bytes')}, {_holes(frame)}")
     legend_above(ax, [_layout_line(name) for name in layouts], ncols=4)

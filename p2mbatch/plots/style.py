@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,21 +125,31 @@ def time_text(ns: float) -> str:
     for unit, factor in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         # What three digits would round up to a thousand belongs to the next unit.
         if ns >= 0.9995 * factor:
-            return f"{ns / factor:.3g} {unit}"
-    return f"{ns:.3g} ns"
+            return f"{digits(ns / factor)} {unit}"
+    return f"{digits(ns)} ns"
 
 
 def size_text(num_bytes: float) -> str:
     """Return a size as an axis shows it: three digits (four from 1000 to 1023), binary units."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
         if num_bytes >= factor:
-            return f"{_three_digits(num_bytes / factor)} {unit}"
-    return f"{_three_digits(num_bytes)} B"
+            return f"{digits(num_bytes / factor)} {unit}"
+    return f"{digits(num_bytes)} B"
 
 
-def _three_digits(value: float) -> str:
-    # From 1000 to 1023 there are four digits, and no exponent.
-    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
+def digits(value: float, most: int = 3) -> str:
+    """Return a number with `most` digits, and with all of those before its point.
+
+    A page's script writes the same: what lies in the middle is rounded away from zero.
+    """
+    exact = Decimal(float(value))
+    if abs(exact) >= 10**most - Decimal("0.5"):
+        return f"{exact.to_integral_value(ROUND_HALF_UP):f}"
+    rounded = Context(prec=most, rounding=ROUND_HALF_UP).create_decimal(exact)
+    if rounded and abs(rounded) < Decimal("1e-6"):
+        mantissa, _, power = f"{rounded.normalize():e}".partition("e")
+        return f"{mantissa}e{int(power)}"
+    return f"{rounded.normalize() + 0:f}"
 
 
 def value_text(column: str, value: Any) -> str:
@@ -147,7 +158,7 @@ def value_text(column: str, value: Any) -> str:
     if unit == "bytes" and column != "word_bytes":
         return size_text(float(value))
     if isinstance(value, float | np.floating):
-        return f"{value:.3g}"
+        return digits(float(value))
     if column in FILES:
         # A file's name says more than where it lies; the digest tells namesakes apart.
         path, _, digest = str(value).rpartition("#")

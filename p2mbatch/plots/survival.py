@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2mbatch.base.say import one_line
 from p2mbatch.model.fates import ENDS
 from p2mbatch.model.policies import sort_key
 from p2mbatch.plots.style import (
@@ -19,10 +20,12 @@ from p2mbatch.plots.style import (
     say_empty,
     style,
 )
-from p2mbatch.plots.tips import point_tip
+from p2mbatch.plots.tips import Marks, point_tip
 from p2mbatch.store.alive import Alive, alive_of
+from p2mbatch.store.fates import last_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
@@ -43,6 +46,7 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
         handles: list[Any] = []
         last = 0
         alive = {policy: alive_of(frame, policy) for policy in policies}
+        marks, lives = Marks(result), _lives(frame)
         for policy, found in alive.items():
             look = policy_look(policy)
             x = np.arange(len(found.share))
@@ -63,7 +67,16 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
             for migration in x[::every].tolist():
                 share = f"{found.share[migration] * 100:.3g} %"
                 said = f"{look.label}, migration {migration:,}: {share} of {found.num_guests:,}"
-                point_tip(ax, migration, float(found.share[migration]), f"{said} had come through")
+                there = lives[
+                    ((lives["policy"] == policy) & (lives["through"] >= migration)).to_numpy()
+                ]
+                mark = marks.of(
+                    f"{said} had come through",
+                    there.head(1),
+                    policy=one_line(policy),
+                    survived=f"{migration}..",
+                )
+                point_tip(ax, migration, float(found.share[migration]), mark)
             handles += ax.plot(
                 x, found.share, color=look.color, ls=look.dashes, marker=look.marker,
                 markevery=every, markeredgecolor=PAPER, clip_on=False, zorder=3,
@@ -73,6 +86,13 @@ def plot_survival(result: Any, *, ax: Axes | None = None) -> Axes:
         _survival_axis(ax, last)
         legend_above(ax, handles, ncols=2)
         return ax
+
+
+def _lives(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return each cell with its policy and how many migrations it came `through`."""
+    ends = last_rows(frame[["cell", "policy", "migration", "outcome"]])
+    through = ends["migration"] - (ends["outcome"] != "ok").to_numpy()
+    return ends.assign(through=through)
 
 
 def _named(label: str, found: Alive) -> str:

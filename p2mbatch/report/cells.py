@@ -12,12 +12,12 @@ from p2mbatch.guests.fields import FILES
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
 from p2mbatch.model.toolstacks import said
 from p2mbatch.plots.style import value_text
-from p2mbatch.report.names import told_apart
 from p2mbatch.report.places import Place, in_places, numbered, representatives
 from p2mbatch.report.summary import summary_table
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
 from p2mbatch.store.fates import fate_order, fates, last_rows, varies, varying_axes
+from p2mbatch.store.names import told_apart
 from p2mbatch.store.statistics import medians_of
 from p2mbatch.store.survival import Survival
 
@@ -58,10 +58,14 @@ def survival_table(entries: list[Survival]) -> Table:
     )
 
 
-def _values(series: pd.Series[Any]) -> list[Any]:
+_AXIS_DIGITS = 15
+"""Of an axis: no value may come into another range than it is in."""
+
+
+def _values(series: pd.Series[Any], digits: int = 6) -> list[Any]:
     """Return plain Python values; floats that are rounded enough for a page."""
     if series.dtype.kind == "f":
-        return [None if np.isnan(v) else float(f"{v:.6g}") for v in series.tolist()]
+        return [None if np.isnan(v) else float(f"{v:.{digits}g}") for v in series.tolist()]
     return [None if value is None or value is pd.NA or value != value else value
             for value in series.tolist()]  # fmt: skip
 
@@ -74,7 +78,7 @@ def _axis_column(name: str, values: list[Any], title: str) -> TableColumn:
 
 
 def _axis_columns(frame: pd.DataFrame, names: list[str]) -> list[TableColumn]:
-    return [_axis_column(name, _values(frame[name]), _title(name)) for name in names]
+    return [_axis_column(name, _values(frame[name], _AXIS_DIGITS), _title(name)) for name in names]
 
 
 def _title(name: str) -> str:
@@ -187,10 +191,11 @@ def _place_columns(places: list[Place], keys: Any) -> list[TableColumn]:
     """Return the axes' columns of a table by scenario, `keys` being the places of its rows."""
     columns = []
     for index, place in enumerate(places):
-        values = _values(pd.Series(place.shown)[keys[:, index]])
-        title = _title(place.name) + (" from" if place.is_ranges else "")
-        column = _axis_column(place.name, values, title)
-        columns.append(column._replace(is_range=place.is_ranges))
+        values = [place.shown[key] for key in keys[:, index].tolist()]
+        if not place.edges:
+            values = _values(pd.Series(values), _AXIS_DIGITS)
+        column = _axis_column(place.name, values, _title(place.name))
+        columns.append(column._replace(edges=tuple(place.edges)))
     return columns
 
 

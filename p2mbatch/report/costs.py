@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.say import counted
-from p2mbatch.model.policies import MENDED, shown, sort_key
+from p2mbatch.model.policies import MENDED, sort_key
 from p2mbatch.plots.style import size_text
 from p2mbatch.report.compare import geometric_mean
 from p2mbatch.report.table import show
 from p2mbatch.report.words import listed
 from p2mbatch.store.columns import LAYOUTS
 from p2mbatch.store.fates import last_rows, ordered, varies
+from p2mbatch.store.names import told_apart
 from p2mbatch.store.statistics import came_through, through_all
 
 if TYPE_CHECKING:
@@ -66,13 +67,14 @@ def costs_of(frame: pd.DataFrame) -> Costs:
     size = "" if varies(ends["sparsity"]) else _of_size(ends, moved)
     holes = _of_holes(ends, moved)
     if varies(frame["policy"]):
-        holes, size = (_told_under(told, text) for text in (holes, size))
+        name = told_apart(map(str, frame["policy"].unique()))[told]
+        holes, size = (_told_under(name, text) for text in (holes, size))
     return Costs(holes, size, of_time(frame))
 
 
-def _told_under(policy: str, text: str) -> str:
-    """Return a sentence with the policy of the guests that it is of."""
-    return f"{text[:-1]}; all under {shown(policy).short}." if text else ""
+def _told_under(name: str, text: str) -> str:
+    """Return a sentence with the name of the policy of the guests that it is of."""
+    return f"{text[:-1]}; all under {name}." if text else ""
 
 
 def _told_of(frame: pd.DataFrame) -> str:
@@ -173,15 +175,14 @@ def of_time(frame: pd.DataFrame) -> str:
     if not parts:
         return ""
     verdict = f"Cost stays within {show('share', _STAYS)}" if stays else "Cost changes"
-    guests = _guests(rows)
+    guests = _guests(rows, told_apart(map(str, frame["policy"].unique())))
     return (
         f"{verdict} over {longest:,} migrations: in the last {tenth:,} {listed(parts)}; of the "
         f"{guests} that came through all."
     )
 
 
-def _guests(rows: pd.DataFrame) -> str:
+def _guests(rows: pd.DataFrame, names: dict[str, str]) -> str:
     number = rows["cell"].nunique()
     policies: list[Any] = sorted({str(name) for name in rows["policy"].unique()}, key=sort_key)
-    names = listed([shown(name).short for name in policies])
-    return counted(number, f"{names} guest")
+    return counted(number, f"{listed([names[name] for name in policies])} guest")

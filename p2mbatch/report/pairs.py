@@ -17,9 +17,9 @@ from p2mbatch.guests.fields import FIELDS
 from p2mbatch.model.fates import SURVIVED
 from p2mbatch.model.kernels import release_key
 from p2mbatch.model.policies import sort_key
-from p2mbatch.report.names import told_apart
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.fates import fates, last_rows, varies
+from p2mbatch.store.names import told_apart
 
 if TYPE_CHECKING:
     import pandas as pd

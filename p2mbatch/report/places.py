@@ -28,7 +28,8 @@ class Place(NamedTuple):
     """Which of `shown` each cell is at."""
     shown: list[Any]
     """The values, or where each range begins."""
-    is_ranges: bool
+    edges: list[float]
+    """The ends of the ranges, one more than there are; empty where places are values."""
 
 
 def in_places(cells: pd.DataFrame, axes: list[str]) -> tuple[list[Place], str]:
@@ -48,8 +49,12 @@ def in_places(cells: pd.DataFrame, axes: list[str]) -> tuple[list[Place], str]:
     while _number(places) > MAX_SCENARIOS and len(places) > 1:
         # The last axes tell least: how hosts are made, who else is there.
         left_out.append(places.pop().name)
-    cut = [place.name for place in places if place.is_ranges]
-    note = "Of axes with many values each row is a range, named by where it begins" if cut else ""
+    cut = [place.name for place in places if place.edges]
+    note = (
+        "Of axes with many values each row is a range; its upper end is the next row's"
+        if cut
+        else ""
+    )
     if left_out:
         said = ", ".join(sorted(left_out))
         note += f"{'; ' if note else ''}guests of all values of {said} are together"
@@ -58,13 +63,10 @@ def in_places(cells: pd.DataFrame, axes: list[str]) -> tuple[list[Place], str]:
 
 def _place(cells: pd.DataFrame, name: str, max_values: int, ranges: int) -> Place:
     found = binned(cells[name], name, max_values, ranges)
-    shown = found.values if found.edges is None else [_plain(e) for e in found.edges[:-1]]
-    return Place(name, found.codes, shown, found.is_ranges)
-
-
-def _plain(value: Any) -> float | int:
-    number = round(float(value), 10)
-    return int(number) if number.is_integer() else number
+    if found.edges is None:
+        return Place(name, found.codes, found.values, [])
+    edges = [int(edge) if edge.is_integer() else edge for edge in found.edges.tolist()]
+    return Place(name, found.codes, edges[:-1], edges)
 
 
 def numbered(places: list[Place]) -> tuple[Int64Array, Int64Array]:

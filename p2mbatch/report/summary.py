@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from p2mbatch.model.fates import CORRUPTED, ENDS, SURVIVED
-from p2mbatch.model.policies import shown
 from p2mbatch.report.table import Table, TableColumn
+from p2mbatch.store.names import told_apart
 from p2mbatch.store.survival import Survival
 
 
@@ -43,7 +43,8 @@ def summary_table(entries: list[Survival], max_lines: int = 12) -> Table:
 
     found = [entry for entry, _ in rows]
     ends = [fate for fate in ENDS if any(entry.ends[fate] for entry in entries)]
-    policies = [shown(entry.policy).short for entry in found]
+    names = told_apart(dict.fromkeys(entry.policy for entry in entries))
+    policies = [names[entry.policy] for entry in found]
     columns = [
         TableColumn("policy", "policy", "text", policies),
         TableColumn("migration", "migration", "figure", [_span(*row) for row in rows]),

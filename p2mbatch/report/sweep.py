@@ -39,7 +39,7 @@ from p2mbatch.report.eras import fate_table, kernel_matrix, kernel_tables, kerne
 from p2mbatch.report.glossary import FateEntry, detail_entries, fate_entries
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.pairs import pair_sentence, pair_table, pairs_of
-from p2mbatch.report.stories import explain_command, stories_of
+from p2mbatch.report.stories import Story, explain_command, stories_of
 from p2mbatch.report.table import script_json, show
 from p2mbatch.report.words import (
     corruption_answer,
@@ -79,6 +79,19 @@ class _Art(NamedTuple):
     number: str = ""
     narrow: str = ""
     """The same for phones, where there is another form."""
+    cell: str = ""
+    """The cell that it shows, the beginning of its id."""
+    story: str = ""
+    """What tells that cell, or one that ended as it did: an address; empty where nothing does."""
+    is_told: bool = False
+    """Whether that story is the cell's own."""
+    command: str = ""
+    """What tells the cell."""
+
+    @property
+    def role(self) -> str:
+        """Return what the figure is to a reader who is told of it: a picture, or marks to go to."""
+        return "group" if "data-cells=" in self.art else "img"
 
 
 def write_html(
@@ -128,7 +141,7 @@ def html(
         ways=script_json(ways),
         way=lambda policy, fate: to_story.get(policy, {}).get(fate) or to_fate.get(fate, ""),
         matrix=kernel_matrix(kernels),
-        figures=_figures(result, context["answers"], on_step),
+        figures=_figures(result, context["answers"], stories, on_step),
         tables=[(table, _TITLES[table.name]) for table in tables],
         fixed=fixed_axes(last_rows(frame[["cell", "migration", *FIELDS]])),
         lives="" if comparison is None else pair_sentence(comparison.lives),
@@ -284,20 +297,23 @@ def _spec_of(result: SweepResult) -> dict[str, Any]:
 # --- figures -----------------------------------------------------------------------------------
 
 
-def _figures(result: SweepResult, said: Answers, on_step: OnStep) -> list[_Art]:
+def _figures(
+    result: SweepResult, said: Answers, stories: list[Story], on_step: OnStep
+) -> list[_Art]:
     """Return the figures, the one first that shows what the headline says."""
     found = []
     for name in said.figures:
         on_step(f"figure {name}")
         if name == "tree":
-            found += _trees(result)
+            found += _trees(result, stories)
             continue
-        caption = plots.PLOTS[name].caption
-        found.append(_Art(name, inline(plots.draw(name, result), name, caption), caption))
+        figure = plots.draw(name, result)
+        caption = plots.caption_of(name, figure)
+        found.append(_Art(name, inline(figure, name, caption), caption))
     return found
 
 
-def _trees(result: SweepResult) -> list[_Art]:
+def _trees(result: SweepResult, stories: list[Story]) -> list[_Art]:
     """Return the tree of the most telling guest, and that of the same one under `tracked`."""
     frame = result.compact
     caption = plots.PLOTS["tree"].caption
@@ -305,7 +321,8 @@ def _trees(result: SweepResult) -> list[_Art]:
         return [_Art("tree", inline(plots.draw("tree", result), "tree", caption), caption)]
     row = telling_cell(frame)
     try:
-        found = [_tree(live_through(row, 1), tree_title(row), caption, "")]
+        shown = _tree(live_through(row, 1), tree_title(row), caption, "")
+        found = [shown._replace(**_told(result, row, stories))]
     except InputError as error:
         # The file that a guest is from need not be where its results are.
         return [_no_tree(str(error))]
@@ -319,6 +336,22 @@ def _trees(result: SweepResult) -> list[_Art]:
             shots = live_through(row, 1, policy=MENDED)
             found.append(_tree(shots, f"The same guest, policy {MENDED}", caption, "2"))
     return found
+
+
+def _told(result: SweepResult, row: Any, stories: list[Story]) -> dict[str, Any]:
+    """Return where the cell of `row` is told: its story, or of one that ended alike, and how."""
+    frame = result.compact
+    own = frame[(frame["cell"] == row["cell"]).to_numpy()]
+    (cell,) = result.cell_names([int(row["cell"])])
+    ways = {
+        "cell": cell[:10],
+        "command": f"{explain_command(result)} {cell[:10]}",
+    }
+    fate = fates(own).iloc[-1]
+    alike = [s for s in stories if s.told and (s.fate, s.policy) == (fate, row["policy"])]
+    if not alike:
+        return ways
+    return {**ways, "story": f"#{alike[0].anchor}", "is_told": alike[0].cell == cell}
 
 
 def _no_tree(why: str) -> _Art:

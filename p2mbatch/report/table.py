@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from p2mbatch.base.say import one_line
-from p2mbatch.plots.style import time_text, value_text
+from p2mbatch.plots.style import digits, time_text, value_text
 
 MAX_FILTER_VALUES = 60
 
@@ -30,8 +30,8 @@ class TableColumn(NamedTuple):
     """Whether the page offers a filter by it."""
     counts: str = ""
     """The fate whose guests it counts: the page leads from its numbers to them."""
-    is_range: bool = False
-    """Whether each value stands for those from it to the next."""
+    edges: tuple[float, ...] = ()
+    """Where each value begins a range: the ends of all ranges, ascending."""
     labels: Mapping[str, str] = MappingProxyType({})
     """What values that are names are shown as, where that is not the value itself."""
 
@@ -39,6 +39,9 @@ class TableColumn(NamedTuple):
         """Return one of its values as a reader sees it."""
         if isinstance(value, str) and value in self.labels:
             return self.labels[value]
+        if self.edges:
+            upper = self.edges[self.edges.index(value) + 1]
+            return f"{show(self.kind, value)} to {show(self.kind, upper)}"
         return show(self.kind, value)
 
     @property
@@ -86,8 +89,8 @@ class Table(NamedTuple):
             }
             if column.counts:
                 entry["counts"] = column.counts
-            if column.is_range:
-                entry["range"] = True
+            if column.edges:
+                entry["edges"] = column.edges
             if others := [(name, text) for name, text in column.labels.items() if name != text]:
                 entry["labels"] = others
             distinct = list(dict.fromkeys(column.values))
@@ -184,10 +187,10 @@ def show(kind: str, value: Any) -> str:
     if kind == "size":
         return value_text("memory_bytes", value)
     if kind == "share":
-        return f"{value * 100:.3g} %"
+        return f"{digits(value * 100)} %"
     if kind == "time":
         return time_text(value)
     if kind == "number":
         # The script can't tell a whole number from a float that is whole.
-        return f"{int(value):,}" if float(value).is_integer() else f"{value:.4g}"
+        return f"{int(value):,}" if float(value).is_integer() else digits(value, 4)
     return str(value)

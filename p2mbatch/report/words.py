@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from p2mbatch.model import policies
 from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, FOR_OPERATORS, SURVIVED
-from p2mbatch.report.names import told_apart
+from p2mbatch.store.names import told_apart
 from p2mbatch.store.survival import Survival
 
 _ORDINALS = ("boot", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")

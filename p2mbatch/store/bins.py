@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,10 +30,18 @@ class Bins(NamedTuple):
         """What stands for the place of each entry, float64."""
         return np.array(self.values, np.float64)[self.codes]
 
-    @property
-    def is_ranges(self) -> bool:
-        """Whether places are ranges."""
-        return self.edges is not None
+    def ends(self, at: int) -> str:
+        """Return the ends of a range as an address has them: "low..<high", the last "low..high"."""
+        assert self.edges is not None
+        return ends_text(self.edges.tolist(), at)
+
+
+def ends_text(edges: Sequence[float], at: int) -> str:
+    """Return the ends of the range between `edges[at]` and the next.
+
+    A page's script reads them: the upper end is in the last range only, where the largest value is.
+    """
+    return f"{edges[at]:.15g}..{'<' if at + 2 < len(edges) else ''}{edges[at + 1]:.15g}"
 
 
 def is_size(name: str) -> bool:
@@ -60,6 +69,8 @@ def binned(values: pd.Series[Any], name: str, max_values: int, num_ranges: int) 
     # There is no octave with 0 in it.
     are_octaves = is_size(name) and low > 0
     edges = _octaves(low, high, num_ranges) if are_octaves else _steps(low, high, num_ranges)
+    # As they are written, so that whoever reads them cuts at the same numbers.
+    edges = np.array([float(f"{edge:.15g}") for edge in edges.tolist()])
     place = np.clip(np.searchsorted(edges, numbers, "right") - 1, 0, len(edges) - 2)
     middle = np.sqrt(edges[:-1] * edges[1:]) if are_octaves else (edges[:-1] + edges[1:]) / 2
     return Bins(place, list(middle), edges)

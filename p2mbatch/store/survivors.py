@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from p2mbatch.model import policies
 from p2mbatch.model.fates import CORRUPTED, ENDS, FATES, SURVIVED
 from p2mbatch.store.fate_counts import FateCounts
+from p2mbatch.store.names import told_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,15 +103,17 @@ def summary_frame(counts: FateCounts) -> pd.DataFrame:
     """Return `survivals` as a table: policy, migration, guests, and how many came to each fate."""
     import pandas as pd
 
+    entries = survivals(counts)
+    names = told_apart(dict.fromkeys(entry.policy for entry in entries))
     rows = [
         {
-            "policy": policies.shown(entry.policy).short,
+            "policy": names[entry.policy],
             "migration": entry.migration,
             "guests": entry.num_guests,
             SURVIVED: entry.num_survived - entry.num_corrupted,
             CORRUPTED: entry.num_corrupted,
             **entry.ends,
         }
-        for entry in survivals(counts)
+        for entry in entries
     ]
     return pd.DataFrame(rows, columns=["policy", "migration", "guests", *FATES])

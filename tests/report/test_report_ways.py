@@ -217,7 +217,8 @@ addEventListener("load", async () => {
     const at = cells.querySelector("tbody td.kept").getBoundingClientRect();
     return at.left >= box.left - 1 && at.right <= box.right + 1;
   });
-  seen.named = all("figure .art").every((a) => a.getAttribute("role") === "img" &&
+  const role = (a) => (a.querySelector("g[data-cells]") ? "group" : "img");
+  seen.named = all("figure .art").every((a) => a.getAttribute("role") === role(a) &&
     a.getAttribute("aria-label") && a.querySelector("svg > title, img[title]"));
   parent.postMessage(JSON.stringify(seen), "*");
 });

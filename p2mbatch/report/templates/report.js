@@ -4,10 +4,14 @@
   const WIDE = new Set(["message", "what", "kernels", "mended"]);
   const SIZES = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 1024, "B"]];
   const TIMES = [["s", 1e9], ["ms", 1e6], ["µs", 1e3, "ns"]];
-  const three = (x) => String(Number(x.toPrecision(3)));
+  // As `digits` of plots/style.py has it: all digits before the point, else so many.
+  const digits = (x, most = 3) => {
+    if (Math.abs(x) >= 10 ** most - 0.5) return String(Math.sign(x) * Math.round(Math.abs(x)));
+    return String(Number(x.toPrecision(most)));
+  };
   const scaled = (x, units, least = 1) => {
-    for (const [unit, factor] of units) if (x >= least * factor) return three(x / factor) + " " + unit;
-    return three(x) + " " + units[units.length - 1][2];
+    for (const [unit, factor] of units) if (x >= least * factor) return digits(x / factor) + " " + unit;
+    return digits(x) + " " + units[units.length - 1][2];
   };
   const show = (kind, v) => {
     if (v === null || v === undefined) return "–";
@@ -15,8 +19,8 @@
     if (typeof v === "string") return kind === "number" && /^-?\d+$/.test(v) ? BigInt(v).toLocaleString("en") : v;
     if (kind === "size") return scaled(v, SIZES);
     if (kind === "time") return scaled(v, TIMES, 0.9995);
-    if (kind === "share") return three(v * 100) + " %";
-    if (kind === "number") return Number.isInteger(v) ? v.toLocaleString("en") : String(Number(v.toPrecision(4)));
+    if (kind === "share") return digits(v * 100) + " %";
+    if (kind === "number") return Number.isInteger(v) ? v.toLocaleString("en") : digits(v, 4);
     return String(v);
   };
   // What a person writes into a filter's field: a number, with a unit as the column shows it.
@@ -90,7 +94,8 @@
     let texts = null;
 
     for (const c of columns) c.labels = new Map(c.labels);
-    const word = (c, v) => c.labels.get(v) ?? show(c.kind, v);
+    const upper = (c, v) => c.edges[c.edges.indexOf(v) + 1];
+    const word = (c, v) => c.labels.get(v) ?? show(c.kind, v) + (c.edges ? " to " + show(c.kind, upper(c, v)) : "");
 
     const compare = (c) => (a, b) => {
       const x = at(c, a), y = at(c, b);
@@ -104,7 +109,7 @@
     };
     const passes = (c, wanted, row) => {
       const v = at(c, row);
-      if (Array.isArray(wanted)) return v !== null && v >= wanted[0] && v <= wanted[1];
+      if (Array.isArray(wanted)) return v !== null && v >= wanted[0] && (wanted[2] ? v < wanted[1] : v <= wanted[1]);
       return same(v, wanted);
     };
     const select = (page = 0) => {
@@ -119,15 +124,18 @@
       state.page = Math.min(page, Math.max(0, Math.ceil(rows.length / PAGE) - 1));
     };
 
+    // A value as an address has it; of a range its ends, of which the upper one is in the last alone.
+    const ends = (c, v) => !c.edges ? String(v)
+      : v + (upper(c, v) === c.edges.at(-1) ? ".." : "..<") + upper(c, v);
     // Which way leads on from a value: a fate to its story, a count to the cells that it counts.
     const way = (c, row) => {
       const policy = column("policy") && at(column("policy"), row);
       const story = (fate) => (ways.stories?.[policy] || {})[fate] || (ways.fates || {})[fate];
       if (c.name === "fate" && name === "cells") return story(at(c, row));
       if (!c.counts || !at(c, row)) return undefined;
-      if (name !== "scenarios" || columns.some((other) => other.range)) return story(c.counts);
+      if (name !== "scenarios") return story(c.counts);
       const query = new URLSearchParams([["cells.fate", c.counts]]);
-      for (const axis of columns) if (axis.axis) query.append("cells." + axis.name, String(at(axis, row)));
+      for (const axis of columns) if (axis.axis) query.append("cells." + axis.name, ends(axis, at(axis, row)));
       return "#table-cells?" + query;
     };
     const cell = (c, row) => {
@@ -172,9 +180,10 @@
       select(); draw(); write(section.id);
     };
 
-    // What is told of a table in the address, and taken from there.
+    // What is told of a table in the address, and taken from there. "a..<b" is without b.
+    const written = ([low, high, under]) => (isFinite(low) ? low : "") + (under ? "..<" : "..") + (isFinite(high) ? high : "");
     const told = () => {
-      const found = [...state.filters].map(([c, v]) => [c.name, Array.isArray(v) ? v.map((x) => (isFinite(x) ? x : "")).join("..") : v]);
+      const found = [...state.filters].map(([c, v]) => [c.name, Array.isArray(v) ? written(v) : v]);
       if (state.q) found.push(["q", state.q]);
       if (state.sort >= 0) found.push(["sort", (state.down ? "-" : "") + columns[state.sort].name]);
       if (state.page) found.push(["page", String(state.page + 1)]);
@@ -185,9 +194,9 @@
       for (const [key, value] of given) {
         const c = column(key);
         if (!c) continue;
-        const ends = isNumber(c.kind) && /^(.*)\.\.(.*)$/.exec(value);
+        const span = isNumber(c.kind) && /^(.*)\.\.(<?)(.*)$/.exec(value);
         const isChoice = !isNumber(c.kind) || (c.dict && c.dict.length <= MAX_CHOICES);
-        if (ends) state.filters.set(c, [ends[1] === "" ? -Infinity : Number(ends[1]), ends[2] === "" ? Infinity : Number(ends[2])]);
+        if (span) state.filters.set(c, [span[1] === "" ? -Infinity : Number(span[1]), span[3] === "" ? Infinity : Number(span[3]), span[2] === "<"]);
         else state.filters.set(c, isChoice || Math.abs(Number(value)) > Number.MAX_SAFE_INTEGER ? value : [Number(value), Number(value)]);
       }
       state.q = given.get("q") || "";
@@ -223,7 +232,7 @@
       });
       labelled(c.title, field, chosen);
     };
-    const ends = (c) => {
+    const between = (c) => {
       const both = make("span", "ends"), inputs = ["from", "to"].map((end) => {
         const input = make("input");
         input.size = 7; input.placeholder = end;
@@ -261,7 +270,7 @@
     for (const c of columns) {
       if (!c.axis || (c.dict && c.dict.length < 2)) continue;
       if (c.dict && c.dict.length <= MAX_CHOICES) choice(c);
-      else if (isNumber(c.kind)) ends(c);
+      else if (isNumber(c.kind)) between(c);
     }
     if (chosen.childElementCount) {
       box.append(make("summary", "", "filters"), chosen);
@@ -299,7 +308,10 @@
       const written = typeof v === "string" && /^[=+\-@\t\r]/.test(v) ? "'" + v : String(v);
       return /[",\r\n]/.test(written) ? '"' + written.replaceAll('"', '""') + '"' : written;
     };
-    const lines = [columns.map((c) => quoted(c.name)), ...rows.map((row) => columns.map((c) => quoted(at(c, row))))];
+    // Of a range both ends.
+    const heads = columns.flatMap((c) => (c.edges ? [c.name + "_from", c.name + "_to"] : [c.name]));
+    const values = (row) => columns.flatMap((c) => (c.edges ? [at(c, row), c.edges[c.edges.indexOf(at(c, row)) + 1]] : [at(c, row)]));
+    const lines = [heads, ...rows.map(values)].map((line) => line.map(quoted));
     return lines.map((line) => line.join(",") + "\r\n").join("");
   };
   const save = (name, text) => {

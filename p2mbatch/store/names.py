@@ -1,4 +1,4 @@
-"""What policies are called in a report: a file's by its name, with digits where two are alike."""
+"""What policies are called beside each other: a file by its name, with digits where two agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def told_apart(policies: Iterable[str]) -> dict[str, str]:
     That is its name without the digest of its file, of which six digits are kept where others have
     the same name.
     """
-    short = {policy: shown(policy).short for policy in policies}
+    short = {policy: shown(policy).short for policy in dict.fromkeys(policies)}
     count = Counter(short.values())
     return {
         policy: name if count[name] == 1 else f"{name}#{digest_of(policy)[:6]}"
