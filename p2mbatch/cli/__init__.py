@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -70,8 +72,59 @@ class _Ended(BaseException):
     """An interruption, or what click would take for one, on its way past click."""
 
 
+_NARROW = 60
+"""Columns below which names stand above what is said of them where they are long."""
+
+
+class _Formatter(click.HelpFormatter):
+    """Writes help as wide as the terminal, from 40 columns on; click's own begins at 50."""
+
+    def __init__(
+        self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None
+    ) -> None:
+        columns = terminal.width()
+        if width is None and columns is not None and columns < _NARROW:
+            width = columns
+        super().__init__(indent_increment, width, max_width)
+
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write names and what is said of them."""
+        if self.width < _NARROW:
+            col_max = min(col_max, self.width // 3)
+            rows = [(self._folded(name), text) for name, text in rows]
+        super().write_dl(list(rows), col_max, col_spacing)
+
+    def _folded(self, name: str) -> str:
+        """Return a name with what it takes, its choices on lines that hold them."""
+        lines = [""]
+        for part in re.findall(r"[^|]+\|?", name):
+            if len(lines[-1]) + len(part) > self.width - 4 and lines[-1]:
+                lines.append("")
+            lines[-1] += part
+        return "\n    ".join(lines)
+
+
+class _Context(click.Context):
+    """A command's context whose help fits the terminal."""
+
+    formatter_class = _Formatter
+
+
+def _fitted(command: click.Command) -> click.Command:
+    """Return `command` with help that fits the terminal, its own commands' too."""
+    command.context_class = _Context
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _fitted(inner)
+    return command
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is asked for."""
+
+    context_class = _Context
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raises `_Ended` from what click would take for Ctrl-C at a prompt."""
@@ -94,7 +147,7 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(
             importlib.import_module(f"p2mbatch.cli.{module}"), attribute
         )
-        return command
+        return _fitted(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -19,10 +19,17 @@ FIGURES = {
 }
 """The figures of `p2mbatch.plots.PLOTS`, named here so that --help need not load them."""
 
-_EPILOG = "\b\nFigures:\n" + "\n".join(f"  {name:11} {text}" for name, text in FIGURES.items())
+
+class _Plot(click.Command):
+    """A command whose help ends with the figures."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the figures show."""
+        with formatter.section("Figures"):
+            formatter.write_dl(list(FIGURES.items()))
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=_Plot)
 @click.argument("run", metavar="RUN", shell_complete=completing.run)
 @click.argument("name", metavar="NAME", type=click.Choice(list(FIGURES)), required=False)
 @click.option("--output", "-o", metavar="FILE", help="Where to: .svg, .png or .pdf.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from typing import Any
 
 import click
 
+from p2mbatch.base import terminal
 from p2mbatch.base.say import counted, one_line, say
 from p2mbatch.cli import completing
 
@@ -60,32 +62,48 @@ def _watch(result: Any) -> None:
         result.refresh()
 
 
+_INDENT = " " * 10
+
+
+def _say(name: str, text: str) -> None:
+    """Say what there is to a name, wrapped where the terminal is narrow."""
+    line = f"{name:{len(_INDENT)}}{text}"
+    width = terminal.width()
+    if width is not None:
+        line = textwrap.fill(
+            line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+        )
+    say(line)
+
+
 def _print(result: Any, failures: list[tuple[Any, ...]]) -> None:
     progress = result.progress
     details = result.provenance
     at = f" by process {progress.pid}" if progress.pid else ""
-    say(f"state     {progress.state}{at}")
-    say(
-        f"cells     {progress.num_finished:,} finished, {progress.num_failed:,} failed, "
-        f"{max(progress.num_cells - progress.num_settled, 0):,} to go"
+    _say("state", f"{progress.state}{at}")
+    _say(
+        "cells",
+        f"{progress.num_finished:,} finished, {progress.num_failed:,} failed, "
+        f"{max(progress.num_cells - progress.num_settled, 0):,} to go",
     )
-    say(f"rows      {progress.num_rows:,}")
+    _say("rows", f"{progress.num_rows:,}")
     for spec in details["specs"]:
-        say(f"spec      {one_line(spec['source'])} ({counted(spec['num_cells'], 'cell')})")
+        _say("spec", f"{one_line(spec['source'])} ({counted(spec['num_cells'], 'cell')})")
     if details["runs"]:
         last = details["runs"][-1]
-        say(f"started   {details['started_at']}, {counted(len(details['runs']), 'run')}")
+        _say("started", f"{details['started_at']}, {counted(len(details['runs']), 'run')}")
         if last["ended_at"]:
-            say(f"ended     {last['ended_at']} ({last['state']})")
-        say(f"command   {one_line(' '.join(last['command']))}")
-        say(
-            f"made by   p2mbatch {last['p2mbatch']} (model {last['model_version']}), "
-            f"numba {last['numba']}, on {one_line(last['cpu'])}, {last['cores']} cores"
+            _say("ended", f"{last['ended_at']} ({last['state']})")
+        _say("command", f"{one_line(' '.join(last['command']))}")
+        _say(
+            "made by",
+            f"p2mbatch {last['p2mbatch']} (model {last['model_version']}), "
+            f"numba {last['numba']}, on {one_line(last['cpu'])}, {last['cores']} cores",
         )
     for error, message, count in failures[:_MAX_FAILURES]:
-        say(f"failed    {count:,} × {one_line(error)}: {one_line(message)}")
+        _say("failed", f"{count:,} × {one_line(error)}: {one_line(message)}")
     if len(failures) > _MAX_FAILURES:
         more = sum(count for _, _, count in failures[_MAX_FAILURES:])
-        say(f"failed    {more:,} more, with other messages: --json has them all")
+        _say("failed", f"{more:,} more, with other messages: --json has them all")
     if progress.state == "interrupted":
         say("The same sweep command continues it.")

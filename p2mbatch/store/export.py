@@ -13,9 +13,10 @@ from typing import IO, Any, BinaryIO
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import is_special, write_whole
+from p2mbatch.store.arrow import arrow_schema
 from p2mbatch.store.checksum import TableDigest
 from p2mbatch.store.columns import COLUMNS
-from p2mbatch.store.results import SweepResult, arrow_schema
+from p2mbatch.store.results import SweepResult
 
 PROVENANCE_KEY = "p2mbatch"
 """The key of the provenance (JSON) in a Parquet file's metadata."""

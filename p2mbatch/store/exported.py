@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.limits import check_json_values
+from p2mbatch.store.arrow import arrow_schema
 from p2mbatch.store.checksum import TableDigest
 from p2mbatch.store.export import DIGEST_KEY, FORMATS, PROVENANCE_KEY, provenance_path
-from p2mbatch.store.results import SweepResult, arrow_schema
+from p2mbatch.store.results import SweepResult
 
 if TYPE_CHECKING:
     import pandas as pd

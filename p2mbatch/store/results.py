@@ -21,18 +21,19 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.base.markup import card
 from p2mbatch.base.say import counted
-from p2mbatch.base.words import Column, Columns, Words, taken, values_in
+from p2mbatch.base.words import Columns, taken, values_in
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.store.arrow import arrow_schema, lives_batch, lives_schema, plain_array, record_batch
 from p2mbatch.store.blocks import Cells, some_cells
-from p2mbatch.store.columns import COLUMNS, SCENARIO_COLUMNS
+from p2mbatch.store.columns import SCENARIO_COLUMNS
 from p2mbatch.store.failures import num_failures, read_failures
 from p2mbatch.store.fate_counts import FateCounts, count_fates
 from p2mbatch.store.fates import FATE_COLUMNS
 from p2mbatch.store.ledger import Ledger
 from p2mbatch.store.lock import holder_pid
 from p2mbatch.store.order import Piece, Shelf, blocks, hex_names, pieces, read_shelf, sort_cells
-from p2mbatch.store.packing import ROW_NAMES, arrow_array
+from p2mbatch.store.packing import ROW_NAMES
 from p2mbatch.store.reading import Reading
 
 if TYPE_CHECKING:
@@ -124,13 +125,16 @@ class SweepResult:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The finished cells: a row each, its scenario, its last row's outcome, and its fate."""
-        from p2mbatch.store.fates import fates, last_rows
+        """The finished cells: a row each, its scenario, its last row's outcome, and its fate.
 
-        frame = self.frame
-        last = last_rows(frame.assign(fate=fates(frame))).reset_index(drop=True)
-        told = ["migration", "outcome", "detail", "fate"]
-        return last[[*(c.name for c in SCENARIO_COLUMNS), *told]]
+        Of the rows only what tells fates is read, a part at a time.
+        """
+        import pyarrow as pa
+
+        names = ["migration", *FATE_COLUMNS]
+        parts = [lives_batch(piece) for piece in self.pieces(names=names)]
+        frame: pd.DataFrame = pa.Table.from_batches(parts, schema=lives_schema()).to_pandas()
+        return frame
 
     def refresh(self) -> None:
         """Forget what was read, so that the next use reads the store as it is then."""
@@ -163,14 +167,25 @@ class SweepResult:
         with self._reading.checked(self._ledger) as (connection, ledger):
             yield from pieces(connection, ledger.heads, shelf, order, max_rows, names)
 
-    def blocks(self, names: Collection[str] = ROW_NAMES) -> Iterator[Piece]:
-        """Yield all finished cells with their rows' columns `names`, in the order of finishing."""
+    def blocks(
+        self, names: Collection[str] = ROW_NAMES, known: Collection[bytes] = ()
+    ) -> Iterator[Piece]:
+        """Yield all finished cells with their rows' columns `names`, in the order of finishing.
+
+        Blocks whose marks are `known` are left out (`marks`).
+        """
         with self._reading.checked(self._ledger) as (connection, ledger):
-            yield from blocks(connection, ledger.heads, names)
+            heads = [head for head in ledger.heads if head.mark not in known]
+            yield from blocks(connection, heads, names)
+
+    @property
+    def marks(self) -> set[bytes]:
+        """What tells each block of the store from all others."""
+        return {head.mark for head in self._ledger.heads}
 
     def batches(self, max_rows: int = _CHUNK_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the table in order as Arrow record batches, in bounded memory."""
-        return map(_record_batch, self.pieces(max_rows))
+        return map(record_batch, self.pieces(max_rows))
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -232,7 +247,7 @@ class SweepResult:
         arrays = [
             hex_names(failed.cells.ids[order])
             if name == "cell"
-            else _plain_array(taken(columns[name], order))
+            else plain_array(taken(columns[name], order))
             for name in _FAILURE_COLUMNS
         ]
         frame: pd.DataFrame = pa.table(arrays, names=_FAILURE_COLUMNS).to_pandas()
@@ -373,48 +388,3 @@ class SweepResult:
 _CACHED = tuple(
     name for name, value in vars(SweepResult).items() if isinstance(value, cached_property)
 )
-
-
-def _record_batch(piece: Piece) -> pa.RecordBatch:
-    """Return a piece of the table as a batch of `arrow_schema`."""
-    import pyarrow as pa
-
-    each = np.repeat(np.arange(len(piece.cells)), piece.num_rows)
-    arrays = []
-    for column in COLUMNS:
-        if column.name == "cell":
-            array = hex_names(piece.cells.ids[each])
-        elif column.name in piece.rows:
-            array = _plain_array(piece.rows[column.name])
-        else:
-            array = _plain_array(taken(piece.cells.values[column.name], each))
-        arrays.append(array)
-    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema())
-
-
-def _plain_array(column: Column) -> pa.Array:
-    """Return a column as an Arrow array of its plain type."""
-    import pyarrow as pa
-
-    array = arrow_array(column)
-    if isinstance(column, Words):
-        return array.cast(pa.string())
-    return array.cast(pa.int64()) if column.dtype.kind == "i" else array
-
-
-def arrow_schema() -> pa.Schema:
-    """Return the table's Arrow schema; each field's metadata says its unit, kind and meaning."""
-    import pyarrow as pa
-
-    types = {"int64": pa.int64(), "float64": pa.float64(), "str": pa.string()}
-    return pa.schema(
-        [
-            pa.field(
-                column.name,
-                types[column.dtype],
-                nullable=column.nullable,
-                metadata={"unit": column.unit, "kind": column.kind, "meaning": column.meaning},
-            )
-            for column in COLUMNS
-        ]
-    )

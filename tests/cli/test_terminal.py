@@ -16,6 +16,8 @@ from p2mbatch.base import terminal
 from p2mbatch.base.say import counted, say
 from p2mbatch.cli import completing
 from p2mbatch.model.fates import FATES
+from p2mbatch.spec.sweep_spec import SweepSpec
+from p2mbatch.sweeps.driver import sweep
 from report_support import run as small_sweep
 
 TRACES = Path(__file__).resolve().parents[2] / "data" / "traces"
@@ -112,6 +114,55 @@ def test_a_story_fits_forty_columns(
     # A word of the kernel's may be longer than what is left of a line.
     long = [line for line in out.splitlines() if len(line) > 40 and " " in line.strip()]
     assert code == 0 and not long
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in command_line.COMMANDS)], ids="-".join)
+def test_help_fits_forty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, _ = run(capsys, *command, "--help")
+    long = [line for line in out.splitlines() if len(line) > 40 and " " in line.strip()]
+    assert code == 0 and "--help" in out and not long
+
+
+def test_a_status_fits_forty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, store: Path
+) -> None:
+    code, wide, _ = run(capsys, "status", store)
+    monkeypatch.setenv("COLUMNS", "40")
+    code, narrow, _ = run(capsys, "status", store)
+    long = [line for line in narrow.splitlines() if len(line) > 40 and " " in line.strip()]
+    assert code == 0 and not long and narrow.split() == wide.split()
+
+
+def test_a_sweep_that_is_watched_is_read_once(tmp_path: Path) -> None:
+    from p2mbatch.cli.watching import Watch
+    from p2mbatch.store import results
+
+    result = small_sweep(tmp_path / "run", policy=["tracked"])
+    watch = Watch(result)
+    assert watch.line(result) == "6 of 6 cells done; 6 survived"
+    read: list[int] = []
+    blocks = results.blocks
+
+    def counted_blocks(connection: object, heads: list[object], names: object) -> object:
+        read.append(len(heads))
+        return blocks(connection, heads, names)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "blocks", counted_blocks)
+        result.refresh()
+        assert watch.line(result) == "6 of 6 cells done; 6 survived"
+        assert read == [0]
+        more = SweepSpec.from_options(memory="64MiB", seeds="4")
+        sweep(more, tmp_path / "run", extend=True, progress="quiet")
+        result.refresh()
+        assert watch.line(result).endswith("; 10 survived")
+        assert read[1:] == [len(result.marks) - 1]
+    # What was damaged and is gone is counted no longer.
+    watch._known = {*watch._known, b"another"}
+    assert watch.line(result).endswith("; 10 survived")
 
 
 def test_a_sweep_at_its_end_is_watched_no_longer(

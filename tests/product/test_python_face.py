@@ -13,6 +13,7 @@ import p2mbatch
 from p2mbatch import Guest, InputError, Scenario, SweepResult, SweepSpec, load_trace
 from p2mbatch.model.explain.trace import explain_trace
 from p2mbatch.model.fates import FATES
+from p2mbatch.store.fates import fates, last_rows
 from report_support import run as small_sweep
 
 TRACES = Path(__file__).resolve().parents[2] / "data" / "traces"
@@ -66,8 +67,14 @@ def test_a_result_is_summed_up_and_has_its_cells(result: SweepResult) -> None:
     summary = result.summary()
     assert list(summary.columns) == ["policy", "migration", "guests", *FATES]
     assert (summary[list(FATES)].sum(axis=1) == summary["guests"]).all()
-    cells = result.cells
+    apart = SweepResult.open(result.path)
+    cells = apart.cells
     assert len(cells) == 12 and cells["cell"].is_unique
+    assert "frame" not in vars(apart), "all of the table was read for the ends of the lives"
+    frame = result.frame
+    last = last_rows(frame.assign(fate=fates(frame).astype(str))).reset_index(drop=True)
+    assert last[list(cells.columns)].astype(cells.dtypes).equals(cells)
+    assert {"memory_bytes", "policy", "outcome", "detail", "fate"} <= set(cells.columns)
     last = summary[summary["migration"] == 2].set_index("policy")
     for policy, own in cells.groupby("policy", observed=True):
         for fate in FATES:

@@ -13,6 +13,7 @@ import pytest
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.report.compare import compare
+from p2mbatch.store.arrow import arrow_schema
 from p2mbatch.store.columns import COLUMNS
 from p2mbatch.store.export import (
     DIGEST_KEY,
@@ -23,7 +24,7 @@ from p2mbatch.store.export import (
 )
 from p2mbatch.store.exported import open_table, read_export
 from p2mbatch.store.journal import JOURNAL_NAME, Journal
-from p2mbatch.store.results import SweepResult, arrow_schema
+from p2mbatch.store.results import SweepResult
 from sweep_support import STORE_SPEC as SPEC
 from sweep_support import command, commit, one_line, p2mbatch, result
 
