@@ -22,7 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 DOCS = Path(__file__).resolve().parent
-PAGES = ("index.md", "cookbook.md", "own-kernel.md")
+PAGES = sorted(
+    path.name for path in DOCS.glob("*.md") if "\n```console\n" in path.read_text(encoding="utf-8")
+)
+"""The pages with examples."""
+
 WIDTH = 88
 """Columns of the terminal that examples are run in."""
 
