@@ -188,7 +188,7 @@ FACTS: Final[dict[str, Facts]] = {
     "linear-3.19": Facts(
         "3.19 to 4.2",
         "One flat table in virtual memory, reported whole by a list alone.",
-        ("whole-area", "marks-lost"),
+        ("whole-area", "marks-lost", "null-page"),
         "3.19",
         "3.19",
         "4.0 to 4.2",
