@@ -86,8 +86,8 @@ def hunt(
 
 def _policy(policy: str | None, linux: str | None) -> str:
     """Return the policy that is named, one of a user's file read."""
+    from p2mbatch.kernels.named import named_policy
     from p2mbatch.model.kernels import kernel_of
-    from p2mbatch.model.own.named import named_policy
     from p2mbatch.model.policies import find
 
     if policy is not None and linux is not None:

@@ -77,7 +77,7 @@ def replay(
 
 def _policies(given: str | None) -> list[str]:
     """Return the policies that a list names, files of one's own read; [""] where none is given."""
-    from p2mbatch.model.own.named import named_policy
+    from p2mbatch.kernels.named import named_policy
     from p2mbatch.model.policies import find
 
     if given is None:

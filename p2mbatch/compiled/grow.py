@@ -135,7 +135,6 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
         return OK if mfn == INVALID else BUG_SET
     shift = state.entries_shift
     x = pfn >> shift
-    i = pfn & ((1 << shift) - 1)
     leaf = _leaf_for_set(t, x)
     if leaf == state.missing:
         if mfn == INVALID:
@@ -149,6 +148,14 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
     slot = page_code(t, leaf)
     if slot <= LAZY:
         slot = make_leaf(t, h, LAZY - slot)
+    write_entry(t, h, slot, pfn, mfn)
+    return OK
+
+
+@inner_kernel
+def write_entry(t: P2MTables, h: HostTables, slot: int, pfn: int, mfn: int) -> None:
+    """Write the entry of `pfn` into the leaf in `slot`, and move the frames' ownership."""
+    i = pfn & (t.words.shape[1] - 1)
     before = t.words[slot, i]
     t.words[slot, i] = mfn
     set_present(t, pfn, mfn != INVALID)
@@ -161,7 +168,7 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
             if len(h.owned) > 0 and is_own(t, slot, i):
                 h.owned[pfn] |= WAS_FREED
             set_own(t, slot, i, False)
-        return OK
+        return
     frames = h.par[0].frames
     if 0 <= before < frames and h.owned[before] != 0 and h.m2p[before] == pfn:
         h.owned[before] = 0
@@ -170,7 +177,6 @@ def set_phys_to_machine(t: P2MTables, h: HostTables, pfn: int, mfn: int, grow: I
     if 0 <= mfn < frames:
         h.owned[mfn] = 1
         h.m2p[mfn] = pfn
-    return OK
 
 
 @inner_kernel

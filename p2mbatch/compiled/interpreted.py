@@ -77,5 +77,7 @@ class Interpreter:
         if isinstance(value, ModuleType) and value.__name__.startswith("p2mbatch.compiled."):
             space = self._space(vars(value))
             return SimpleNamespace(**space)
+        if callable(twin := getattr(value, "interpreted", None)):
+            return twin
         code = _code_of(value)
         return value if code is None else self._twin(code)

@@ -26,9 +26,9 @@ from p2mbatch.compiled.status import FAULT_TOP
 from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import RESIDENT, StagedGuest
 from p2mbatch.guests.tree_view import Snapshot, TreeView
+from p2mbatch.kernels.named import named_policy
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
-from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.policies import MENDED, find
 from p2mbatch.model.runs import leading, single_runs

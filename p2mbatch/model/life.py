@@ -39,6 +39,7 @@ from p2mbatch.compiled.restore import (
 )
 from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY, OK
 from p2mbatch.model.outcomes import EventResult, meaning_of
+from p2mbatch.model.owned import held_child
 from p2mbatch.model.policies import Policy
 
 _READY: set[tuple[object, ...]] = set()
@@ -84,6 +85,7 @@ class Life:
         """What the guest did in each round that the last migration came to."""
         self.on_pause: Callable[[], None] | None = None
         """Is called when a live migration pauses the guest, before what is then looked at."""
+        self._held = held_child(tables, policy.own)
 
     @property
     def toolstack(self) -> int:

@@ -11,13 +11,14 @@ import functools
 import hashlib
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from p2mbatch.base.colors import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.references import split_reference
+from p2mbatch.model.owned import Carried, Own
 
 if TYPE_CHECKING:
     from p2mbatch.base.arrays import Int64Array
@@ -37,23 +38,6 @@ def _own(name: str) -> Callable[[], Operations]:
         return found
 
     return load
-
-
-class Own(Protocol):
-    """What a policy of the user's own has beside its functions (`model/own`)."""
-
-    @property
-    def digest(self) -> str:
-        """What tells it from another, wherever its file lies."""
-
-    def meaning(self, status: int, statics: Int64Array) -> tuple[str, str]:
-        """Return (outcome, detail) of a call that stopped; raises `PolicyError`."""
-
-    def where(self, status: int, statics: Int64Array, strays: int) -> str | None:
-        """Return "FILE:LINE" of what ended an event, or of its first stray write."""
-
-    def carried(self) -> tuple[str, ...]:
-        """Return what another process needs to have it."""
 
 
 SPARE_SLOTS = 256
@@ -389,6 +373,12 @@ def find(name: str) -> Policy:
     if name not in _REGISTRY:
         raise InputError(f"policy: {name!r} is unknown: use {', '.join(names())}")
     return _REGISTRY[name]
+
+
+def carried(names: Iterable[str]) -> list[Carried]:
+    """Return what another process needs of those of `names` that are of files of the user's."""
+    found = [find(name).own for name in sorted(names)]
+    return [own.carried() for own in found if own is not None]
 
 
 def is_reference(name: str) -> bool:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from p2mbatch.plots.costs import copy_ns, plot_cost
     from p2mbatch.plots.drift import plot_drift
     from p2mbatch.plots.gallery import FORMATS, PLOTS, Plot, draw, save
-    from p2mbatch.plots.live import plot_live
     from p2mbatch.plots.outcomes import plot_outcomes
     from p2mbatch.plots.overhead import plot_overhead
     from p2mbatch.plots.survival import plot_survival
@@ -30,7 +29,6 @@ else:
         "plot_corruption": "corruption",
         "plot_cost": "costs",
         "plot_drift": "drift",
-        "plot_live": "live",
         "plot_outcomes": "outcomes",
         "plot_overhead": "overhead",
         "plot_survival": "survival",
@@ -48,7 +46,6 @@ __all__ = [
     "plot_corruption",
     "plot_cost",
     "plot_drift",
-    "plot_live",
     "plot_outcomes",
     "plot_overhead",
     "plot_survival",

@@ -33,18 +33,13 @@ SIZE_FIELDS = frozenset(
         "hole_bytes",
         "hole_at_bytes",
         "grow_bytes",
-        "churn_bytes",
-        "balloon_bytes",
     }
 )
 
 FRACTION_FIELDS = frozenset({"sparsity", "neighbours"})
 
 CHOICE_FIELDS = frozenset(
-    {
-        *("layout", "policy", "xen", "stuck", "toolstack", "linux", "told", "grow_where"),
-        *("p2m_vaddr", "live"),
-    }
+    {"layout", "policy", "xen", "stuck", "toolstack", "linux", "told", "grow_where", "p2m_vaddr"}
 )
 
 HOSTS = "hosts"
@@ -101,7 +96,7 @@ def _whole(number: Decimal, name: str) -> int:
 
 def _check(name: str, value: Any) -> Any:
     """Return `value` as the scenario's field `name` has it; raises ValueError saying why not."""
-    if isinstance(value, bool) and name != "live":
+    if isinstance(value, bool):
         raise ValueError(f"{str(value).lower()} is not a value of {name}")
     if name in SIZE_FIELDS and not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is not a size: use a number and a unit, such as 128GiB")

@@ -17,7 +17,7 @@ def find_policies(raw: Any, folders: Sequence[Path]) -> Any:
     A file is looked for in `folders` first, then in the working directory. What is named with
     its digest is left for the cells to check.
     """
-    from p2mbatch.model.own.named import named_policy
+    from p2mbatch.kernels.named import named_policy
 
     def find(text: Any) -> Any:
         try:

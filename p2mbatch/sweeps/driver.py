@@ -15,7 +15,7 @@ from p2mbatch.base.say import say
 from p2mbatch.base.shipped import find_spec
 from p2mbatch.base.signals import Interrupted
 from p2mbatch.guests.fields import FIELDS
-from p2mbatch.model.own.policy import carried
+from p2mbatch.model.policies import carried
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.journal import Journal
 from p2mbatch.store.results import SweepResult

@@ -17,7 +17,8 @@ from p2mbatch._version import MODEL_VERSION, __version__
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import ResourceError
 from p2mbatch.base.words import Words, words_of
-from p2mbatch.model.own.policy import Carried, carried, registered
+from p2mbatch.model.owned import Carried
+from p2mbatch.model.policies import carried
 from p2mbatch.store.blocks import NO_ROWS, Block, Cells, Failed, some_cells
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run_batch(
     from p2mbatch.guests.batch.lives import live
 
     for policy in policies:
-        registered(policy)
+        policy.enter()
     return block_of_lives(cells, live(cells.values, resident, control))
 
 

@@ -21,7 +21,6 @@ class Kind(NamedTuple):
     layout: str
     policy: str
     toolstack: str
-    live: str = "no"
 
 
 def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
@@ -67,9 +66,7 @@ def _live_one(kind: Kind) -> None:
     from p2mbatch.guests.rows import run_scenario
 
     if kind.layout != GUEST:
-        fields: dict[str, object] = kind._asdict()
-        if kind.live == "yes":
-            fields |= {"churn_bytes": MIB, "balloon_bytes": MIB}
+        fields = kind._asdict()
         run_scenario(Scenario.make(memory_bytes=256 * MIB, sparsity=0.5, **fields))
         return
     # What a guest from a file calls, with the pages that its sets populate.

@@ -144,6 +144,7 @@ MAY_OPEN = {
     "base/files.py": "the writer",
     "compiled/cache.py": "compiled code, with its digest",
     "hunt/state.py": "the lock, which has no words in it",
+    "kernels/build.py": "a kernel's program, in the cache",
     "kernels/compiler.py": "the compiler's room, which goes with it",
 }
 

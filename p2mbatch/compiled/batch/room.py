@@ -52,6 +52,8 @@ class Room(NamedTuple):
     pool: Int64Array
     present: UInt8Array
     statics: Int64Array
+    first_statics: Int64Array
+    """What `statics` is as a guest begins: zeros, or which child a kernel in C runs in."""
     first_par: OneRecord[HostParameters]
     second_par: OneRecord[HostParameters]
     """record[1]: the host that the guest is on, and the one that it goes to, by turns."""
@@ -98,6 +100,7 @@ def make_room(geo: Geometry, size: Size) -> Room:
     return Room(
         blank,
         **tables._asdict(),
+        first_statics=np.zeros(tb.STATIC_WORDS, np.int64),
         first_par=pars[0],
         second_par=pars[1],
         m2p=np.zeros(0, np.int64),
@@ -125,7 +128,8 @@ def clear(room: Room) -> None:
     room.leaf_slot[: state.num_leaves] = 0
     room.leaf_page[: state.num_leaves] = 0
     room.true_mid_mfn[:] = NO_PAGE
-    room.statics[:] = 0
+    for i in range(len(room.statics)):
+        room.statics[i] = room.first_statics[i]
     room.state[0] = room.blank[0]
 
 

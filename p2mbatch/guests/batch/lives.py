@@ -7,6 +7,7 @@ join the others.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from p2mbatch.base.words import Columns, Words, plain, taken, told
 from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
 from p2mbatch.compiled.batch.lives import live_cells
 from p2mbatch.compiled.batch.room import Room, Size, make_room
+from p2mbatch.compiled.child.layout import R_CHILD
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.status import MORE_ROOM, OK
 from p2mbatch.compiled.tables import LAYOUTS, STATIC_WORDS, TAIL
@@ -159,6 +161,20 @@ class _Group:
             return [], places
         return [part], places[~good]
 
+    @contextlib.contextmanager
+    def _child(self, size: Size, control: OneRecord[Control]) -> Iterator[int]:
+        """Have the child that the policy's kernel runs in, as R_CHILD has it; 0 where none."""
+        own = self.policy.own
+        held = own.hold(self.word_bytes, size.directmap) if own is not None else None
+        if held is None:
+            yield 0
+            return
+        held.stops_at(control)
+        try:
+            yield held.address
+        finally:
+            held.release()
+
     def _run(
         self,
         made: np.ndarray[Any, Any],
@@ -174,12 +190,14 @@ class _Group:
         statics = np.empty((len(made), STATIC_WORDS if self.policy.own else 0), np.int64)
         control["cell"] = control["rows"] = 0
         status = MORE_ROOM
-        while status == MORE_ROOM:
-            room = _room(self.word_bytes, size)
-            status = live_cells(
-                made, sizes, self.resident, room, calls, rows, ends, took_ns, statics, control
-            )
-            size = size._replace(slots=2 * size.slots + 64, blocks=2 * size.blocks + 64)
+        with self._child(size, control) as child:
+            while status == MORE_ROOM:
+                room = _room(self.word_bytes, size)
+                room.first_statics[R_CHILD] = child
+                status = live_cells(
+                    made, sizes, self.resident, room, calls, rows, ends, took_ns, statics, control
+                )
+                size = size._replace(slots=2 * size.slots + 64, blocks=2 * size.blocks + 64)
         if status != OK:
             raise StoppedError
         num_rows = np.diff(ends, prepend=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +38,10 @@ class Carried(NamedTuple):
     name: str
     text: str
 
+    def enter(self) -> str:
+        """Enter it into this process's registry; return its name there."""
+        return registered(self)
+
 
 @dataclass(frozen=True)
 class OwnPolicy:
@@ -63,6 +66,9 @@ class OwnPolicy:
         """Return what another process needs to have it."""
         source = self.source
         return Carried(self.reference, source.shown, self.written.name, source.text)
+
+    def hold(self, word_bytes: int, num_pages: int) -> None:
+        """Return None: it is compiled into this process."""
 
     # --- what the registry asks ---------------------------------------------------------------
 
@@ -210,9 +216,3 @@ def _meaning(written: Written) -> str:
         if text:
             return text.splitlines()[0].rstrip(".")
     return "a policy of one's own"
-
-
-def carried(names: Iterable[str]) -> list[Carried]:
-    """Return what another process needs of those of `names` that are of files of the user's."""
-    found = [policies.find(name).own for name in sorted(names)]
-    return [own.carried() for own in found if isinstance(own, OwnPolicy)]

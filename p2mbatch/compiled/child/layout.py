@@ -1,0 +1,166 @@
+"""What a parent and a child of its share: the control block, word by word (`kernels/shim`).
+
+The shim's `layout.h` is made of this file (`c_header`), so that both say the same. All words are
+64 bits wide in either width of guest. The child may write anywhere in it: what is read from it is
+checked before it is used as an index.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WORDS: Final = (
+    "OP", "ANSWER", "STATUS", "PC", "ADDRESS", "TEXT", "LOG", "CALL", "ASKED", "RESULT", "FROM",
+    "COUNT", "PARENT", "TICKS", "FILTERED", "WARNINGS",
+    # Of the guest.
+    "RANGE", "VA_BASE", "VA_MASK", "IMAGE_MAP", "DIRECTMAP", "NR_PAGES", "MAX_PFN",
+    "MAX_DOMAIN", "XEN_MAX", "MFN_LIST", "BRK", "BRK_PAGES", "BRK_USED", "BRK_CLOSED", "POOL_RUNS",
+    "POOL_USED", "POOL_CUT", "ALLOCS", "FAIL_AT", "SHARED_FLL", "SHARED_MAX", "LAZY_FIRST",
+    "LAZY_COUNT",
+    # How much of each area is filled.
+    "PAGES", "TOUCHED", "M2P",
+    # Where the user's variables are that the model knows too.
+    "KNOWN",
+)  # fmt: skip
+"""The words at the block's beginning. CALL is another number at each call; ASKED and RESULT are a
+question of the child's and its answer; LAZY_FIRST and LAZY_COUNT are the pages some of which have
+no words yet, MADE which of them have."""
+
+(
+    C_OP, C_ANSWER, C_STATUS, C_PC, C_ADDRESS, C_TEXT, C_LOG, C_CALL, C_ASKED, C_RESULT, C_FROM,
+    C_COUNT, C_PARENT, C_TICKS, C_FILTERED, C_WARNINGS,
+    C_RANGE, C_VA_BASE, C_VA_MASK, C_IMAGE_MAP, C_DIRECTMAP, C_NR_PAGES, C_MAX_PFN,
+    C_MAX_DOMAIN, C_XEN_MAX, C_MFN_LIST, C_BRK, C_BRK_PAGES, C_BRK_USED, C_BRK_CLOSED, C_POOL_RUNS,
+    C_POOL_USED, C_POOL_CUT, C_ALLOCS, C_FAIL_AT, C_SHARED_FLL, C_SHARED_MAX, C_LAZY_FIRST,
+    C_LAZY_COUNT,
+    C_PAGES, C_TOUCHED, C_M2P,
+    C_KNOWN,
+) = range(len(WORDS))  # fmt: skip
+
+MAX_SECONDS: Final = 10
+"""What one call may take: of the processor's time in the child, and where it fills its log again
+and again in all."""
+
+KNOWN_POINTERS: Final = 6
+"""Words from C_KNOWN on: addresses of `own.vocabulary.KNOWN`'s pointers, in that order."""
+
+KNOWN_TOP_MFN: Final = 5
+
+OPS: Final = ("GO_ON", "BOOT", "RESUME", "REPORT", "SET", "GROW", "GET")
+
+OP_GO_ON, OP_BOOT, OP_RESUME, OP_REPORT, OP_SET, OP_GROW, OP_GET = range(len(OPS))
+
+ANSWERS: Final = ("DONE", "MORE_LOG", "M2P", "PAGE")
+
+ANSWER_DONE, ANSWER_MORE_LOG, ANSWER_M2P, ANSWER_PAGE = range(len(ANSWERS))
+
+STATUSES: Final = (
+    "OK", "BUG", "BRK", "FAULT", "DIVIDE", "ILLEGAL", "STACK", "LOOP", "SYSCALL", "POOL", "PAGES",
+)  # fmt: skip
+"""How a call ended. From DIVIDE on there is nothing like it on a real machine, or no guest
+that lives on."""
+
+(
+    S_OK, S_BUG, S_BRK, S_FAULT, S_DIVIDE, S_ILLEGAL, S_STACK, S_LOOP, S_SYSCALL, S_POOL, S_PAGES,
+) = range(len(STATUSES))  # fmt: skip
+
+ENTRIES: Final = (
+    "STORE", "FOUND", "BRK", "ALLOC", "FREE", "STATIC", "SET", "GROW", "DONE", "PHASE",
+)  # fmt: skip
+"""What an entry of the log tells, in the lower 8 bits of its first word; above them is where in the
+program. STORE: address, word, PFN + 1 whose MFN it is or 0, number of words, what each word is more
+than the one before, what each PFN is. FOUND: `mfn_to_virt` of MFN, its answer, the index of
+`p2m_top_mfn` that MFN was read from or -1. BRK, ALLOC: page. FREE: address. STATIC: which known
+pointer, its value. SET: PFN, value. GROW: PFN. DONE: what the function answered. PHASE: the next
+part of the call begins."""
+
+(
+    E_STORE, E_FOUND, E_BRK, E_ALLOC, E_FREE, E_STATIC, E_SET, E_GROW, E_DONE, E_PHASE,
+) = range(len(ENTRIES))  # fmt: skip
+
+ENTRY_WORDS: Final = 7
+LOG_ENTRIES: Final = 1 << 14
+"""Not more, so that what one turn of the log can hit stays within what a guest has room for."""
+
+MAX_RUNS: Final = 1 << 12
+"""Runs of a set, or PFNs of a lookup or a growth times 3, that one call takes."""
+
+MAX_POOL_RUNS: Final = 1 << 10
+MAX_M2P: Final = 1 << 10
+TOUCHED_PAGES: Final = 1 << 20
+"""Pages that a guest may come to have words in."""
+
+_AREAS: Final = (
+    ("RUNS", 3 * MAX_RUNS),
+    ("POOL", 2 * MAX_POOL_RUNS),
+    ("M2P", 2 * MAX_M2P),
+    ("LOG", LOG_ENTRIES * ENTRY_WORDS),
+    ("PAGES", TOUCHED_PAGES),
+    ("TOUCHED", TOUCHED_PAGES),
+    ("MADE", (1 << 28) // 64),
+)
+
+HEADER: Final = 128
+"""Words before the first area."""
+
+
+def _places() -> dict[str, int]:
+    found, at = {}, HEADER
+    for name, words in _AREAS:
+        found[name] = at
+        at += words
+    return found | {"end": at}
+
+
+AREAS: Final = _places()
+
+A_RUNS: Final = AREAS["RUNS"]
+A_POOL: Final = AREAS["POOL"]
+A_M2P: Final = AREAS["M2P"]
+A_LOG: Final = AREAS["LOG"]
+A_PAGES: Final = AREAS["PAGES"]
+A_TOUCHED: Final = AREAS["TOUCHED"]
+A_MADE: Final = AREAS["MADE"]
+
+CONTROL_WORDS: Final = -(-AREAS["end"] // 512) * 512
+
+DIRECT: Final = 0x100000000000
+IMAGE: Final = 0x300000000000
+"""Where a 64-bit child has its direct map and its kernel image map (`machine.h`)."""
+
+STACK_BYTES: Final = 1 << 18
+TICK_MICROSECONDS: Final = 250_000
+"""Of the processor's time, after each of which a call is looked at."""
+
+(
+    CHILD_REQUEST, CHILD_ANSWER, CHILD_CONTROL, CHILD_MEMORY, CHILD_RANGE, CHILD_ASKS, CHILD_STOP,
+    CHILD_LOST,
+) = range(8)  # fmt: skip
+"""Words of what the parent alone has of a child: two descriptors, two addresses, the bytes of the
+guest's memory that it can hold, whether its kernel reads m2p, the address of the word that stops a
+batch or 0, 1 where nothing can be asked of it any more."""
+
+R_CHILD, R_AT, R_LENGTH, R_OPEN, R_NOTED, R_BUILDS, R_BITS, R_DOING, R_SINCE = range(55, 64)
+"""Registers of `P2MTables.statics` beside those of `own/registers`: the address of the child's
+words above; the next entry of the log and how many there are; the request that is being answered,
+0 for none; slots whose pages the child knows; 1 while the p2m itself is built; the guest's width;
+the last request, and when it began, in ns."""
+
+CHILD_WORDS: Final = 8
+
+
+def c_header() -> str:
+    """Return the shim's `layout.h`."""
+    lines = ["/* Made of p2mbatch/compiled/child/layout.py. */"]
+    for prefix, names in (
+        ("C", WORDS), ("OP", OPS), ("ANSWER", ANSWERS), ("STATUS", STATUSES), ("ENTRY", ENTRIES),
+    ):  # fmt: skip
+        lines += [f"#define {prefix}_{name} {k}" for k, name in enumerate(names)]
+    lines += [f"#define AREA_{name} {at}" for name, at in AREAS.items() if name != "end"]
+    for name in (
+        "KNOWN_POINTERS", "KNOWN_TOP_MFN", "ENTRY_WORDS", "LOG_ENTRIES", "TOUCHED_PAGES",
+        "STACK_BYTES", "TICK_MICROSECONDS",
+    ):  # fmt: skip
+        lines.append(f"#define {name} {globals()[name]}")
+    lines += [f"#define CONTROL_BYTES {8 * CONTROL_WORDS}", "#define NOT_READ (-3LL)", ""]
+    return "\n".join(lines)

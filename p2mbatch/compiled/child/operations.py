@@ -1,0 +1,309 @@
+"""The seam's functions of a kernel that runs in a child: compiled once for all of them.
+
+Which child a guest has stands in its statics (`R_CHILD`), so nothing here is a user's.
+"""
+
+from __future__ import annotations
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled.child.layout import (
+    A_RUNS,
+    C_COUNT,
+    C_FROM,
+    C_SHARED_FLL,
+    C_SHARED_MAX,
+    C_XEN_MAX,
+    E_GROW,
+    E_PHASE,
+    E_SET,
+    HEADER,
+    MAX_RUNS,
+    OP_BOOT,
+    OP_GROW,
+    OP_REPORT,
+    OP_RESUME,
+    OP_SET,
+    R_BUILDS,
+    R_OPEN,
+)
+from p2mbatch.compiled.child.replay import END, advance, entry_word, set_done
+from p2mbatch.compiled.child.request import area_at, begin_request, forget_lazy, wake
+from p2mbatch.compiled.child.status import CHILD_BROKEN
+from p2mbatch.compiled.child.tree import part_found, tree_found
+from p2mbatch.compiled.child.wire import words_at
+from p2mbatch.compiled.grow import populate_each
+from p2mbatch.compiled.inspect import p2m_words
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.lookup import lookup, lookup_parallel
+from p2mbatch.compiled.own.registers import (
+    R_SET_MFN,
+    R_SET_PFN,
+    R_STATUS,
+    begin,
+    stop,
+)
+from p2mbatch.compiled.pages import room_left
+from p2mbatch.compiled.policies.operations import Operations
+from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY, OK
+from p2mbatch.compiled.tables import LAZY, HostTables, P2MTables
+
+ROOM = 256
+"""Slots that one call may take: it can't be stopped half way and gone on with."""
+
+
+@inner_kernel
+def _why(t: P2MTables) -> int:
+    """Return why a call stopped."""
+    status = as_int(t.statics[R_STATUS])
+    return status if status != OK else as_int(CHILD_BROKEN)
+
+
+@inner_kernel
+def _until_phase(t: P2MTables, h: HostTables) -> None:
+    """Do what the child did up to the next part of its call."""
+    if advance(t, h) != E_PHASE:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+
+
+@inner_kernel
+def _to_the_end(t: P2MTables, h: HostTables) -> None:
+    """Do the last part of a call; what it told the toolstack is then the guest's."""
+    if advance(t, h) != END:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    c = words_at(area_at(t, as_int(0)), as_int(HEADER))
+    mask = as_int(-1) if t.state[0].word_bits == 64 else as_int(0xFFFFFFFF)
+    fll = c[C_SHARED_FLL]
+    t.state[0].shared_fll = fll if fll == INVALID else fll & mask
+    t.state[0].shared_max = c[C_SHARED_MAX]
+    t.state[0].xen_max = c[C_XEN_MAX]
+
+
+@inner_kernel
+def _boot(t: P2MTables, h: HostTables) -> None:
+    begin_request(t, h, as_int(OP_BOOT))
+    wake(t)
+    t.statics[R_BUILDS] = 1
+    _until_phase(t, h)
+    t.statics[R_BUILDS] = 0
+    tree_found(t)
+    _until_phase(t, h)
+    t.state[0].brk_closed = 1
+    t.state[0].xen_max = t.state[0].max_p2m_pfn
+    _to_the_end(t, h)
+
+
+@kernel
+def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
+    """Do `Operations.boot`."""
+    t.state[0].m2p_order = h.par[0].m2p_order
+    try:
+        _boot(t, h)
+    except Exception:
+        status = _why(t)
+        if t.statics[R_BUILDS] != 0:
+            part_found(t)
+        return status
+    return OK
+
+
+@inner_kernel
+def _rebuild(t: P2MTables, h: HostTables) -> None:
+    begin_request(t, h, as_int(OP_RESUME))
+    wake(t)
+    _until_phase(t, h)
+
+
+@kernel
+def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
+    """Do `Operations.rebuild`; what the same call then reports is left to `report`."""
+    room = min(ROOM, t.state[0].num_leaves + 64)
+    if t.state[0].num_slots + room > len(t.words):
+        t.state[0].position = 0
+        return MORE_ROOM
+    try:
+        _rebuild(t, h)
+    except Exception:
+        return _why(t)
+    return OK
+
+
+@inner_kernel
+def _report(t: P2MTables, h: HostTables) -> None:
+    if t.statics[R_OPEN] != OP_RESUME:
+        begin_request(t, h, as_int(OP_REPORT))
+        wake(t)
+        _until_phase(t, h)
+    _to_the_end(t, h)
+
+
+@kernel
+def report(t: P2MTables, h: HostTables) -> int:
+    """Do `Operations.report`."""
+    try:
+        _report(t, h)
+    except Exception:
+        return _why(t)
+    return OK
+
+
+# --- sets --------------------------------------------------------------------------------------
+
+
+@inner_kernel
+def _ask_sets(t: P2MTables, h: HostTables, runs: Int64Array, begin_at: int, count: int) -> None:
+    """Ask for the entries of some runs, leaving out the first `begin_at`."""
+    begin_request(t, h, as_int(OP_SET))
+    c = words_at(area_at(t, as_int(0)), as_int(HEADER))
+    out = words_at(area_at(t, as_int(A_RUNS)), as_int(3 * MAX_RUNS))
+    for k in range(count):
+        for i in range(3):
+            out[3 * k + i] = runs[k, i]
+    c[C_COUNT] = count
+    c[C_FROM] = begin_at
+    wake(t)
+
+
+@inner_kernel
+def _set_one(t: P2MTables, h: HostTables) -> int:
+    """Do one set that the child did; END where it did no more."""
+    kind = advance(t, h)
+    if kind == END:
+        return END
+    if kind != E_SET:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    begin(t)
+    t.statics[R_SET_PFN] = entry_word(t, as_int(1))
+    t.statics[R_SET_MFN] = entry_word(t, as_int(2))
+    done = set_done(t, h)
+    t.statics[R_SET_PFN] = -1
+    return OK if done != 0 else NO_MEMORY
+
+
+@inner_kernel
+def _set_some(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
+    """Do the sets of at most MAX_RUNS runs from entry `skip` of them on."""
+    if t.statics[R_OPEN] != OP_SET:
+        _ask_sets(t, h, runs, skip, as_int(len(runs)))
+    while True:
+        if not room_left(t):
+            return MORE_ROOM
+        status = _set_one(t, h)
+        if status == END:
+            return OK
+        if status != OK:
+            t.statics[R_OPEN] = 0
+            return status
+        t.state[0].position += 1
+
+
+@inner_kernel
+def _set_caught(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
+    never_inline()
+    try:
+        return _set_some(t, h, runs, skip)
+    except Exception:
+        t.statics[R_OPEN] = 0
+        return _why(t)
+
+
+@kernel
+def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
+    """Do `Operations.set_runs` by the kernel's own `set_phys_to_machine`."""
+    if done == 0:
+        t.statics[R_OPEN] = 0
+    t.state[0].position = done
+    before = as_int(0)
+    for first in range(0, len(runs), MAX_RUNS):
+        some = runs[first : first + MAX_RUNS]
+        count = as_int(0)
+        for k in range(len(some)):
+            count += some[k, 2]
+        skip = min(max(done - before, 0), count)
+        before += count
+        if skip < count:
+            status = _set_caught(t, h, some, skip)
+            if status != OK:
+                return status
+    return OK
+
+
+# --- growth ------------------------------------------------------------------------------------
+
+
+@inner_kernel
+def _grown(t: P2MTables, h: HostTables, x: int) -> int:
+    kind = advance(t, h)
+    if kind != E_GROW:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    begin(t)
+    done = set_done(t, h)
+    return OK if done != 0 else NO_MEMORY
+
+
+@inner_kernel
+def _grow(t: P2MTables, h: HostTables, x: int) -> int:
+    """Do the growth of one leaf that the child did: what `grow.populate_each` asks for."""
+    never_inline()
+    try:
+        status = _grown(t, h, x)
+    except Exception:
+        status = _why(t)
+    if status != OK:
+        t.statics[R_OPEN] = 0
+    return status
+
+
+@inner_kernel
+def _ask_growth(t: P2MTables, h: HostTables, leaves: Int64Array) -> int:
+    never_inline()
+    try:
+        begin_request(t, h, as_int(OP_GROW))
+        c = words_at(area_at(t, as_int(0)), as_int(HEADER))
+        out = words_at(area_at(t, as_int(A_RUNS)), as_int(3 * MAX_RUNS))
+        for k in range(len(leaves)):
+            out[k] = leaves[k] << t.state[0].entries_shift
+        c[C_COUNT] = len(leaves)
+        wake(t)
+    except Exception:
+        return _why(t)
+    return OK
+
+
+@kernel
+def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
+    """Do `Operations.grow_leaves` by the kernel's own growth of one leaf."""
+    if first == 0:
+        t.statics[R_OPEN] = 0
+    done = first
+    while done < len(leaves):
+        # As many as one request takes; what one of them left open is gone on with.
+        begin_at = done - done % (3 * MAX_RUNS)
+        some = leaves[begin_at : begin_at + 3 * MAX_RUNS]
+        if t.statics[R_OPEN] != OP_GROW:
+            status = _ask_growth(t, h, leaves[done : begin_at + len(some)])
+            if status != OK:
+                return status
+        status = populate_each(t, h, some, lazy, done - begin_at, _grow)
+        if status == MORE_ROOM:
+            t.state[0].position += begin_at
+        if status != OK:
+            return status
+        t.statics[R_OPEN] = 0
+        for k in range(done - begin_at, len(some)):
+            if t.leaf_slot[some[k]] == LAZY:
+                forget_lazy(t, as_int(t.leaf_page[some[k]]))
+        done = begin_at + len(some)
+    return OK
+
+
+OPERATIONS = Operations(
+    boot=boot,
+    set_runs=set_runs,
+    grow_leaves=grow_leaves,
+    rebuild=rebuild,
+    report=report,
+    get=lookup,
+    get_parallel=lookup_parallel,
+    get_row=p2m_words,
+)

@@ -1,0 +1,379 @@
+"""What a child did, done over the guest's tables: entry by entry of its log.
+
+Each means what the same does in a policy of the user's own in Python (`own/memory`): which store
+is stray, which pages are the list's, where each leaf is. Whatever the log says is looked at before
+it is used.
+"""
+
+from __future__ import annotations
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import INVALID
+from p2mbatch.compiled import grow, lists
+from p2mbatch.compiled.batch.clock import now_ns
+from p2mbatch.compiled.child.layout import (
+    A_LOG,
+    ANSWER_M2P,
+    ANSWER_MORE_LOG,
+    ANSWER_PAGE,
+    C_ADDRESS,
+    C_ASKED,
+    C_OP,
+    C_PC,
+    C_RESULT,
+    C_STATUS,
+    C_TEXT,
+    CHILD_ASKS,
+    CHILD_MEMORY,
+    CHILD_RANGE,
+    CHILD_WORDS,
+    E_ALLOC,
+    E_BRK,
+    E_DONE,
+    E_FOUND,
+    E_FREE,
+    E_STATIC,
+    E_STORE,
+    ENTRY_WORDS,
+    HEADER,
+    KNOWN_POINTERS,
+    LOG_ENTRIES,
+    MAX_SECONDS,
+    OP_GO_ON,
+    R_AT,
+    R_BUILDS,
+    R_LENGTH,
+    R_OPEN,
+    R_SINCE,
+    S_BUG,
+    S_FAULT,
+    S_OK,
+)
+from p2mbatch.compiled.child.request import (
+    answer_of,
+    area_at,
+    child_at,
+    wake,
+    write_page,
+)
+from p2mbatch.compiled.child.status import CHILD_BROKEN, CHILD_ENDED, CHILD_LOOP
+from p2mbatch.compiled.child.wire import words_at
+from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
+from p2mbatch.compiled.own.memory import given_back, store, taken, top_asked_for
+from p2mbatch.compiled.own.registers import (
+    K_MISSING,
+    OWN_BUG,
+    OWN_FAULT,
+    OWN_ROOM,
+    R_FOUND,
+    R_FOUND_TOP,
+    R_SET_MFN,
+    R_SET_PFN,
+    R_SITE,
+    R_TOP,
+    R_TOP_WORD,
+    stop,
+)
+from p2mbatch.compiled.own.words import noted, set_pointer
+from p2mbatch.compiled.owners import guest_m2p
+from p2mbatch.compiled.pages import (
+    make_leaf,
+    page_code,
+    page_word,
+    reached_page,
+    room_left,
+)
+from p2mbatch.compiled.status import FAULT_MID, FAULT_STORE, FAULT_TOP
+from p2mbatch.compiled.tables import (
+    IMAGE_BASE,
+    LAZY,
+    LEAF,
+    MID_MFN,
+    NO_PAGE,
+    P_CLEAN,
+    P_KIND,
+    P_PAGE,
+    TAKEN,
+    UNREACHABLE,
+    HostTables,
+    P2MTables,
+)
+
+END = -1
+"""What `advance` returns once the call is done."""
+
+
+@inner_kernel
+def advance(t: P2MTables, h: HostTables) -> int:
+    """Do what the child did up to the next entry that is its caller's: a SET, GROW, DONE, PHASE.
+
+    Returns its kind, or END; stops the policy's call where it came to no good end.
+    """
+    log = words_at(area_at(t, as_int(A_LOG)), as_int(LOG_ENTRIES * ENTRY_WORDS))
+    s = t.statics
+    while True:
+        while s[R_AT] < s[R_LENGTH]:
+            at = s[R_AT] * ENTRY_WORDS
+            s[R_AT] += 1
+            kind = log[at] & 0xFF
+            pc = log[at] >> 8
+            if kind == E_STORE:
+                _stored(t, h, log[at : at + ENTRY_WORDS], pc)
+            elif kind > E_STATIC:
+                return as_int(kind)
+            else:
+                _other(t, h, kind, log[at : at + ENTRY_WORDS], pc)
+        if not _goes_on(t, h):
+            return END
+
+
+@inline_kernel
+def entry_word(t: P2MTables, i: int) -> int:
+    """Return word `i` of the entry that `advance` returned last."""
+    return as_int(
+        words_at(area_at(t, as_int(A_LOG)), as_int(LOG_ENTRIES * ENTRY_WORDS))[
+            (t.statics[R_AT] - 1) * ENTRY_WORDS + i
+        ]
+    )
+
+
+@inner_kernel
+def _goes_on(t: P2MTables, h: HostTables) -> bool:
+    """Answer what the child asks and let it go on; False where its call is done."""
+    never_inline()
+    c = words_at(area_at(t, as_int(0)), as_int(HEADER))
+    answer = answer_of(t)
+    if answer == ANSWER_M2P:
+        words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_ASKS] = 1
+        c[C_RESULT] = guest_m2p(t, h, c[C_ASKED])
+    elif answer == ANSWER_PAGE:
+        _make_page(t, h, as_int(c[C_ASKED]))
+    elif answer == ANSWER_MORE_LOG:
+        if now_ns() - t.statics[R_SINCE] > MAX_SECONDS * 1_000_000_000:
+            stop(t, as_int(CHILD_LOOP), _last_pc(t))
+    else:
+        t.statics[R_OPEN] = 0
+        if c[C_STATUS] != S_OK:
+            _stopped(t, h, c)
+        return False
+    c[C_OP] = OP_GO_ON
+    wake(t)
+    return True
+
+
+@inner_kernel
+def _last_pc(t: P2MTables) -> int:
+    """Return where in the program the last entry of the log was made."""
+    log = words_at(area_at(t, as_int(A_LOG)), as_int(LOG_ENTRIES * ENTRY_WORDS))
+    return as_int(log[max(t.statics[R_AT] - 1, 0) * ENTRY_WORDS] >> 8)
+
+
+@inner_kernel
+def _make_page(t: P2MTables, h: HostTables, page: int) -> None:
+    """Let the child have the words of a leaf that was not made yet."""
+    code = page_code(t, page)
+    if code <= LAZY:
+        if not room_left(t):
+            c = words_at(area_at(t, as_int(0)), as_int(HEADER))
+            stop(t, OWN_ROOM, as_int(c[C_PC]))
+        code = make_leaf(t, h, LAZY - code)
+    if code >= 0:
+        child = words_at(child_at(t), as_int(CHILD_WORDS))
+        write_page(t, child[CHILD_MEMORY], child[CHILD_RANGE], code)
+
+
+@inner_kernel
+def _stopped(t: P2MTables, h: HostTables, c: Int64Array) -> None:
+    """Stop the policy's call as the child's was."""
+    pc, status = as_int(c[C_PC]), as_int(c[C_STATUS])
+    if status == S_BUG:
+        t.statics[R_SITE] = c[C_TEXT]
+        stop(t, OWN_BUG, pc)
+    t.statics[R_SITE] = c[C_ADDRESS]
+    if status == S_FAULT:
+        stop(t, _fault_at(t, h, as_int(c[C_ADDRESS])), pc)
+    stop(t, as_int(CHILD_ENDED) + (status & 0xF), pc)
+
+
+@inner_kernel
+def _fault_at(t: P2MTables, h: HostTables, where: int) -> int:
+    """Return the code of a fault at an address: by which pointer of the tree it was reached."""
+    top = page_code(t, t.state[0].top)
+    status = as_int(OWN_FAULT)
+    if top < 0:
+        return status
+    for i in range(t.words.shape[1]):
+        word = t.words[top, i]
+        if 0 <= where - word < 4096:
+            return as_int(FAULT_TOP)
+        page = reached_page(t, word)
+        if page >= UNREACHABLE or page == t.state[0].mid_missing:
+            continue
+        for k in range(t.words.shape[1]):
+            if 0 <= where - page_word(t, h, page, k) < 4096:
+                status = as_int(FAULT_MID)
+    if status == OWN_FAULT and where - (where & 4095) == t.statics[R_FOUND]:
+        return as_int(FAULT_STORE)
+    return status
+
+
+# --- stores ------------------------------------------------------------------------------------
+
+
+@inner_kernel
+def _stored(t: P2MTables, h: HostTables, entry: Int64Array, pc: int) -> None:
+    """Do a run of stores."""
+    where, word, page, count = as_int(entry[1]), as_int(entry[2]), as_int(entry[3]), entry[4]
+    step, page_step = as_int(entry[5]), as_int(entry[6])
+    n = t.words.shape[1]
+    shift = 2 if t.state[0].word_bits == 32 else 3
+    i = (where & 4095) >> shift
+    base = where - (where & 4095)
+    if count < 1 or count > n - i:
+        stop(t, CHILD_BROKEN, pc)
+    if count == 1:
+        step = page_step = as_int(0)
+    if t.statics[R_BUILDS] != 0:
+        _built(t, h, base, i, word, step, as_int(count), pc)
+        return
+    if t.statics[R_SET_PFN] >= 0 and _is_set(t, h, base, i, word, step, as_int(count)):
+        return
+    if _plain_run(t, base, i, word, page, step, page_step, as_int(count)):
+        return
+    for k in range(count):
+        if page > 0:
+            noted(t, page - 1 + k * page_step, word + k * step)
+        store(t, h, base, i + k, word + k * step, pc)
+
+
+@inner_kernel
+def _plain_run(
+    t: P2MTables, base: int, i: int, word: int, page: int, step: int, page_step: int, count: int
+) -> bool:
+    """Do a run of stores whose meaning is the same for each: into a fresh page, or the list.
+
+    Return False, with nothing done, for any other.
+    """
+    code = page_code(t, reached_page(t, base))
+    if code < 0 or count < 2 or (t.state[0].word_bits == 32 and word + count * step > 0xFFFFFFFF):
+        return False
+    kind = t.slots[code, P_KIND]
+    where, state = t.slots[code, P_PAGE], t.state[0]
+    found = base == t.statics[R_FOUND]
+    listed = False
+    if kind == TAKEN:
+        plain = not found and t.statics[R_SET_PFN] < 0
+    elif kind == MID_MFN and where == state.mid_missing_mfn:
+        plain = not found
+    elif kind == MID_MFN:
+        listed = True
+        image = state.image_map != 0 and IMAGE_BASE <= base < 0
+        plain = image or state.presence == 0
+        if found:
+            top = t.statics[R_FOUND_TOP]
+            plain = top >= 0 and where == t.true_mid_mfn[top] and state.presence == 0
+    else:
+        plain = False
+    if not plain:
+        return False
+    if page > 0:
+        noted(t, page - 1, word)
+        noted(t, page - 1 + (count - 1) * page_step, word + (count - 1) * step)
+    row = t.words[code, i : i + count]
+    for k in range(len(row)):
+        row[k] = word + k * step
+    if listed:
+        state.entries_written += count
+    return True
+
+
+@inner_kernel
+def _built(
+    t: P2MTables, h: HostTables, base: int, i: int, word: int, step: int, count: int, pc: int
+) -> None:
+    """Do a run of stores while the p2m is being built: nothing there is in use yet."""
+    page = reached_page(t, base)
+    code = page_code(t, page)
+    if code <= LAZY:
+        if not room_left(t):
+            stop(t, OWN_ROOM, pc)
+        code = make_leaf(t, h, LAZY - code)
+    if code < 0:
+        for k in range(count):
+            store(t, h, base, i + k, word + k * step, pc)
+        return
+    for k in range(count):
+        t.words[code, i + k] = word + k * step
+    if t.slots[code, P_KIND] == LEAF:
+        t.slots[code, P_CLEAN] = 0
+
+
+@inner_kernel
+def _is_set(
+    t: P2MTables, h: HostTables, base: int, i: int, word: int, step: int, count: int
+) -> bool:
+    """Do the store of the entry that is being set, with the frames' ownership; False if it isn't.
+
+    A run of stores may hold it among others: then they are done one by one.
+    """
+    pfn, mfn, n = t.statics[R_SET_PFN], t.statics[R_SET_MFN], t.words.shape[1]
+    if count != 1 or i != pfn & (n - 1) or word != mfn:
+        return False
+    code = page_code(t, reached_page(t, base))
+    if code <= LAZY:
+        code = make_leaf(t, h, LAZY - code)
+    if code < 0 or t.slots[code, P_KIND] not in (LEAF, TAKEN):
+        return False
+    grow.write_entry(t, h, code, pfn, mfn)
+    return True
+
+
+# --- the other entries -------------------------------------------------------------------------
+
+
+@inner_kernel
+def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -> None:
+    """Do an entry that is no store."""
+    never_inline()
+    s = t.statics
+    if kind == E_FOUND:
+        mfn, top = as_int(entry[1]), as_int(entry[3])
+        s[R_TOP] = top if 0 <= top < t.words.shape[1] else -1
+        s[R_TOP_WORD] = mfn
+        s[R_FOUND] = entry[2]
+        s[R_FOUND_TOP] = top_asked_for(t, mfn)
+        words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_ASKS] = 1
+    elif kind == E_BRK:
+        slot = lists.extend_brk(t)
+        if slot < 0:
+            stop(t, -slot, pc)
+        if t.slots[slot, P_PAGE] != entry[1]:
+            stop(t, as_int(CHILD_BROKEN), pc)
+        t.slots[slot, P_KIND] = TAKEN
+        if not room_left(t):
+            stop(t, OWN_ROOM, pc)
+    elif kind == E_ALLOC:
+        page = grow.alloc_p2m_page(t)
+        if page != entry[1]:
+            stop(t, as_int(CHILD_BROKEN), pc)
+        if page >= 0:
+            taken(t, page, pc)
+    elif kind == E_FREE:
+        given_back(t, as_int(entry[1]))
+    elif kind == E_STATIC and 0 <= entry[1] < KNOWN_POINTERS:
+        if s[R_BUILDS] != 0:
+            s[K_MISSING + entry[1]] = entry[2]
+        else:
+            set_pointer(t, K_MISSING + as_int(entry[1]), as_int(entry[2]))
+
+
+@inline_kernel
+def set_done(t: P2MTables, h: HostTables) -> int:
+    """Do what the child did up to the end of one set or growth; return what it answered."""
+    kind = advance(t, h)
+    if kind != E_DONE:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    return entry_word(t, as_int(1)) & 0xFFFFFFFF
+
+
+__all__ = ["END", "INVALID", "NO_PAGE", "advance", "entry_word", "set_done"]

@@ -1,0 +1,293 @@
+"""From a unit of C to the program that is a child: compiled with the shim, kept in the cache.
+
+The unit is compiled so that the shim sees each of its loads and stores (`-fsanitize=thread`, whose
+calls are the shim's own: unlike the address sanitizer's they tell a store behind a load of the same
+place). What the program is made of names it: unit, shim, compiler, options.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from p2mbatch.base.errors import PolicyError, ResourceError
+from p2mbatch.base.say import one_line
+from p2mbatch.compiled import cache
+from p2mbatch.compiled.child.layout import c_header
+from p2mbatch.compiled.jit import named_base
+from p2mbatch.kernels.compiler import compiler
+from p2mbatch.kernels.extract import COMPILED, Extracted
+from p2mbatch.kernels.roots import ROOTS, VARIABLES
+
+MAX_SECONDS: Final = 60
+MAX_STATIC_BYTES: Final = 64 << 20
+"""What a kernel's static variables may take."""
+
+_COMMON: Final = (
+    "-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-pie", "-fno-stack-protector",
+    "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables", "-mno-sse", "-mno-mmx", "-mno-80387",
+)  # fmt: skip
+
+_SHIM: Final = (
+    "-std=gnu11",
+    "-O2",
+    "-fno-tree-loop-distribute-patterns",
+    "-Wall",
+    "-Wextra",
+    *_COMMON,
+)
+_UNIT: Final = (
+    *COMPILED, "-O1", "-g1", "-fno-inline-functions-called-once", "-fsanitize=thread",
+    "--param=tsan-instrument-func-entry-exit=0", *_COMMON,
+)  # fmt: skip
+_LINK: Final = (
+    "-static", "-nostdlib", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack",
+    "-Wl,--no-warn-rwx-segments",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Program:
+    """A child's program, and where in the user's file each part of it comes from."""
+
+    path: Path
+    bits: int
+    pointers: dict[str, int]
+    """Where the unit's variables are that the model knows too."""
+    starts: tuple[int, ...]
+    places: tuple[str, ...]
+    """From each of `starts`, rising addresses, on: the place in the user's file, "" for none."""
+
+    def place(self, address: int) -> str:
+        """Return "FILE:LINE" of an address of the program; "" where it is not the user's."""
+        import bisect
+
+        # A hook's return address is behind the call that the line made.
+        at = bisect.bisect_right(self.starts, address - 1) - 1
+        return self.places[at] if at >= 0 else ""
+
+    @functools.cached_property
+    def _image(self) -> bytes:
+        return self.path.read_bytes()
+
+    def text_at(self, address: int) -> str:
+        """Return the C text that lies at an address of the program; "" where there is none."""
+        image = self._image
+        wide = image[4] == 2
+        offset = int.from_bytes(image[32:40] if wide else image[28:32], "little")
+        size, count = (
+            int.from_bytes(image[at : at + 2], "little") for at in ((54, 56) if wide else (42, 44))
+        )
+        for k in range(count):
+            header = image[offset + k * size : offset + (k + 1) * size]
+            places = ((8, 16), (16, 24), (32, 40)) if wide else ((4, 8), (8, 12), (16, 20))
+            begin, virtual, length = (int.from_bytes(header[a:b], "little") for a, b in places)
+            if header[0] == 1 and virtual <= address < virtual + length:
+                found = image[begin + address - virtual : begin + length]
+                return found.partition(b"\0")[0][:400].decode("utf-8", "replace")
+        return ""
+
+
+def shim_files() -> dict[str, str]:
+    """Return the shim's files by name, the header that is made of Python among them."""
+    folder = files("p2mbatch.kernels") / "shim"
+    found = {
+        entry.name: entry.read_text("utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith((".c", ".h", ".lds"))
+    }
+    return found | {"layout.h": c_header() + _roots_header()}
+
+
+def _roots_header() -> str:
+    lines = ["struct p2mk_roots {"]
+    lines += [f"    {root.result} (*{root.name})({root.parameters});" for root in ROOTS]
+    lines += ["    int boot_builds_list;"]
+    lines += [f"    void *{name};" for name in VARIABLES]
+    return "\n".join([*lines, "};", ""])
+
+
+def build(unit: Extracted) -> Program:
+    """Return the program of a unit, from the cache or made now.
+
+    Raises `PolicyError` with the user's line for what does not compile or link, `ResourceError`
+    where the machine can't make such a program.
+    """
+    shim = shim_files()
+    parts = [_compiler_says(), repr((_SHIM, _UNIT, _LINK)), str(unit.bits), unit.text]
+    parts += [name + text for name, text in shim.items()]
+    name = "c-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    folder = _kept(name)
+    if folder is None:
+        folder = Path(_own_folder()) / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+    if not (folder / "places.json").is_file():
+        _make(unit, shim, folder)
+    kept = json.loads((folder / "places.json").read_text("utf-8"))
+    return Program(
+        folder / "program", unit.bits, kept["pointers"], tuple(kept["starts"]),
+        tuple(unit.place(*place) if place else "" for place in kept["places"]),
+    )  # fmt: skip
+
+
+@functools.cache
+def _compiler_says() -> str:
+    done = subprocess.run(
+        [compiler(), "--version"], capture_output=True, check=False, timeout=MAX_SECONDS
+    )
+    return done.stdout.decode("utf-8", "replace").partition("\n")[0]
+
+
+@functools.cache
+def _own_folder() -> str:
+    import atexit
+
+    made = tempfile.mkdtemp(prefix="p2mbatch-kernels-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
+
+
+def _kept(name: str) -> Path | None:
+    """Return the folder of the cache for a program; None where there is no cache."""
+    base = named_base()
+    try:
+        os.close(cache.open_trusted(base, ("kernels", name)))
+    except cache.Untrusted as error:
+        cache.say_once(f"kernels are compiled and not kept: {error}")
+        return None
+    except OSError as error:
+        cache.say_once(f"kernels are compiled and not kept: {base}: {error.strerror}")
+        return None
+    return base / "kernels" / name
+
+
+def _make(unit: Extracted, shim: dict[str, str], folder: Path) -> None:
+    """Compile and link the program into `folder`, where it appears whole."""
+    with tempfile.TemporaryDirectory(prefix="p2mbatch-cc-") as work:
+        here = Path(work)
+        for name, text in shim.items():
+            (here / name).write_text(text, encoding="utf-8")
+        (here / "unit.i").write_text(unit.text, encoding="utf-8")
+        width = f"-m{unit.bits}"
+        _compile(unit, [width, *_SHIM, "-c", "runner.c", "-o", "runner.o"], here, "the shim")
+        _compile(unit, [width, *_UNIT, "-c", "unit.i", "-o", "unit.o"], here, "the unit")
+        _compile(
+            unit, [width, *_LINK, "-Wl,-T,kernel.lds", "runner.o", "unit.o", "-o", "program"],
+            here, "the program",
+        )  # fmt: skip
+        symbols = _symbols(here)
+        size = symbols["p2mk_bss_end"] - symbols["p2mk_data_begin"]
+        if size > MAX_STATIC_BYTES:
+            raise PolicyError(
+                f"{_shown(unit)}: its static variables take {size >> 20} MiB: at most "
+                f"{MAX_STATIC_BYTES >> 20} MiB are simulated"
+            )
+        starts, places = _lines(here)
+        told = {"pointers": symbols, "starts": starts, "places": places}
+        (here / "places.json").write_text(json.dumps(told), encoding="utf-8")
+        (here / "program").chmod(0o700)
+        for name in ("program", "places.json"):
+            # Another process may be making the same: whoever is last replaces like by like.
+            fresh = folder / f"{name}.{os.getpid()}"
+            shutil.copy2(here / name, fresh)
+            fresh.replace(folder / name)
+
+
+def _run(arguments: list[str], here: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": str(here)}
+    try:
+        return subprocess.run(
+            arguments, cwd=here, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, errors="replace", check=False, timeout=MAX_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise PolicyError(f"kernel: the compiler was not done after {MAX_SECONDS} s") from None
+    except OSError as error:
+        raise ResourceError(f"kernel: {one_line(arguments[0])}: {error.strerror}") from None
+
+
+def _shown(unit: Extracted) -> str:
+    return unit.place(next(iter(unit.files)), 1).rpartition(":")[0]
+
+
+_ERROR: Final = re.compile(r"(?m)^([^:\n]+):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")
+_UNDEFINED: Final = re.compile(r"(?m)([^\s:(]+):(\d+): undefined reference to `(\w+)'")
+_SOMEWHERE: Final = re.compile(r"undefined reference to `(\w+)'")
+
+
+def _compile(unit: Extracted, arguments: list[str], here: Path, what: str) -> None:
+    done = _run([compiler(), *arguments], here)
+    if done.returncode == 0:
+        return
+    said = done.stderr
+    if what == "the shim":
+        lines = [line for line in said.splitlines() if "error" in line] or said.splitlines()
+        raise ResourceError(
+            f"kernel: {one_line(compiler())} can't make a program for {unit.bits}-bit x86: "
+            f"{one_line(lines[0]) if lines else 'it says nothing'}"
+        )
+    if found := _ERROR.search(said):
+        raise PolicyError(f"{_at(unit, found[1], int(found[2]))}: {one_line(found[3])}")
+    if found := _UNDEFINED.search(said):
+        raise PolicyError(
+            f"{_at(unit, Path(found[1]).name, int(found[2]))}: {found[3]} is neither in the file "
+            "nor among what the shim gives"
+        )
+    if found := _SOMEWHERE.search(said):
+        raise PolicyError(
+            f"{_shown(unit)}: {found[1]} is neither in it nor among what the shim gives"
+        )
+    if "relocation truncated" in said or "too large" in said:
+        raise PolicyError(
+            f"{_shown(unit)}: its static variables are too large: at most "
+            f"{MAX_STATIC_BYTES >> 20} MiB are simulated"
+        )
+    last = [line for line in said.splitlines() if line.strip()]
+    raise PolicyError(f"{_shown(unit)}: {what} can't be made: {one_line((last or ['?'])[-1])}")
+
+
+def _at(unit: Extracted, file: str, line: int) -> str:
+    name, _, number = unit.place(file, line).rpartition(":")
+    return f"{name}, line {number}"
+
+
+def _symbols(here: Path) -> dict[str, int]:
+    """Return the addresses of the program's variables by name."""
+    found = {}
+    for line in _run(["nm", "program"], here).stdout.splitlines():
+        parts = line.split()
+        if len(parts) == 3 and parts[1] in "bBdDrRA":
+            found[parts[2]] = int(parts[0], 16)
+    return found
+
+
+_LINE: Final = re.compile(r"(?m)^(\S+)\s+(\d+|-)\s+(0x[0-9a-f]+)")
+
+
+def _lines(here: Path) -> tuple[list[int], list[tuple[str, int] | None]]:
+    """Return from which address of the program on which line of which file is compiled."""
+    told = _run(["objdump", "--dwarf=decodedline", "program"], here).stdout
+    rows = sorted(
+        (int(address, 16), (file, int(line)) if line != "-" else None)
+        for file, line, address in _LINE.findall(told)
+        if address != "0x0"
+    )
+    starts: list[int] = []
+    places: list[tuple[str, int] | None] = []
+    for address, place in rows:
+        if starts and starts[-1] == address:
+            places[-1] = place or places[-1]
+        elif not places or places[-1] != place:
+            starts.append(address)
+            places.append(place)
+    return starts, places

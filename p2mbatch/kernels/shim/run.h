@@ -1,0 +1,328 @@
+/* Requests of the parent, and how a call of the user's code ends. */
+
+typedef word jump[5];
+static jump end_of_call;
+static int in_call, abandoned;
+static word known_max; /* where `xen_max_p2m_pfn` is */
+static u64 ticks, tick_call;
+
+static word user_data_bytes, user_bss_bytes;
+static char *user_data;
+
+COLD __attribute__((noreturn)) void leave(void)
+{
+    for (;;)
+        CALL3(SYS_EXIT, 0, 0, 0);
+}
+
+/* Tell the parent something and wait for what it says; 0 where a new request has come. */
+static int told(u64 what)
+{
+    char byte = 0;
+    C(LOG) = log_length;
+    C(ANSWER) = what;
+    log_length = 0;
+    if (CALL3(SYS_WRITE, ANSWER_FD, &byte, 1) != 1)
+        leave();
+    if (CALL3(SYS_READ, REQUEST_FD, &byte, 1) != 1)
+        leave();
+    return C(OP) == OP_GO_ON;
+}
+
+static void ask(u64 what)
+{
+    if (told(what))
+        return;
+    abandoned = 1;
+    __builtin_longjmp((void **)end_of_call, 1);
+}
+
+static void ask_page(word page)
+{
+    word x = page - lazy_first;
+    if (AREA(MADE)[x >> 6] >> (x & 63) & 1)
+        return;
+    C(ASKED) = page;
+    ask(ANSWER_PAGE);
+    made(page);
+    touch(page);
+}
+
+static void stopped(u64 status, word address, word pc)
+{
+    pending = 0;
+    C(STATUS) = status;
+    C(ADDRESS) = wide(guest_form(address));
+    C(PC) = pc;
+    in_call = 0;
+    __builtin_longjmp((void **)end_of_call, 1);
+}
+
+/* --- signals --------------------------------------------------------------------------------- */
+
+#ifdef __x86_64__
+#define UC_PC 168
+#define UC_SP 160
+#else
+#define UC_PC 76
+#define UC_SP 48
+#endif
+#define SI_ADDRESS (WORD_BYTES == 8 ? 16 : 12)
+#define SI_SYSCALL (WORD_BYTES == 8 ? 24 : 16)
+
+static char signal_stack[16384] __attribute__((aligned(16)));
+
+static void on_signal(int number, char *info, char *context)
+{
+    word pc = *(word *)(context + UC_PC), sp = *(word *)(context + UC_SP);
+    word address = *(word *)(info + SI_ADDRESS);
+    int own = within(pc, 1, p2mk_own_text_begin, p2mk_own_text_end);
+    if (number == 27) { /* SIGPROF: so much of the processor's time was used */
+        if (CALL3(SYS_GETPPID, 0, 0, 0) != (long)C(PARENT))
+            leave();
+        if (!in_call || tick_call != C(CALL)) {
+            tick_call = C(CALL);
+            ticks = 0;
+            return;
+        }
+        if (++ticks < C(TICKS))
+            return;
+    }
+    if (!in_call)
+        leave();
+    /* Where it is not the user's code that runs, the last of the user's that was seen. */
+    if (own || !within(pc, 1, p2mk_text_begin, p2mk_image_end))
+        pc = call_pc;
+    pending = 0;
+    if (number == 27)
+        stopped(STATUS_LOOP, 0, pc);
+    if (number == 31)
+        stopped(STATUS_SYSCALL, *(int *)(info + SI_SYSCALL), pc);
+    if (number == 8)
+        stopped(STATUS_DIVIDE, 0, pc);
+    if (number == 4 || number == 5)
+        stopped(STATUS_ILLEGAL, 0, pc);
+    if (address + 65536 > sp && address < stack_low && address + (1UL << 24) > stack_low)
+        stopped(STATUS_STACK, 0, pc);
+    stopped(STATUS_FAULT, address, pc);
+}
+
+#ifdef __x86_64__
+__asm__(".text\np2mk_return_from_signal: mov $15, %eax\n\tsyscall\n");
+#else
+__asm__(".text\np2mk_return_from_signal: mov $173, %eax\n\tint $0x80\n");
+#endif
+void p2mk_return_from_signal(void);
+
+struct action {
+    void *handler;
+    word flags;
+    void *restorer;
+    u64 mask;
+};
+
+static void catch_signals(void)
+{
+    static const int numbers[] = {4, 5, 7, 8, 11, 27, 31};
+    struct {
+        void *at;
+        long flags;
+        word size;
+    } alternative = {signal_stack, 0, sizeof signal_stack};
+    CALL3(SYS_SIGALTSTACK, &alternative, 0, 0);
+    for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        /* SA_SIGINFO, SA_ONSTACK, SA_NODEFER, SA_RESTORER */
+        struct action action = {(void *)on_signal, 4 | 0x08000000 | 0x40000000 | 0x04000000,
+                                (void *)p2mk_return_from_signal, 0};
+        system_call(SYS_SIGACTION, numbers[i], (long)&action, 0, 8, 0, 0);
+    }
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+static void set_addresses(void)
+{
+    lazy_first = C(LAZY_FIRST);
+    lazy_count = C(LAZY_COUNT);
+    direct_bytes = C(DIRECTMAP) << PAGE_SHIFT;
+    guest_base = C(VA_BASE);
+    page_mask = C(VA_MASK);
+    has_image = C(IMAGE_MAP) != 0;
+#ifdef __x86_64__
+    image_bytes = has_image ? (direct_bytes < IMAGE_BYTES ? direct_bytes : IMAGE_BYTES) : 0;
+#endif
+}
+
+static void set_up(void)
+{
+    word n = 0;
+    for (u64 i = 0; i < C(PAGES); i++) {
+        word page = AREA(PAGES)[i];
+        if (!touched[page])
+            touch(page);
+    }
+    for (u64 i = 0; i < C(M2P); i++) {
+        word mfn = AREA(M2P)[2 * i];
+        m2p[mfn & 1023].mfn = mfn;
+        m2p[mfn & 1023].pfn = AREA(M2P)[2 * i + 1];
+        m2p[mfn & 1023].call = C(CALL);
+    }
+    if (known_max)
+        *(word *)known_max = C(XEN_MAX);
+    for (; n < 4; n++)
+        asked[n].pfn = asked[n].mfn = ~0UL - 1;
+    last_top_index = last_top_word = ~0ULL;
+    last_top_entry = 0;
+    found_top = ~0ULL;
+    m2p_asked = ~0UL;
+    pending = 0;
+}
+
+/* Forget the guest before; the parent has cleared its pages. */
+static void begin_life(void)
+{
+    for (u64 i = 0; i < C(TOUCHED); i++)
+        touched[AREA(TOUCHED)[i]] = 0;
+    C(TOUCHED) = 0;
+    last_touched = ~0UL;
+    copy(p2mk_data_begin, user_data, user_data_bytes);
+    clear(p2mk_bss_begin, user_bss_bytes / WORD_BYTES);
+    for (int i = 0; i < KNOWN_POINTERS; i++)
+        known[i].last = 0;
+    top_mfn_page = 1;
+    p2mk_max_domain_pages = C(MAX_DOMAIN);
+    p2mk_start_info.nr_pages = C(NR_PAGES);
+    p2mk_start_info.mfn_list = (word)known_as(C(MFN_LIST), 1);
+}
+
+static void set_pages(void)
+{
+    u64 *runs = AREA(RUNS), skip = C(FROM);
+    for (u64 i = 0; i < C(COUNT); i++, runs += 3) {
+        u64 k = skip < runs[2] ? skip : runs[2];
+        skip -= k;
+        for (; k < runs[2]; k++) {
+            word mfn = (long long)runs[1] < 0 ? ~0UL : runs[1] + k;
+            long done;
+            note(ENTRY_SET, runs[0] + k, wide(mfn), 0);
+            found_top = ~0ULL;
+            done = p2mk_roots.set(runs[0] + k, mfn);
+            settle();
+            note(ENTRY_DONE, done, 0, 0);
+            /* What the set changed of m2p is the parent's to say. */
+            C(CALL)++;
+        }
+    }
+}
+
+static void grow_leaves(void)
+{
+    u64 *pfns = AREA(RUNS);
+    for (u64 i = 0; i < C(COUNT); i++) {
+        long done;
+        note(ENTRY_GROW, pfns[i], 0, 0);
+        found_top = ~0ULL;
+        done = p2mk_roots.grow(pfns[i]);
+        settle();
+        note(ENTRY_DONE, done, 0, 0);
+    }
+}
+
+static u64 getting;
+
+static void get_pages(void)
+{
+    u64 *pfns = AREA(RUNS);
+    for (; getting < C(COUNT); getting++) {
+        /* What a lookup that ends in a fault is taken for. */
+        u64 pfn = pfns[getting];
+        pfns[getting] = (u64)NOT_READ;
+        pfns[getting] = wide(guest_form(p2mk_roots.get(pfn)));
+        settle();
+    }
+}
+
+static void report(void)
+{
+    settle();
+    note(ENTRY_PHASE, 0, 0, 0);
+    p2mk_roots.report();
+    settle();
+}
+
+static void run(void)
+{
+    in_call = 1;
+    C(STATUS) = STATUS_OK;
+    switch (C(OP)) {
+    case OP_BOOT:
+        begin_life();
+        set_up();
+        p2mk_roots.boot();
+        settle();
+        note(ENTRY_PHASE, 0, 0, 0);
+        if (!p2mk_roots.boot_builds_list)
+            p2mk_roots.list();
+        settle();
+        C(BRK_CLOSED) = 1;
+        C(XEN_MAX) = C(MAX_PFN);
+        if (known_max)
+            *(word *)known_max = C(MAX_PFN);
+        report();
+        break;
+    case OP_RESUME:
+        p2mk_roots.list();
+        report();
+        break;
+    case OP_REPORT:
+        report();
+        break;
+    case OP_SET:
+        set_pages();
+        break;
+    case OP_GROW:
+        grow_leaves();
+        break;
+    case OP_GET:
+        get_pages();
+        break;
+    }
+    in_call = 0;
+}
+
+/* Lookups go on behind one that came to a bad end. */
+static int goes_on(void)
+{
+    if (C(OP) != OP_GET || C(STATUS) == STATUS_LOOP || ++getting >= C(COUNT))
+        return 0;
+    return 1;
+}
+
+static void serve(void)
+{
+    char byte;
+    if (CALL3(SYS_READ, REQUEST_FD, &byte, 1) != 1)
+        leave();
+    for (;;) {
+        getting = 0;
+        set_addresses();
+        if (!__builtin_setjmp((void **)end_of_call)) {
+            if (C(OP) != OP_BOOT)
+                set_up();
+            run();
+        } else if (!abandoned && goes_on()) {
+            in_call = 1;
+            if (!__builtin_setjmp((void **)end_of_call))
+                get_pages();
+        }
+        in_call = 0;
+        if (!abandoned) {
+            if (known_max)
+                C(XEN_MAX) = *(word *)known_max;
+            C(SHARED_FLL) = wide(p2mk_shared_info.frame_list_list);
+            C(SHARED_MAX) = p2mk_shared_info.max_pfn;
+            told(ANSWER_DONE);
+        }
+        abandoned = 0;
+    }
+}

@@ -1,0 +1,105 @@
+"""Kernels' C files lived in a child: as recorded, and as our own policies."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oracle.recordings import Recording, recordings
+from p2mbatch.base.cc import find_compiler
+from p2mbatch.guests.guest import Guest
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
+from p2mbatch.kernels.named import named_policy
+from p2mbatch.model import policies
+from p2mbatch.model.replay import replay
+from p2mbatch.model.trace_file import load_trace
+
+HERE = Path(__file__).parent
+UNCOMPILED = bool(os.environ.get("NUMBA_DISABLE_JIT"))
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fresh() -> Iterator[None]:
+    """Forget afterwards which files were read."""
+    before = dict(policies._REGISTRY)
+    yield
+    policies._REGISTRY.clear()
+    policies._REGISTRY.update(before)
+
+
+@pytest.fixture(scope="module")
+def kernels() -> dict[str, str]:
+    return {name: named_policy(f"kernel:{HERE / name}.c") for name in ("stale", "tracked")}
+
+
+# --- as recorded ------------------------------------------------------------------------------
+
+
+def some(policy: str) -> list[Recording]:
+    """The shortest recording of each family, width and format ."""
+    found: dict[tuple[str, ...], Recording] = {}
+    for recording in sorted(recordings(), key=lambda r: -r.path.stat().st_size):
+        if load_trace(recording.path).policy == policy:
+            found[recording.family, recording.bits, recording.format] = recording
+    return list(found.values())[:: 1 if not UNCOMPILED else 16]
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("name", ["stale", "tracked"])
+def test_recorded_traces_come_out_as_recorded(name: str, kernels: dict[str, str]) -> None:
+    found = some(name)
+    assert found
+    for recording in found:
+        trace = load_trace(recording.path)
+        got = replay(dataclasses.replace(trace, policy=kernels[name]))
+        for event in got:
+            event.pop("where", None)
+        assert got == trace.expected, recording.path.name
+
+
+# --- as our own policies ----------------------------------------------------------------------
+
+SHAPES: tuple[dict[str, Any], ...] = (
+    {"memory_bytes": "1GiB", "sparsity": 0.4, "layout": "extents"},
+    {"memory_bytes": "1032MiB"},
+    {"memory_bytes": "5GiB", "layout": "scattered", "sparsity": 0.2},
+    {"memory_bytes": "2GiB", "layout": "tail", "sparsity": 0.5, "word_bytes": 4},
+    {"memory_bytes": "256MiB", "grow_bytes": "8MiB"},
+    {"memory_bytes": "64MiB", "hosts": "8GiB,1GiB,16GiB", "stuck": "stay"},
+)
+
+
+@pytest.mark.parametrize("name", ["stale", "tracked"])
+@pytest.mark.parametrize("shape", SHAPES[:: 1 if not UNCOMPILED else 5])
+def test_a_sweeps_rows_are_those_of_the_policy(
+    name: str, shape: dict[str, Any], kernels: dict[str, str]
+) -> None:
+    fields = {"migrations": 3, "neighbours": 1.0, "seed": 3, **shape}
+    ours, theirs = (
+        run_scenario(Scenario.make(policy=policy, **fields)) for policy in (name, kernels[name])
+    )
+    exact = [[{k: v for k, v in row.items() if not k.endswith("_ns")} for row in rows]
+             for rows in (ours, theirs)]  # fmt: skip
+    assert exact[0] == exact[1]
+
+
+def test_a_guest_is_set_and_read_as_the_policys(kernels: dict[str, str]) -> None:
+    guests = [
+        Guest.boot("256MiB", policy=policy, sparsity=0.5, layout="extents")
+        for policy in ("tracked", kernels["tracked"])
+    ]
+    for guest in guests:
+        guest.balloon_out(range(100, 164))
+        guest.migrate()
+        guest.populate(range(100, 132))
+    pfns = range(0, guests[0].max_p2m_pfn, 7)
+    assert list(guests[0].lookup(pfns)) == list(guests[1].lookup(pfns))
+    assert guests[0].lookup(range(100, 164)).tolist().count(-1) == 32
