@@ -12,7 +12,11 @@
 
 typedef unsigned long word;
 
-enum { ASK_PAGE, ASK_BOOT_PAGE, ASK_FREE, ASK_M2P };
+enum { ASK_PAGE, ASK_BOOT_PAGES, ASK_FREE, ASK_M2P, ASK_BRK };
+
+/* Answers that are no page. */
+#define NO_PAGE (~0UL)
+#define BRK_CLOSED (~0UL - 1)
 
 struct shared { word max_pfn, list_list, cr3, vaddr, generation; } p2mk_shared_info;
 struct start { word nr_pages, mfn_list, flags; } p2mk_start_info;
@@ -23,6 +27,7 @@ int p2mk_init_mm;
 char *plain_memory, *plain_area;
 word plain_area_bytes, plain_vaddr, plain_pgd, plain_mfn_list, plain_extra[64];
 int plain_fd, plain_booted;
+word plain_warned;
 word (*plain_ask)(int what, word value);
 word plain_static[8];
 char plain_said[256];
@@ -41,18 +46,26 @@ __attribute__((noreturn)) static void end(const char *kind, const char *text)
 
 __attribute__((noreturn)) void p2mk_bug(const char *text, int line) { end("bug", text); }
 __attribute__((noreturn)) void p2mk_panic(const char *text, int line) { end("bug", text); }
-void p2mk_warn(const char *text, int line) { }
+void p2mk_warn(const char *text, int line) { plain_warned++; }
 
-static void *page_or_null(word pfn) { return pfn == ~0UL ? NULL : (void *)page(pfn); }
+static void *page_or_null(word pfn) { return pfn == NO_PAGE ? NULL : (void *)page(pfn); }
 
-void *p2mk_extend_brk(word num_bytes, word align) { end("bug", "_brk_start == 0"); }
+void *p2mk_extend_brk(word num_bytes, word align)
+{
+	word pfn = plain_ask(ASK_BRK, num_bytes >> 12);
+
+	if (pfn >= BRK_CLOSED)
+		end("bug", pfn == BRK_CLOSED ? "_brk_start == 0" : "brk overflow");
+	return page(pfn);
+}
+
 word p2mk_alloc_page(void) { return (word)page_or_null(plain_ask(ASK_PAGE, 0)); }
 word p2mk_get_zeroed_page(void) { return p2mk_alloc_page(); }
 void p2mk_free_page(word address) { plain_ask(ASK_FREE, address); }
 int p2mk_slab_is_available(void) { return plain_booted; }
 void *p2mk_alloc_bootmem(word num_bytes, word align)
 {
-	return page_or_null(plain_ask(ASK_BOOT_PAGE, 0));
+	return page_or_null(plain_ask(ASK_BOOT_PAGES, num_bytes >> 12));
 }
 void p2mk_free_bootmem(word address, word num_bytes) { }
 void *p2mk_va(word pfn) { return page(pfn); }
@@ -93,8 +106,8 @@ static word *entry_at(word address, int levels, int make)
 
 			if (!make)
 				return NULL;
-			fresh = plain_ask(ASK_BOOT_PAGE, 0);
-			if (fresh == ~0UL)
+			fresh = plain_ask(ASK_BOOT_PAGES, 1);
+			if (fresh == NO_PAGE)
 				end("bug", "panic");
 			*entry = fresh << 12 | 3;
 		}
@@ -209,6 +222,8 @@ int plain_call(const char *root, word a, word b, word *answer)
 			p2mk_roots.list();
 		else if (!strcmp(root, "report"))
 			p2mk_roots.report();
+		else if (!strcmp(root, "revector"))
+			*answer = p2mk_roots.revector();
 		else if (!strcmp(root, "vmalloc"))
 			p2mk_roots.vmalloc();
 		else if (!strcmp(root, "identity"))

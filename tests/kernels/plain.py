@@ -27,7 +27,7 @@ from p2mbatch.kernels.extract import COMPILED, extract
 
 HERE = Path(__file__).parent
 NONE = (1 << 64) - 1
-_ASKED = c.CFUNCTYPE(c.c_ulong, c.c_int, c.c_ulong)
+ASKED = c.CFUNCTYPE(c.c_ulong, c.c_int, c.c_ulong)
 _LIBC = c.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = c.c_void_p
 _LIBC.mmap.argtypes = [c.c_void_p, c.c_size_t, c.c_int, c.c_int, c.c_int, c.c_long]
@@ -39,7 +39,7 @@ _NUMBERS = itertools.count()
 @functools.cache
 def program(file: Path, tree: Path | None, max_domain_pages: int | None) -> Path:
     """Compile a kernel's file with plain.c; return the library."""
-    folder = Path(_FOLDER.name) / hashlib.sha256(f"{file} {max_domain_pages}".encode()).hexdigest()
+    folder = Path(_FOLDER.name) / hashlib.sha256(f"{file} {tree} {max_domain_pages}".encode()).hexdigest()
     folder.mkdir()
     unit = extract(file, tree=tree, max_domain_pages=max_domain_pages)
     plain = (HERE / "plain.c").read_text("utf-8")
@@ -137,7 +137,7 @@ class TwoLevelFile(TwoLevel):
         super().__init__(trace)
         last = max(self.guest["directmap_pages"], self.nr_pages)
         self.unit = Unit(self.file, self.tree, last, self.max_domain_pages)
-        self._asked = _ASKED(lambda what, value: NONE if (pfn := self.alloc_p2m_page()) is None
+        self._asked = ASKED(lambda what, value: NONE if (pfn := self.alloc_p2m_page()) is None
                              else pfn)  # fmt: skip
         self.unit.set("plain_ask", c.cast(self._asked, c.c_void_p).value or 0)
         self.arrays = {}
@@ -242,7 +242,7 @@ class LinearFile(Linear):
         self.unit = Unit(self.file, self.tree, trace["guest"]["directmap_pages"])
         super().__init__(trace)
         unit = self.unit
-        self._asked = _ASKED(self.answer)
+        self._asked = ASKED(self.answer)
         unit.set("plain_ask", c.cast(self._asked, c.c_void_p).value or 0)
         unit.set("plain_area_bytes", self.area * 8)
         unit.set("plain_area", unit.area(self.area * 8))
