@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes as c
 import functools
-import hashlib
 import itertools
 import mmap
 import os
@@ -39,8 +38,7 @@ _NUMBERS = itertools.count()
 @functools.cache
 def program(file: Path, tree: Path | None, max_domain_pages: int | None) -> Path:
     """Compile a kernel's file with plain.c; return the library."""
-    folder = Path(_FOLDER.name) / hashlib.sha256(f"{file} {tree} {max_domain_pages}".encode()).hexdigest()
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=_FOLDER.name))
     unit = extract(file, tree=tree, max_domain_pages=max_domain_pages)
     plain = (HERE / "plain.c").read_text("utf-8")
     ran = subprocess.run([compiler(), "-E", "-P", "-x", "c", "-"], input=plain,
