@@ -16,6 +16,8 @@ from typing import Any
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
+from p2mbatch.compiled.flags import WithQuickFlags
+
 
 class _NoEngine:
     """What numba hands a function's environment to, which only object mode reads."""
@@ -45,7 +47,7 @@ class _LinkedLibrary(JITCodeLibrary):  # type: ignore[misc]
         return 0
 
 
-class InnerCompiler(CompilerBase):  # type: ignore[misc]
+class InnerCompiler(WithQuickFlags, CompilerBase):  # type: ignore[misc]
     """Numba's passes, with a library that is never assembled."""
 
     def define_pipelines(self) -> list[Any]:

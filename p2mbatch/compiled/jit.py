@@ -31,6 +31,7 @@ from numba.core.errors import NumbaError
 from numba.extending import intrinsic, typeof_impl
 
 from p2mbatch.compiled import cache
+from p2mbatch.compiled.flags import KernelCompiler
 from p2mbatch.compiled.inner import InnerCompiler
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +55,7 @@ _OPTIONS: dict[str, Any] = {
 
 # Kernels make no arrays, so nothing needs counting; counting the tables' references at every call
 # cost more than most calls did.
-_NO_COUNTING: dict[str, Any] = {"_nrt": False}
+_NO_COUNTING: dict[str, Any] = {"_nrt": False, "pipeline_class": KernelCompiler}
 
 # Python never calls it.
 _PART: dict[str, Any] = _NO_COUNTING | {
