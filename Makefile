@@ -100,9 +100,9 @@ cells: $(VENV)/.test
 told: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign.explained --lives $(LIVES) --seed $(SEED)
 
-# The pages of an explanation and of a sweep under axe-core, an auditor of pages that npm has.
+# The pages of an explanation, a sweep, an audit and a benchmark under axe-core, an auditor of pages that npm has.
 axe: $(VENV)/.test $(AXE)
-	$(PYTEST) tests/report/test_explain_page.py tests/report/test_report_ways.py
+	$(PYTEST) tests/report/test_explain_page.py tests/report/test_report_ways.py tests/report/test_axe_pages.py
 
 $(AXE):
 	npm install --prefix build/axe --no-save --no-audit --no-fund axe-core@4.14.1
