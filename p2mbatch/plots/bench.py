@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -135,7 +136,9 @@ def plot_growth(curve: dict[str, Any], ax: Axes) -> None:
     ax.fill_between(x, low, high, color=co.BLUE, alpha=0.15, lw=0)
     ax.set(xscale="log", yscale="log", xlabel=curve["over"], ylabel=curve["unit"])
     _label_powers(ax.xaxis, ax.yaxis)
-    ax.set_title(f"{curve['what']}: exponent {curve['exponent']:.2f}", loc="left", fontsize=10)
+    # One point has none.
+    fitted = "" if math.isnan(curve["exponent"]) else f": exponent {curve['exponent']:.2f}"
+    ax.set_title(f"{curve['what']}{fitted}", loc="left", fontsize=10)
     if curve["unit"] == "bytes":
         ax.set_yscale("log", base=2)
         ax.yaxis.set_major_formatter(lambda size, _: st.size_text(size))

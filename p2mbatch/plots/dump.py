@@ -111,6 +111,8 @@ def plot_p2m_map(result: Audit, *, ax: Axes | None = None) -> Axes:
             grid += np.bincount(at, minlength=grid.size).reshape(grid.shape)
         from matplotlib.colors import LinearSegmentedColormap, LogNorm
 
+        from p2mbatch.plots.powers import label_powers
+
         tint = LinearSegmentedColormap.from_list("pages", [SKY, BLUE, "#00314d"])
         shown = np.ma.masked_equal(grid, 0)
         image = ax.imshow(
@@ -122,7 +124,8 @@ def plot_p2m_map(result: Audit, *, ax: Axes | None = None) -> Axes:
             cmap=tint,
             norm=LogNorm(1, max(int(grid.max()), 2)),
         )
-        ax.figure.colorbar(image, ax=ax, label="pages in one dot", pad=0.02)
+        bar = ax.figure.colorbar(image, ax=ax, label="pages in one dot", pad=0.02)
+        label_powers(bar.ax.yaxis)
         box = ax.get_window_extent()
         # A label is about 0.75 by 0.2 inches.
         across.label(ax.xaxis, 0.75 * ax.figure.dpi / box.width)

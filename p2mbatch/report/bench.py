@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def growth_table(report: dict[str, Any]) -> Table:
     rows = []
     for curve in report["growth"]:
         ends = [f"{slope:.2f}" for slope in curve["local"][:1] + curve["local"][-1:]]
-        exponent = f"{curve['exponent']:.2f}"
+        exponent = "–" if math.isnan(curve["exponent"]) else f"{curve['exponent']:.2f}"
         rows.append([curve["what"], f"over {curve['over']}", exponent, *(ends or ["–", "–"])])
     return Table.of_texts(
         "growth", "How cost grows",

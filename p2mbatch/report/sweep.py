@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.snapshots import live_through
 from p2mbatch.model.policies import MENDED
 from p2mbatch.plots import gallery as plots
-from p2mbatch.plots.style import new_figure, say_empty, style
+from p2mbatch.plots.style import new_figure, style
 from p2mbatch.plots.tree import tree_title
 from p2mbatch.report.asked import Answers, answers
 from p2mbatch.report.cells import (
@@ -355,12 +356,8 @@ def _told(result: SweepResult, row: Any, stories: list[Story]) -> dict[str, Any]
 
 
 def _no_tree(why: str) -> _Art:
-    """Return an empty figure that says why there is no tree."""
-    with style():
-        figure, ax = new_figure(plots.PLOTS["tree"].size)
-        say_empty(ax, why)
-    caption = plots.PLOTS["tree"].caption
-    return _Art("tree", inline(figure, "tree", why), caption)
+    """Return what says in the tree's place why there is none."""
+    return _Art("tree", f'<p class="note">{escape(one_line(why))}</p>', "There is no tree here.")
 
 
 def _tree(shots: list[plots.Snapshot], title: str, caption: str, number: str) -> _Art:

@@ -28,7 +28,7 @@ def test_every_mark_has_its_value(name: str, tmp_path: Path) -> None:
     plots.save(plots.draw(name, made_up(60, 4)), tmp_path / "f.svg")
     svg = (tmp_path / "f.svg").read_text(encoding="utf-8")
     assert len(tips(svg)) >= 4 and all(": " in text for text in tips(svg))
-    assert "tip:" not in svg
+    assert "tip:" not in svg and "mathdefault" not in svg
 
 
 def test_a_tile_tells_what_became_of_its_guests() -> None:
