@@ -2,8 +2,8 @@
 
 An example is a block of the language `console`: lines that begin with `$ ` are run, one after the
 other, in a directory of the page's own in which `data` is the repository's, `mine.py` and
-`forgotten.py` are the kernels of own-policy.md, and `before.c` and `mmu.c` those of tests/kernels
-on both sides of the change of 2.6.37. What stands under a line is what it prints; `…`
+`forgotten.py` are the kernels of own-policy.md, `before.c` that of tests/kernels from before the
+change of 2.6.37, and `my.patch` the change. What stands under a line is what it prints; `…`
 stands for any text. A command must end with 0, or `$ echo $?` must stand under it with its exit
 code. Tests hold the pages to what the commands print (tests/product/test_examples.py).
 """
@@ -11,6 +11,7 @@ code. Tests hold the pages to what the commands print (tests/product/test_exampl
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import os
 import re
@@ -101,9 +102,13 @@ def unforeseen(ran: list[Ran]) -> list[str]:
 def _fill(folder: Path) -> None:
     """Lay out what examples find where they run."""
     (folder / "data").symlink_to(DOCS.parent / "data")
-    for name, side in (("before.c", "stale.c"), ("mmu.c", "tracked.c")):
-        text = (DOCS.parent / "tests/kernels" / side).read_text(encoding="utf-8")
-        (folder / name).write_text(text, encoding="utf-8")
+    sides = [
+        (DOCS.parent / "tests/kernels" / side).read_text(encoding="utf-8")
+        for side in ("stale.c", "tracked.c")
+    ]
+    (folder / "before.c").write_text(sides[0], encoding="utf-8")
+    patch = difflib.unified_diff(*(side.splitlines(True) for side in sides), "a/mmu.c", "b/mmu.c")
+    (folder / "my.patch").write_text("".join(patch), encoding="utf-8")
     text = (DOCS / "own-policy.md").read_text(encoding="utf-8")
     mine = text.split("```python\n")[1].split("```")[0]
     (folder / "mine.py").write_text(mine, encoding="utf-8")
