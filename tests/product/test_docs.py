@@ -95,6 +95,7 @@ FILES = {
     "c",
     "h",
     "p2mk",
+    "patch",
     "yml",
     "md",
     "json",
