@@ -43,6 +43,17 @@ KERNELS = ("old", "orig", "loser", "relax", "new")
 @click.option(
     "--check", metavar="FILE", help="Compare with the results in FILE; exit 1 where one differs."
 )
+@click.option(
+    "--sample", type=click.IntRange(1), metavar="N",
+    help="Draw N schedules instead of visiting all: rates, with intervals.",
+)  # fmt: skip
+@click.option(
+    "--entries", type=click.Choice(("2", "512", "1024")), default="2", show_default=True,
+    help="--sample: words a page has, at every level.",
+)  # fmt: skip
+@click.option(
+    "--key", type=click.IntRange(0, (1 << 63) - 1), default=0, help="--sample: other schedules."
+)
 @click.option("--list", "as_list", is_flag=True, help="List the litmuses.")
 @click.option(
     "--max-memory", default="8GiB", show_default=True, metavar="SIZE",
@@ -57,6 +68,9 @@ def race(
     draw: str | None,
     as_json: bool,
     check: str | None,
+    sample: int | None,
+    entries: str,
+    key: int,
     as_list: bool,
     max_memory: str,
     **options: Any,
@@ -70,6 +84,11 @@ def race(
         raise click.UsageError("--list, --json, --check and --draw exclude each other")
     if class_name is not None and (as_list or as_json or check is not None):
         raise click.UsageError("--class is for telling or drawing: --json and --check take all")
+    others = (as_list, as_json, check is not None, draw is not None, class_name is not None)
+    if sample is not None and (reduced or any(others)):
+        raise click.UsageError("--sample draws schedules: it takes --entries and --key alone")
+    if sample is None and (entries != "2" or key):
+        raise click.UsageError("--entries and --key are of --sample")
     if as_list:
         _list()
         return
@@ -90,6 +109,9 @@ def race(
     if draw is not None:
         _draw(draw, asked, class_name, reduced, max_bytes)
         return
+    if sample is not None:
+        _sample(asked, sample, int(entries), key)
+        return
     results = {}
     for name, (config, _) in asked.items():
         found = _explore(name, config, reduced, max_bytes)
@@ -99,6 +121,17 @@ def race(
             _tell(name, found, class_name, len(asked) == 1)
     if as_json:
         say(json.dumps(results))
+
+
+def _sample(asked: dict[str, Any], num_schedules: int, entries: int, key: int) -> None:
+    """Draw schedules of each race and say how they ended."""
+    from p2mbatch.race.sample import draw_schedules
+    from p2mbatch.race.summary import describe, rate_table
+
+    for name, (config, _) in asked.items():
+        found = draw_schedules(config, num_schedules, entries=entries, key=key)
+        for line in (*describe(name, config), *rate_table(found)):
+            say(line)
 
 
 def _explore(name: str, config: Any, reduced: bool, max_bytes: int) -> Exploration:

@@ -9,7 +9,7 @@ warns of no overflow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import FunctionType, MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,17 @@ def _code_of(value: object) -> FunctionType | None:
 
 
 class Interpreter:
-    """Twins of kernels; `instead` has for some of them what makes another function of the twin."""
+    """Twins of kernels; `instead` has for some of them what makes another function of the twin.
 
-    def __init__(self, instead: Mapping[Function, Callable[[Function], Function]]) -> None:
+    `names` are constants that the twins see otherwise, wherever they are a module's.
+    """
+
+    def __init__(
+        self,
+        instead: Mapping[Function, Callable[[Function], Function]],
+        names: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._names = names
         self._instead = {_code_of(kernel): change for kernel, change in instead.items()}
         self._spaces: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._twins: dict[FunctionType, Function] = {}
@@ -66,6 +74,7 @@ class Interpreter:
         if not space:
             space.update(names)
             space.update((name, self._seen(value)) for name, value in names.items())
+            space.update((name, value) for name, value in self._names.items() if name in names)
         return space
 
     def _seen(self, value: Any) -> Any:

@@ -9,6 +9,7 @@ from p2mbatch.compiled.race.layout import LABEL_NAMES
 from p2mbatch.race.config import Config
 from p2mbatch.race.explorer import EndClass, Exploration
 from p2mbatch.race.meaning import meaning_of
+from p2mbatch.race.sample import CONFIDENCE, Sampled
 from p2mbatch.race.telling import lines_of, tell
 
 ALLOCATOR_WORDS = {
@@ -65,6 +66,20 @@ def table(found: Exploration) -> Iterator[str]:
         and (found.config.kernel == "new" or label != "max")
     ]
     yield f"  no schedule comes to: {', '.join(never)}"
+
+
+def rate_table(found: Sampled) -> Iterator[str]:
+    """Yield the classes of a sample with their rates and intervals."""
+    yield (
+        f"  {found.num_schedules:,} schedules drawn, {found.entries} words a page; intervals hold "
+        f"together with {CONFIDENCE:.0%}"
+    )
+    width = max(len("class"), *(len(name) for name in found.rates))
+    yield f"  {'class':{width}s}  {'drawn':>9s}      rate  from      to"
+    for name, rate in found.rates.items():
+        yield (
+            f"  {name:{width}s}  {rate.count:9,}  {rate.share:.6f}  {rate.low:.6f}  {rate.high:.6f}"
+        )
 
 
 def _number(value: int | None) -> str:

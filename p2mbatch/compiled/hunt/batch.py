@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int16Array, UInt64Array
+from p2mbatch.compiled.dice import below, one_in, throw
 from p2mbatch.compiled.hunt.breed import breed
 from p2mbatch.compiled.hunt.calls import Calls
-from p2mbatch.compiled.hunt.dice import below, one_in, throw
 from p2mbatch.compiled.hunt.draw_events import draw_program
 from p2mbatch.compiled.hunt.draw_guest import one_in_wide
 from p2mbatch.compiled.hunt.kinds import Kind

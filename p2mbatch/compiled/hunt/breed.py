@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
-from p2mbatch.compiled.hunt.dice import below, between, one_in, one_of
+from p2mbatch.compiled.dice import below, between, one_in, one_of
 from p2mbatch.compiled.hunt.draw_events import draw_event, draw_run
 from p2mbatch.compiled.hunt.draw_hosts import draw_host
 from p2mbatch.compiled.hunt.kinds import FLAT, Kind

@@ -7,7 +7,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
-from p2mbatch.compiled.hunt.dice import below, between, one_in, one_of
+from p2mbatch.compiled.dice import below, between, one_in, one_of
 from p2mbatch.compiled.hunt.draw_guest import draw_guest
 from p2mbatch.compiled.hunt.draw_hosts import draw_host, frame_of
 from p2mbatch.compiled.hunt.fit import FOREIGN, FRAME, HOLE, IDENTITY

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
-from p2mbatch.compiled.hunt.dice import below, between, one_in, one_of
+from p2mbatch.compiled.dice import below, between, one_in, one_of
 from p2mbatch.compiled.hunt.kinds import Kind
 from p2mbatch.compiled.hunt.places import any_page, structure
 from p2mbatch.compiled.hunt.program import (

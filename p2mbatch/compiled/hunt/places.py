@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2mbatch.base.arrays import Int64Array, UInt64Array
-from p2mbatch.compiled.hunt.dice import below, between, one_in
+from p2mbatch.compiled.dice import below, between, one_in
 from p2mbatch.compiled.hunt.kinds import Kind
 from p2mbatch.compiled.hunt.program import Program
 from p2mbatch.compiled.jit import inner_kernel, never_inline

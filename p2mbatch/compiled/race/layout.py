@@ -15,14 +15,15 @@ Source: docs/races.md, "Memory" and "Atomic steps".
 from __future__ import annotations
 
 ENTRIES = 2  # words a page, at every level
+LEAF_SHIFT, TOP_SHIFT = 1, 2  # PFN to leaf, PFN to top index
 PFNS = ENTRIES**3
 
 # Words.
-POINTER = 64
-MACHINE = 128
-INVALID = 255
-MAX_NUMBER = 63
-MAX_PAGES = 63
+WORD_SHIFT = 6
+POINTER = 1 << WORD_SHIFT
+MACHINE = 2 << WORD_SHIFT
+INVALID = (4 << WORD_SHIFT) - 1
+PAGE_MASK = MAX_NUMBER = MAX_PAGES = POINTER - 1
 
 # Pages with names.
 MISSING, MID_MISSING, MID_MISSING_MFN = 0, 1, 2

@@ -31,6 +31,7 @@ from p2mbatch.compiled.race.layout import (
     ENTRIES,
     FIRST_FRESH,
     G1,
+    LEAF_SHIFT,
     MOVED,
     NO_ROOM,
     OP_FIELDS,
@@ -43,12 +44,15 @@ from p2mbatch.compiled.race.layout import (
     P_NAMED,
     P_TAKEN_AT,
     P_TSO,
+    PAGE_MASK,
     PLACEHOLDER_WRITE,
     POINTER,
     R_NEXT,
     R_PAGES,
     S1,
     SET,
+    TOP_SHIFT,
+    WORD_SHIFT,
 )
 
 
@@ -67,19 +71,37 @@ def operation_at(plan: Any, who: int, number: int) -> int:
 @inner_kernel
 def is_pointer(word: int) -> bool:
     """Return whether `word` is the address of a page."""
-    return (word >> 6) == 1
+    return (word >> WORD_SHIFT) == 1
 
 
 @inner_kernel
 def is_machine(word: int) -> bool:
     """Return whether `word` is the MFN of a page."""
-    return (word >> 6) == 2
+    return (word >> WORD_SHIFT) == 2
 
 
 @inner_kernel
 def place(page_word: int, index: int) -> int:
     """Return where word `index` of the page that `page_word` points to (or is the MFN of) is."""
-    return R_PAGES + ENTRIES * (page_word & 63) + index
+    return R_PAGES + ENTRIES * (page_word & PAGE_MASK) + index
+
+
+@inner_kernel
+def top_of(pfn: int) -> int:
+    """Return the top index of a PFN."""
+    return pfn >> TOP_SHIFT
+
+
+@inner_kernel
+def middle_of(pfn: int) -> int:
+    """Return the index of a PFN's leaf in its mid page."""
+    return (pfn >> LEAF_SHIFT) & (ENTRIES - 1)
+
+
+@inner_kernel
+def index_of(pfn: int) -> int:
+    """Return the index of a PFN in its leaf."""
+    return pfn & (ENTRIES - 1)
 
 
 @inner_kernel

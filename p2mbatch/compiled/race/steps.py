@@ -66,6 +66,7 @@ from p2mbatch.compiled.race.layout import (
     K5,
     K6,
     K8,
+    LEAF_SHIFT,
     MACHINE,
     MID_MISSING,
     MID_MISSING_MFN,
@@ -80,6 +81,7 @@ from p2mbatch.compiled.race.layout import (
     ORIG,
     P_KERNEL,
     P_TAKES_WAIT,
+    PAGE_MASK,
     POINTER,
     R_FLAGS,
     R_GENERATION,
@@ -108,8 +110,10 @@ from p2mbatch.compiled.race.memory import (
     block_of,
     fill,
     finish,
+    index_of,
     is_pointer,
     load,
+    middle_of,
     num_buffered,
     operation_at,
     place,
@@ -117,6 +121,7 @@ from p2mbatch.compiled.race.memory import (
     release,
     store,
     take,
+    top_of,
 )
 
 
@@ -139,29 +144,29 @@ def load_top(row: Any, plan: Any, who: int, cpu: int, top: int, after: int) -> i
 def step_get(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int) -> int:
     """Run G1, G2 or G3."""
     if step == G1:
-        return load_top(row, plan, who, cpu, pfn >> 2, G2)
+        return load_top(row, plan, who, cpu, top_of(pfn), G2)
     reached = as_int(row[cpu + (C_A if step == G2 else C_B)])
     if not is_pointer(reached):
         return fault(row)
     if step == G2:
-        row[cpu + C_B] = load(row, plan, who, place(reached, (pfn >> 1) & 1))
+        row[cpu + C_B] = load(row, plan, who, place(reached, middle_of(pfn)))
         row[cpu + C_STEP] = G3
         return MOVED
-    return finish(row, plan, who, load(row, plan, who, place(reached, pfn & 1)))
+    return finish(row, plan, who, load(row, plan, who, place(reached, index_of(pfn))))
 
 
 @inner_kernel
 def step_set(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int, value: int) -> int:
     """Run S1, S2, S3 or, after growing, T1, T2, T3."""
     if step == S1:
-        return load_top(row, plan, who, cpu, pfn >> 2, S2)
+        return load_top(row, plan, who, cpu, top_of(pfn), S2)
     if step == T1:
-        return load_top(row, plan, who, cpu, pfn >> 2, T2)
+        return load_top(row, plan, who, cpu, top_of(pfn), T2)
     if step == S2 or step == T2:
         middle = as_int(row[cpu + C_A])
         if not is_pointer(middle):
             return fault(row)
-        leaf = load(row, plan, who, place(middle, (pfn >> 1) & 1))
+        leaf = load(row, plan, who, place(middle, middle_of(pfn)))
         row[cpu + C_B] = leaf
         row[cpu + C_STEP] = S3 if step == S2 else T3
         if leaf == POINTER + MISSING:
@@ -174,7 +179,7 @@ def step_set(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int, value
     leaf = as_int(row[cpu + C_B])
     if not is_pointer(leaf):
         return fault(row)
-    status = store(row, plan, who, place(leaf, pfn & 1), value)
+    status = store(row, plan, who, place(leaf, index_of(pfn)), value)
     if status != MOVED:
         return status
     return finish(row, plan, who, RESULT_TRUE)
@@ -211,7 +216,7 @@ def step_mid(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page:
         row[cpu + C_STEP] = A6
     else:
         row[cpu + C_STEP] = A5R
-    return release(row, plan, who, middle & 63)
+    return release(row, plan, who, middle & PAGE_MASK)
 
 
 @inner_kernel
@@ -224,7 +229,7 @@ def step_list(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page
     tracked = as_int(row[cpu + C_X])
     if step == A7:
         shared = tracked == POINTER + MID_MISSING_MFN
-        same = load(row, plan, who, R_TOP_MFN + top) == MACHINE + (tracked & 63)
+        same = load(row, plan, who, R_TOP_MFN + top) == MACHINE + (tracked & PAGE_MASK)
         if not same and not (shared and plan[P_KERNEL] == RELAX):
             row[R_FLAGS] |= BUG
         else:
@@ -240,7 +245,7 @@ def step_list(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page
     if step == A10:
         found = as_int(row[R_TOP_MFN + top])
         if found == MACHINE + MID_MISSING_MFN:
-            row[R_TOP_MFN + top] = MACHINE + (tracked & 63)
+            row[R_TOP_MFN + top] = MACHINE + (tracked & PAGE_MASK)
             row[cpu + C_STEP] = A11
         else:
             row[cpu + C_B] = found
@@ -253,8 +258,8 @@ def step_list(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page
     if plan[P_KERNEL] == OLD or plan[P_KERNEL] == ORIG:
         row[cpu + C_OP] |= DEAD_X
     else:
-        row[cpu + C_X] = POINTER + (as_int(row[cpu + C_B]) & 63)
-    return release(row, plan, who, tracked & 63)
+        row[cpu + C_X] = POINTER + (as_int(row[cpu + C_B]) & PAGE_MASK)
+    return release(row, plan, who, tracked & PAGE_MASK)
 
 
 @inner_kernel
@@ -262,11 +267,11 @@ def look_for_leaf(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int) 
     """Run A12, A13, O1 or O2: is there a leaf by now?"""
     kernel = plan[P_KERNEL]
     if kernel != NEW and (step == A12 or step == O1):
-        return load_top(row, plan, who, cpu, pfn >> 2, A13 if step == A12 else O2)
+        return load_top(row, plan, who, cpu, top_of(pfn), A13 if step == A12 else O2)
     middle = as_int(row[cpu + (C_MID if kernel == NEW else C_A)])
     if not is_pointer(middle):
         return fault(row)
-    leaf = load(row, plan, who, place(middle, (pfn >> 1) & 1))
+    leaf = load(row, plan, who, place(middle, middle_of(pfn)))
     row[cpu + C_B] = leaf
     if step != O2 and leaf != POINTER + MISSING:
         row[cpu + C_STEP] = Z1 if kernel == NEW else T1
@@ -289,13 +294,13 @@ def step_leaf(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int, page
         return fill(row, plan, who, leaf, INVALID)
     if step == A18:
         row[cpu + C_STEP] = Z1 if kernel == NEW else T1
-        return release(row, plan, who, leaf & 63)
+        return release(row, plan, who, leaf & PAGE_MASK)
     dead = as_int(row[cpu + C_OP])
     if step == A16:
         middle = as_int(row[cpu + C_MID])
         if not is_pointer(middle):
             return fault(row)
-        at = place(middle, (pfn >> 1) & 1)
+        at = place(middle, middle_of(pfn))
         won = row[at] == row[cpu + C_B]
         if dead & DEAD_MID:
             row[R_FLAGS] |= UAF_WRITE if won else UAF_READ
@@ -307,7 +312,7 @@ def step_leaf(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int, page
     if dead & DEAD_X:
         row[R_FLAGS] |= UAF_WRITE
     row[cpu + C_STEP] = T1
-    return store(row, plan, who, place(tracked, (pfn >> 1) & 1), MACHINE + (leaf & 63))
+    return store(row, plan, who, place(tracked, middle_of(pfn)), MACHINE + (leaf & PAGE_MASK))
 
 
 @inner_kernel
@@ -374,7 +379,7 @@ def step_locked_leaf(row: Any, plan: Any, who: int, cpu: int, step: int, entry: 
         row[cpu + C_STEP] = J5
         return put(row, at, as_int(row[cpu + C_Q]))
     row[cpu + C_STEP] = J7
-    return store(row, plan, who, at, MACHINE + (as_int(row[cpu + C_Q]) & 63))
+    return store(row, plan, who, at, MACHINE + (as_int(row[cpu + C_Q]) & PAGE_MASK))
 
 
 @inner_kernel
@@ -382,7 +387,7 @@ def step_end(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int) -> in
     """Run Z1 to Z3: tell the toolstack of a higher end, max_pfn."""
     if step == Z1:
         if pfn >= load(row, plan, who, R_LAST):
-            row[cpu + C_B] = ((pfn >> 1) + 1) << 1
+            row[cpu + C_B] = ((pfn >> LEAF_SHIFT) + 1) << LEAF_SHIFT
             row[cpu + C_STEP] = Z2
         else:
             row[cpu + C_STEP] = T1
@@ -429,15 +434,15 @@ def run_step(row: Any, plan: Any, who: int, page: int) -> int:
     if step <= S2 or step >= T1:
         return step_set(row, plan, who, cpu, step, pfn, plan[operation + OP_VALUE])
     if K1 <= step <= K8:
-        return step_locked_mid(row, plan, who, cpu, step, pfn >> 2)
+        return step_locked_mid(row, plan, who, cpu, step, top_of(pfn))
     if step <= A5R:
-        return step_mid(row, plan, who, cpu, step, pfn >> 2, page)
+        return step_mid(row, plan, who, cpu, step, top_of(pfn), page)
     if step <= A11F:
-        return step_list(row, plan, who, cpu, step, pfn >> 2, page)
+        return step_list(row, plan, who, cpu, step, top_of(pfn), page)
     if step <= O2:
         return look_for_leaf(row, plan, who, cpu, step, pfn)
     if step >= Z1:
         return step_end(row, plan, who, cpu, step, pfn)
     if step == A16 or step == A17 or step == A18 or step <= A15:
         return step_leaf(row, plan, who, cpu, step, pfn, page)
-    return step_locked_leaf(row, plan, who, cpu, step, (pfn >> 1) & 1)
+    return step_locked_leaf(row, plan, who, cpu, step, middle_of(pfn))

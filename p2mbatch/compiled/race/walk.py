@@ -11,6 +11,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel
 from p2mbatch.compiled.race.layout import (
     BLOCKED,
     ENTRIES,
+    LEAF_SHIFT,
     MOVED,
     NO_TOOLSTACK,
     P_TOOL_AT,
@@ -19,6 +20,7 @@ from p2mbatch.compiled.race.layout import (
     R_SHARED_MAX,
     R_TOP,
     R_TOP_MFN,
+    TOP_SHIFT,
     TREE,
     W0,
     W1,
@@ -34,7 +36,7 @@ from p2mbatch.compiled.race.layout import (
     W_STEP,
     WG,
 )
-from p2mbatch.compiled.race.memory import is_machine, is_pointer, place
+from p2mbatch.compiled.race.memory import index_of, is_machine, is_pointer, place
 
 
 @inner_kernel
@@ -61,17 +63,17 @@ def trimmed_max(row: Any, plan: Any, tool: int) -> int:
 def read_entry(row: Any, plan: Any, tool: int) -> int:
     """Run W2: read one entry of the frame list through the page found for it."""
     number = as_int(row[tool + W_NUM_FL])
-    page = as_int(row[tool + W_FLL + (number >> 1)])
+    page = as_int(row[tool + W_FLL + (number >> LEAF_SHIFT)])
     word = 0
     if is_right_kind(plan, page):
-        word = as_int(row[place(page, number & 1)])
+        word = as_int(row[place(page, index_of(number))])
     if not is_right_kind(plan, word):
         row[tool + W_FAILED] = 1
         row[tool + W_STEP] = W_DONE
         return MOVED
     row[tool + W_FL + number] = word
     row[tool + W_NUM_FL] = number + 1
-    if number == as_int(row[tool + W_MAX]) >> 1:
+    if number == as_int(row[tool + W_MAX]) >> LEAF_SHIFT:
         row[tool + W_STEP] = W_DONE
     return MOVED
 
@@ -99,7 +101,7 @@ def walk_step(row: Any, plan: Any) -> int:
     source = R_TOP_MFN if plan[P_TOOLSTACK] == TREE else R_TOP
     row[tool + W_FLL + number] = row[source + number]
     row[tool + W_NUM_FLL] = number + 1
-    if number == as_int(row[tool + W_MAX]) >> 2:
+    if number == as_int(row[tool + W_MAX]) >> TOP_SHIFT:
         row[tool + W_MAX] = trimmed_max(row, plan, tool)
         row[tool + W_STEP] = W2
     return MOVED
