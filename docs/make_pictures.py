@@ -22,7 +22,7 @@ GUEST = {"memory": "1GiB", "seed": 7}
 SIZE = 1280, 960
 """Pixels of the report that its picture shows."""
 
-_COLORS = 128
+_COLORS = 256
 
 
 def tree(policy: str) -> list[Snapshot]:
@@ -51,9 +51,10 @@ def report() -> bytes:
             ],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
-        picture = Image.open(shot).convert("RGB").quantize(_COLORS)
+        picture = Image.open(shot).convert("RGB")
+        few = picture.quantize(_COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     packed = io.BytesIO()
-    picture.save(packed, "PNG", optimize=True)
+    few.save(packed, "PNG", optimize=True)
     return packed.getvalue()
 
 
