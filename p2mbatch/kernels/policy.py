@@ -41,6 +41,13 @@ _OPS: Final = {
 }  # fmt: skip
 
 
+_BOOT_ALLOCATOR: Final = {
+    "pages of the boot allocator": "p2mk_alloc_bootmem",
+    "slab_is_available": "p2mk_slab_is_available",
+}
+"""What kernels ask for at boot that no child has: the word -> what it is in a unit."""
+
+
 @dataclass(frozen=True)
 class CarriedKernel:
     """A kernel's file as it goes to another process: what it is named by, and its whole text."""
@@ -247,6 +254,12 @@ def registered(carried: CarriedKernel) -> str:
         raise InputError(
             f"{one_line(carried.reference.rpartition('#')[0])}: a p2m of the {unit.era} era is "
             "checked, but not lived yet: three levels are"
+        )
+    taken = next((word for word, name in _BOOT_ALLOCATOR.items() if name in unit.text), None)
+    if taken is not None:
+        raise InputError(
+            f"{one_line(carried.reference.rpartition('#')[0])}: its boot asks for {taken}, as "
+            "kernels from 3.7 on do: checked, but not lived yet"
         )
     look = policies.free_look(carried.reference.rpartition("#")[0])
     base = policies.find(policies.MENDED)

@@ -30,7 +30,7 @@ from pydantic import (
 from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.collection import without_collection
-from p2mbatch.base.errors import InputError
+from p2mbatch.base.errors import InputError, PolicyError
 from p2mbatch.base.shipped import find_spec
 from p2mbatch.base.words import Columns
 from p2mbatch.guests.fields import FIELDS, FROM_GUEST, cell_id_of
@@ -281,6 +281,9 @@ class SweepSpec(BaseModel, metaclass=Made):
         for section, values, _ in self._listed_cells():
             try:
                 _check_one(values)
+            except PolicyError:
+                # Of a policy's file, and no value of a field: it names the place itself.
+                raise
             except InputError as error:
                 raise InputError(self._about(section, str(error))) from None
 

@@ -328,3 +328,16 @@ def test_a_kernel_is_named_by_what_it_says(tmp_path: Path) -> None:
     names = [extract(file).digest for file in (HERE / "tracked.c", tmp_path / "other.c",
                                                tmp_path / "changed.c")]  # fmt: skip
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("name", ["two_level", "linear", "moved"])
+def test_what_is_checked_and_not_lived_yet_says_so(name: str, tmp_path: Path) -> None:
+    from p2mbatch.kernels.named import named_policy
+
+    file = HERE / f"{name}.c"
+    if name == "moved":
+        file = tmp_path / "p2m.c"
+        file.write_text(in_init("\tleaf = alloc_bootmem_align(PAGE_SIZE, PAGE_SIZE);"))
+    assert extract(file).era
+    with pytest.raises(P2MBatchError, match=f"^kernel:{file}: .* checked, but not lived yet"):
+        named_policy(f"kernel:{file}")

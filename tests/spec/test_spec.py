@@ -354,3 +354,17 @@ def test_the_documented_fields_are_those_of_a_scenario() -> None:
         part for line in table.splitlines()[2:] for part in line.split("|")[1].split("`")[1::2]
     ]
     assert named == list(FIELDS)
+
+
+def test_what_is_wrong_with_a_policys_file_is_told_by_its_own_place(monkeypatch):
+    """Found when the cells are checked, it is no value of an option."""
+    from p2mbatch.base.errors import PolicyError
+
+    def wrong(values):
+        raise PolicyError("mmu.c, line 228: something is neither here nor there")
+
+    monkeypatch.setattr("p2mbatch.spec.sweep_spec._check_one", wrong)
+    spec = SweepSpec.from_options(memory="64MiB", seeds="1")
+    with pytest.raises(InputError) as error:
+        spec.check()
+    assert str(error.value) == "mmu.c, line 228: something is neither here nor there"
