@@ -78,7 +78,9 @@ def _told_under(name: str, text: str) -> str:
 
 
 def _told_of(frame: pd.DataFrame) -> str:
-    counts = frame["policy"][(frame["outcome"] == "ok").to_numpy()].value_counts()
+    # Guests, not their migrations: of those that were lost later no cost is told.
+    ends = last_rows(frame[["cell", "migration", "policy", "outcome"]])
+    counts = ends["policy"][(ends["outcome"] == "ok").to_numpy()].value_counts()
     through = counts[counts > 0]
     if MENDED in through.index or through.empty:
         return MENDED

@@ -9,20 +9,26 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_explain_page import AXE, in_browser
 from test_report_browser import CHROMIUM
 
 from p2mbatch.model.explain.meaning import detail_meaning
-from p2mbatch.model.fates import SURVIVED
+from p2mbatch.model.fates import ENDS, SURVIVED
 from p2mbatch.model.toolstacks import find, names
+from p2mbatch.plots import draw
 from p2mbatch.report import stories
+from p2mbatch.report.costs import LONG_LIFE, costs_of
 from p2mbatch.report.glossary import detail_entries
 from p2mbatch.report.page import linked
 from p2mbatch.report.stories import stories_of
+from p2mbatch.report.summary import summary_table
 from p2mbatch.report.sweep import html
+from p2mbatch.store.fate_counts import FateCounts
 from p2mbatch.store.fates import fates, last_rows
 from p2mbatch.store.results import SweepResult
+from p2mbatch.store.survivors import Survival, summary_frame
 from report_support import made_up, run
 from sweep_support import p2mbatch
 
@@ -151,6 +157,22 @@ def test_policies_of_alike_names_have_stories_of_their_own() -> None:
     assert len(set(anchors)) == len(names)
     assert anchors[-1] == "story-stuck-tracked"
     assert all(re.fullmatch(r"[\w.-]+", anchor) for anchor in anchors)
+
+
+def test_policies_of_alike_names_are_told_apart_wherever_they_are_named() -> None:
+    names = [f"mine.py#{digit * 16}" for digit in "ab"]
+    apart = {"mine.py#aaaaaa", "mine.py#bbbbbb"}
+    entries = [Survival(name, 1, 5, 5, 0, dict.fromkeys(ENDS, 0)) for name in names]
+    assert set(summary_table(entries).columns[0].values) == apart
+    counts = FateCounts({(name, 0, 0, SURVIVED, True): 1 for name in names})
+    assert set(summary_frame(counts)["policy"]) == apart
+    frame = made_up(60, LONG_LIFE)
+    frame["policy"] = np.where(frame["policy"] == "tracked", names[0], names[1])
+    told = costs_of(frame)
+    assert "mine.py#aaaaaa guests" in told.of_time
+    assert any(name in text for name in apart for text in (told.of_holes, told.of_size))
+    figure = draw("outcomes", frame, policy=names[1])
+    assert "mine.py#bbbbbb" in figure.axes[0].get_title(loc="left")
 
 
 _DRIVE = """<script>
