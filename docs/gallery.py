@@ -22,10 +22,11 @@ RUNS = {
     "holes": "p2mbatch sweep --memory '1GiB..16GiB x4' --sparsity '0..0.9 +0.3' "
     "--layout tail,scattered,extents --policy tracked --migrations 20 --seeds 2 --quiet "
     "--out holes",
+    "live": "p2mbatch sweep live --quiet --out live",
 }
 """The sweeps that the figures are drawn of."""
 
-OF = {"overhead": "holes", "cost": "holes", "drift": "holes"}
+OF = {"overhead": "holes", "cost": "holes", "drift": "holes", "live": "live"}
 """Figure -> its run, where that is not the headline."""
 
 OTHERS = {

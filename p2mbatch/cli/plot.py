@@ -16,6 +16,7 @@ FIGURES = {
     "overhead": "Memory of the tree and its list as a share of what the guest has.",
     "cost": "What a migration costs, beside copying as many bytes.",
     "drift": "Whether that stays while a guest is migrated again.",
+    "live": "What becomes of guests that grow while they move, kernel by kernel.",
 }
 """The figures of `p2mbatch.plots.PLOTS`, named here so that --help need not load them."""
 

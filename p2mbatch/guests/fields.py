@@ -12,9 +12,7 @@ import hashlib
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,6 +23,24 @@ from p2mbatch._version import MODEL_VERSION
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.sizes import GIB, format_size, parse_size
+from p2mbatch.guests.field_types import (
+    Address,
+    Fraction,
+    GrowWhere,
+    Hosts,
+    Layout,
+    LinuxVersion,
+    PolicyName,
+    SizeBytes,
+    SizeOrNone,
+    Stuck,
+    Told,
+    ToolstackName,
+    XenVersion,
+    YesNo,
+    size_of,
+    whole_pages,
+)
 from p2mbatch.guests.host_sizes import canonical_hosts, largest_host
 from p2mbatch.guests.made import Made, with_full_names
 from p2mbatch.guests.references import GUEST, digest_of, guest_fields, map_named
@@ -38,8 +54,7 @@ MAX_ORDER: Final = 18
 
 MAX_MIGRATIONS: Final = 10_000_000
 
-MAX_HOST_BYTES: Final = 1 << 52
-"""What 52-bit machine addresses reach."""
+MAX_ROUNDS: Final = 1024
 
 MAX_SEED: Final = (1 << 63) - 1
 
@@ -48,130 +63,6 @@ HOST_PER_GUEST: Final = 4
 LEAST_HOST_BYTES: Final = GIB
 """What a host has where none is named: so many times its guest's memory, and not less than that."""
 
-
-def _size(value: Any) -> Any:
-    """Return a size in bytes from what a person wrote; anything else is left to pydantic."""
-    if isinstance(value, str):
-        try:
-            return parse_size(value)
-        except InputError as error:
-            raise ValueError(str(error).removeprefix("size: ")) from None
-    return value
-
-
-def _no_negative_zero(value: float) -> float:
-    """Return `value` with -0.0 as 0.0, so that equal fractions have equal digests."""
-    return value + 0.0
-
-
-def _whole_pages(value: int) -> int:
-    if value % PAGE_BYTES:
-        raise ValueError(
-            f"{value} bytes are not whole pages of {PAGE_BYTES}: "
-            f"{value - value % PAGE_BYTES} or {value - value % PAGE_BYTES + PAGE_BYTES} are"
-        )
-    return value
-
-
-Fraction = Annotated[
-    float, Field(ge=0, le=1, allow_inf_nan=False), AfterValidator(_no_negative_zero)
-]
-
-SizeBytes = Annotated[
-    int,
-    BeforeValidator(_size, json_schema_input_type=int | str),
-    Field(ge=PAGE_BYTES, le=MAX_HOST_BYTES),
-]
-
-
-def _known_policy(value: str) -> str:
-    """Return the name of a policy that there is; pydantic makes the ValueError ours.
-
-    A file of the user's own is read here: it is named by whoever makes the scenario.
-    """
-    from p2mbatch.kernels.named import named_policy
-
-    try:
-        value = named_policy(value)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    if policies.is_reference(value) and not policies.is_known(value):
-        short = policies.shown(value).short
-        raise ValueError(f"{value} was not read here: name its file, as --policy {short}")
-    if not policies.is_known(value):
-        known = [repr(name) for name in policies.names()]
-        raise ValueError(f"should be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
-    return value
-
-
-def _canonical_xen(value: str) -> str:
-    """Return a version as 4.1 or 4.1.2; pydantic makes the ValueError ours."""
-    if not value:
-        return value
-    try:
-        version = parse_xen(value, "")
-    except InputError as error:
-        raise ValueError(str(error).removeprefix(": ")) from None
-    return ".".join(map(str, version if version[2] else version[:2]))
-
-
-def _known_toolstack(value: str) -> str:
-    """Return the name of a toolstack that there is; pydantic makes the ValueError ours."""
-    try:
-        return toolstacks.find(value).name
-    except InputError as error:
-        raise ValueError(str(error).removeprefix("toolstack: ")) from None
-
-
-def _canonical_vaddr(value: Any) -> Any:
-    """Return an address as 0x and its hex digits; pydantic makes the ValueError ours."""
-    if isinstance(value, str):
-        try:
-            value = int(value, 0)
-        except ValueError:
-            raise ValueError(f"{value!r} is not an address, such as 0xffffc90000000000") from None
-    if type(value) is not int or not 0 <= value < 1 << 64 or value % (1 << 21):
-        raise ValueError(f"{value!r} is not a 64-bit address at a multiple of 2 MiB")
-    return f"{value:#x}"
-
-
-def _canonical_release(value: str) -> str:
-    """Return a release of Linux as scenarios have it; pydantic makes the ValueError ours."""
-    if not value:
-        return value
-    try:
-        return kernels.canonical_version(value)
-    except InputError as error:
-        raise ValueError(str(error).removeprefix("linux: ")) from None
-
-
-LinuxVersion = Annotated[str, AfterValidator(_canonical_release)]
-
-PolicyName = Annotated[str, AfterValidator(_known_policy)]
-
-Hosts = Annotated[
-    str, BeforeValidator(canonical_hosts, json_schema_input_type=str | list[int | str])
-]
-
-XenVersion = Annotated[str, AfterValidator(_canonical_xen)]
-
-Stuck = Literal["end", "stay"]
-
-SizeOrNone = Annotated[
-    int,
-    BeforeValidator(_size, json_schema_input_type=int | str),
-    Field(ge=0, le=MAX_HOST_BYTES),
-]
-
-ToolstackName = Annotated[str, AfterValidator(_known_toolstack)]
-
-Address = Annotated[str, BeforeValidator(_canonical_vaddr, json_schema_input_type=int | str)]
-
-GrowWhere = Literal["within", "beyond", "identity"]
-
-Told = Literal["auto", "yes", "no"]
-
-Layout = Literal["tail", "scattered", "extents", "identity", "guest"]
 
 IDENTITY: Final = "identity"
 """The layout with 1:1 pages."""
@@ -184,10 +75,14 @@ HOLE: Final = ("hole_bytes", "hole_at_bytes")
 
 _SIZES: Final = ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes")
 
+CHURN: Final = ("churn_bytes", "balloon_bytes")
+"""What a guest gets, and gives back, in each round of a live migration."""
+
 FOLLOWING: Final = (
     *("xen", "toolstack", "policy", "max_domain_pages", "hotplug_gib"),
     *HOLE,
     "grow_bytes",
+    *CHURN,
 )
 """Fields whose default depends on others, or on how a spec has them: None where it does not."""
 
@@ -299,6 +194,15 @@ class ScenarioFields(BaseModel, metaclass=Made):
     """What the guest gets more before each migration."""
     grow_where: GrowWhere = "within"
     """Where that is: in the span's holes, past its end, or in the 1:1 pages."""
+    live: YesNo = "no"
+    """Whether the guest goes on living while it is sent, in rounds of copying."""
+    rounds: Annotated[int, Field(ge=0, le=MAX_ROUNDS)] = 5
+    """Of a live migration: how many rounds there are before the pause. Xen's toolstack stops after
+    five."""
+    churn_bytes: SizeOrNone = 0
+    """What the guest gets more in each of them, on average, where `grow_where` says."""
+    balloon_bytes: SizeOrNone = 0
+    """What it gives back in each of them, on average, and takes again in the next."""
     neighbour_map: str = ""
     """"PATH#DIGEST" of a real host's m2p (`p2mbatch.model.host_map`), or empty."""
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
@@ -339,13 +243,16 @@ class ScenarioFields(BaseModel, metaclass=Made):
     def _consistent(self) -> Self:
         if self.layout == GUEST and not self.guest:
             raise ValueError("layout: guest is what a guest's file has: name the file in guest")
-        for name in (*_SIZES, *HOLE, "grow_bytes"):
+        for name in (*_SIZES, *HOLE, "grow_bytes", *CHURN):
             try:
-                _whole_pages(getattr(self, name))
+                whole_pages(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         if self.layout != IDENTITY and (self.hole_bytes or self.hole_at_bytes):
             raise ValueError("hole_bytes: 1:1 pages are of layout identity alone")
+        if self.live == "no" and (self.churn_bytes or self.balloon_bytes):
+            name = next(name for name in CHURN if getattr(self, name))
+            raise ValueError(f"{name}: a guest lives on while it is sent where live is yes alone")
         if self.grow_where == IDENTITY and self.layout != IDENTITY:
             raise ValueError("grow_where: there are 1:1 pages with layout identity alone")
         if policies.find(self.policy).is_linear and self.word_bytes == 4:
@@ -440,7 +347,8 @@ def _with_guest(data: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"guest: {error}") from None
     for name in FROM_GUEST:
         given = data.get(name)
-        if given is not None and (_size(given) if name == "memory_bytes" else given) != found[name]:
+        written = size_of(given) if name == "memory_bytes" else given
+        if given is not None and written != found[name]:
             raise ValueError(
                 f"{name}: is {given!r}, and {found[name]!r} in {data['guest']}: leave it out"
             )

@@ -21,6 +21,7 @@ from p2mbatch.model.placement import Placement, check_image_map
 from p2mbatch.model.places import check_places
 from p2mbatch.model.policies import Policy, find
 from p2mbatch.model.runs import OWN, merged_runs
+from p2mbatch.model.structures import structures_of
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 
@@ -62,6 +63,11 @@ class GuestPlacement(Placement):
         layout = self.guest.layout
         assert isinstance(layout, EraLayout) and layout.static is not None
         return layout.static
+
+    @property
+    def structures(self) -> Int64Array:
+        """Return int64[k, 2]: runs [first PFN, count] of pages that the kernel never gives away."""
+        return structures_of(self.guest.layout)
 
     @property
     def marks_hole(self) -> bool:

@@ -20,6 +20,8 @@ SHORT: Final = {
     "hole": "hole_bytes",
     "hole_at": "hole_at_bytes",
     "grow": "grow_bytes",
+    "churn": "churn_bytes",
+    "balloon": "balloon_bytes",
 }
 """What the command line calls a field of a scenario -> its name."""
 

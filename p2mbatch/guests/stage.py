@@ -18,13 +18,14 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
+from p2mbatch.guests.churn import Churn, may_get_more, most_added
 from p2mbatch.guests.file import guest_of
 from p2mbatch.guests.file_placement import GuestPlacement, place_guest
 from p2mbatch.guests.host_sizes import host_bytes, host_ranges
 from p2mbatch.model import toolstacks
 from p2mbatch.model.host_map import map_of
 from p2mbatch.model.hosts import function_host
-from p2mbatch.model.life import Life
+from p2mbatch.model.life import Life, Rounds
 from p2mbatch.model.linear_shape import LinearFields
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement, place
@@ -44,7 +45,7 @@ def check_scenario(scenario: ScenarioFields) -> Placement:
     """Return where the guest's pages go, or raise `InputError` with the numbers that do not fit."""
     placement = _place(scenario)
     kept = placement.span if scenario.guest else placement.population.guest_frames
-    if scenario.grow_bytes:
+    if may_get_more(scenario):
         kept = placement.reach
     _check_hosts(scenario, placement, kept)
     return placement
@@ -86,7 +87,7 @@ def _place(scenario: ScenarioFields) -> Placement:
             scenario.hotplug_gib, int(scenario.p2m_vaddr, 16), told=is_told(scenario)
         ),
         hole=hole_of(scenario),
-        grow_pages=scenario.grow_bytes // PAGE_BYTES * scenario.migrations,
+        grow_pages=most_added(scenario),
         grow_where=scenario.grow_where,
     )
 
@@ -119,7 +120,7 @@ def nth_host(
         neighbour_pages=scenario.neighbour_memory_bytes // PAGE_BYTES,
         key=(scenario.seed, "host", index),
         first=index == 0,
-        names_all=names_all or bool(scenario.guest or scenario.grow_bytes),
+        names_all=names_all or bool(scenario.guest) or may_get_more(scenario),
         reach=placement.reach,
         xen=parse_xen(scenario.xen) if scenario.xen else None,
         **({"known": map_of(scenario.neighbour_map).m2p} if scenario.neighbour_map else {}),
@@ -157,6 +158,9 @@ class StagedGuest:
         self._num_added = 0
         self.on_growth: Callable[[Int64Array, EventResult], None] | None = None
         """Is told the runs of what the guest got before a migration, and what came of them."""
+        self.on_rounds: Callable[[Rounds], None] | None = None
+        """Is told what the guest is to do in the rounds of a live migration, before it begins."""
+        self._churn = Churn(scenario, self.placement)
         self.life: Life = self.placement.new_life(self._host(0), resident=self._resident)
         self.life.toolstack = toolstacks.find(scenario.toolstack).code
 
@@ -186,7 +190,7 @@ class StagedGuest:
         grown = self._grow()
         if not grown.ok:
             return grown
-        result = self.life.migrate(self._host(self.num_migrations), threads)
+        result = self._sent(threads)
         result.stray_writes += grown.stray_writes
         # A page that growth hits is fresh from the pool: no page is counted twice.
         result.stray_pages += grown.stray_pages
@@ -194,6 +198,21 @@ class StagedGuest:
         if result.outcome not in REFUSED:
             self._at = self.num_migrations
         self.entries_written = self.life.scalar("entries_written")
+        return result
+
+    def _sent(self, threads: int) -> EventResult:
+        """Migrate the life that there is, live or not."""
+        host = self._host(self.num_migrations)
+        if self.scenario.live == "no":
+            return self.life.migrate(host, threads)
+        planned = self._churn.plan(self.life, self.num_migrations, self._num_added)
+        rounds = [one.runs for one in planned]
+        if self.on_rounds is not None:
+            self.on_rounds(rounds)
+        result = self.life.migrate(host, threads, rounds)
+        if self.life.rounds:
+            # What it was given up before was not done.
+            self._num_added += self._churn.done(planned[: len(self.life.rounds)])
         return result
 
     def _grow(self) -> EventResult:
@@ -217,7 +236,7 @@ class StagedGuest:
         The frames of pages that are populated stay what they are; those of the layout's holes are
         no longer free or a neighbour's. Raises `InputError` where the host has not so many.
         """
-        if self._names_all or self.scenario.guest or self.scenario.grow_bytes:
+        if self._names_all or self.scenario.guest or may_get_more(self.scenario):
             return
         _check_hosts(self.scenario, self.placement, self.placement.span)
         self._names_all = True

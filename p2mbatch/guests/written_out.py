@@ -10,10 +10,12 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
-from p2mbatch.compiled.hosts import given_frames, write_out_host
+from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
-from p2mbatch.guests.stage import check_scenario, nth_host, nth_host_frames
+from p2mbatch.guests.stage import StagedGuest, check_scenario, nth_host, nth_host_frames
 from p2mbatch.model import toolstacks
+from p2mbatch.model.life import Rounds
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
@@ -46,8 +48,6 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             f"host_memory_bytes: a host of {largest} frames is too large to write out: "
             f"{MAX_WRITTEN_FRAMES} is the limit"
         )
-    if scenario.grow_bytes and scenario.stuck != "end":
-        raise InputError("grow_bytes: where a guest that stays gets more depends on what it met")
     xen = {"xen": scenario.xen} if scenario.xen else {}
     tool = {"toolstack": scenario.toolstack} if scenario.toolstack != toolstacks.USUAL else {}
     stays = {"on_refused": scenario.stuck} if scenario.stuck != "end" else {}
@@ -55,8 +55,8 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
     events: list[dict[str, Any]] = [{"op": "boot", "host": 0, **xen}]
     if placement.marks_hole and not placement.policy.is_linear:
         events[0]["identity"] = placement.boot_arguments[0]
-    added: list[dict[str, Any]] = []
-    for index in range(scenario.migrations + 1):
+    moves = _moves(scenario)
+    for index in range(len(moves) + 1):
         frames = nth_host_frames(scenario, index)
         mfns = np.empty(max(placement.span, placement.reach), np.int64)
         others = np.empty(frames, np.int64)
@@ -70,16 +70,17 @@ def scenario_trace(scenario: ScenarioFields) -> Trace:
             )
             _boot_frames(scenario, placement, mfns, others)
         else:
-            events += added
-            events.append({"op": "migrate", "host": index, **xen, **tool, **stays})
-        added = _added(scenario, placement, index, host)
+            for event in moves[index - 1]:
+                to = {"host": index, **xen, **tool, **stays}
+                events.append(event | to if event["op"] == "migrate" else event)
         pfns = np.flatnonzero(mfns >= 0)
         owned = np.flatnonzero(others >= 0)
         hosts.append(
             HostRuns(frames, frame_runs(pfns, mfns[pfns]), frame_runs(owned, others[owned]))
         )
     pokes = any(event["op"] == "poke" for event in events)
-    new = xen or tool or stays or scenario.grow_bytes or pokes or placement.policy.is_era
+    added = scenario.grow_bytes or scenario.live == "yes"
+    new = xen or tool or stays or added or pokes or placement.policy.is_era
     form = FORMAT_3 if new else FORMAT_2
     guest = _guest(placement)
     return Trace(f"cell-{scenario.cell_id}", scenario.policy, guest, hosts, events, format=form)
@@ -127,17 +128,32 @@ def _guest(placement: Placement) -> GuestLayout:
     return EraLayout(**common, bootmem=bootmem if policy.bootmem else None)
 
 
-def _added(
-    scenario: ScenarioFields, placement: Placement, index: int, host: tb.HostTables
-) -> list[dict[str, Any]]:
-    """Return the event in which the guest gets more, on `host`, the `index`-th of its life."""
-    count = scenario.grow_bytes // PAGE_BYTES
-    pfns = placement.added_pages(index * count, count) if count else np.zeros(0, np.int64)
-    if not len(pfns):
-        return []
-    mfns = np.empty(len(pfns), np.int64)
-    given_frames(host.par, pfns, mfns)
-    return [{"op": "set", "runs": frame_runs(pfns, mfns)}]
+def _moves(scenario: ScenarioFields) -> list[list[dict[str, Any]]]:
+    """Return for each migration the set in which the guest gets more first, and the move itself.
+
+    What a guest that gets more, or lives on while it is sent, does there depends on where it is by
+    then: it is lived, and a life that ends has no more moves.
+    """
+    if not (scenario.grow_bytes or scenario.live == "yes"):
+        return [[{"op": "migrate"}] for _ in range(scenario.migrations)]
+    guest, rounds, died = StagedGuest(scenario), list[Rounds](), False
+    moves: list[list[dict[str, Any]]] = []
+
+    def grew(runs: Int64Array, result: EventResult) -> None:
+        nonlocal died
+        died = not result.ok
+        if len(runs):
+            moves[-1].append({"op": "set", "runs": runs})
+
+    guest.on_growth, guest.on_rounds = grew, rounds.append
+    result = guest.boot()
+    while guest.goes_on(result) and len(moves) < scenario.migrations:
+        moves.append([])
+        result = guest.migrate()
+        if not died:
+            live = {"live": True, "rounds": list(rounds.pop())} if rounds else {}
+            moves[-1].append({"op": "migrate", **live})
+    return moves
 
 
 def _boot_frames(

@@ -14,6 +14,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID, geometry
 from p2mbatch.model.life import Life
 from p2mbatch.model.policies import Policy, find
+from p2mbatch.model.structures import structures_of
 from p2mbatch.model.trace import FORMAT, GuestLayout, Trace
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
@@ -48,7 +49,7 @@ def _format(trace: Trace) -> str | None:
 
 def _guest(trace: Trace, policy: Policy) -> str | None:
     guest = trace.guest
-    ends = [int(first + count) for first, count in structures(guest)]
+    ends = [int(first + count) for first, count in structures_of(guest)]
     if max(ends, default=0) > guest.nr_pages:
         return "guest: a page of its tables or its pool lies past the memory that it boots with"
     if policy.is_two_level and guest.nr_pages > bound_of(guest, policy):
@@ -63,23 +64,10 @@ def _guest(trace: Trace, policy: Policy) -> str | None:
     return None
 
 
-def structures(guest: GuestLayout) -> Int64Array:
-    """Return where a guest keeps its tables and its pool: int64[k, 2] of [first PFN, count]."""
-    runs = [[guest.brk_pfn, guest.brk_pages], [guest.mfn_list_pfn, guest.mfn_list_pages]]
-    runs += guest.page_pool.tolist()
-    if isinstance(guest, EraLayout):
-        runs += [list(guest.bootmem)] if guest.bootmem else []
-        static = guest.static or {}
-        runs += [[static[name], count] for name, count in guest.static_pages.items()]
-    if isinstance(guest, LinearLayout):
-        runs += [[guest.pgd_pfn, 1], *guest.boot_pool.tolist()]
-    return np.array([run for run in runs if run[1]], np.int64).reshape(-1, 2)
-
-
 def _touches(guest: GuestLayout, runs: Int64Array) -> bool:
     """Return whether runs [first, …, count] hold a page of the tables or of the pool."""
     first, end = runs[:, :1], runs[:, :1] + runs[:, -1:]
-    pages = structures(guest)
+    pages = structures_of(guest)
     return bool(((first < pages[:, 0] + pages[:, 1]) & (pages[:, 0] < end)).any())
 
 

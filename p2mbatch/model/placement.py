@@ -127,6 +127,11 @@ class Placement:
         return self.brk_pages + self.num_boot_leaves + self.bootmem_pages + self.pool_pages
 
     @property
+    def structures(self) -> Int64Array:
+        """Return int64[k, 2]: runs [first PFN, count] of pages that the kernel never gives away."""
+        return np.array([[self.brk_pfn, self.struct_pages]], np.int64)
+
+    @property
     def mapped_end(self) -> int:
         """Return where the pages end that structures can lie in: booted, and in the direct map."""
         return min(self.nr_pages, self.directmap_pages)

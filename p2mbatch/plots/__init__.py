@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from p2mbatch.plots.costs import copy_ns, plot_cost
     from p2mbatch.plots.drift import plot_drift
     from p2mbatch.plots.gallery import FORMATS, PLOTS, Plot, draw, save
+    from p2mbatch.plots.live import plot_live
     from p2mbatch.plots.outcomes import plot_outcomes
     from p2mbatch.plots.overhead import plot_overhead
     from p2mbatch.plots.survival import plot_survival
@@ -29,6 +30,7 @@ else:
         "plot_corruption": "corruption",
         "plot_cost": "costs",
         "plot_drift": "drift",
+        "plot_live": "live",
         "plot_outcomes": "outcomes",
         "plot_overhead": "overhead",
         "plot_survival": "survival",
@@ -46,6 +48,7 @@ __all__ = [
     "plot_corruption",
     "plot_cost",
     "plot_drift",
+    "plot_live",
     "plot_outcomes",
     "plot_overhead",
     "plot_survival",

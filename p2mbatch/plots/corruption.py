@@ -60,7 +60,9 @@ def plot_corruption(result: Any, *, ax: Axes | None = None) -> Axes:
         for index, policy in enumerate(policies):
             look = policy_look(policy)
             own = rows[(rows["policy"] == policy).to_numpy()]
-            shift = 1.012 ** (index - (len(policies) - 1) / 2)
+            # Side by side, and within the axis however close the sizes are.
+            step = min(1.012, float(sizes[-1] / sizes[0]) ** 0.01)
+            shift = step ** (index - (len(policies) - 1) / 2)
             for column, filled in (("stray_writes", True), ("stray_pages", False)):
                 found = quantiles(own, column, "size", (0.05, 0.5, 0.95))
                 x = found.index.to_numpy(np.float64) * shift

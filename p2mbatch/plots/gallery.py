@@ -17,6 +17,7 @@ from p2mbatch.guests.tree_view import Snapshot
 from p2mbatch.plots.corruption import plot_corruption
 from p2mbatch.plots.costs import copy_ns, plot_cost
 from p2mbatch.plots.drift import plot_drift
+from p2mbatch.plots.live import plot_live
 from p2mbatch.plots.outcomes import plot_outcomes
 from p2mbatch.plots.overhead import plot_overhead
 from p2mbatch.plots.style import new_figure, style
@@ -39,6 +40,7 @@ __all__ = [
     "plot_corruption",
     "plot_cost",
     "plot_drift",
+    "plot_live",
     "plot_outcomes",
     "plot_overhead",
     "plot_survival",
@@ -99,6 +101,13 @@ PLOTS: dict[str, Plot] = {
         (8.0, 4.8),
         "Whether a migration's time stays: of the guests that came through all their migrations, "
         "each one's time as a part of its own median.",
+    ),
+    "live": Plot(
+        plot_live,
+        (10.6, 6.4),
+        "Guests that get more in each round of a live migration, a line a kernel: how many were "
+        "moved wrong, how many pages a move lost without a word, and how many tries it took where "
+        "the toolstack gives up; above, growth within their memory, below, beyond its end.",
     ),
 }
 

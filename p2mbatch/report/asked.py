@@ -1,4 +1,5 @@
-"""What a report answers first: who came through, what it costs, or which policy fares better."""
+"""What a report answers first: who came through, what it costs, which policy fares better, or how
+much guests may grow while they move."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from p2mbatch.plots.gallery import PLOTS
 from p2mbatch.report.costs import Costs
+from p2mbatch.report.live import live_sentence
 from p2mbatch.report.pairs import Pairs, pair_sentence
 from p2mbatch.report.words import answer
 from p2mbatch.store.fates import varying_axes
@@ -44,13 +46,15 @@ def answers(
         "survival": answer(entries),
         "cost": " ".join(costs.sentences[:1]),
         "compare": pair_sentence(_telling(pairs)) if _are_told(asked, pairs) else "",
+        "live": live_sentence(frame),
     }
     about = asked or _inferred(frame, entries, pairs)
     if not told.get(about):
         about = "survival"
-    others = [told[name] for name in ("survival", "compare") if told[name] and name != about]
+    spoken = ("survival", "compare", "live")
+    others = [told[name] for name in spoken if told[name] and name != about]
     others += costs.sentences[1:] if about == "cost" else filter(None, [costs.of_time])
-    return Answers(about, told[about], others, _figures(about, costs))
+    return Answers(about, told[about], others, _figures(about, costs, bool(told["live"])))
 
 
 def _inferred(frame: pd.DataFrame, entries: list[Survival], pairs: list[Pairs]) -> Answer:
@@ -77,11 +81,13 @@ _FIGURES: dict[str, tuple[str, ...]] = {
     "survival": ("tree", "survival", "outcomes"),
     "cost": ("drift", "overhead", "cost"),
     "compare": ("survival", "outcomes", "tree"),
+    "live": ("live", "survival", "outcomes"),
 }
 
 
-def _figures(about: Answer, costs: Costs) -> list[str]:
-    shown = [name for name in PLOTS if name != "drift" or costs.of_time]
+def _figures(about: Answer, costs: Costs, is_live: bool) -> list[str]:
+    hidden = {"drift": not costs.of_time, "live": not is_live}
+    shown = [name for name in PLOTS if not hidden.get(name)]
     first = [name for name in _FIGURES[about] if name in shown]
     if about == "cost" and not costs.of_holes:
         first.sort(key=lambda name: name == "overhead")

@@ -38,6 +38,7 @@ from p2mbatch.report.costs import costs_of
 from p2mbatch.report.draws import drawn
 from p2mbatch.report.eras import fate_table, kernel_matrix, kernel_tables, kernels_of
 from p2mbatch.report.glossary import FateEntry, detail_entries, fate_entries
+from p2mbatch.report.live import live_table
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.pairs import pair_sentence, pair_table, pairs_of
 from p2mbatch.report.stories import Story, explain_command, stories_of
@@ -59,6 +60,7 @@ _TITLES = {
     "kernel_costs": "What each kernel's p2m costs",
     "scenarios": "By scenario",
     "pairs": "The same guests twice",
+    "live": "Growing while it moves",
     "cells": "Every cell",
     "failures": "Failed cells",
 }
@@ -125,7 +127,8 @@ def html(
     tables = [survival_table(context["entries"])] if context["entries"] else []
     kernels = kernels_of(result)
     twice = pair_table(context["pairs"])
-    tables += [twice] if twice is not None else []
+    living = live_table(frame)
+    tables += [table for table in (living, twice) if table is not None]
     tables += kernel_tables(kernels) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)

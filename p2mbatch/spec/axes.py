@@ -33,13 +33,18 @@ SIZE_FIELDS = frozenset(
         "hole_bytes",
         "hole_at_bytes",
         "grow_bytes",
+        "churn_bytes",
+        "balloon_bytes",
     }
 )
 
 FRACTION_FIELDS = frozenset({"sparsity", "neighbours"})
 
 CHOICE_FIELDS = frozenset(
-    {"layout", "policy", "xen", "stuck", "toolstack", "linux", "told", "grow_where", "p2m_vaddr"}
+    {
+        *("layout", "policy", "xen", "stuck", "toolstack", "linux", "told", "grow_where"),
+        *("p2m_vaddr", "live"),
+    }
 )
 
 HOSTS = "hosts"
@@ -96,7 +101,7 @@ def _whole(number: Decimal, name: str) -> int:
 
 def _check(name: str, value: Any) -> Any:
     """Return `value` as the scenario's field `name` has it; raises ValueError saying why not."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) and name != "live":
         raise ValueError(f"{str(value).lower()} is not a value of {name}")
     if name in SIZE_FIELDS and not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is not a size: use a number and a unit, such as 128GiB")

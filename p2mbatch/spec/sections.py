@@ -157,6 +157,14 @@ class Axes(BaseModel):
     grow_bytes: AxisField = Field(None, description="What it gets more each time.")
     grow: AxisField = Field(None, description="Short for grow_bytes.")
     grow_where: AxisField = Field(None, description="within, beyond or identity.")
+    live: AxisField = Field(None, description="true: the guest goes on while it is sent.")
+    rounds: AxisField = Field(None, description="How many rounds it does so before the pause.")
+    churn_bytes: AxisField = Field(None, description="What it gets more in each, on average.")
+    churn: AxisField = Field(None, description="Short for churn_bytes.")
+    balloon_bytes: AxisField = Field(
+        None, description="What it gives back in each, on average, and takes again in the next."
+    )
+    balloon: AxisField = Field(None, description="Short for balloon_bytes.")
     neighbour_map: AxisField = Field(
         None, description="Listings of xen-mfndump dump-m2p, in place of neighbours."
     )

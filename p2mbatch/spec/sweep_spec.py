@@ -56,8 +56,9 @@ from p2mbatch.spec.sections import (
     resolve,
 )
 
-Answer = Literal["", "survival", "cost", "compare"]
-"""What a report can answer first: who came through, what it costs, which policy fares better."""
+Answer = Literal["", "survival", "cost", "compare", "live"]
+"""What a report can answer first: who came through, what it costs, which policy fares better, how
+much guests may grow while they move."""
 
 _MAX_CHECKED = 4096
 """Combinations that are checked before a sweep starts; beyond, each axis's ends stand for it."""

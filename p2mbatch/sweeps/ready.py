@@ -21,6 +21,7 @@ class Kind(NamedTuple):
     layout: str
     policy: str
     toolstack: str
+    live: str = "no"
 
 
 def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
@@ -66,7 +67,9 @@ def _live_one(kind: Kind) -> None:
     from p2mbatch.guests.rows import run_scenario
 
     if kind.layout != GUEST:
-        fields = kind._asdict()
+        fields: dict[str, object] = kind._asdict()
+        if kind.live == "yes":
+            fields |= {"churn_bytes": MIB, "balloon_bytes": MIB}
         run_scenario(Scenario.make(memory_bytes=256 * MIB, sparsity=0.5, **fields))
         return
     # What a guest from a file calls, with the pages that its sets populate.

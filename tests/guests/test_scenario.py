@@ -52,6 +52,10 @@ def test_defaults_are_those_of_the_documented_table() -> None:
         "hole_at_bytes": 0,
         "grow_bytes": 0,
         "grow_where": "within",
+        "live": "no",
+        "rounds": 5,
+        "churn_bytes": 0,
+        "balloon_bytes": 0,
         "neighbour_map": "",
         "seed": 0,
     }

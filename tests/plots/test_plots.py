@@ -240,7 +240,7 @@ def test_each_takes_and_returns_axes_and_leaves_the_callers_style_alone() -> Non
     before = dict(mpl.rcParams)
     figure = Figure()
     for index, name in enumerate(TABLE_PLOTS):
-        ax = figure.add_subplot(3, 2, index + 1)
+        ax = figure.add_subplot(4, 2, index + 1)
         assert plots.PLOTS[name].function(made_up(5), ax=ax) is ax
     assert dict(mpl.rcParams) == before
 

@@ -23,9 +23,16 @@ def tips(svg: str) -> list[str]:
     return [unescape(text) for text in found]
 
 
+def alive(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its guests living on while they are sent."""
+    churn = 4096 + 4096 * (frame["seed"] % 3)
+    return frame.assign(live="yes", grow_where="within", churn_bytes=churn)
+
+
 @pytest.mark.parametrize("name", [name for name in plots.PLOTS if name != "tree"])
 def test_every_mark_has_its_value(name: str, tmp_path: Path) -> None:
-    plots.save(plots.draw(name, made_up(60, 4)), tmp_path / "f.svg")
+    frame = alive(made_up(60, 4)) if name == "live" else made_up(60, 4)
+    plots.save(plots.draw(name, frame), tmp_path / "f.svg")
     svg = (tmp_path / "f.svg").read_text(encoding="utf-8")
     assert len(tips(svg)) >= 4 and all(": " in text for text in tips(svg))
     assert "tip:" not in svg and "mathdefault" not in svg
@@ -64,6 +71,7 @@ def among(cells: pd.DataFrame, query: str) -> pd.DataFrame:
 @pytest.mark.parametrize("name", [name for name in plots.PLOTS if name != "tree"])
 def test_a_mark_names_one_of_the_cells_that_it_leads_to(name: str, num_sizes: int) -> None:
     frame = made_up(400, 4, num_sizes)
+    frame = alive(frame) if name == "live" else frame
     frame["cell"] = frame["cell"].str[-10:]
     last = last_rows(frame)
     cells = last.assign(
