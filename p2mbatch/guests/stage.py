@@ -160,7 +160,7 @@ class StagedGuest:
         """Is told the runs of what the guest got before a migration, and what came of them."""
         self.on_rounds: Callable[[Rounds], None] | None = None
         """Is told what the guest is to do in the rounds of a live migration, before it begins."""
-        self._churn = Churn(scenario, self.placement)
+        self._churn = Churn(scenario, self.placement) if scenario.live == "yes" else None
         self.life: Life = self.placement.new_life(self._host(0), resident=self._resident)
         self.life.toolstack = toolstacks.find(scenario.toolstack).code
 
@@ -203,7 +203,7 @@ class StagedGuest:
     def _sent(self, threads: int) -> EventResult:
         """Migrate the life that there is, live or not."""
         host = self._host(self.num_migrations)
-        if self.scenario.live == "no":
+        if self._churn is None:
             return self.life.migrate(host, threads)
         planned = self._churn.plan(self.life, self.num_migrations, self._num_added)
         rounds = [one.runs for one in planned]

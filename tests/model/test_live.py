@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from oracle import build
 from p2mbatch.base.errors import InputError
 from p2mbatch.model.anonymise import anonymise
 from p2mbatch.model.fates import ABORTED, fate_of
+from p2mbatch.model.life import Life
+from p2mbatch.model.linear_life import LinearLife
+from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import find
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import (
@@ -169,6 +173,29 @@ def test_an_aborted_guest_lost_nothing_and_is_tried_again() -> None:
     quiet = replay(parse_trace(aborted([[], []])))
     assert quiet[-2]["detail"] != given_up["detail"]
     assert quiet[-2]["entries_set"] == 0
+
+
+MUTANTS: list[tuple[str, type[Life], str, Callable[..., object]]] = [
+    ("linear", LinearLife, "_look_between", lambda life: EventResult()),
+    ("tail", Life, "_look_again", lambda life: EventResult()),
+    ("tracked", Life, "_go_on", lambda life, rounds: go_on(life, rounds[:1])),
+]
+"""A toolstack that does not look between rounds, one that does not compare leaves, one round."""
+
+go_on = Life._go_on
+
+
+@pytest.mark.parametrize(("policy", "kind", "name", "instead"), MUTANTS)
+def test_a_wrong_model_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    kind: type[Life],
+    name: str,
+    instead: Callable[..., object],
+) -> None:
+    monkeypatch.setattr(kind, name, instead)
+    _, trace, said = live.run((policy, 0, 200))
+    assert trace is not None and "differs" in said
 
 
 @pytest.mark.parametrize("policy", live.POLICIES)
