@@ -90,6 +90,11 @@ HAZARDS: Final[dict[str, Hazard]] = {
             "",
         ),
         Hazard(
+            "behind-walk",
+            "a leaf that grows behind a live migration's walk is moved wrong: nothing looks again",
+            "4.3 and Xen 4.7, which compare the linear list's generation",
+        ),
+        Hazard(
             "live-growth",
             "growth during a live migration changes the generation and aborts it",
             "",
@@ -114,7 +119,7 @@ class Facts:
     """Releases that are taken to be alike, as they lie between those."""
 
 
-_TREE = ("beyond-max", "half-grown", "not-saved", "race")
+_TREE = ("beyond-max", "half-grown", "not-saved", "race", "behind-walk")
 
 FACTS: Final[dict[str, Facts]] = {
     "two-level": Facts(
@@ -180,7 +185,7 @@ FACTS: Final[dict[str, Facts]] = {
     "late-list": Facts(
         "3.17 and 3.18",
         "As mid-identity, with the list built last at boot and pages for it taken later too.",
-        ("beyond-max", "not-saved", "race", "shared-write", "marks-lost"),
+        ("beyond-max", "not-saved", "race", "behind-walk", "shared-write", "marks-lost"),
         "3.18",
         "3.18",
         "3.17",
@@ -188,7 +193,7 @@ FACTS: Final[dict[str, Facts]] = {
     "linear-3.19": Facts(
         "3.19 to 4.2",
         "One flat table in virtual memory, reported whole by a list alone.",
-        ("whole-area", "marks-lost", "null-page"),
+        ("whole-area", "marks-lost", "null-page", "behind-walk"),
         "3.19",
         "3.19",
         "4.0 to 4.2",

@@ -1,7 +1,7 @@
 """Which hazards of its kernels a run shows, and in how many guests.
 
-A hazard is seen by what it leaves in a guest's rows. Those that take several CPUs, a failed
-allocation or growth during the copying leave nothing in a sweep's rows.
+A hazard is seen by what it leaves in a guest's rows. Those that take several CPUs or a failed
+allocation leave nothing in a sweep's rows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled.tables import LAYOUTS, TAIL
+from p2mbatch.model.fates import ABORTED, MOVED_WRONG
 from p2mbatch.model.hazards import FACTS
 from p2mbatch.model.placing import booted_pages
 from p2mbatch.model.policies import find
@@ -71,7 +72,8 @@ _SIGNS: Final = {
         lambda r: r["lost_identity_pages"] > 0, (("lost_identity_pages", "marks lost"),)
     ),
     "null-page": _Sign(lambda r: (r["outcome"] == "fault") & (r["detail"] == "null list page")),
-    "live-growth": _Sign(lambda r: r["fate"] == "aborted"),
+    "behind-walk": _Sign(lambda r: (r["fate"] == MOVED_WRONG) & (r.get("live", "no") == "yes")),
+    "live-growth": _Sign(lambda r: r["fate"] == ABORTED),
 }
 
 

@@ -113,6 +113,7 @@ SIGNS: dict[str, dict[str, Any]] = {
     "shared-write": {"policy": "identity", "placeholder_writes": 1},
     "marks-lost": {"policy": "linear", "lost_identity_pages": 1},
     "null-page": {"policy": "linear", "outcome": "fault", "detail": "null list page"},
+    "behind-walk": {"outcome": "misdirected", "fate": "moved wrong", "live": "yes"},
     "live-growth": {"policy": "linear", "outcome": "save-failed", "fate": "aborted"},
 }
 
