@@ -34,6 +34,8 @@ PACKAGES = ("p2mbatch", "p2mbatch.plots", "p2mbatch.report", "p2mbatch.dumps", "
 REST = "*.md"
 """In the navigation: the pages that nothing else names."""
 
+_SEARCH = 'data-md-component="search" role="dialog"'
+
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 
@@ -101,6 +103,12 @@ def _written_out(nav: list[Any], pages: list[str], rest: list[str]) -> list[Any]
         else:
             found.append(entry)
     return found
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Name what the theme leaves without a name, and let keys scroll what is wider than a page."""
+    output = output.replace(_SEARCH, f'{_SEARCH} aria-label="Search"')
+    return output.replace("<pre><span></span><code>", '<pre tabindex="0"><span></span><code>')
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

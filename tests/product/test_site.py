@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import importlib
+import json
+import re
+import shutil
+import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -103,3 +108,40 @@ def test_a_chapters_figures_are_files_beside_its_page() -> None:
     assert content == b"a picture"
     assert text.startswith("# 3. A chapter\n") and "Its text." in text and "plot();" in text
     assert f"![A figure of chapter 3]({name})" in text
+
+
+AXE = ROOT / "build/axe/node_modules/axe-core/axe.min.js"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+_RUN = """<script>addEventListener("load", async () => {
+  await new Promise((done) => setTimeout(done, 1000));
+  const { violations, passes } = await axe.run(document);
+  const out = document.createElement("pre");
+  out.id = "seen";
+  const told = violations.map((v) => v.id + ": " + v.nodes[0].html.slice(0, 200));
+  out.textContent = JSON.stringify([told, passes.length]);
+  document.body.append(out);
+});</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None or not AXE.exists(), reason="no axe-core: make axe gets it")
+@pytest.mark.parametrize("name", ["index", "cookbook", "glossary", "gallery", "api/plots", "cli"])
+def test_axe_finds_nothing_on_the_site(site: Path, name: str, tmp_path: Path) -> None:
+    page = site / f"{name}.html"
+    script = AXE.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    text = page.read_text(encoding="utf-8")
+    tried = page.with_name("tried.html")
+    tried.write_text(text.replace("</head>", f"<script>{script}</script>{_RUN}</head>"), "utf-8")
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
+            f"--user-data-dir={tmp_path}", "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--virtual-time-budget=20000", "--window-size=1280,1000", "--dump-dom", tried.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    tried.unlink()
+    found = re.search(r'<pre id="seen"[^>]*>(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found is not None
+    told, passes = json.loads(unescape(found[1]))
+    assert told == [] and passes > 15
