@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -25,13 +26,15 @@ from p2mbatch.base.say import one_line
 from p2mbatch.compiled import cache
 from p2mbatch.compiled.child.layout import c_header
 from p2mbatch.compiled.jit import named_base
-from p2mbatch.kernels.compiler import compiler
+from p2mbatch.kernels.compiler import bounded, compiler
 from p2mbatch.kernels.extract import COMPILED, Extracted
 from p2mbatch.kernels.roots import ROOTS, VARIABLES
 
 MAX_SECONDS: Final = 60
 MAX_STATIC_BYTES: Final = 64 << 20
 """What a kernel's static variables may take."""
+MAX_FILE_BYTES: Final = MAX_STATIC_BYTES + (32 << 20)
+"""What a file of a tool's may take: a program with all of these, and its lines."""
 
 _COMMON: Final = (
     "-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-pie", "-fno-stack-protector",
@@ -204,16 +207,20 @@ def _make(unit: Extracted, shim: dict[str, str], folder: Path) -> None:
 
 
 def _run(arguments: list[str], here: Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": str(here)}
+    """Run a tool of the compiler's in `here`, within the limits that all have."""
+    out, err = here / "said.out", here / "said.err"
     try:
-        return subprocess.run(
-            arguments, cwd=here, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, errors="replace", check=False, timeout=MAX_SECONDS,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise PolicyError(f"kernel: the compiler was not done after {MAX_SECONDS} s") from None
+        with Path(os.devnull).open("rb") as read, out.open("wb") as said, err.open("wb") as told:
+            code = bounded(
+                arguments, str(here), read.fileno(), said.fileno(), told.fileno(),
+                seconds=MAX_SECONDS, file_bytes=MAX_FILE_BYTES,
+            )  # fmt: skip
     except OSError as error:
         raise ResourceError(f"kernel: {one_line(arguments[0])}: {error.strerror}") from None
+    if code is None:
+        raise PolicyError(f"kernel: the compiler was not done after {MAX_SECONDS} s")
+    texts = [file.read_bytes().decode("utf-8", "replace") for file in (out, err)]
+    return subprocess.CompletedProcess(arguments, code, *texts)
 
 
 def _shown(unit: Extracted) -> str:
@@ -247,7 +254,8 @@ def _compile(unit: Extracted, arguments: list[str], here: Path, what: str) -> No
         raise PolicyError(
             f"{_shown(unit)}: {found[1]} is neither in it nor among what the shim gives"
         )
-    if "relocation truncated" in said or "too large" in said:
+    too_large = ("relocation truncated", "too large", "File size limit", "too big")
+    if any(word in said for word in too_large) or done.returncode in (-signal.SIGXFSZ, 153):
         raise PolicyError(
             f"{_shown(unit)}: its static variables are too large: at most "
             f"{MAX_STATIC_BYTES >> 20} MiB are simulated"

@@ -10,7 +10,13 @@ from p2mbatch.kernels.items import MARKER, Item, Place
 
 _STRINGS = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'')
 # Assembler, and attributes in C23's way, which no part of the kernel's has.
-_REFUSED = re.compile(r"\b(?:asm|__asm|__asm__)\b|\[\s*\[")
+_ASSEMBLER = re.compile(r"\b(?:asm|__asm|__asm__)\b|\[\s*\[")
+_OF_THE_COMPILER = re.compile(r"\b(?:__builtin_\w+|__seg_[fg]s|__thread|_Thread_local)\b")
+# What computes or stops, and neither stores nor jumps: the shim must see each store.
+_COMPUTES = re.compile(
+    r"__builtin_(?:trap|expect|offsetof|constant_p|types_compatible_p|choose_expr"
+    r"|(?:clz|ctz|ffs|popcount|parity)l{0,2}|bswap(?:16|32|64))"
+)
 _LEADING = re.compile(r"\b(?:extern|static|inline|__inline__|__inline)\b\s*")
 
 
@@ -62,15 +68,20 @@ def _lookup(name: str, layers: list[Layer]) -> tuple[int, list[Item]]:
     return 0, []
 
 
-def asm_in(item: Item) -> Place | None:
-    """Return where assembler stands in an item; None where it has none."""
+def refused_in(item: Item) -> tuple[Place, str] | None:
+    """Return where an item has what the shim can't run or see, and what is wrong with it."""
     place = item.place
     for line in item.text.split("\n"):
         marker = MARKER.fullmatch(line)
         if marker:
             place = Place(marker[2], int(marker[1]) - 1)
-        elif _REFUSED.search(_STRINGS.sub("", line)):
-            return place
+        else:
+            code = _STRINGS.sub("", line)
+            if _ASSEMBLER.search(code):
+                return place, f"assembler in {item.names[0]}: the shim can't run it"
+            for word in _OF_THE_COMPILER.findall(code):
+                if not _COMPUTES.fullmatch(word):
+                    return place, f"{word} in {item.names[0]}: the shim can't see what it does"
         place = Place(place.file, place.line + 1)
     return None
 

@@ -58,7 +58,7 @@ def run(arguments: list[str], text: str) -> Ran:
         given.write_text(text, encoding="utf-8")
         try:
             with given.open("rb") as read, written.open("wb") as out, told.open("wb") as err:
-                code = _bounded(command, folder, read.fileno(), out.fileno(), err.fileno())
+                code = bounded(command, folder, read.fileno(), out.fileno(), err.fileno())
         except OSError as error:
             raise ResourceError(f"kernel: {one_line(command[0])}: {error.strerror}") from None
         with told.open("rb") as file:
@@ -78,21 +78,30 @@ def run(arguments: list[str], text: str) -> Ran:
     return Ran(output, errors, trouble, code == 0)
 
 
-def _bounded(command: list[str], folder: str, read: int, out: int, err: int) -> int | None:
-    """Return the exit code of a command; None where its time ran out. No child of it is left."""
+def bounded(
+    command: list[str], folder: str, read: int, out: int, err: int, *,
+    seconds: int | None = None, file_bytes: int = MAX_OUTPUT_BYTES,
+) -> int | None:  # fmt: skip
+    """Return the exit code of a tool of the compiler's; None where its time ran out.
+
+    It has `seconds` (MAX_SECONDS), MAX_MEMORY_BYTES of memory and `file_bytes` in each file, runs
+    in `folder` and reads and writes the descriptors given. None of its children is left. Raises
+    `OSError` where it can't be started.
+    """
+    seconds = seconds or MAX_SECONDS
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": folder}
     # The shell sets the limits, and becomes the command: nothing of ours runs between fork and
     # exec, where threads would be in the way.
     limits = (
-        f"ulimit -t {MAX_SECONDS}; ulimit -v {MAX_MEMORY_BYTES >> 10}; "
-        f'ulimit -f {MAX_OUTPUT_BYTES >> 9}; ulimit -c 0; exec "$@"'
+        f"ulimit -t {seconds}; ulimit -v {MAX_MEMORY_BYTES >> 10}; "
+        f'ulimit -f {file_bytes >> 9}; ulimit -c 0; exec "$@"'
     )
     child = subprocess.Popen(
         ["/bin/sh", "-c", limits, _LIMIT, *command], cwd=folder, env=environment,
         stdin=read, stdout=out, stderr=err, start_new_session=True,
     )  # fmt: skip
     try:
-        return child.wait(MAX_SECONDS)
+        return child.wait(seconds)
     except subprocess.TimeoutExpired:
         _end(child)
         return None

@@ -11,7 +11,7 @@ from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.say import one_line
 from p2mbatch.kernels import compiler
 from p2mbatch.kernels.carried import digest_of, read_kernel
-from p2mbatch.kernels.closure import Layer, asm_in, emitted, reachable
+from p2mbatch.kernels.closure import Layer, emitted, reachable, refused_in
 from p2mbatch.kernels.items import Item, Place, Unit, array_names
 from p2mbatch.kernels.roots import (
     ERA_NUMBERS,
@@ -289,9 +289,9 @@ class _Taking:
                     f"{others[0].place.line}",
                 )  # fmt: skip
         for item in (*own, *page):
-            place = asm_in(item)
-            if place is not None:
-                raise self._error(place, f"assembler in {item.names[0]}: the shim can't run it")
+            refused = refused_in(item)
+            if refused is not None:
+                raise self._error(*refused)
             if item.kind == "declaration":
                 missing = [n for n in item.names if n not in known]
                 if missing:

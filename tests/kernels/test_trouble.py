@@ -69,6 +69,12 @@ IN_A_FUNCTION = {
     "assembler out of a macro": ("BARRIER;", "assembler in p2m_init"),
     "a register by name": ('register long s asm("rsp"); leaf[0] = s;', "assembler"),
     "an attribute of C23": ('[[gnu::section("x")]] static int y; leaf[0] = y;', "assembler|attrib"),
+    "a store that no hook sees": ("__builtin_memset(leaf, 0, 32);", "__builtin_memset in p2m_init"),
+    "a jump of the compiler's": ("__builtin_longjmp((void **)leaf, 1);", "__builtin_longjmp in"),
+    "a flush of the processor's": ("__builtin_ia32_clflush(leaf);", "__builtin_ia32_clflush in"),
+    "a word out of a macro": ("COPY(set)(leaf, 0, 8);", "__builtin_memset in p2m_init"),
+    "an address of another kind": ("*(__seg_gs int *)leaf = 1;", "__seg_gs in p2m_init"),
+    "a variable of a thread": ("static __thread int y; leaf[0] = y;", "__thread in p2m_init"),
     "too few arguments": ("p2m_index();", "too few arguments"),
     "a function without its body": ("helper(leaf);", "helper is not known"),
 }
@@ -78,7 +84,8 @@ IN_A_FUNCTION = {
 def test_what_is_wrong_in_a_function_is_told_at_its_line(kind: str, tmp_path: Path) -> None:
     statement, problem = IN_A_FUNCTION[kind]
     text = in_init(f"\t{statement}")
-    text = changed("#define TICKS_OF", '#define BARRIER asm("nop")\n#define TICKS_OF', text)
+    macros = '#define BARRIER asm("nop")\n#define COPY(x) __builtin_mem##x\n'
+    text = changed("#define TICKS_OF", f"{macros}#define TICKS_OF", text)
     if "helper" in statement:
         text = changed("static void p2m_init", "extern void helper(void *);\n"
                        "static void p2m_init", text)  # fmt: skip
@@ -341,3 +348,23 @@ def test_what_is_checked_and_not_lived_yet_says_so(name: str, tmp_path: Path) ->
     assert extract(file).era
     with pytest.raises(P2MBatchError, match=f"^kernel:{file}: .* checked, but not lived yet"):
         named_policy(f"kernel:{file}")
+
+
+def test_words_of_the_compiler_that_only_compute_are_taken(tmp_path: Path) -> None:
+    text = in_init("\tleaf[0] = __builtin_expect(__builtin_popcountl(leaf[1]), 0) + "
+                   "__builtin_bswap32(3) + __builtin_constant_p(4);")  # fmt: skip
+    (tmp_path / "mmu.c").write_text(text)
+    assert "__builtin_popcountl" in extract(tmp_path / "mmu.c").text
+
+
+@pytest.mark.parametrize("size", ["1UL << 33", "1UL << 28"])
+@pytest.mark.parametrize("value", ["= { 1 }", ""])
+def test_a_static_variable_without_end_fills_no_disk(size: str, value: str, tmp_path: Path) -> None:
+    from p2mbatch.kernels.build import build
+
+    text = in_init("\tbig[leaf[1]] = 1; leaf[0] = big[leaf[2]];")
+    declared = f"static char big[{size}] {value};\n"
+    text = changed("static void p2m_init", f"{declared}static void p2m_init", text)
+    (tmp_path / "mmu.c").write_text(text)
+    with pytest.raises(P2MBatchError, match=r"its static variables .* at most 64 MiB"):
+        build(extract(tmp_path / "mmu.c"))
