@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from p2mbatch.kernels.items import MARKER, Item, Place
 
 _STRINGS = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'')
-# Assembler, and attributes in C23's way, which no part of the kernel's has.
-_ASSEMBLER = re.compile(r"\b(?:asm|__asm|__asm__)\b|\[\s*\[")
+_ASSEMBLER = re.compile(r"\b(?:asm|__asm|__asm__)\b")
+# In C23's way, which no part of the kernel's has; its brackets may stand on lines of their own.
+_ATTRIBUTE = re.compile(r"\[\s*\[")
+# Other spellings of brackets and braces, which no part of the kernel's has either.
+_DIGRAPH = re.compile(r"<:|:>|<%|%>|%:")
 _OF_THE_COMPILER = re.compile(r"\b(?:__builtin_\w+|__seg_[fg]s|__thread|_Thread_local)\b")
 # What computes or stops, and neither stores nor jumps: the shim must see each store.
 _COMPUTES = re.compile(
@@ -71,6 +74,7 @@ def _lookup(name: str, layers: list[Layer]) -> tuple[int, list[Item]]:
 def refused_in(item: Item) -> tuple[Place, str] | None:
     """Return where an item has what the shim can't run or see, and what is wrong with it."""
     place = item.place
+    opened: Place | None = None
     for line in item.text.split("\n"):
         marker = MARKER.fullmatch(line)
         if marker:
@@ -79,6 +83,15 @@ def refused_in(item: Item) -> tuple[Place, str] | None:
             code = _STRINGS.sub("", line)
             if _ASSEMBLER.search(code):
                 return place, f"assembler in {item.names[0]}: the shim can't run it"
+            if _ATTRIBUTE.search("[" * bool(opened) + code):
+                return (
+                    opened or place,
+                    f"[[ in {item.names[0]}: the shim can't see what an attribute makes of it",
+                )
+            if found := _DIGRAPH.search(code):
+                return place, f"{found[0]} in {item.names[0]}: write the bracket or brace itself"
+            if code.strip():
+                opened = place if code.rstrip().endswith("[") else None
             for word in _OF_THE_COMPILER.findall(code):
                 if not _COMPUTES.fullmatch(word):
                     return place, f"{word} in {item.names[0]}: the shim can't see what it does"
