@@ -102,7 +102,8 @@ class Policy:
     @property
     def short(self) -> str:
         """Return the name without the digest of a file."""
-        return self.name.partition("#")[0]
+        # A file's name may have the sign in it.
+        return self.name.rpartition("#")[0] or self.name
 
     @property
     def label(self) -> str:
