@@ -17,6 +17,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int16Array, Int64Array, UInt8Array
 from p2mbatch.base.errors import StoppedError
 from p2mbatch.base.geometry import geometry
+from p2mbatch.compiled.child.layout import R_CHILD
 from p2mbatch.compiled.hunt.batch import CONTROL, Control, keep, live_range
 from p2mbatch.compiled.hunt.coverage import MAX_FEATURES, merge
 from p2mbatch.compiled.hunt.life import TOLD
@@ -80,11 +81,16 @@ def _failures(breaks: np.ndarray[Any, Any]) -> Failures:
 class _Worker:
     """What one thread lives in."""
 
-    def __init__(self, word_bytes: int) -> None:
+    def __init__(self, policy: Policy, word_bytes: int) -> None:
         self.room: Room = make_room(geometry(word_bytes))
         self.program = make_bank(1)
         self.told = np.zeros(MAX_EVENTS, TOLD)
         self.control: OneRecord[Control] = np.zeros(1, CONTROL)
+        own = policy.own
+        self._held = None if own is None else own.hold(word_bytes, len(self.room.present))
+        if self._held is not None:
+            self._held.stops_at(self.control)
+            self.room.first_statics[R_CHILD] = self._held.address
 
 
 class _Lived(NamedTuple):
@@ -128,7 +134,7 @@ class Hunter:
         self.corpus = Corpus(policy, word_bytes, state)
         self._kind = kind_of(policy, word_bytes)
         self._calls = calls_of(policy.operations, policy.is_linear)
-        self._workers = [_Worker(word_bytes) for _ in range(threads)]
+        self._workers = [_Worker(policy, word_bytes) for _ in range(threads)]
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return what another hunter of the same policy, seed and width can go on from."""

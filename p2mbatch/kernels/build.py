@@ -52,6 +52,8 @@ _SHIM: Final = (
 _UNIT: Final = (
     *COMPILED, "-O1", "-g1", "-fno-inline-functions-called-once", "-fsanitize=thread",
     "--param=tsan-instrument-func-entry-exit=0", *_COMMON,
+    # What is copied or filled must be seen: by a call, not by the compiler's own instructions.
+    "-mmemcpy-strategy=libcall:-1:noalign", "-mmemset-strategy=libcall:-1:noalign",
 )  # fmt: skip
 _LINK: Final = (
     "-static", "-nostdlib", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack",

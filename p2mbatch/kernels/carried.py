@@ -13,14 +13,12 @@ from typing import Any
 
 from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.say import one_line
-from p2mbatch.kernels.source import MAX_BYTES, Part, Source, checked_part, read_bytes, read_source
+from p2mbatch.kernels.source import MAX_BYTES, Part, Source, checked_part, read_source, read_text
 
 FORMAT = "p2mbatch-kernel/1"
 SUFFIX = ".p2mk"
 MAX_PARTS = 256
 _LAST_LINE = 1 << 20
-_MOST_BYTES = 8 * MAX_BYTES
-"""Of a `.p2mk`: JSON has up to six characters for one of the kernel's."""
 
 
 def read_kernel(path: Path | str, tree: Path | str | None = None) -> Source:
@@ -33,7 +31,7 @@ def read_kernel(path: Path | str, tree: Path | str | None = None) -> Source:
         return read_source(path, str(path), None if tree is None else Path(tree))
     if tree is not None:
         raise PolicyError(f"{one_line(path)}: has its tree's headers in it: leave out --tree")
-    return source_of(read_bytes(path, str(path), _MOST_BYTES), str(path))
+    return source_of(read_text(path, str(path)), str(path))
 
 
 def check_name(path: Path | str) -> None:
@@ -67,7 +65,7 @@ def digest_of(source: Source) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def source_of(text: str | bytes, shown: str) -> Source:
+def source_of(text: str, shown: str) -> Source:
     """Return the kernel that a text is; `shown` is what messages call it.
 
     Raises `PolicyError` where it is none.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import mmap
 import os
 import signal
 import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +28,9 @@ from p2mbatch.model.own.vocabulary import KNOWN
 
 MAX_KEPT: Final = 4
 """Children of one kernel that wait for the next guest."""
+
+MAX_KEPT_PAGES: Final = 1 << 14
+"""Pages that a child which waits may have."""
 
 _LEAST_BYTES: Final = 1 << 30
 
@@ -60,7 +65,7 @@ class Child:
         answer, their_answer = os.pipe()
         theirs = (control_fd, memory_fd, their_request, their_answer)
         try:
-            self.pid = _spawn(program, theirs)
+            self.pid = _spawner().submit(_spawn, program, theirs).result()
         except BaseException:
             os.close(request)
             os.close(answer)
@@ -91,9 +96,23 @@ class Child:
         return int(self.words.ctypes.data)
 
     @property
-    def is_lost(self) -> bool:
-        """Return whether nothing can be asked of it any more."""
-        return bool(self.words[lo.CHILD_LOST])
+    def is_good(self) -> bool:
+        """Return whether it can be asked more, and does not hold much memory of a guest."""
+        touched = np.frombuffer(self._control, np.int64)[lo.C_TOUCHED]
+        return not self.words[lo.CHILD_LOST] and 0 <= touched <= MAX_KEPT_PAGES
+
+
+@functools.cache
+def _spawner_of(owner: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "p2mbatch-kernels")
+
+
+def _spawner() -> ThreadPoolExecutor:
+    """Return the thread that begins this process's children.
+
+    They end with it, whatever they do (PR_SET_PDEATHSIG): any other thread may end before.
+    """
+    return _spawner_of(os.getpid())
 
 
 def _spawn(program: Program, fds: tuple[int, ...]) -> int:
@@ -151,7 +170,7 @@ class Children:
         """Keep a child for the next guest, or end it."""
         child.words[lo.CHILD_STOP] = 0
         with self._lock:
-            if not child.is_lost and len(self._idle) < MAX_KEPT:
+            if child.is_good and len(self._idle) < MAX_KEPT:
                 self._idle.append(child)
                 return
         child.end()

@@ -151,6 +151,8 @@ class KernelFile:
             "that is not simulated",
             cs.CHILD_PAGES: f"has words in more than {lo.TOUCHED_PAGES} pages: that is not "
             "simulated",
+            cs.CHILD_TOUCHED: f"reads or writes more than {lo.TOUCHED_PAGES} pages: that is not "
+            "simulated",
             cs.CHILD_DIED: "its process has ended by itself",
             cs.CHILD_BROKEN: "has done what no such call can do: its memory is not the guest's "
             "any more",
@@ -169,6 +171,18 @@ class KernelFile:
         if strays:
             return self._program_of(statics).place(int(statics[rg.R_STRAY_LINE])) or None
         return None
+
+    def told(self, line: int, word_bytes: int) -> tuple[str, int]:
+        """Return the function and the line of the user's file at an address of the program."""
+        bits = 8 * word_bytes
+        number = self.program(bits).place(line).rpartition(":")[2]
+        if not number.isdigit():
+            return "", 0
+        begun = [
+            (first, name) for name, kind, first in self.unit(bits).kept
+            if kind == "function" and first <= int(number)
+        ]  # fmt: skip
+        return max(begun, default=(0, ""))[1], int(number)
 
     @property
     def _shown(self) -> str:

@@ -124,11 +124,6 @@ def read_text(path: Path, shown: str) -> str:
 
     Raises `PolicyError` where it can't be read or is no text.
     """
-    return _decoded(read_bytes(path, shown, MAX_BYTES), shown)
-
-
-def read_bytes(path: Path, shown: str, most: int) -> bytes:
-    """Return what is in a regular file of at most so many bytes. Raises as `read_text`."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     try:
         handle = os.open(path, flags)
@@ -146,14 +141,14 @@ def read_bytes(path: Path, shown: str, most: int) -> bytes:
         )
         raise PolicyError(f"{one_line(shown)}: {what}")
     with os.fdopen(handle, "rb") as file:
-        raw = file.read(most + 1)
-    if len(raw) > most:
+        raw = file.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
         raise PolicyError(
-            f"{one_line(shown)}: larger than {most} bytes: not a kernel's mmu.c or p2m.c"
+            f"{one_line(shown)}: larger than {MAX_BYTES} bytes: not a kernel's mmu.c or p2m.c"
         )
     if not raw.strip():
         raise PolicyError(f"{one_line(shown)}: empty: a kernel's mmu.c or p2m.c is wanted")
-    return raw
+    return _decoded(raw, shown)
 
 
 def _decoded(raw: bytes, shown: str) -> str:

@@ -25,6 +25,9 @@ class Own(Protocol):
     def where(self, status: int, statics: Int64Array, strays: int) -> str | None:
         """Return "FILE:LINE" of what ended an event, or of its first stray write."""
 
+    def told(self, line: int, word_bytes: int) -> tuple[str, int]:
+        """Return the function ("" for the one that ran) and the line of a store's `Store.line`."""
+
     def carried(self) -> Carried:
         """Return what another process needs to have it."""
 

@@ -102,8 +102,7 @@ class Policy:
     @property
     def short(self) -> str:
         """Return the name without the digest of a file."""
-        # A file's name may have the sign in it.
-        return self.name.rpartition("#")[0] or self.name
+        return self.name.partition("#")[0]
 
     @property
     def label(self) -> str:

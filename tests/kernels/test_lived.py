@@ -103,3 +103,16 @@ def test_a_guest_is_set_and_read_as_the_policys(kernels: dict[str, str]) -> None
     pfns = range(0, guests[0].max_p2m_pfn, 7)
     assert list(guests[0].lookup(pfns)) == list(guests[1].lookup(pfns))
     assert guests[0].lookup(range(100, 164)).tolist().count(-1) == 32
+
+
+def test_the_files_own_lookup_is_asked(tmp_path: Path) -> None:
+    text = (HERE / "tracked.c").read_text("utf-8")
+    lookup = "unsigned long get_phys_to_machine(unsigned long pfn)\n{\n"
+    assert text.count(lookup) == 1
+    path = tmp_path / "mmu.c"
+    path.write_text(
+        text.replace(lookup, f"{lookup}\tif (pfn == 3000)\n\t\treturn 77;\n\n"), "utf-8"
+    )
+    guest = Guest.boot("64MiB", policy=named_policy(f"kernel:{path}"), resident="all")
+    assert guest.lookup([3000]).tolist() == [77]
+    assert 77 not in guest.lookup([2999, 3001]).tolist()

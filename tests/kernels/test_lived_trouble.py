@@ -114,6 +114,13 @@ TROUBLE = {
     ),
     "too deep a call": ("resumes = deep(resumes);", DEEP, "runs out of its 256 KiB of stack"),
     "an instruction that is none": ("__builtin_trap();", "", "runs into what is no instruction"),
+    "a mid of many leaves": (
+        "unsigned long i, **mid = __va(1000UL << PAGE_SHIFT);\n"
+        "\t\tfor (i = 0; i < P2M_MID_PER_PAGE; i++)\n"
+        "\t\t\tmid[i] = __va((2000 + i) << PAGE_SHIFT);\n"
+        "\t\tp2m_top[1] = mid;",
+        "", "one call hits more than 256 pages",
+    ),
     "all of memory": (
         "unsigned long pfn; for (pfn = 0; pfn < xen_max_p2m_pfn; pfn++)\n"
         "\t\t\t*(unsigned long *)__va(pfn << PAGE_SHIFT) = 1;",

@@ -87,8 +87,11 @@ MAX_RUNS: Final = 1 << 12
 
 MAX_POOL_RUNS: Final = 1 << 10
 MAX_M2P: Final = 1 << 10
-TOUCHED_PAGES: Final = 1 << 20
+TOUCHED_PAGES: Final = 1 << 19
 """Pages that a guest may come to have words in."""
+
+MADE_PAGES: Final = 1 << 28
+"""Pages of the largest direct map."""
 
 _AREAS: Final = (
     ("RUNS", 3 * MAX_RUNS),
@@ -97,7 +100,7 @@ _AREAS: Final = (
     ("LOG", LOG_ENTRIES * ENTRY_WORDS),
     ("PAGES", TOUCHED_PAGES),
     ("TOUCHED", TOUCHED_PAGES),
-    ("MADE", (1 << 28) // 64),
+    ("MADE", MADE_PAGES // 64),
 )
 
 HEADER: Final = 128
@@ -148,6 +151,9 @@ the last request, and when it began, in ns."""
 
 CHILD_WORDS: Final = 8
 
+NOT_READ: Final = -3
+"""What a lookup that ended in a fault is answered with."""
+
 
 def c_header() -> str:
     """Return the shim's `layout.h`."""
@@ -162,5 +168,5 @@ def c_header() -> str:
         "STACK_BYTES", "TICK_MICROSECONDS",
     ):  # fmt: skip
         lines.append(f"#define {name} {globals()[name]}")
-    lines += [f"#define CONTROL_BYTES {8 * CONTROL_WORDS}", "#define NOT_READ (-3LL)", ""]
+    lines += [f"#define CONTROL_BYTES {8 * CONTROL_WORDS}", f"#define NOT_READ ({NOT_READ}LL)", ""]
     return "\n".join(lines)

@@ -6,7 +6,7 @@ Which child a guest has stands in its statics (`R_CHILD`), so nothing here is a 
 from __future__ import annotations
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID
+from p2mbatch.base.geometry import INVALID, WILD
 from p2mbatch.compiled.child.layout import (
     A_RUNS,
     C_COUNT,
@@ -19,7 +19,9 @@ from p2mbatch.compiled.child.layout import (
     E_SET,
     HEADER,
     MAX_RUNS,
+    NOT_READ,
     OP_BOOT,
+    OP_GET,
     OP_GROW,
     OP_REPORT,
     OP_RESUME,
@@ -35,7 +37,7 @@ from p2mbatch.compiled.child.wire import words_at
 from p2mbatch.compiled.grow import populate_each
 from p2mbatch.compiled.inspect import p2m_words
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lookup import lookup, lookup_parallel
+from p2mbatch.compiled.lookup import lookup
 from p2mbatch.compiled.own.registers import (
     R_SET_MFN,
     R_SET_PFN,
@@ -45,7 +47,7 @@ from p2mbatch.compiled.own.registers import (
 )
 from p2mbatch.compiled.pages import room_left
 from p2mbatch.compiled.policies.operations import Operations
-from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY, OK
+from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP, MORE_ROOM, NO_MEMORY, OK
 from p2mbatch.compiled.tables import LAZY, HostTables, P2MTables
 
 ROOM = 256
@@ -76,7 +78,7 @@ def _to_the_end(t: P2MTables, h: HostTables) -> None:
     fll = c[C_SHARED_FLL]
     t.state[0].shared_fll = fll if fll == INVALID else fll & mask
     t.state[0].shared_max = c[C_SHARED_MAX]
-    t.state[0].xen_max = c[C_XEN_MAX]
+    t.state[0].xen_max = min(max(c[C_XEN_MAX], 0), t.state[0].max_p2m)
 
 
 @inner_kernel
@@ -165,16 +167,15 @@ def _ask_sets(t: P2MTables, h: HostTables, runs: Int64Array, begin_at: int, coun
 
 
 @inner_kernel
-def _set_one(t: P2MTables, h: HostTables) -> int:
-    """Do one set that the child did; END where it did no more."""
-    kind = advance(t, h)
-    if kind == END:
-        return END
-    if kind != E_SET:
+def _set_one(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
+    """Do one set that the child did: that which it was asked for, and no other."""
+    if advance(t, h) != E_SET:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    if entry_word(t, as_int(1)) != pfn or entry_word(t, as_int(2)) != mfn:
         stop(t, as_int(CHILD_BROKEN), as_int(0))
     begin(t)
-    t.statics[R_SET_PFN] = entry_word(t, as_int(1))
-    t.statics[R_SET_MFN] = entry_word(t, as_int(2))
+    t.statics[R_SET_PFN] = pfn
+    t.statics[R_SET_MFN] = mfn
     done = set_done(t, h)
     t.statics[R_SET_PFN] = -1
     return OK if done != 0 else NO_MEMORY
@@ -185,16 +186,21 @@ def _set_some(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
     """Do the sets of at most MAX_RUNS runs from entry `skip` of them on."""
     if t.statics[R_OPEN] != OP_SET:
         _ask_sets(t, h, runs, skip, as_int(len(runs)))
-    while True:
-        if not room_left(t):
-            return MORE_ROOM
-        status = _set_one(t, h)
-        if status == END:
-            return OK
-        if status != OK:
-            t.statics[R_OPEN] = 0
-            return status
-        t.state[0].position += 1
+    for run in range(len(runs)):
+        first = min(skip, runs[run, 2])
+        skip -= first
+        for k in range(first, runs[run, 2]):
+            if not room_left(t):
+                return MORE_ROOM
+            value = runs[run, 1] + k if runs[run, 1] >= 0 else as_int(INVALID)
+            status = _set_one(t, h, as_int(runs[run, 0] + k), value)
+            if status != OK:
+                t.statics[R_OPEN] = 0
+                return status
+            t.state[0].position += 1
+    if advance(t, h) != END:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    return OK
 
 
 @inner_kernel
@@ -233,8 +239,7 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
 
 @inner_kernel
 def _grown(t: P2MTables, h: HostTables, x: int) -> int:
-    kind = advance(t, h)
-    if kind != E_GROW:
+    if advance(t, h) != E_GROW or entry_word(t, as_int(1)) != x << t.state[0].entries_shift:
         stop(t, as_int(CHILD_BROKEN), as_int(0))
     begin(t)
     done = set_done(t, h)
@@ -292,9 +297,97 @@ def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, fir
         t.statics[R_OPEN] = 0
         for k in range(done - begin_at, len(some)):
             if t.leaf_slot[some[k]] == LAZY:
-                forget_lazy(t, as_int(t.leaf_page[some[k]]))
+                forget_lazy(t, h, as_int(t.leaf_page[some[k]]))
         done = begin_at + len(some)
     return OK
+
+
+# --- lookups -----------------------------------------------------------------------------------
+
+
+@inner_kernel
+def _is_asked(t: P2MTables, pfn: int) -> bool:
+    """Return whether a PFN is the kernel's to look up: its leaf is there, or none is known.
+
+    What a leaf that is not made yet holds is the layout's, whoever looks there.
+    """
+    x = pfn >> t.state[0].entries_shift
+    return pfn < 0 or x >= t.state[0].num_leaves or t.leaf_slot[x] != LAZY
+
+
+@inner_kernel
+def _looked_up(
+    t: P2MTables, h: HostTables, first: int, pfns: Int64Array, out: Int64Array, fault: int
+) -> None:
+    """Put into `out` what the kernel's own lookup says of `pfns`, or of those from `first` on.
+
+    Where that ends in a fault and ours did not, `fault` stands.
+    """
+    most = 3 * MAX_RUNS
+    begin_at = as_int(0)
+    while begin_at < len(out):
+        end = min(begin_at + most, len(out))
+        begin_request(t, h, as_int(OP_GET))
+        c = words_at(area_at(t, as_int(0)), as_int(HEADER))
+        asked = words_at(area_at(t, as_int(A_RUNS)), as_int(most))
+        count = as_int(0)
+        for k in range(begin_at, end):
+            pfn = as_int(pfns[k]) if len(pfns) > 0 else first + k
+            if _is_asked(t, pfn):
+                asked[count] = pfn
+                count += 1
+        c[C_COUNT] = count
+        if count > 0:
+            wake(t)
+            _take_lookups(t, h, first, pfns, out, begin_at, end, fault)
+        begin_at = end
+    t.statics[R_OPEN] = 0
+
+
+@inner_kernel
+def _take_lookups(
+    t: P2MTables,
+    h: HostTables,
+    first: int,
+    pfns: Int64Array,
+    out: Int64Array,
+    begin_at: int,
+    end: int,
+    fault: int,
+) -> None:
+    """Take the answers to one request; one that is a fault leaves what there was."""
+    if advance(t, h) != END:
+        stop(t, as_int(CHILD_BROKEN), as_int(0))
+    asked = words_at(area_at(t, as_int(A_RUNS)), as_int(3 * MAX_RUNS))
+    count = as_int(0)
+    for k in range(begin_at, end):
+        pfn = as_int(pfns[k]) if len(pfns) > 0 else first + k
+        if _is_asked(t, pfn):
+            if asked[count] != NOT_READ:
+                out[k] = asked[count]
+            elif out[k] > FAULT_TOP and out[k] != WILD:
+                out[k] = fault
+            count += 1
+
+
+@kernel
+def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
+    """Do `Operations.get` by the kernel's own lookup."""
+    lookup(t, h, pfns, out)
+    try:
+        _looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
+    except Exception:
+        t.statics[R_OPEN] = 0
+
+
+@kernel
+def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
+    """Do `Operations.get_row` by the kernel's own lookup."""
+    p2m_words(t, h, first, out)
+    try:
+        _looked_up(t, h, first, out[:0], out, as_int(WILD))
+    except Exception:
+        t.statics[R_OPEN] = 0
 
 
 OPERATIONS = Operations(
@@ -303,7 +396,7 @@ OPERATIONS = Operations(
     grow_leaves=grow_leaves,
     rebuild=rebuild,
     report=report,
-    get=lookup,
-    get_parallel=lookup_parallel,
-    get_row=p2m_words,
+    get=get,
+    get_parallel=get,
+    get_row=get_row,
 )

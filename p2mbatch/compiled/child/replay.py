@@ -10,7 +10,6 @@ from __future__ import annotations
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import grow, lists
-from p2mbatch.compiled.batch.clock import now_ns
 from p2mbatch.compiled.child.layout import (
     A_LOG,
     ANSWER_M2P,
@@ -38,13 +37,11 @@ from p2mbatch.compiled.child.layout import (
     HEADER,
     KNOWN_POINTERS,
     LOG_ENTRIES,
-    MAX_SECONDS,
     OP_GO_ON,
     R_AT,
     R_BUILDS,
     R_LENGTH,
     R_OPEN,
-    R_SINCE,
     S_BUG,
     S_FAULT,
     S_OK,
@@ -52,11 +49,12 @@ from p2mbatch.compiled.child.layout import (
 from p2mbatch.compiled.child.request import (
     answer_of,
     area_at,
+    check_wait,
     child_at,
     wake,
     write_page,
 )
-from p2mbatch.compiled.child.status import CHILD_BROKEN, CHILD_ENDED, CHILD_LOOP
+from p2mbatch.compiled.child.status import CHILD_BROKEN, CHILD_ENDED
 from p2mbatch.compiled.child.wire import words_at
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.own.memory import given_back, store, taken, top_asked_for
@@ -143,15 +141,14 @@ def _goes_on(t: P2MTables, h: HostTables) -> bool:
     never_inline()
     c = words_at(area_at(t, as_int(0)), as_int(HEADER))
     answer = answer_of(t)
+    if ANSWER_MORE_LOG <= answer <= ANSWER_PAGE:
+        check_wait(t, _last_pc(t))
     if answer == ANSWER_M2P:
         words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_ASKS] = 1
         c[C_RESULT] = guest_m2p(t, h, c[C_ASKED])
     elif answer == ANSWER_PAGE:
         _make_page(t, h, as_int(c[C_ASKED]))
-    elif answer == ANSWER_MORE_LOG:
-        if now_ns() - t.statics[R_SINCE] > MAX_SECONDS * 1_000_000_000:
-            stop(t, as_int(CHILD_LOOP), _last_pc(t))
-    else:
+    elif answer != ANSWER_MORE_LOG:
         t.statics[R_OPEN] = 0
         if c[C_STATUS] != S_OK:
             _stopped(t, h, c)
@@ -202,13 +199,15 @@ def _fault_at(t: P2MTables, h: HostTables, where: int) -> int:
     status = as_int(OWN_FAULT)
     if top < 0:
         return status
+    last = as_int(-1)
     for i in range(t.words.shape[1]):
         word = t.words[top, i]
         if 0 <= where - word < 4096:
             return as_int(FAULT_TOP)
         page = reached_page(t, word)
-        if page >= UNREACHABLE or page == t.state[0].mid_missing:
+        if page >= UNREACHABLE or page == last:
             continue
+        last = page
         for k in range(t.words.shape[1]):
             if 0 <= where - page_word(t, h, page, k) < 4096:
                 status = as_int(FAULT_MID)
@@ -236,9 +235,9 @@ def _stored(t: P2MTables, h: HostTables, entry: Int64Array, pc: int) -> None:
     if t.statics[R_BUILDS] != 0:
         _built(t, h, base, i, word, step, as_int(count), pc)
         return
-    if t.statics[R_SET_PFN] >= 0 and _is_set(t, h, base, i, word, step, as_int(count)):
+    if t.statics[R_SET_PFN] >= 0 and _is_set(t, h, base, i, word, step, as_int(count), pc):
         return
-    if _plain_run(t, base, i, word, page, step, page_step, as_int(count)):
+    if _plain_run(t, base, i, word, page, step, page_step, as_int(count), pc):
         return
     for k in range(count):
         if page > 0:
@@ -248,7 +247,15 @@ def _stored(t: P2MTables, h: HostTables, entry: Int64Array, pc: int) -> None:
 
 @inner_kernel
 def _plain_run(
-    t: P2MTables, base: int, i: int, word: int, page: int, step: int, page_step: int, count: int
+    t: P2MTables,
+    base: int,
+    i: int,
+    word: int,
+    page: int,
+    step: int,
+    page_step: int,
+    count: int,
+    line: int,
 ) -> bool:
     """Do a run of stores whose meaning is the same for each: into a fresh page, or the list.
 
@@ -310,7 +317,7 @@ def _built(
 
 @inner_kernel
 def _is_set(
-    t: P2MTables, h: HostTables, base: int, i: int, word: int, step: int, count: int
+    t: P2MTables, h: HostTables, base: int, i: int, word: int, step: int, count: int, pc: int
 ) -> bool:
     """Do the store of the entry that is being set, with the frames' ownership; False if it isn't.
 
@@ -321,6 +328,8 @@ def _is_set(
         return False
     code = page_code(t, reached_page(t, base))
     if code <= LAZY:
+        if not room_left(t):
+            stop(t, OWN_ROOM, pc)
         code = make_leaf(t, h, LAZY - code)
     if code < 0 or t.slots[code, P_KIND] not in (LEAF, TAKEN):
         return False
@@ -344,14 +353,14 @@ def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -
         s[R_FOUND_TOP] = top_asked_for(t, mfn)
         words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_ASKS] = 1
     elif kind == E_BRK:
+        if not room_left(t):
+            stop(t, OWN_ROOM, pc)
         slot = lists.extend_brk(t)
         if slot < 0:
             stop(t, -slot, pc)
         if t.slots[slot, P_PAGE] != entry[1]:
             stop(t, as_int(CHILD_BROKEN), pc)
         t.slots[slot, P_KIND] = TAKEN
-        if not room_left(t):
-            stop(t, OWN_ROOM, pc)
     elif kind == E_ALLOC:
         page = grow.alloc_p2m_page(t)
         if page != entry[1]:

@@ -58,8 +58,10 @@ from p2mbatch.compiled.child.layout import (
     HEADER,
     IMAGE,
     LOG_ENTRIES,
+    MADE_PAGES,
     MAX_M2P,
     MAX_POOL_RUNS,
+    MAX_SECONDS,
     OP_BOOT,
     R_AT,
     R_BITS,
@@ -72,7 +74,7 @@ from p2mbatch.compiled.child.layout import (
     R_SINCE,
     TOUCHED_PAGES,
 )
-from p2mbatch.compiled.child.status import CHILD_DIED, CHILD_PAGES, CHILD_STOPPED
+from p2mbatch.compiled.child.status import CHILD_DIED, CHILD_LOOP, CHILD_PAGES, CHILD_STOPPED
 from p2mbatch.compiled.child.wire import TIMED_OUT, narrow_words_at, receive, send, words_at
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.own.registers import begin, stop
@@ -95,8 +97,8 @@ from p2mbatch.compiled.tables import (
 WAIT_MS = 50
 """How often whoever waits looks whether it is to go on waiting."""
 
-MAX_WAITS = 600 * 1000 // WAIT_MS
-"""A child ends its own calls; one that does not is given up after ten minutes."""
+MAX_WAITS = 60 * 1000 // WAIT_MS
+"""A child ends its calls after MAX_SECONDS of the processor's; one that does not is given up."""
 
 
 # A kernel can't hand an array on that it was not given itself: what follows are addresses.
@@ -247,10 +249,13 @@ def _write_pages(t: P2MTables, h: HostTables) -> None:
     fresh = state.num_slots - noted
     if fresh > TOUCHED_PAGES:
         stop(t, CHILD_PAGES, as_int(0))
-    _write_lazy(t, h, noted == 0)
-    first, lazy = c[C_LAZY_FIRST], c[C_LAZY_COUNT]
+    first, lazy = state.mfn_list_pfn, _lazy_pages(t, h)
+    c[C_LAZY_FIRST], c[C_LAZY_COUNT] = first, lazy
     pages = words_at(area_at(t, as_int(A_PAGES)), as_int(fresh))
     made = words_at(area_at(t, as_int(A_MADE)), as_int((lazy + 63) >> 6))
+    if noted == 0:
+        for k in range(len(made)):
+            made[k] = 0
     for slot in range(state.num_slots):
         write_page(t, memory, held, slot)
         page = t.slots[slot, P_PAGE]
@@ -263,32 +268,24 @@ def _write_pages(t: P2MTables, h: HostTables) -> None:
 
 
 @inner_kernel
-def _write_lazy(t: P2MTables, h: HostTables, anew: bool) -> None:
-    """Tell the child which pages it may not have: those of leaves that are not made yet."""
-    c, state = words_at(area_at(t, as_int(0)), as_int(HEADER)), t.state[0]
+def _lazy_pages(t: P2MTables, h: HostTables) -> int:
+    """Return how many pages from `mfn_list` on may be those of leaves that are not made yet."""
+    state = t.state[0]
     if h.par[0].kind != FUNCTION_HOST:
-        c[C_LAZY_COUNT] = 0
-        return
+        return as_int(0)
     end = state.mfn_list_pfn + ((state.nr_pages - 1) >> state.entries_shift) + 1
     for run in range(len(t.pool)):
         end = max(end, t.pool[run, 0] + t.pool[run, 1])
-    end = min(end, state.directmap)
-    c[C_LAZY_FIRST] = state.mfn_list_pfn
-    c[C_LAZY_COUNT] = max(end - state.mfn_list_pfn, 0)
-    if anew:
-        made = words_at(area_at(t, as_int(A_MADE)), as_int((c[C_LAZY_COUNT] + 63) >> 6))
-        for k in range(len(made)):
-            made[k] = 0
+    return as_int(max(min(end, state.directmap, MADE_PAGES) - state.mfn_list_pfn, 0))
 
 
 @inner_kernel
-def forget_lazy(t: P2MTables, page: int) -> None:
+def forget_lazy(t: P2MTables, h: HostTables, page: int) -> None:
     """Note that the child has not what a leaf's page holds: it is made when it is asked for."""
-    c = words_at(area_at(t, as_int(0)), as_int(HEADER))
-    first = c[C_LAZY_FIRST]
-    if 0 <= page - first < c[C_LAZY_COUNT]:
-        made = words_at(area_at(t, as_int(A_MADE)), as_int((c[C_LAZY_COUNT] + 63) >> 6))
-        made[(page - first) >> 6] &= ~(as_int(1) << ((page - first) & 63))
+    at, lazy = page - t.state[0].mfn_list_pfn, _lazy_pages(t, h)
+    if 0 <= at < lazy:
+        made = words_at(area_at(t, as_int(A_MADE)), as_int((lazy + 63) >> 6))
+        made[at >> 6] &= ~(as_int(1) << (at & 63))
 
 
 @inner_kernel
@@ -309,6 +306,16 @@ def _write_m2p(t: P2MTables, h: HostTables) -> None:
             count += 1
             last = as_int(mfn)
     c[C_M2P] = count
+
+
+@inner_kernel
+def check_wait(t: P2MTables, line: int) -> None:
+    """Stop the call of a child that has had its time, or that nobody waits for."""
+    child = words_at(child_at(t), as_int(CHILD_WORDS))
+    if child[CHILD_STOP] != 0 and words_at(child[CHILD_STOP], as_int(1))[0] != 0:
+        stop(t, as_int(CHILD_STOPPED), line)
+    if now_ns() - t.statics[R_SINCE] > MAX_SECONDS * 1_000_000_000:
+        stop(t, as_int(CHILD_LOOP), line)
 
 
 @inner_kernel
@@ -333,7 +340,7 @@ def wake(t: P2MTables) -> None:
         if child[CHILD_STOP] != 0 and words_at(child[CHILD_STOP], as_int(1))[0] != 0:
             lost(t, child, as_int(CHILD_STOPPED))
         if turns >= MAX_WAITS:
-            lost(t, child, as_int(CHILD_DIED))
+            lost(t, child, as_int(CHILD_LOOP))
         got = receive(child[CHILD_ANSWER], as_int(WAIT_MS))
     if got != 1:
         lost(t, child, as_int(CHILD_DIED))

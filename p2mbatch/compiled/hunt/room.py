@@ -72,6 +72,8 @@ class Room(NamedTuple):
     pool: Int64Array
     present: UInt8Array
     statics: Int64Array
+    first_statics: Int64Array
+    """What `statics` is as a guest begins: zeros, or which child a kernel in C runs in."""
     par: tuple[OneRecord[HostParameters], OneRecord[HostParameters]]
     """The host that the guest is on, and the one that it goes to, by turns; so `m2p`, `owned`."""
     m2p: tuple[Int64Array, Int64Array]
@@ -126,6 +128,7 @@ def make_room(geo: Geometry) -> Room:
     return Room(
         blank,
         **tables._asdict(),
+        first_statics=np.zeros(tb.STATIC_WORDS, np.int64),
         par=tuple(as_array(HostParameters(kind=TABLE_HOST, frames=0)) for _ in range(2)),
         m2p=tuple(np.full(frames, -1, np.int64) for _ in range(2)),
         owned=tuple(np.zeros(frames, np.uint8) for _ in range(2)),
@@ -191,7 +194,8 @@ def new_guest(kind: Kind, program: Program, room: Room) -> P2MTables:
     room.leaf_page[:cached] = 0
     room.true_mid_mfn[:] = NO_PAGE
     room.present[: guest.directmap] = 0
-    room.statics[:] = 0
+    for i in range(len(room.statics)):
+        room.statics[i] = room.first_statics[i]
     return P2MTables(
         room.state,
         room.words,

@@ -215,7 +215,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     elif kind == POINTER and t.statics[R_OWN_TREE] != 0:
         t.statics[R_DIRTY] = 1
     elif kind == POINTER and t.state[0].wild == 0:
-        _tree_changed(t, page, i, word)
+        _tree_changed(t, page, i, word, line)
 
 
 @inner_kernel
@@ -239,7 +239,7 @@ def _list_page_hung(t: P2MTables, h: HostTables, top: int, word: int) -> None:
 
 
 @inner_kernel
-def _tree_changed(t: P2MTables, page: int, i: int, word: int) -> None:
+def _tree_changed(t: P2MTables, page: int, i: int, word: int, line: int) -> None:
     """Keep the caches of leaves true after a store of a pointer into the tree."""
     never_inline()
     n = t.words.shape[1]
@@ -253,16 +253,16 @@ def _tree_changed(t: P2MTables, page: int, i: int, word: int) -> None:
             t.slots[mid, P_KIND] = POINTER
             t.state[0].num_mids += 1
         for k in range(n):
-            _leaf_hung(t, i * n + k, t.words[mid, k])
+            _leaf_hung(t, i * n + k, t.words[mid, k], line)
         return
     where = address(t, page)
     for top in range(n):
         if t.words[top_slot, top] == where:
-            _leaf_hung(t, top * n + i, word)
+            _leaf_hung(t, top * n + i, word, line)
 
 
 @inner_kernel
-def _leaf_hung(t: P2MTables, x: int, word: int) -> None:
+def _leaf_hung(t: P2MTables, x: int, word: int, line: int) -> None:
     """Note that leaf `x` is the page at `word`."""
     page = reached_page(t, word)
     if page >= UNREACHABLE:
@@ -270,6 +270,9 @@ def _leaf_hung(t: P2MTables, x: int, word: int) -> None:
         return
     code = page_code(t, page)
     if code == NO_PAGE:
+        # A mid that is hung in whole may lead to as many pages as it has words.
+        if not room_left(t):
+            stop(t, OWN_ROOM, line)
         code = take_slot(t, page)
     if code >= 0 and t.slots[code, P_KIND] == TAKEN:
         t.slots[code, P_KIND] = LEAF

@@ -2,7 +2,6 @@
 
 static word stack_top, stack_low;
 static unsigned char *touched; /* of each page of the guest: 1 once it may hold something */
-static word last_touched = ~0UL;
 /* Pages some of which hold what the parent has not worked out yet. */
 static word lazy_first, lazy_count;
 
@@ -15,9 +14,6 @@ static void stopped(u64 status, word address, word pc) __attribute__((noreturn))
 
 COLD void touch(word page)
 {
-    last_touched = page;
-    if (touched[page])
-        return;
     touched[page] = 1;
     if (C(TOUCHED) < TOUCHED_PAGES)
         AREA(TOUCHED)[C(TOUCHED)++] = page;
@@ -119,6 +115,9 @@ HOT void look_at(word where, word bytes, word pc)
     }
     if ((offset >> PAGE_SHIFT) - lazy_first < lazy_count)
         ask_page(offset >> PAGE_SHIFT);
+    /* Even what is only read takes memory from then on. */
+    if (!touched[offset >> PAGE_SHIFT])
+        touch(offset >> PAGE_SHIFT);
 }
 
 static __attribute__((noinline)) void check_read(word where, word bytes, word pc)
@@ -138,7 +137,7 @@ static __attribute__((noinline)) void check_write(word where, word bytes, word p
         word page = offset >> PAGE_SHIFT;
         if (page - lazy_first < lazy_count)
             ask_page(page);
-        if (page != last_touched)
+        if (!touched[page])
             touch(page);
         if ((where + bytes - 1) >> PAGE_SHIFT != where >> PAGE_SHIFT &&
             offset_of(where + bytes - 1) == ~0UL)

@@ -45,7 +45,6 @@ static void ask_page(word page)
     C(ASKED) = page;
     ask(ANSWER_PAGE);
     made(page);
-    touch(page);
 }
 
 static void stopped(u64 status, word address, word pc)
@@ -184,7 +183,6 @@ static void begin_life(void)
     for (u64 i = 0; i < C(TOUCHED); i++)
         touched[AREA(TOUCHED)[i]] = 0;
     C(TOUCHED) = 0;
-    last_touched = ~0UL;
     copy(p2mk_data_begin, user_data, user_data_bytes);
     clear(p2mk_bss_begin, user_bss_bytes / WORD_BYTES);
     for (int i = 0; i < KNOWN_POINTERS; i++)

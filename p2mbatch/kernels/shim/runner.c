@@ -57,6 +57,10 @@ static void lock_in(void)
         word pair[2] = {limits[i].most, limits[i].most};
         CALL3(SYS_SETRLIMIT, limits[i].what, pair, 0);
     }
+    /* The parent begins children on a thread that lasts as long as it does. */
+    system_call(SYS_PRCTL, 1 /* PR_SET_PDEATHSIG */, 9, 0, 0, 0, 0);
+    if (CALL3(SYS_GETPPID, 0, 0, 0) != (long)C(PARENT))
+        leave();
     system_call(SYS_PRCTL, 4 /* PR_SET_DUMPABLE */, 0, 0, 0, 0, 0);
     system_call(SYS_PRCTL, 38 /* PR_SET_NO_NEW_PRIVS */, 1, 0, 0, 0, 0);
     /* Where there is no filter of system calls, the limits have to do. */

@@ -170,7 +170,8 @@ _HELPERS = {
     "__setitem__", "stored", "_storing", "_fill_page", "_copy_without", "_copy_words", "fill",
     "copy_words", "copy_without", "copy_each", "copy_run", "copy_eras", "store_leaves",
     "store_entry", "stray_store", "mid_mfn_init", "copy_mid", "_set_word", "set_entry",
-    "store", "_store_any", "store_word", "run",
+    "store", "_store_any", "store_word", "run", "_stored", "_plain_run", "_built", "_is_set",
+    "write_entry", "advance",
 }  # fmt: skip
 """Functions that store for others."""
 

@@ -9,7 +9,6 @@ from p2mbatch.model.explain.changes import change_of
 from p2mbatch.model.explain.log import Asked, Record, Store
 from p2mbatch.model.explain.story import Step
 from p2mbatch.model.explain.view import View
-from p2mbatch.model.own.vocabulary import SHIPPED_LINES
 
 Failed = tuple[str, str | None] | None
 
@@ -50,7 +49,10 @@ def _together(kept: Store | None, store: Store) -> Store:
 def _stored(before: View, store: Store, asked: Asked | None) -> Step:
     """Return one run of stores; `asked` is how its page was found where it is not the list's."""
     say = before.said()
-    number = store.line % SHIPPED_LINES
+    own = before.policy.own
+    assert own is not None
+    function, number = own.told(store.line, int(before.state.word_bits) // 8)
+    function = function or _name(store.function)
     line = f"Line {say.index(number)}: it" if number else "It"
     text = (
         f"{line} makes {say.count(store.count, 'store')} into {before.name(say, store.page)}, from "
@@ -66,7 +68,7 @@ def _stored(before: View, store: Store, asked: Asked | None) -> Step:
             )
         text += "."
     return Step(
-        "rebuild", f"{_name(store.function)}()", text, False if store.stray else None, say.numbers,
+        "rebuild", f"{function}()", text, False if store.stray else None, say.numbers,
         (change_of(before, store),), store.stray, store.count,
         f"{store.function} {store.line} {bool(store.stray)}", store.page, unit="page",
     )  # fmt: skip

@@ -132,6 +132,10 @@ class OwnPolicy:
             return None
         return f"{self._at(line).shown}:{self._number(line)}" if line else None
 
+    def told(self, line: int, word_bytes: int) -> tuple[str, int]:
+        """Return "" and the line, counted within its file."""
+        return "", self._number(line)
+
     def _at(self, line: int) -> Source:
         return self.written.line[-1].source if line >= vo.SHIPPED_LINES else self.source
 
