@@ -11,7 +11,7 @@ SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives live-lives cells told axe own-policies hunt-mutants races bench clean bounds thorough
+.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives live-lives cells told axe own-policies own-kernels hunt-mutants races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -110,6 +110,10 @@ $(AXE):
 # The two sides of the change as users' files: every trace, the headline's columns, random lives.
 own-policies: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m own_policies --lives $(LIVES) --seed $(SEED)
+
+# The same of the two sides as kernels' files in C, each lived in its child.
+own-kernels: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m own_policies --kernels --lives $(LIVES) --seed $(SEED)
 
 # Twenty mutants of tracked, each one clause of a user's file: each must be found in a minute of lives.
 hunt-mutants: $(VENV)/.test

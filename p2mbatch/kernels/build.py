@@ -99,7 +99,7 @@ class Program:
             begin, virtual, length = (int.from_bytes(header[a:b], "little") for a, b in places)
             if header[0] == 1 and virtual <= address < virtual + length:
                 found = image[begin + address - virtual : begin + length]
-                return found.partition(b"\0")[0][:400].decode("utf-8", "replace")
+                return one_line(found.partition(b"\0")[0][:400].decode("utf-8", "replace"))
         return ""
 
 
@@ -226,7 +226,8 @@ def _run(arguments: list[str], here: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _shown(unit: Extracted) -> str:
-    return unit.place(next(iter(unit.files)), 1).rpartition(":")[0]
+    users = (name for name in unit.files if name.startswith("p2mk-u"))
+    return unit.place(next(users, ""), 1).rpartition(":")[0]
 
 
 _ERROR: Final = re.compile(r"(?m)^([^:\n]+):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")

@@ -38,23 +38,37 @@ _FDS: Final = (3, 4, 5, 6)
 """What the shim has: control block, guest's memory, requests, answers."""
 
 
+_ALIVE: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    """In a process that was forked: its parent's children are not its own."""
+    for child in list(_ALIVE):
+        child.words[lo.CHILD_LOST] = 1
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
 class Child:
     """One child of a kernel's; `words` is what compiled code has of it (CHILD_ words)."""
 
     def __init__(self, program: Program, range_bytes: int) -> None:
         """Begin one that can hold a guest of so many bytes. Raises `ResourceError` if not."""
         self.range_bytes = range_bytes
-        self._open = contextlib.ExitStack()
         self.words: Int64Array = np.zeros(lo.CHILD_WORDS, np.int64)
         try:
             self._begin(program)
         except OSError as error:
-            self._open.close()
             raise ResourceError(f"kernel: its child can't be begun: {error.strerror}") from None
 
     def _begin(self, program: Program) -> None:
         control_fd, self._control = self._shared("p2mbatch-control", 8 * lo.CONTROL_WORDS)
-        memory_fd, self._memory = self._shared("p2mbatch-guest", self.range_bytes)
+        try:
+            memory_fd, self._memory = self._shared("p2mbatch-guest", self.range_bytes)
+        except BaseException:
+            os.close(control_fd)
+            raise
         control = np.frombuffer(self._control, np.int64)
         control[lo.C_RANGE] = self.range_bytes
         control[lo.C_PARENT] = os.getpid()
@@ -77,6 +91,7 @@ class Child:
         self.words[lo.CHILD_CONTROL] = control.ctypes.data
         self.words[lo.CHILD_MEMORY] = np.frombuffer(self._memory, np.uint8).ctypes.data
         self.words[lo.CHILD_RANGE] = self.range_bytes
+        _ALIVE.add(self)
         self.end = weakref.finalize(self, _end, os.getpid(), self.pid, request, answer)
 
     def _shared(self, name: str, size: int) -> tuple[int, mmap.mmap]:
@@ -149,7 +164,8 @@ class Children:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._lock = threading.Lock()
+        # A guest may be let go of amid any allocation, within this lock too.
+        self._lock = threading.RLock()
         self._idle: list[Child] = []
         self._owner = os.getpid()
 

@@ -102,7 +102,7 @@ class Policy:
     @property
     def short(self) -> str:
         """Return the name without the digest of a file."""
-        return self.name.partition("#")[0]
+        return split_reference(self.name)[0]
 
     @property
     def label(self) -> str:

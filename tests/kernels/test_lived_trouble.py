@@ -79,6 +79,8 @@ FAULTS = {
     "a store into the kernel's text": "*(long *)(void *)xen_build_mfn_list_list = 1;",
     "a store behind the last page": "*(unsigned long *)((char *)__va(0) + (900UL << 20)) = 1;",
     "a store into what the shim keeps": "*(unsigned long *)0x10000000 = 1;",
+    "a store above its own frames": "unsigned long a; p2m_top_mfn[0] = (unsigned long)&a; "
+    "((unsigned long *)p2m_top_mfn[0])[9000] = 1;",
     "a store into the shim's own": "((unsigned long *)&xen_max_p2m_pfn)[-1200] = 1;",
 }
 
@@ -162,7 +164,7 @@ def test_no_system_call_is_made(what: str, tmp_path: Path, monkeypatch: pytest.M
     """The parser takes no assembler; even with it, the child makes no system call of the file's."""
     from p2mbatch.kernels import extract as taking
 
-    monkeypatch.setattr(taking, "asm_in", lambda item: None)
+    monkeypatch.setattr(taking, "refused_in", lambda *arguments: None)
     number, first, second = SYSTEM_CALLS[what]
     call = (
         f'long r; __asm__ volatile("syscall" : "=a"(r) : "a"({number}L), "D"((long)({first})), '
@@ -177,7 +179,7 @@ def test_a_call_of_the_other_width_is_none_either(
 ) -> None:
     from p2mbatch.kernels import extract as taking
 
-    monkeypatch.setattr(taking, "asm_in", lambda item: None)
+    monkeypatch.setattr(taking, "refused_in", lambda *arguments: None)
     call = 'long r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(20L) : "memory"); resumes += r;'
     with pytest.raises(PolicyError, match=r"mmu\.c:\d+: makes system call 20"):
         lived(tmp_path, at_resume(f"\t\t{call}"))
@@ -261,3 +263,40 @@ def test_children_end_with_their_kernel(tmp_path: Path) -> None:
     gc.collect()
     _, alive = psutil.wait_procs(found, timeout=5)
     assert not alive
+
+
+def test_a_bugs_text_is_one_line(tmp_path: Path) -> None:
+    found = lived(tmp_path, at_resume('\t\tp2mk_bug("a\\nb\\033[31m", 3);'))
+    assert found[1][0] == "bug"
+    assert found[1][1] is not None
+    assert "\n" not in found[1][1]
+    assert "\033" not in found[1][1]
+
+
+def test_a_forked_process_has_no_part_in_a_guests_child(tmp_path: Path) -> None:
+    from p2mbatch.guests.guest import Guest
+
+    guest = Guest.boot("64MiB", policy=named_policy(f"kernel:{written(tmp_path, TRACKED)}"))
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            guest.migrate()
+            told = "went on"
+        except PolicyError as error:
+            told = str(error)
+        os.write(write, told.encode())
+        os._exit(0)
+    os.close(write)
+    assert b"its process has ended by itself" in os.read(read, 4096)
+    os.close(read)
+    os.waitpid(pid, 0)
+    assert guest.migrate().ok
+
+
+def test_large_statics_are_told(tmp_path: Path) -> None:
+    above = "static char big[100 << 20];\n"
+    with pytest.raises(
+        PolicyError, match=r"mmu\.c: its static variables take 1\d\d MiB: at most 64"
+    ):
+        lived(tmp_path, at_resume("\t\tbig[resumes]++;\n\t\tresumes += big[3];", above))

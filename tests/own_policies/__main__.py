@@ -19,7 +19,7 @@ from p2mbatch.base.shipped import find_spec
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.own.named import named_policy
+from p2mbatch.kernels.named import named_policy
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace import MACHINES, Trace
 from p2mbatch.model.trace_file import load_trace, parse_trace
@@ -46,6 +46,12 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
+def kernels() -> dict[str, str]:
+    """The two sides of the seed as kernels' files in C."""
+    names = ("tracked", "stale")
+    return {name: named_policy(f"kernel:{ROOT / 'tests/kernels' / name}.c") for name in names}
+
+
 def under(trace: Trace, policy: str) -> list[dict[str, Any]]:
     """What happens in a trace under a user's policy, without the user's lines."""
     events = replay(dataclasses.replace(trace, policy=policy))
@@ -56,7 +62,7 @@ def differing_traces(own: dict[str, str]) -> Iterator[str]:
     """The recorded traces that come out otherwise."""
     for recording in tqdm(recordings(), unit="trace", disable=None):
         trace = load_trace(recording.path)
-        if under(trace, own[trace.policy]) != trace.expected:
+        if trace.policy in own and under(trace, own[trace.policy]) != trace.expected:
             yield f"{recording.name} differs"
 
 
@@ -66,7 +72,7 @@ def differing_lives(own: dict[str, str], number: int, seed: str) -> Iterator[str
         made = lives(seed, 0, number, Wanted(form))
         for index, life in enumerate(tqdm(made, unit="life", desc=form, disable=None)):
             trace = parse_trace(life)
-            if under(trace, own[trace.policy]) != replay(trace):
+            if trace.policy in own and under(trace, own[trace.policy]) != replay(trace):
                 yield f"{form}: life {index} of seed {seed} differs ({trace.policy})"
 
 
@@ -90,9 +96,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="own_policies", description=__doc__)
     parser.add_argument("--lives", type=int, default=5000, help="of each format")
     parser.add_argument("--seed", default="1")
+    parser.add_argument("--kernels", action="store_true", help="C files, not those in Python")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        own = files(Path(folder))
+        own = kernels() if args.kernels else files(Path(folder))
         found = [*differing_traces(own), *differing_cells(own)]
         found += differing_lives(own, args.lives, args.seed)
     print("\n".join(found) or f"no difference: traces, headline, {args.lives:,} lives each")

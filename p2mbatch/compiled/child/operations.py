@@ -30,7 +30,7 @@ from p2mbatch.compiled.child.layout import (
     R_OPEN,
 )
 from p2mbatch.compiled.child.replay import END, advance, entry_word, set_done
-from p2mbatch.compiled.child.request import area_at, begin_request, forget_lazy, wake
+from p2mbatch.compiled.child.request import area_at, begin_request, broken, forget_lazy, wake
 from p2mbatch.compiled.child.status import CHILD_BROKEN
 from p2mbatch.compiled.child.tree import part_found, tree_found
 from p2mbatch.compiled.child.wire import words_at
@@ -43,7 +43,6 @@ from p2mbatch.compiled.own.registers import (
     R_SET_PFN,
     R_STATUS,
     begin,
-    stop,
 )
 from p2mbatch.compiled.pages import room_left
 from p2mbatch.compiled.policies.operations import Operations
@@ -65,14 +64,14 @@ def _why(t: P2MTables) -> int:
 def _until_phase(t: P2MTables, h: HostTables) -> None:
     """Do what the child did up to the next part of its call."""
     if advance(t, h) != E_PHASE:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
 
 
 @inner_kernel
 def _to_the_end(t: P2MTables, h: HostTables) -> None:
     """Do the last part of a call; what it told the toolstack is then the guest's."""
     if advance(t, h) != END:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     c = words_at(area_at(t, as_int(0)), as_int(HEADER))
     mask = as_int(-1) if t.state[0].word_bits == 64 else as_int(0xFFFFFFFF)
     fll = c[C_SHARED_FLL]
@@ -170,9 +169,9 @@ def _ask_sets(t: P2MTables, h: HostTables, runs: Int64Array, begin_at: int, coun
 def _set_one(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
     """Do one set that the child did: that which it was asked for, and no other."""
     if advance(t, h) != E_SET:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     if entry_word(t, as_int(1)) != pfn or entry_word(t, as_int(2)) != mfn:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     begin(t)
     t.statics[R_SET_PFN] = pfn
     t.statics[R_SET_MFN] = mfn
@@ -199,7 +198,7 @@ def _set_some(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
                 return status
             t.state[0].position += 1
     if advance(t, h) != END:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     return OK
 
 
@@ -240,7 +239,7 @@ def set_runs(t: P2MTables, h: HostTables, runs: Int64Array, done: int) -> int:
 @inner_kernel
 def _grown(t: P2MTables, h: HostTables, x: int) -> int:
     if advance(t, h) != E_GROW or entry_word(t, as_int(1)) != x << t.state[0].entries_shift:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     begin(t)
     done = set_done(t, h)
     return OK if done != 0 else NO_MEMORY
@@ -357,7 +356,7 @@ def _take_lookups(
 ) -> None:
     """Take the answers to one request; one that is a fault leaves what there was."""
     if advance(t, h) != END:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     asked = words_at(area_at(t, as_int(A_RUNS)), as_int(3 * MAX_RUNS))
     count = as_int(0)
     for k in range(begin_at, end):

@@ -43,18 +43,21 @@ from p2mbatch.compiled.child.layout import (
     R_LENGTH,
     R_OPEN,
     S_BUG,
+    S_DIVIDE,
     S_FAULT,
     S_OK,
+    S_PAGES,
 )
 from p2mbatch.compiled.child.request import (
     answer_of,
     area_at,
+    broken,
     check_wait,
     child_at,
     wake,
     write_page,
 )
-from p2mbatch.compiled.child.status import CHILD_BROKEN, CHILD_ENDED
+from p2mbatch.compiled.child.status import CHILD_ENDED
 from p2mbatch.compiled.child.wire import words_at
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.own.memory import given_back, store, taken, top_asked_for
@@ -189,7 +192,9 @@ def _stopped(t: P2MTables, h: HostTables, c: Int64Array) -> None:
     t.statics[R_SITE] = c[C_ADDRESS]
     if status == S_FAULT:
         stop(t, _fault_at(t, h, as_int(c[C_ADDRESS])), pc)
-    stop(t, as_int(CHILD_ENDED) + (status & 0xF), pc)
+    if not S_DIVIDE <= status <= S_PAGES:
+        broken(t, pc)
+    stop(t, as_int(CHILD_ENDED) + status, pc)
 
 
 @inner_kernel
@@ -229,7 +234,7 @@ def _stored(t: P2MTables, h: HostTables, entry: Int64Array, pc: int) -> None:
     i = (where & 4095) >> shift
     base = where - (where & 4095)
     if count < 1 or count > n - i:
-        stop(t, CHILD_BROKEN, pc)
+        broken(t, pc)
     if count == 1:
         step = page_step = as_int(0)
     if t.statics[R_BUILDS] != 0:
@@ -359,12 +364,12 @@ def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -
         if slot < 0:
             stop(t, -slot, pc)
         if t.slots[slot, P_PAGE] != entry[1]:
-            stop(t, as_int(CHILD_BROKEN), pc)
+            broken(t, pc)
         t.slots[slot, P_KIND] = TAKEN
     elif kind == E_ALLOC:
         page = grow.alloc_p2m_page(t)
         if page != entry[1]:
-            stop(t, as_int(CHILD_BROKEN), pc)
+            broken(t, pc)
         if page >= 0:
             taken(t, page, pc)
     elif kind == E_FREE:
@@ -381,7 +386,7 @@ def set_done(t: P2MTables, h: HostTables) -> int:
     """Do what the child did up to the end of one set or growth; return what it answered."""
     kind = advance(t, h)
     if kind != E_DONE:
-        stop(t, as_int(CHILD_BROKEN), as_int(0))
+        broken(t, as_int(0))
     return entry_word(t, as_int(1)) & 0xFFFFFFFF
 
 

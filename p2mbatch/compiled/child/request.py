@@ -74,7 +74,13 @@ from p2mbatch.compiled.child.layout import (
     R_SINCE,
     TOUCHED_PAGES,
 )
-from p2mbatch.compiled.child.status import CHILD_DIED, CHILD_LOOP, CHILD_PAGES, CHILD_STOPPED
+from p2mbatch.compiled.child.status import (
+    CHILD_BROKEN,
+    CHILD_DIED,
+    CHILD_LOOP,
+    CHILD_PAGES,
+    CHILD_STOPPED,
+)
 from p2mbatch.compiled.child.wire import TIMED_OUT, narrow_words_at, receive, send, words_at
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.own.registers import begin, stop
@@ -324,6 +330,13 @@ def lost(t: P2MTables, child: Int64Array, status: int) -> None:
     never_inline()
     child[CHILD_LOST] = 1
     stop(t, status, as_int(0))
+
+
+@inner_kernel
+def broken(t: P2MTables, line: int) -> None:
+    """End the call of a child that says what such a call can't have done."""
+    words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_LOST] = 1
+    stop(t, as_int(CHILD_BROKEN), line)
 
 
 @inner_kernel

@@ -76,6 +76,7 @@ HOT long system_call(long n, long a, long b, long c, long d, long e, long f)
 
 /* Behind a user's stack: the shim's own functions, and signals, still have some. */
 #define SPARE_STACK (1UL << 17)
+#define STACK_GAP (1UL << 16)
 
 /* Descriptors as the parent hands them over. */
 #define CONTROL_FD 3

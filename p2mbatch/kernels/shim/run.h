@@ -4,7 +4,7 @@ typedef word jump[5];
 static jump end_of_call;
 static int in_call, abandoned;
 static word known_max; /* where `xen_max_p2m_pfn` is */
-static u64 ticks, tick_call;
+static u64 ticks, tick_call, num_requests;
 
 static word user_data_bytes, user_bss_bytes;
 static char *user_data;
@@ -79,8 +79,8 @@ static void on_signal(int number, char *info, char *context)
     if (number == 27) { /* SIGPROF: so much of the processor's time was used */
         if (CALL3(SYS_GETPPID, 0, 0, 0) != (long)C(PARENT))
             leave();
-        if (!in_call || tick_call != C(CALL)) {
-            tick_call = C(CALL);
+        if (!in_call || tick_call != num_requests) {
+            tick_call = num_requests;
             ticks = 0;
             return;
         }
@@ -248,8 +248,11 @@ static void report(void)
     settle();
 }
 
-static void run(void)
+static __attribute__((noinline)) void run(void)
 {
+    /* What lies above are the shim's own frames. */
+    stack_top = (word)__builtin_frame_address(0);
+    stack_low = stack_top - STACK_BYTES;
     in_call = 1;
     C(STATUS) = STATUS_OK;
     switch (C(OP)) {
@@ -288,6 +291,16 @@ static void run(void)
     in_call = 0;
 }
 
+/* Do a call far below the shim's own frames, which a user's array that is written past its end
+ * must not reach. */
+static __attribute__((noinline)) void run_apart(void (*what)(void))
+{
+    volatile char gap[STACK_GAP];
+    gap[0] = 0;
+    what();
+    gap[1] = 0;
+}
+
 /* Lookups go on behind one that came to a bad end. */
 static int goes_on(void)
 {
@@ -303,15 +316,16 @@ static void serve(void)
         leave();
     for (;;) {
         getting = 0;
+        num_requests++;
         set_addresses();
         if (!__builtin_setjmp((void **)end_of_call)) {
             if (C(OP) != OP_BOOT)
                 set_up();
-            run();
+            run_apart(run);
         } else if (!abandoned && goes_on()) {
             in_call = 1;
             if (!__builtin_setjmp((void **)end_of_call))
-                get_pages();
+                run_apart(get_pages);
         }
         in_call = 0;
         if (!abandoned) {

@@ -50,7 +50,7 @@ static void lock_in(void)
         int what;
         word most;
     } limits[] = {
-        {1, 0} /* bytes of a file */, {3, STACK_BYTES + SPARE_STACK}, {4, 0} /* core */, {6, 0} /* processes */,
+        {1, 0} /* bytes of a file */, {3, STACK_BYTES + STACK_GAP + SPARE_STACK}, {4, 0} /* core */, {6, 0} /* processes */,
         {7, 0} /* descriptors */,
     };
     for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++) {
@@ -106,8 +106,7 @@ static void start(word *stack)
     for (int i = 0; i < KNOWN_POINTERS; i++)
         known[i].where = control[C_KNOWN + i];
     known_max = (word)p2mk_roots.xen_max_p2m_pfn;
-    stack_top = (word)stack;
-    stack_low = stack_top - STACK_BYTES;
+    (void)stack;
     catch_signals();
     CALL3(SYS_SETITIMER, 2 /* ITIMER_PROF */, interval, 0);
     lock_in();
