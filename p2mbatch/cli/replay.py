@@ -34,9 +34,19 @@ _MAX_NAMED = 100
     metavar="LIST",
     help="Live each trace under these policies, not its own: tracked, mine.py, mine.py:Class.",
 )
+@click.option(
+    "--kernel",
+    metavar="FILE.c",
+    help="The same as --policy kernel:FILE.c: a mmu.c or p2m.c with your patch.",
+)
 @click.pass_context
 def replay(
-    ctx: click.Context, traces: tuple[str, ...], as_json: bool, check: bool, policy: str | None
+    ctx: click.Context,
+    traces: tuple[str, ...],
+    as_json: bool,
+    check: bool,
+    policy: str | None,
+    kernel: str | None,
 ) -> None:
     """Replay TRACEs (p2mbatch-trace/1, /2 or /3, .json or .json.gz) on the exact model.
 
@@ -44,10 +54,15 @@ def replay(
     first is run. Of a directory all traces in it and below it are taken.
     """
     from p2mbatch.cli.traces import trace_files
+    from p2mbatch.kernels.named import named_policy
     from p2mbatch.model.places import check_places
+    from p2mbatch.model.policies import find
     from p2mbatch.model.trace_file import load_trace as load
 
     policies = _policies(policy)
+    if kernel is not None:
+        # A name of its own, commas and all.
+        policies = [*filter(None, policies), find(named_policy(f"kernel:{kernel}")).name]
 
     def load_trace(path: str) -> list[Trace]:
         trace = load(path)

@@ -116,3 +116,13 @@ def test_the_files_own_lookup_is_asked(tmp_path: Path) -> None:
     guest = Guest.boot("64MiB", policy=named_policy(f"kernel:{path}"), resident="all")
     assert guest.lookup([3000]).tolist() == [77]
     assert 77 not in guest.lookup([2999, 3001]).tolist()
+
+
+def test_replay_takes_a_kernel_by_an_option_of_its_own() -> None:
+    from click.testing import CliRunner
+
+    from p2mbatch.cli.replay import replay as command
+
+    trace = str(HERE.parents[1] / "data" / "traces" / "dense-64-0.json.gz")
+    done = CliRunner().invoke(command, ["--check", "--kernel", str(HERE / "tracked.c"), trace])
+    assert (done.exit_code, done.output) == (0, "1 of 1 trace exact\n")
