@@ -150,6 +150,7 @@ class Lookup:
         self.detail = [int(n) for n in re.findall(r"\b\d+\b", want.get("detail") or "")]
         self.runs = event.get("runs", []) + event.get("during", [])
         self.runs += [run for runs in event.get("rounds", []) for run in runs]
+        self.tweaked = _tweaked(trace["events"], event)
         # What a save is to read in place of what there is stands in an event before it.
         tweaks = [one for one in trace["events"] if one["op"] == "tweak"]
         self.plain = {*ints(trace["guest"]), *ints(tweaks), *ints(event), *ints(want), *self.detail}
@@ -234,12 +235,14 @@ class Lookup:
     def _counts(self) -> set[int]:
         guest, n = self.trace["guest"], self.n
         ends = {guest["nr_pages"], self.end}
-        ends |= {m.shared_max for m in self.moments}
+        ends |= {m.shared_max for m in self.moments} | {*ints(self.tweaked.get("max_pfn"))}
         known = (
             self.plain
             | {0, 1, n, *(at * n for at in self.detail)}
             | {m.shared_max for m in self.moments}
         )
+        # Pages past the static arrays' end.
+        known |= {max(guest["nr_pages"] - guest.get("max_domain_pages", 0), 0)}
         # Mid pages: of the memory reported, and where 1:1 ranges begin and end.
         known |= {*range(self._num_leaves() // n + 2 + 2 * len(self.event.get("identity", [])))}
         for end in ends:
@@ -314,9 +317,11 @@ class Lookup:
     def claims(self, step: Step) -> Iterator[tuple[str, bool]]:
         """Each thing that is said by name, and whether it is so before the event or after it."""
         text = step.text
-        for name, pfn in re.findall(r"\b(p2m_\w+) \((?:PFN )(0x\w+)\)", text):
+        for page, name, pfn in re.findall(
+            r"(?:page (\d+) of )?\b(p2m_\w+) \((?:PFN )(0x\w+)\)", text
+        ):
             known = {m.structures.get(name) for m in self.moments} - {None}
-            yield f"{name} is {pfn}", not known or int(pfn, 16) in known
+            yield f"{name} is {pfn}", not known or int(pfn, 16) - int(page or 0) in known
         for top, pfn in re.findall(r"the mid_mfn page of top index (\d+) \(PFN (0x\w+)\)", text):
             known = {m.lists.get(int(top)) for m in self.moments} - {None}
             yield f"list of {top} is {pfn}", not known or int(pfn, 16) in known
@@ -326,7 +331,8 @@ class Lookup:
             words = self.before.memory.get(int(pfn, 16), [0] * self.n)
             yield f"word {index} of {pfn} is {mfn}", words[int(index)] == int(mfn, 16)
         for index, mfn in re.findall(r"Entry (\d+) of the frame list list is MFN (0x\w+)", text):
-            page = self.before.pfn_of(self.before.shared_fll)
+            where = self.tweaked.get("frame_list_list_mfn", self.before.shared_fll)
+            page = self.before.pfn_of(where)
             words = self.before.memory.get(page, [0] * self.n) if page is not None else []
             is_so = int(index) < len(words) and words[int(index)] == int(mfn, 16)
             yield f"entry {index} of the list list is {mfn}", is_so
@@ -336,7 +342,7 @@ class Lookup:
             yield f"p2m_top_mfn[{top}] is {mfn}", int(mfn, 16) in known
         for old, new in re.findall(r"was MFN (0x\w+) and is MFN (0x\w+)\.$", text):
             if step.part == "restore":
-                yield f"the list was at {old}", int(old, 16) == self.before.list_mfn
+                yield f"the list was at {old}", int(old, 16) == self.left.list_mfn
                 is_so = self.after.list_mfn in (None, int(new, 16))
                 yield f"the list is at {new}", is_so or self.want["outcome"] != "ok"
         for frames in re.findall(r"new host \((\d+) frames\)", text):
@@ -357,6 +363,19 @@ class Lookup:
             number = int(mfn, 16)
             is_so = number not in moment.host.owned and moment.pfn_of(number) == int(pfn, 16)
             yield f"{mfn} is another's {pfn}", is_so
+
+
+def _tweaked(events: Sequence[Json], event: Json) -> Json:
+    """What a tweak before an event has its save read in place of the shared info."""
+    found: Json = {}
+    for one in events:
+        if one is event:
+            break
+        if one["op"] == "tweak":
+            found = one.get("shared", {})
+        elif one["op"] == "migrate":
+            found = {}
+    return found
 
 
 def _note_pauses(guest: Any, moments: list[Moment]) -> None:
