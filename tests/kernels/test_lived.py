@@ -49,7 +49,7 @@ def some(policy: str) -> list[Recording]:
     for recording in sorted(recordings(), key=lambda r: -r.path.stat().st_size):
         if load_trace(recording.path).policy == policy:
             found[recording.family, recording.bits, recording.format] = recording
-    return list(found.values())[:: 1 if not UNCOMPILED else 16]
+    return list(found.values())[:: 1 if not UNCOMPILED else 48]
 
 
 @pytest.mark.lane
