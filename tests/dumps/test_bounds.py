@@ -172,9 +172,9 @@ def test_a_key_of_many_parts(tmp_path, few_bytes):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("[t]\n" * (1 << 18) + " [t]\n", "262144 tables of TOML, found some 262145"),
-        ("a=1\n" * (1 << 20) + "a=1\n", "1048576 values of TOML, found some 1048577"),
-        ("a=[" + "1," * (1 << 20) + "]\n", "1048576 values of TOML, found some 1048577"),
+        ("[t]\n" * (1 << 19) + " [t]\n", "524288 tables of TOML, found some 524289"),
+        ("a=1\n" * (1 << 21) + "a=1\n", "2097152 values of TOML, found some 2097153"),
+        ("a=[" + "1," * (1 << 21) + "]\n", "2097152 values of TOML, found some 2097153"),
     ],
 )
 def test_toml_of_many_parts_is_refused_before_it_is_parsed(text, found, tmp_path, few_bytes):

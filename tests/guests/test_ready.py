@@ -31,9 +31,9 @@ def clock():
 life.time = SimpleNamespace(perf_counter_ns=clock)
 
 def whole(method):
-    def call(*args):
+    def call(*args, **options):
         reads.clear()
-        result = method(*args)
+        result = method(*args, **options)
         spans.append(list(reads))
         return result
     return call
