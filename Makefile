@@ -40,7 +40,7 @@ lint: $(VENV)/.test
 # whatever is added. The model's tests compile most of what the others call: they come first, beside
 # what shares no compiled kernels with them, so that little is compiled twice. A job's words come at
 # its end.
-APART := model race dumps product guests sweeps cli compiled store report
+APART := model race kernels dumps product guests sweeps hunt cli compiled store report
 PYTEST := $(BIN)/python -m pytest -W error --durations=5
 JOBS := lint suite-model lane-bounds lane-python $(patsubst %,suite-%,$(filter-out model,$(APART))) \
     suite-rest lane-benchmarks lane-lives

@@ -266,7 +266,7 @@ def test_without_axes_a_pyplot_figure_is_made() -> None:
 @pytest.mark.parametrize("of_caller", [False, True])
 def test_a_name_with_dollars_is_no_formula(name: str, of_caller: bool) -> None:
     frame = made_up(40, 2, 3)
-    policy = "/x/a$_^$b.py#" + 64 * "a"
+    policy = "/x/a$_^$b.py#" + 16 * "a"
     frame["policy"] = frame["policy"].replace("none", policy)
     frame["guest"] = "/x/$g_$.json#" + 64 * "b"
     options = {"policy": policy} if name == "outcomes" else {}
