@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from p2mbatch.plots.gallery import PLOTS
 from p2mbatch.report.costs import Costs
-from p2mbatch.report.live import live_sentence
+from p2mbatch.report.live import live_details, live_sentence
 from p2mbatch.report.pairs import Pairs, pair_sentence
 from p2mbatch.report.words import answer
 from p2mbatch.store.fates import varying_axes
@@ -53,6 +53,8 @@ def answers(
         about = "survival"
     spoken = ("survival", "compare", "live")
     others = [told[name] for name in spoken if told[name] and name != about]
+    if about == "live":
+        others = [*live_details(frame), *others]
     others += costs.sentences[1:] if about == "cost" else filter(None, [costs.of_time])
     return Answers(about, told[about], others, _figures(about, costs, bool(told["live"])))
 

@@ -29,7 +29,25 @@ _NOTE = (
 
 
 def live_sentence(frame: pd.DataFrame) -> str:
-    """Return how much a guest may get while it moves, by where it gets it; empty for other runs."""
+    """Return under which kernels a guest may grow while it moves; empty for other runs."""
+    lines = live_lines(frame)
+    if not lines:
+        return ""
+    most = size_text(min(float(line.churn_bytes[-1]) for line in lines))
+    told = []
+    for where, place in _PLACES.items():
+        here = [line for line in lines if line.where == where]
+        well = [line.kernel for line in here if line.is_well.all()]
+        if here:
+            told.append(f"{place} under {listed(well) if well else 'none'}")
+    return (
+        f"A guest may get {most} more in each round while it moves, and lose nothing: "
+        f"{'; '.join(told)}."
+    )
+
+
+def live_details(frame: pd.DataFrame) -> list[str]:
+    """Return what guests of each kernel came to, a sentence for each place where they grow."""
     said = []
     for where, place in _PLACES.items():
         kinds: dict[str, list[str]] = {}
@@ -39,7 +57,7 @@ def live_sentence(frame: pd.DataFrame) -> str:
         told = [f"{listed(kernels)} {text}" for text, kernels in kinds.items()]
         if told:
             said.append(f"Growing {place}: {'; '.join(told)}.")
-    return " ".join(said)
+    return said
 
 
 def _told(line: LiveLine) -> str:
