@@ -195,6 +195,7 @@ class Lookup:
             known |= {*range(first, first + guest.get("max_domain_pages", 0) // self.n**2 + 1)}
         for start, end in self.event.get("identity", []):
             known |= {start, end - 1}
+        known |= {end - 1 for end in ints(self.tweaked.get("max_pfn"))}
         invalid = (1 << 8 * guest["word_bytes"]) - 1
         known |= {pfn for pfn, word in self.before.entries().items() if word != invalid}
         for moment in self.moments:
@@ -244,7 +245,8 @@ class Lookup:
         # Pages past the static arrays' end.
         known |= {max(guest["nr_pages"] - guest.get("max_domain_pages", 0), 0)}
         # Mid pages: of the memory reported, and where 1:1 ranges begin and end.
-        known |= {*range(self._num_leaves() // n + 2 + 2 * len(self.event.get("identity", [])))}
+        marked = (e - b for b, e in self.event.get("identity", []))
+        known |= {*range(self._num_leaves() // n + 2 + sum(2 + k // n**2 for k in marked))}
         for end in ends:
             leaves = -(-end // n)
             # Leaves in all, top entries, and the leaves of the last top entry.

@@ -178,8 +178,8 @@ _FOUND_PLACEHOLDER = (
 _DAMAGED = {
     "stray_writes": "the kernel stored {num} of its list into pages that are not the list's: what "
     "they held is gone",
-    "lost_pages": "{num} that the guest had before are not its own any more",
-    "ghost_pages": "{num} that it did not have before are its own now",
+    "lost_pages": "{num} that the guest had before {are} not its own any more",
+    "ghost_pages": "{num} that it did not have before {are} its own now",
     "placeholder_writes": "{num} went into pages that many PFNs share",
 }
 
@@ -338,8 +338,8 @@ def _fault(policy: Policy, last: EventStory, detail: str) -> Meaning:
 def _told(damage: dict[str, int]) -> str:
     parts = []
     for name, num in damage.items():
-        one, many = _UNITS[name]
-        parts.append(_DAMAGED[name].format(num=f"{num} {one if num == 1 else many}"))
+        unit, are = (_UNITS[name][0], "is") if num == 1 else (_UNITS[name][1], "are")
+        parts.append(_DAMAGED[name].format(num=f"{num} {unit}", are=are))
     return ", and ".join(parts)
 
 

@@ -93,9 +93,11 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
     gone = np.flatnonzero(there[: last + 1] & (rows[1, : last + 1] == INVALID))
     if gone.size:
         say = after.said()
+        is_one = gone.size == 1
         text = (
-            f"{say.count(gone.size, 'entry', 'entries')} that were no frame of the guest's own, or "
-            "that the new host has none for, arrive as INVALID, the first "
+            f"{say.count(gone.size, 'entry', 'entries')} that {'was' if is_one else 'were'} no "
+            "frame of the guest's own, or that the new host has none for, "
+            f"{'arrives' if is_one else 'arrive'} as INVALID{':' if is_one else ', the first'} "
             f"{say.pfn(gone[0])} with {say.word(rows[0, gone[0]])}."
         )
         steps.append(Step("restore", tool.restores, text, None, say.numbers))
@@ -103,9 +105,12 @@ def _not_carried(before: View, after: View, tool: Toolstack) -> list[Step]:
     beyond = np.flatnonzero(kept[last + 1 :])
     if beyond.size:
         say = after.said()
+        were, keep = "were not saved, the first", "their entries keep the old host's MFNs"
+        if beyond.size == 1:
+            were, keep = "was not saved,", "its entry keeps the old host's MFN"
         text = (
-            f"{say.count(beyond.size, 'populated PFN')} past {say.pfn(last)} were not saved, the "
-            f"first {say.pfn(last + 1 + beyond[0])}: their entries keep the old host's MFNs."
+            f"{say.count(beyond.size, 'populated PFN')} past {say.pfn(last)} {were} "
+            f"{say.pfn(last + 1 + beyond[0])}: {keep}."
         )
         steps.append(Step("restore", tool.restores, text, False, say.numbers))
     return steps
