@@ -14,11 +14,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+from p2mbatch.base.held import end_with, held_process
 from p2mbatch.base.signals import removed_at_end
 
 Calls = Iterator[tuple[str, Callable[[], object]]]
@@ -82,35 +82,23 @@ def warm_up(group: str) -> dict[str, float]:
 def _run(groups: Iterable[str], folder: str) -> dict[str, float]:
     """Get the kernels of `groups` ready at once, a process each; return their seconds."""
     environment, begin = {**os.environ, "P2MBATCH_CACHE_DIR": folder}, time.perf_counter()
-    # Nothing is written to it; it ends where this process does, by a signal perhaps.
-    ends, held = os.pipe()
-    command, pipe = [sys.executable, "-m", "p2mbatch.bench.ready", str(ends)], subprocess.PIPE
-    running = [
-        subprocess.Popen(
-            [*command, group],
-            env=environment, pass_fds=(ends,), stdout=pipe, stderr=pipe, text=True,
-        )
-        for group in groups
-    ]  # fmt: skip
-    os.close(ends)
-    times: dict[str, float] = {}
-    try:
+    pipe, times = subprocess.PIPE, dict[str, float]()
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                held_process(
+                    "p2mbatch.bench.ready", group,
+                    env=environment, stdout=pipe, stderr=pipe, text=True,
+                )
+            )
+            for group in groups
+        ]  # fmt: skip
         for process in running:
             text, error = process.communicate()
             if process.returncode:
                 raise RuntimeError(f"the kernels could not be compiled:\n{error}")
             times.update(json.loads(text))
-    finally:
-        os.close(held)
-        for process in running:
-            process.wait()
     return {**times, "all": time.perf_counter() - begin}
-
-
-def _end_with(fd: int) -> None:
-    """End this process where the pipe `fd` ends: whoever wanted the kernels is gone."""
-    os.read(fd, 1)
-    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -140,5 +128,5 @@ def fresh_cache() -> Iterator[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    end_with(int(sys.argv[1]))
     print(json.dumps(warm_up(sys.argv[2])))

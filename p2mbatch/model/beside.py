@@ -11,9 +11,9 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 
+from p2mbatch.base.held import end_with, held_process
 from p2mbatch.compiled import jit
 from p2mbatch.model.calls import make_policy_ready, make_toolstack_ready
 from p2mbatch.model.policies import find
@@ -47,30 +47,16 @@ def _compiled_elsewhere(names: Sequence[str]) -> Iterator[None]:
     if not names:
         yield
         return
-    # Nothing is written to it; it ends where this process does, by a signal perhaps.
-    ends, held = os.pipe()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    running = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(ends), *names],
-        env=environment, pass_fds=(ends,), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(ends)
-    try:
+    quiet = subprocess.DEVNULL
+    with held_process(
+        __name__, *names, env=environment, stdin=quiet, stdout=quiet, stderr=quiet
+    ) as running:
         yield
         running.wait()
-    finally:
-        os.close(held)
-        running.wait()
-
-
-def _end_with(fd: int) -> None:
-    """End this process where the pipe `fd` ends: whoever wanted the kernels is gone."""
-    os.read(fd, 1)
-    os._exit(1)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    end_with(int(sys.argv[1]))
     for policy in sys.argv[2:]:
         make_policy_ready(find(policy).operations)

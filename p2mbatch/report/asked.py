@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from p2mbatch.plots.gallery import PLOTS
 from p2mbatch.report.costs import Costs
-from p2mbatch.report.live import live_details, live_sentence
+from p2mbatch.report.live import live_told
 from p2mbatch.report.pairs import Pairs, pair_sentence
 from p2mbatch.report.words import answer
 from p2mbatch.store.fates import varying_axes
@@ -42,11 +42,12 @@ def answers(
 
     What a run has no answer to is not answered first, whatever was asked.
     """
+    of_live = live_told(frame)
     told = {
         "survival": answer(entries),
         "cost": " ".join(costs.sentences[:1]),
         "compare": pair_sentence(_telling(pairs)) if _are_told(asked, pairs) else "",
-        "live": live_sentence(frame),
+        "live": of_live[0] if of_live else "",
     }
     about = asked or _inferred(frame, entries, pairs)
     if not told.get(about):
@@ -54,9 +55,9 @@ def answers(
     spoken = ("survival", "compare", "live")
     others = [told[name] for name in spoken if told[name] and name != about]
     if about == "live":
-        others = [*live_details(frame), *others]
+        others = [*of_live[1:], *others]
     others += costs.sentences[1:] if about == "cost" else filter(None, [costs.of_time])
-    return Answers(about, told[about], others, _figures(about, costs, bool(told["live"])))
+    return Answers(about, told[about], others, _figures(about, costs, bool(of_live)))
 
 
 def _inferred(frame: pd.DataFrame, entries: list[Survival], pairs: list[Pairs]) -> Answer:

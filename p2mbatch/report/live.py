@@ -28,36 +28,32 @@ _NOTE = (
 )
 
 
-def live_sentence(frame: pd.DataFrame) -> str:
-    """Return under which kernels a guest may grow while it moves; empty for other runs."""
+def live_told(frame: pd.DataFrame) -> list[str]:
+    """Return what a run says of guests that grow while they move; nothing for other runs.
+
+    First a sentence on the kernels that lose nothing, then one on each place where guests grow.
+    """
     lines = live_lines(frame)
     if not lines:
-        return ""
+        return []
     most = size_text(min(float(line.churn_bytes[-1]) for line in lines))
-    told = []
+    safe, details = [], []
     for where, place in _PLACES.items():
         here = [line for line in lines if line.where == where]
+        if not here:
+            continue
         well = [line.kernel for line in here if line.is_well.all()]
-        if here:
-            told.append(f"{place} under {listed(well) if well else 'none'}")
-    return (
-        f"A guest may get {most} more in each round while it moves, and lose nothing: "
-        f"{'; '.join(told)}."
-    )
-
-
-def live_details(frame: pd.DataFrame) -> list[str]:
-    """Return what guests of each kernel came to, a sentence for each place where they grow."""
-    said = []
-    for where, place in _PLACES.items():
+        safe.append(f"{place} under {listed(well) if well else 'none'}")
         kinds: dict[str, list[str]] = {}
-        for line in live_lines(frame):
-            if line.where == where:
-                kinds.setdefault(_told(line), []).append(line.kernel)
+        for line in here:
+            kinds.setdefault(_told(line), []).append(line.kernel)
         told = [f"{listed(kernels)} {text}" for text, kernels in kinds.items()]
-        if told:
-            said.append(f"Growing {place}: {'; '.join(told)}.")
-    return said
+        details.append(f"Growing {place}: {'; '.join(told)}.")
+    first = (
+        f"A guest may get {most} more in each round while it moves, and lose nothing: "
+        f"{'; '.join(safe)}."
+    )
+    return [first, *details]
 
 
 def _told(line: LiveLine) -> str:

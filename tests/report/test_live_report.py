@@ -11,7 +11,7 @@ import pytest
 from p2mbatch.plots.gallery import draw, save
 from p2mbatch.report.asked import answers
 from p2mbatch.report.costs import costs_of
-from p2mbatch.report.live import live_details, live_sentence, live_table
+from p2mbatch.report.live import live_table, live_told
 from p2mbatch.report.sweep import html
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.live import live_lines
@@ -74,17 +74,17 @@ def test_each_kernel_and_place_has_its_line(run: SweepResult) -> None:
 
 
 def test_the_sentence_tells_each_kind_of_end(run: SweepResult, still: SweepResult) -> None:
-    first = live_sentence(run.compact)
+    first, *details = live_told(run.compact)
     assert first == (
         "A guest may get 4 MiB more in each round while it moves, and lose nothing: "
         "within its memory under 6.1; beyond the end that it booted with under none."
     )
-    said = " ".join(live_details(run.compact))
+    said = " ".join(details)
     assert said.startswith("Growing within its memory: 2.6.36 lost ")
     assert "2.6.37 moved " in said and " wrong " in said
     assert "6.1 lost nothing at the first try, with up to 4 MiB more in each round" in said
     assert "came through none of 5 tries from 4 MiB on" in said
-    assert live_sentence(still.compact) == "" and live_details(still.compact) == []
+    assert live_told(still.compact) == []
     assert live_table(still.compact) is None
     assert live_lines(still.compact) == []
 
@@ -93,8 +93,7 @@ def test_it_is_what_the_report_answers_first(run: SweepResult, still: SweepResul
     frame = run.compact
     told = answers("live", frame, [], costs_of(frame), [])
     assert told.about == "live"
-    assert told.first == live_sentence(frame)
-    assert told.others[:2] == live_details(frame)
+    assert [told.first, *told.others[:2]] == live_told(frame)
     assert told.figures[0] == "live"
     other = answers("live", still.compact, [], costs_of(still.compact), [])
     assert other.about == "survival"
