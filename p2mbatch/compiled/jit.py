@@ -321,33 +321,20 @@ def function_value(function: Any, *arguments: Any) -> Any:
 
 
 @contextlib.contextmanager
-def compile_lock(own: str = "") -> Iterator[bool]:
-    """Hold the lock under which kernels are compiled; yields whether the cache was empty before.
+def compile_lock(own: str = "", names: Iterable[str] = ("complete",)) -> Iterator[bool]:
+    """Hold the lock under which kernels are compiled; yields whether any of `names` is missing.
 
     Two processes that fill one cache at once can race on its index, so the first compiles and the
-    second waits and then loads. `own` is as for `cache_dir`.
+    second waits and then loads. `own` is as for `cache_dir`; `names` are what the cache holds once
+    this is left.
     """
     directory = cache_dir(own)
     with cache.locked(directory) as locked:
         if directory is None or not locked:
             yield True
             return
-        yield not (directory / "complete").exists()
+        notes = [directory / name for name in names]
+        yield not all(note.exists() for note in notes)
         with contextlib.suppress(OSError):  # a full disk: the next process is told again
-            (directory / "complete").touch()
-
-
-def are_compiled(names: Iterable[str]) -> bool:
-    """Return whether the cache was noted to hold these kernels (`note_compiled`)."""
-    directory = cache_dir()
-    return directory is not None and all((directory / f"has-{name}").exists() for name in names)
-
-
-def note_compiled(names: Iterable[str]) -> None:
-    """Note in the cache that it holds these kernels, for the words that the next process says."""
-    directory = cache_dir()
-    if directory is None:
-        return
-    for name in names:
-        with contextlib.suppress(OSError):  # a full disk: the next process is told again
-            (directory / f"has-{name}").touch()
+            for note in notes:
+                note.touch()

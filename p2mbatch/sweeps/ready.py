@@ -42,8 +42,7 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
         kind if find(kind.policy).own is None else kind._replace(policy=MENDED) for kind in kinds
     ]
     names = list(dict.fromkeys(kind.policy for kind in built_in))
-    with _jit.compile_lock():
-        is_first = not _jit.are_compiled(names)
+    with _jit.compile_lock(names=[f"has-{name}" for name in names]) as is_first:
         start = time.monotonic()
         if is_first:
             report.notice("compiling the kernels for this machine (once, up to a minute) ...")
@@ -53,7 +52,6 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
             with contextlib.suppress(InputError):  # the cells' own checks say what is wrong
                 _live_one(kind)
         if is_first:
-            _jit.note_compiled(names)
             report.notice(f"compiled in {time.monotonic() - start:.0f} s")
     for name in dict.fromkeys(kind.policy for kind in kinds):
         policy = find(name)
