@@ -19,6 +19,7 @@ from p2mbatch.hunt.judge import judge
 from p2mbatch.model import policies
 from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.trace_file import parse_trace
+from registry_support import files_forgotten
 
 EVERY = [
     (name, word_bytes)
@@ -85,10 +86,8 @@ def test_many_lives_break_what_the_judge_says(policy: str, word_bytes: int) -> N
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Path]:
     """A folder for users' files, which are forgotten afterwards."""
-    before = dict(policies._REGISTRY)
-    yield tmp_path
-    policies._REGISTRY.clear()
-    policies._REGISTRY.update(before)
+    with files_forgotten():
+        yield tmp_path
 
 
 @pytest.mark.thorough

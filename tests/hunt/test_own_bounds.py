@@ -18,6 +18,7 @@ from p2mbatch.hunt.look import entries_of
 from p2mbatch.model import policies, replay
 from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.trace_file import parse_trace
+from registry_support import files_forgotten
 
 pytestmark = pytest.mark.lane
 
@@ -42,11 +43,9 @@ TWO_LEVEL = re.findall(r"```python\n(.*?)```", DOCS.read_text("utf-8"), re.DOTAL
 @pytest.fixture
 def far(tmp_path: Path) -> Iterator[str]:
     """A user's file whose kernel reports all PFNs that a tree can hold; forgotten afterwards."""
-    before = dict(policies._REGISTRY)
     (tmp_path / "far.py").write_text(FAR, encoding="utf-8")
-    yield named_policy(str(tmp_path / "far.py"))
-    policies._REGISTRY.clear()
-    policies._REGISTRY.update(before)
+    with files_forgotten():
+        yield named_policy(str(tmp_path / "far.py"))
 
 
 def test_leaves_past_those_that_are_cached_are_sent_and_restored(far: str) -> None:

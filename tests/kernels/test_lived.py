@@ -16,9 +16,9 @@ from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
-from p2mbatch.model import policies
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace
+from registry_support import files_forgotten
 
 HERE = Path(__file__).parent
 UNCOMPILED = bool(os.environ.get("NUMBA_DISABLE_JIT"))
@@ -29,10 +29,8 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 @pytest.fixture(scope="module", autouse=True)
 def _fresh() -> Iterator[None]:
     """Forget afterwards which files were read."""
-    before = dict(policies._REGISTRY)
-    yield
-    policies._REGISTRY.clear()
-    policies._REGISTRY.update(before)
+    with files_forgotten():
+        yield
 
 
 @pytest.fixture(scope="module")

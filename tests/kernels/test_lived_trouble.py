@@ -20,6 +20,7 @@ from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
 from p2mbatch.model import policies
+from registry_support import files_forgotten
 
 HERE = Path(__file__).parent
 TRACKED = (HERE / "tracked.c").read_text("utf-8")
@@ -31,10 +32,8 @@ pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     """Forget afterwards which files were read, and with them their children."""
-    before = dict(policies._REGISTRY)
-    yield
-    policies._REGISTRY.clear()
-    policies._REGISTRY.update(before)
+    with files_forgotten():
+        yield
 
 
 def at_resume(lines: str, above: str = "") -> str:

@@ -21,6 +21,7 @@ from p2mbatch.model import policies
 from p2mbatch.model.own.named import named_policy
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json
+from registry_support import files_forgotten
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "own-policy.md"
@@ -40,10 +41,8 @@ def written(folder: Path, text: str, name: str = "mine.py") -> str:
 @pytest.fixture(scope="module", autouse=True)
 def _fresh() -> Iterator[None]:
     """Forget afterwards which files were read."""
-    before = dict(policies._REGISTRY)
-    yield
-    policies._REGISTRY.clear()
-    policies._REGISTRY.update(before)
+    with files_forgotten():
+        yield
 
 
 @pytest.fixture(scope="module")
