@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from oracle.ends import Bug, Fault
 from oracle.eras.linear import IDENTITY, Linear
-from oracle.eras.machine import Bug, Fault, Json
+from oracle.eras.machine import Json
 from oracle.eras.two_level import TwoLevel, TwoLevelNone
 from p2mbatch.kernels.compiler import compiler
 from p2mbatch.kernels.extract import COMPILED, extract

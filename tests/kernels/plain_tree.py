@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kernels.plain import ASKED, NONE, Unit
+from oracle.ends import Bug
 from oracle.eras.identity import Identity, Moved
-from oracle.eras.machine import Bug, Json
+from oracle.eras.machine import Json
 from oracle.eras.tail import Tail
 
 POINTERS = ("missing", "mid_missing", "top", "identity", "mid_missing_mfn", "top_mfn_p", "top_mfn")

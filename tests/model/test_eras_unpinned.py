@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 
 from oracle import eras
+from oracle.ends import Bug
 from oracle.eras import unpinned
 from oracle.eras.identity import Identity, MidIdentity, Moved
 from oracle.eras.linear import IDENTITY, Linear
 from oracle.eras.linear_walk import list_walk
-from oracle.eras.machine import Bug
 from oracle.eras.tail import Tail
 from oracle.eras.toolstack import tree_walk
 from oracle.eras.unpinned import BLOCK, TOP, TRACES, N

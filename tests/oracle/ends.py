@@ -22,7 +22,7 @@ class Fault(End):
 
 
 class SaveFailed(End):
-    """The source's checks failed; the text names the check."""
+    """The source's checks failed: the toolstack refused; the text names the check."""
 
     outcome = "save-failed"
 

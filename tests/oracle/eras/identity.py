@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oracle.eras.machine import Bug, Json
+from oracle.ends import Bug
+from oracle.eras.machine import Json
 from oracle.eras.tail import Tail
 
 

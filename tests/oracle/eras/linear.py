@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from oracle.ends import Bug, Fault, SaveFailed
 from oracle.eras.linear_walk import list_walk, page_table_check
-from oracle.eras.machine import Bug, Fault, Found, Host, Json, Machine, SaveFailed, sha256, spread
+from oracle.eras.machine import Found, Host, Json, Machine, sha256, spread
 from oracle.eras.toolstack import map_leaves, tree_walk
 
 N = 512

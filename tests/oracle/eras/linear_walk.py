@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oracle.eras.machine import Found, Json, SaveFailed
+from oracle.ends import SaveFailed
+from oracle.eras.machine import Found, Json
 from oracle.eras.toolstack import MASK64, names_itself
 
 if TYPE_CHECKING:

@@ -12,47 +12,13 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from oracle.ends import End, Misdirected, RestoreFailed
+
 Json = dict[str, Any]
 
 PAGE_BYTES = 4096
 WIDE_INVALID = (1 << 64) - 1
 BASES = {8: 0xFFFF_8800_0000_0000, 4: 0xC000_0000}
-
-
-class End(Exception):
-    """An event that did not end in `ok`."""
-
-    outcome = ""
-
-
-class Bug(End):
-    """A BUG_ON of the kernel; the text is its expression."""
-
-    outcome = "bug"
-
-
-class Fault(End):
-    """A page fault; the text says what was being reached."""
-
-    outcome = "fault"
-
-
-class SaveFailed(End):
-    """The toolstack refused; the text is the detail."""
-
-    outcome = "save-failed"
-
-
-class RestoreFailed(End):
-    """The destination refused; the text is the detail."""
-
-    outcome = "restore-failed"
-
-
-class Misdirected(End):
-    """The toolstack accepted pages that are not the p2m."""
-
-    outcome = "misdirected"
 
 
 class Host:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oracle.eras.machine import Found, Machine, SaveFailed
+from oracle.ends import SaveFailed
+from oracle.eras.machine import Found, Machine
 
 MASK64 = (1 << 64) - 1
 

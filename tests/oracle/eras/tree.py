@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
-from oracle.eras.machine import WIDE_INVALID, Bug, Found, Host, Json, Machine, sha256
+from oracle.ends import Bug
+from oracle.eras.machine import WIDE_INVALID, Found, Host, Json, Machine, sha256
 from oracle.eras.toolstack import map_leaves, tree_walk
 
 

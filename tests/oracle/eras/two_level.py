@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from oracle.eras.machine import Bug, Json
+from oracle.ends import Bug
+from oracle.eras.machine import Json
 from oracle.eras.tree import TreeEra
 
 FOREIGN = 1 << 31
