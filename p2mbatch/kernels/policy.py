@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import InputError, PolicyError
+from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.geometry import geometry
 from p2mbatch.base.say import one_line
 from p2mbatch.compiled import tables as tb
@@ -23,13 +23,13 @@ from p2mbatch.compiled.status import BUGS, FAULTS
 from p2mbatch.kernels.build import Program, build
 from p2mbatch.kernels.carried import digest_of, read_kernel, source_of, text_of
 from p2mbatch.kernels.child import Child, Children
+from p2mbatch.kernels.eras import era_of
 from p2mbatch.kernels.extract import Extracted, extract_from
 from p2mbatch.model import policies
 from p2mbatch.model.hosts import table_host
 from p2mbatch.model.policies import Pages, Policy
 
 if TYPE_CHECKING:
-    from p2mbatch.compiled.policies.operations import Operations
     from p2mbatch.compiled.records import OneRecord
 
 PREFIX: Final = "kernel:"
@@ -39,13 +39,6 @@ _OPS: Final = {
     lo.OP_BOOT: "boot", lo.OP_RESUME: "resume", lo.OP_REPORT: "report", lo.OP_SET: "set",
     lo.OP_GROW: "growth", lo.OP_GET: "a lookup",
 }  # fmt: skip
-
-
-_BOOT_ALLOCATOR: Final = {
-    "pages of the boot allocator": "p2mk_alloc_bootmem",
-    "slab_is_available": "p2mk_slab_is_available",
-}
-"""What kernels ask for at boot that no child has: the word -> what it is in a unit."""
 
 
 @dataclass(frozen=True)
@@ -263,21 +256,10 @@ def registered(carried: CarriedKernel) -> str:
     if policies.is_known(carried.reference):
         return carried.reference
     own = KernelFile(carried)
-    unit = own.unit(64)
-    if unit.era != "three-level":
-        raise InputError(
-            f"{one_line(carried.reference.rpartition('#')[0])}: a p2m of the {unit.era} era is "
-            "checked, but not lived yet: three levels are"
-        )
-    taken = next((word for word, name in _BOOT_ALLOCATOR.items() if name in unit.text), None)
-    if taken is not None:
-        raise InputError(
-            f"{one_line(carried.reference.rpartition('#')[0])}: its boot asks for {taken}, as "
-            "kernels from 3.7 on do: checked, but not lived yet"
-        )
-    look = policies.free_look(carried.reference.rpartition("#")[0])
-    base = policies.find(policies.MENDED)
-    by_old_mfn = "p2m_top_mfn_p" not in {name for name, _, _ in unit.kept}
+    shown = carried.reference.rpartition("#")[0]
+    era = era_of(own.unit(64), shown)
+    look = policies.free_look(shown)
+    base = policies.find(era.base)
     policies.register(
         KernelPolicy(
             **{
@@ -286,21 +268,14 @@ def registered(carried: CarriedKernel) -> str:
                 "meaning": "a kernel's file in C",
                 "brief": "in C",
                 "releases": "",
-                "load": _load,
-                "list_brk_pages": 2 if by_old_mfn else 3,
-                "by_old_mfn": by_old_mfn,
+                "load": era.load,
                 "color": look[0],
                 "hatch": look[1],
                 "marker": look[2],
                 "dashes": (0, (3, 1, 1, 1, 1, 1)),
                 "own": own,
+                **era.changes,
             }
         )
     )
     return carried.reference
-
-
-def _load() -> Operations:
-    from p2mbatch.compiled.child.operations import OPERATIONS
-
-    return OPERATIONS
