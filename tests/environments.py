@@ -53,10 +53,10 @@ COMMANDS = (
     "make-stream data/traces/balloon-64-300.json.gz -o OUT/guest.stream",
     "audit OUT/guest.stream",
     "import OUT/guest.stream -o OUT/guest.json.gz",
-    "replay --check OUT/guest.json.gz",
+    "replay OUT/guest.json.gz",
     "make-core data/traces/balloon-32-300.json.gz -o OUT/guest.core",
     "audit OUT/guest.core",
-    'race --cpu "set 1536" --cpu "set 2048"',
+    'race --cpu "set 0 1, get 0" --cpu "set 1 1"',
 )
 """Then every kind of work once from the command line; each must end with 0."""
 

@@ -28,6 +28,7 @@ from p2mbatch.plots.style import (
 from p2mbatch.plots.tips import MAX_TIPS, Mark, Marks, tile_tip
 from p2mbatch.store.bins import Bins, binned
 from p2mbatch.store.fates import (
+    FATE_COLUMNS,
     TELLING_AXES,
     fate_order,
     fates,
@@ -50,6 +51,13 @@ _MAX_VALUES, _NUM_RANGES = 48, (14, 12)
 """An axis of more values is cut into about so many ranges, across and up."""
 
 _NOBODY = "no guest of this kind in the run"
+
+
+def _needed(frame: pd.DataFrame, x: str | None, y: str | None) -> list[str]:
+    """Return what the figure is made of: of a million cells' table the rest is not copied."""
+    told = ("fate",) if "fate" in frame else FATE_COLUMNS
+    wanted = {"cell", "policy", "migrations", "migration", *told, x, y, *varying_axes(frame)}
+    return [str(name) for name in frame if name in {*wanted, "memory_bytes", "sparsity"}]
 
 
 def _chosen_axes(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:
@@ -89,7 +97,7 @@ def plot_outcomes(
             return say_empty(ax, "no cell has finished yet")
         policy = policy or worst_policy(frame)
         names = told_apart([*map(str, frame["policy"].unique()), policy])
-        chosen = frame[(frame["policy"] == policy).to_numpy()]
+        chosen = frame[_needed(frame, x, y)][(frame["policy"] == policy).to_numpy()]
         if migration is None and not chosen.empty:
             migration = telling_migration(chosen)
         last = migration or 0

@@ -158,12 +158,16 @@ def cell_tables(frame: pd.DataFrame, names: CellNames = list) -> list[Table]:
 def _scenario_table(cells: pd.DataFrame, places: list[Place], note: str) -> Table:
     found = fate_order([str(fate) for fate in cells["fate"].unique()])
     number, keys = numbered(places)
-    grouped = cells.assign(_place=number).groupby("_place", sort=False)
-    table = grouped.agg(
-        guests=("fate", "size"),
-        stray_writes=("stray_writes", "median"),
-        structure_overhead=("structure_overhead", "median"),
-        **{column.name: (column.name, "median") for column in MEASURED_COLUMNS},
+    told = ["fate", "stray_writes", "structure_overhead", *(c.name for c in MEASURED_COLUMNS)]
+    table = (
+        cells[told]
+        .groupby(number, sort=False)
+        .agg(
+            guests=("fate", "size"),
+            stray_writes=("stray_writes", "median"),
+            structure_overhead=("structure_overhead", "median"),
+            **{column.name: (column.name, "median") for column in MEASURED_COLUMNS},
+        )
     )
     counts = pd.crosstab(number, cells["fate"].to_numpy()).reindex(table.index)
     titles = {SURVIVED: "intact"}

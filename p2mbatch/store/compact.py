@@ -90,9 +90,18 @@ def _series(column: Any, each: npt.NDArray[Any] | None) -> Any:
     import pandas as pd
 
     if not isinstance(column, Words):
-        return column if each is None else column[each]
+        return _spread(column, each)
     assert NULL == -1  # pandas' own code for nothing
     # A reader wants categories in order, as it sorts them.
     codes: Any = narrow(rank(column))
     words = pd.Index(sorted(column.words))
-    return pd.Categorical.from_codes(codes if each is None else codes[each], words)
+    return pd.Categorical.from_codes(_spread(codes, each), words)
+
+
+def _spread(values: npt.NDArray[Any], each: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """Return values of cells for each row (`each` row's cell), or of rows as they are (None)."""
+    if len(values) and (values == values[0]).all():
+        # Most fields are alike in all cells: one value does, seen from every row. (pandas copies
+        # the codes of categories all the same.)
+        return np.broadcast_to(values[0], len(values) if each is None else len(each))
+    return values if each is None else values[each]

@@ -43,7 +43,7 @@ def fates(frame: pd.DataFrame) -> pd.Series[Any]:
         return frame["fate"]
     damage = frame[list(DAMAGE)].sum(axis=1).groupby(frame["cell"], sort=False).cumsum()
     fate = frame["outcome"].map(BY_OUTCOME).astype(object)
-    aborted = frame["detail"].astype(object).str.startswith(ABORTED_DETAIL).fillna(False)
+    aborted = frame["detail"].astype(object).str.startswith(ABORTED_DETAIL, na=False)
     fate = fate.mask((fate == STUCK) & aborted.astype(bool), ABORTED)
     return fate.mask((fate == SURVIVED) & (damage > 0), CORRUPTED)
 
@@ -81,23 +81,32 @@ def fate_order(found: Sequence[str]) -> list[str]:
     return ordered(found, FATES)
 
 
+_TELLING = ("migration", "outcome", "stray_writes", "memory_bytes", "word_bytes", "sparsity")
+
+
 def telling_cell(frame: pd.DataFrame) -> pd.Series[Any]:
     """Return the row of the run's cell whose picture explains most, as a row of the table.
 
     Of the first migrations, rather one that was reported ok with stray writes, rather one of
     four to sixteen mid pages (their links can be told apart), rather a dense guest.
     """
-    rows = frame[frame["migration"] == 1]
-    if rows.empty:
-        rows = frame[frame["migration"] == 0]
+    names = [*_TELLING, "layout", "seed", "cell"]
+    at = np.flatnonzero(frame["migration"] == 1)
+    if not len(at):
+        at = np.flatnonzero(frame["migration"] == 0)
+    rows = frame[names].take(at)
     # Where cells are numbers they need not be in order.
     in_turn = ["cell"] if rows["cell"].dtype.kind == "i" else []
     tops = rows["memory_bytes"] / (PAGE_BYTES * (PAGE_BYTES / rows["word_bytes"]) ** 2)
     rank = rows.assign(
         _quiet=(rows["outcome"] != "ok") | (rows["stray_writes"] == 0),
         _far=np.abs(np.log2(tops.clip(lower=1 / 64).to_numpy()) - 3).round(3),
-    ).sort_values(["_quiet", "sparsity", "_far", "layout", "seed", *in_turn], kind="stable")
-    found: pd.Series[Any] = rank.iloc[0]
+        _at=at,
+    )
+    for name in ("_quiet", "sparsity", "_far"):
+        rank = rank[rank[name] == rank[name].min()]
+    rank = rank.sort_values(["layout", "seed", *in_turn], kind="stable")
+    found: pd.Series[Any] = frame.iloc[int(rank["_at"].iloc[0])]
     return found
 
 
@@ -144,7 +153,7 @@ def varying_axes(frame: pd.DataFrame) -> list[str]:
 
 def worst_policy(frame: pd.DataFrame) -> str:
     """Return the policy whose guests came through the smallest part of their migrations."""
-    ends = last_rows(frame)
+    ends = last_rows(frame[["cell", "policy", "migration", "migrations", "outcome"]])
     come_through = ends["migration"] - (ends["outcome"] != "ok")
     reached = (come_through + 1) / (ends["migrations"] + 1.0)
     share = reached.groupby(ends["policy"], observed=True).mean()
@@ -159,7 +168,7 @@ def telling_migration(frame: pd.DataFrame) -> int:
     code = fates(frame).astype("category").cat.set_categories(order).cat.codes.to_numpy()
     at = frame["migration"].to_numpy()
     is_last = np.zeros(len(frame), np.bool_)
-    is_last[frame.index.get_indexer(last_rows(frame).index)] = True
+    is_last[frame.index.get_indexer(last_rows(frame[["cell", "migration"]]).index)] = True
     best, most = 0, -1.0
     ended = np.zeros(len(order))
     for migration in sorted(np.unique(at))[:50]:

@@ -20,6 +20,7 @@ from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.base.markup import card
+from p2mbatch.base.memory import give_back_memory
 from p2mbatch.base.say import counted
 from p2mbatch.base.words import Columns, taken, values_in
 from p2mbatch.guests.fields import FIELDS
@@ -208,7 +209,9 @@ class SweepResult:
         self.__dict__["_ids"] = shelf.cells.ids[order]
         # What the cells are is read once more with their rows, and needs no room twice.
         del self.shelf, shelf
-        return compact_frame(self.blocks(names), order, names)
+        found = compact_frame(self.blocks(names), order, names)
+        give_back_memory()
+        return found
 
     @cached_property
     def fate_counts(self) -> FateCounts:

@@ -39,6 +39,15 @@ def test_what_was_committed_is_read_back_in_the_schemas_order_and_types(store: P
     assert frame["migration"].tolist() == [0, 1] * 10
 
 
+def test_a_number_that_all_rows_have_takes_no_room_in_the_compact_table(store: Path) -> None:
+    opened = SweepResult.open(store)
+    for name in ("memory_bytes", "rounds", "stray_writes"):
+        values = opened.compact[name].to_numpy()
+        assert values.strides == (0,), name
+        assert values.tolist() == opened.frame[name].tolist()
+    assert opened.compact["seed"].to_numpy().strides != (0,)
+
+
 def test_rows_are_sorted_by_scenario_not_by_when_they_finished(tmp_path: Path) -> None:
     fill(tmp_path / "up", range(10))
     with Journal.open(tmp_path / "down") as journal:

@@ -124,7 +124,8 @@ class Life:
     def place(self, pfns: list[int]) -> Json:
         """A host that gives these PFNs frames: pieces in any order, with spare frames between."""
         rng = self.rng
-        num_cuts = min(len(pfns) - 1, rng.randrange(7))
+        # A guest may have nothing left that would be sent.
+        num_cuts = max(min(len(pfns) - 1, rng.randrange(7)), 0)
         cuts = sorted(rng.sample(range(1, len(pfns)), num_cuts))
         pieces = [pfns[a:b] for a, b in zip([0, *cuts], [*cuts, len(pfns)], strict=True)]
         rng.shuffle(pieces)
@@ -138,7 +139,7 @@ class Life:
     def host(self, domain: dict[int, int], frames: int) -> Json:
         """A host with neighbours on some of the frames that the guest doesn't get."""
         rng = self.rng
-        frames = max(frames, max(domain.values()) + 1)
+        frames = max(frames, max(domain.values(), default=0) + 1)
         out: Json = {"frames": frames, "domain": runs_of(domain)}
         foreign: Runs = []
         if self.chance(2):

@@ -1,0 +1,26 @@
+"""The lanes under other versions (tests/environments.py): what they run is what there is."""
+
+from __future__ import annotations
+
+import glob
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import environments
+from p2mbatch.cli import cli
+
+
+@pytest.mark.thorough
+def test_each_command_of_the_lanes_ends_well(tmp_path: Path) -> None:
+    for command in environments.COMMANDS:
+        words = shlex.split(command.replace("OUT", str(tmp_path)))
+        given = [path for word in words for path in sorted(glob.glob(word)) or [word]]
+        came = CliRunner().invoke(cli, given)
+        assert came.exit_code == 0, (command, came.output)
+
+
+def test_what_the_lanes_test_is_there() -> None:
+    assert [name for name in environments.TESTS if not (environments.ROOT / name).exists()] == []
