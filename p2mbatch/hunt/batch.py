@@ -87,7 +87,7 @@ class _Worker:
         self.told = np.zeros(MAX_EVENTS, TOLD)
         self.control: OneRecord[Control] = np.zeros(1, CONTROL)
         own = policy.own
-        self._held = None if own is None else own.hold(word_bytes, len(self.room.present))
+        self._held = None if own is None else own.hold(word_bytes, len(self.room.present), 0)
         if self._held is not None:
             self._held.stops_at(self.control)
             self.room.first_statics[R_CHILD] = self._held.address

@@ -37,7 +37,7 @@ MAX_FILE_BYTES: Final = MAX_STATIC_BYTES + (32 << 20)
 """What a file of a tool's may take: a program with all of these, and its lines."""
 
 _COMMON: Final = (
-    "-ffreestanding", "-fno-builtin", "-fno-pic", "-fno-pie", "-fno-stack-protector",
+    "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
     "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables", "-mno-sse", "-mno-mmx", "-mno-80387",
 )  # fmt: skip
 
@@ -61,14 +61,26 @@ _LINK: Final = (
 )  # fmt: skip
 
 
+_WITHIN: Final = "#pragma GCC visibility push(hidden)\n"
+"""Before a unit: all that it names is in the same program, and so is near."""
+_PLACES: Final = {
+    64: (("-fpie",), 0x200000000000),
+    32: (("-fno-pic", "-fno-pie"), 0xB0000000),
+}
+"""By width: how addresses are compiled, and where the program lies: where no MFN is as large, so
+that an address of an array is never taken for one."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A child's program, and where in the user's file each part of it comes from."""
 
     path: Path
     bits: int
-    pointers: dict[str, int]
-    """Where the unit's variables are that the model knows too."""
+    symbols: dict[str, int]
+    """Where its variables are."""
+    arrays: tuple[tuple[int, int], ...]
+    """(address, bytes) of the static arrays of a p2m of two levels, as `roots.ARRAYS` has them."""
     starts: tuple[int, ...]
     places: tuple[str, ...]
     """From each of `starts`, rising addresses, on: the place in the user's file, "" for none."""
@@ -80,6 +92,20 @@ class Program:
         # A hook's return address is behind the call that the line made.
         at = bisect.bisect_right(self.starts, address - 1) - 1
         return self.places[at] if at >= 0 else ""
+
+    @property
+    def static_begin(self) -> int:
+        """Return the address from which on its pages are shared with who begins it."""
+        return self.symbols["p2mk_static_begin"]
+
+    @property
+    def static_bytes(self) -> int:
+        """Return how many bytes of it are shared with who begins it."""
+        return self.symbols["p2mk_static_end"] - self.static_begin
+
+    def pointer(self, name: str) -> int:
+        """Return where a static pointer is that the model knows too; 0 where it has none."""
+        return 0 if self.arrays else self.symbols.get(name, 0)
 
     @functools.cached_property
     def _image(self) -> bytes:
@@ -129,7 +155,7 @@ def build(unit: Extracted) -> Program:
     where the machine can't make such a program.
     """
     shim = shim_files()
-    parts = [_compiler_says(), repr((_SHIM, _UNIT, _LINK)), str(unit.bits), unit.text]
+    parts = [_compiler_says(), repr((_SHIM, _UNIT, _LINK, _PLACES)), str(unit.bits), unit.text]
     parts += [name + text for name, text in shim.items()]
     name = "c-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     folder = _kept(name)
@@ -140,7 +166,9 @@ def build(unit: Extracted) -> Program:
         _make(unit, shim, folder)
     kept = json.loads((folder / "places.json").read_text("utf-8"))
     return Program(
-        folder / "program", unit.bits, kept["pointers"], tuple(kept["starts"]),
+        folder / "program", unit.bits, kept["symbols"],
+        tuple((kept["symbols"][name], kept["sizes"][name]) for name in unit.arrays),
+        tuple(kept["starts"]),
         tuple(unit.place(*place) if place else "" for place in kept["places"]),
     )  # fmt: skip
 
@@ -182,15 +210,16 @@ def _make(unit: Extracted, shim: dict[str, str], folder: Path) -> None:
         here = Path(work)
         for name, text in shim.items():
             (here / name).write_text(text, encoding="utf-8")
-        (here / "unit.i").write_text(unit.text, encoding="utf-8")
-        width = f"-m{unit.bits}"
-        _compile(unit, [width, *_SHIM, "-c", "runner.c", "-o", "runner.o"], here, "the shim")
-        _compile(unit, [width, *_UNIT, "-c", "unit.i", "-o", "unit.o"], here, "the unit")
+        (here / "unit.i").write_text(_WITHIN + unit.text, encoding="utf-8")
+        code, base = _PLACES[unit.bits]
+        width = (f"-m{unit.bits}", *code)
+        _compile(unit, [*width, *_SHIM, "-c", "runner.c", "-o", "runner.o"], here, "the shim")
+        _compile(unit, [*width, *_UNIT, "-c", "unit.i", "-o", "unit.o"], here, "the unit")
         _compile(
-            unit, [width, *_LINK, "-Wl,-T,kernel.lds", "runner.o", "unit.o", "-o", "program"],
-            here, "the program",
+            unit, [*width, *_LINK, f"-Wl,--defsym,p2mk_base={base:#x}", "-Wl,-T,kernel.lds",
+                   "runner.o", "unit.o", "-o", "program"], here, "the program",
         )  # fmt: skip
-        symbols = _symbols(here)
+        symbols, sizes = _symbols(here)
         size = symbols["p2mk_bss_end"] - symbols["p2mk_data_begin"]
         if size > MAX_STATIC_BYTES:
             raise PolicyError(
@@ -198,7 +227,7 @@ def _make(unit: Extracted, shim: dict[str, str], folder: Path) -> None:
                 f"{MAX_STATIC_BYTES >> 20} MiB are simulated"
             )
         starts, places = _lines(here)
-        told = {"pointers": symbols, "starts": starts, "places": places}
+        told = {"symbols": symbols, "sizes": sizes, "starts": starts, "places": places}
         (here / "places.json").write_text(json.dumps(told), encoding="utf-8")
         (here / "program").chmod(0o700)
         for name in ("program", "places.json"):
@@ -272,14 +301,16 @@ def _at(unit: Extracted, file: str, line: int) -> str:
     return f"{name}, line {number}"
 
 
-def _symbols(here: Path) -> dict[str, int]:
-    """Return the addresses of the program's variables by name."""
-    found = {}
-    for line in _run(["nm", "program"], here).stdout.splitlines():
-        parts = line.split()
-        if len(parts) == 3 and parts[1] in "bBdDrRA":
-            found[parts[2]] = int(parts[0], 16)
-    return found
+def _symbols(here: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the addresses of the program's variables by name, and the bytes of those that say."""
+    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    for line in _run(["nm", "-S", "program"], here).stdout.splitlines():
+        address, *size, kind, name = line.split()
+        if kind in "bBdDrRA":
+            found[name] = int(address, 16)
+            sizes.update((name, int(said, 16)) for said in size)
+    return found, sizes
 
 
 _LINE: Final = re.compile(r"(?m)^(\S+)\s+(\d+|-)\s+(0x[0-9a-f]+)")

@@ -65,7 +65,9 @@ class Child:
     def _begin(self, program: Program) -> None:
         control_fd, self._control = self._shared("p2mbatch-control", 8 * lo.CONTROL_WORDS)
         try:
-            memory_fd, self._memory = self._shared("p2mbatch-guest", self.range_bytes)
+            memory_fd, self._memory = self._shared(
+                "p2mbatch-guest", self.range_bytes + program.static_bytes
+            )
         except BaseException:
             os.close(control_fd)
             raise
@@ -74,7 +76,7 @@ class Child:
         control[lo.C_PARENT] = os.getpid()
         control[lo.C_TICKS] = lo.MAX_SECONDS * 1_000_000 // lo.TICK_MICROSECONDS
         for k, name in enumerate(KNOWN):
-            control[lo.C_KNOWN + k] = program.pointers.get(name, 0)
+            control[lo.C_KNOWN + k] = program.pointer(name)
         their_request, request = os.pipe()
         answer, their_answer = os.pipe()
         theirs = (control_fd, memory_fd, their_request, their_answer)
@@ -91,6 +93,9 @@ class Child:
         self.words[lo.CHILD_CONTROL] = control.ctypes.data
         self.words[lo.CHILD_MEMORY] = np.frombuffer(self._memory, np.uint8).ctypes.data
         self.words[lo.CHILD_RANGE] = self.range_bytes
+        self.words[lo.CHILD_STATICS] = program.static_begin
+        for k, (address, _) in enumerate(program.arrays):
+            self.words[lo.CHILD_ARRAY + k] = address
         _ALIVE.add(self)
         self.end = weakref.finalize(self, _end, os.getpid(), self.pid, request, answer)
 

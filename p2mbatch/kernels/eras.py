@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p2mbatch.base.errors import InputError
+from p2mbatch.base.errors import InputError, PolicyError
+from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.say import one_line
+from p2mbatch.kernels.build import Program
 from p2mbatch.kernels.extract import Extracted
-from p2mbatch.kernels.roots import THREE_LEVEL
+from p2mbatch.kernels.roots import ARRAYS, THREE_LEVEL, TWO_LEVEL
+from p2mbatch.model.era_tables import static_pages
 from p2mbatch.model.policies import MENDED
 
 if TYPE_CHECKING:
@@ -45,9 +48,11 @@ def era_of(unit: Extracted, shown: str) -> Era:
     """
     if unit.era == THREE_LEVEL:
         return _three_level(unit, shown)
+    if unit.era == TWO_LEVEL:
+        return _two_level(unit, shown)
     raise InputError(
         f"{one_line(shown)}: a p2m of the {unit.era} era is checked, but not lived yet: "
-        "three levels are"
+        "two and three levels are"
     )
 
 
@@ -61,6 +66,51 @@ def _three_level(unit: Extracted, shown: str) -> Era:
     by_old_mfn = "p2m_top_mfn_p" not in {name for name, _, _ in unit.kept}
     changes = {"list_brk_pages": 2 if by_old_mfn else 3, "by_old_mfn": by_old_mfn}
     return Era(MENDED, _load_three_level, changes)
+
+
+def _two_level(unit: Extracted, shown: str) -> Era:
+    missing = next((name for name in ARRAYS if name not in unit.arrays), None)
+    if missing is not None:
+        raise InputError(
+            f"{one_line(shown)}: no array {missing} in it: such a p2m of two levels is checked, "
+            "but not lived"
+        )
+    # A resume is told of in another file, which can't call what is static here.
+    if unit.roots["list"].is_static:
+        return Era("two-level-none", _load_never_rebuilt)
+    return Era("two-level", _load_two_level)
+
+
+def check_arrays(unit: Extracted, program: Program, max_domain_pages: int) -> None:
+    """Raise `PolicyError` where a kernel's arrays are not as long as a p2m of two levels has them.
+
+    `max_domain_pages` is how many PFNs its p2m holds.
+    """
+    word_bytes = unit.bits // 8
+    wanted = static_pages(word_bytes, max_domain_pages)
+    for name, (_, size) in zip(unit.arrays, program.arrays, strict=True):
+        most = wanted[name] * PAGE_BYTES
+        # The list's entries are one for each page of p2m_top_mfn, whatever is behind them.
+        least = wanted["p2m_top_mfn"] * word_bytes if name == ARRAYS[-1] else most
+        if not least <= size <= most:
+            line = next(first for known, _, first in unit.kept if known == name)
+            users = next(iter(unit.files))
+            raise PolicyError(
+                f"{unit.place(users, line)}: {name} has {size} bytes: a p2m of "
+                f"{max_domain_pages} pages has {most} there"
+            )
+
+
+def _load_two_level() -> Operations:
+    from p2mbatch.compiled.child.two_level import OPERATIONS
+
+    return OPERATIONS
+
+
+def _load_never_rebuilt() -> Operations:
+    from p2mbatch.compiled.child.two_level import NEVER_REBUILT
+
+    return NEVER_REBUILT
 
 
 def _load_three_level() -> Operations:

@@ -14,6 +14,7 @@ from p2mbatch.kernels.carried import digest_of, read_kernel
 from p2mbatch.kernels.closure import Layer, emitted, reachable, refused_in
 from p2mbatch.kernels.items import Item, Place, Unit, array_names
 from p2mbatch.kernels.roots import (
+    ARRAYS,
     ERA_NUMBERS,
     LINEAR,
     ROOTS,
@@ -51,7 +52,7 @@ class Extracted:
     num_items: int
     """How many items the user's text has at file level."""
     arrays: tuple[str, ...]
-    """Of a two-level kernel: the static arrays, which are pages of the guest."""
+    """Of a two-level kernel: those of `ARRAYS` that it has, in that order."""
     files: dict[str, str]
     """What the line markers call a file -> the file as messages have it."""
     has_tree: bool
@@ -220,7 +221,8 @@ class _Taking:
         self._check(own, kept[PAGE])
         arrays: tuple[str, ...] = ()
         if era == TWO_LEVEL:
-            arrays = tuple(n for i in own if i.kind == "variable" for n in array_names(i.node))
+            found = {n for i in own if i.kind == "variable" for n in array_names(i.node)}
+            arrays = tuple(n for n in ARRAYS if n in found)
         from_boot = reachable([roots["boot"].function], self.layers)[USER]
         listing = roots["list"].function
         items = sorted((i for of in kept.values() for i in of), key=lambda i: i.order)

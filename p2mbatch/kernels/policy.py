@@ -23,7 +23,7 @@ from p2mbatch.compiled.status import BUGS, FAULTS
 from p2mbatch.kernels.build import Program, build
 from p2mbatch.kernels.carried import digest_of, read_kernel, source_of, text_of
 from p2mbatch.kernels.child import Child, Children
-from p2mbatch.kernels.eras import era_of
+from p2mbatch.kernels.eras import check_arrays, era_of
 from p2mbatch.kernels.extract import Extracted, extract_from
 from p2mbatch.model import policies
 from p2mbatch.model.hosts import table_host
@@ -68,15 +68,19 @@ class Held:
         self._child.words[lo.CHILD_STOP] = stop.ctypes.data  # type: ignore[attr-defined]
 
 
+_Build = tuple[int, int]
+"""What a program is made for: the width, and a p2m's `MAX_DOMAIN_PAGES`, 0 where it has none."""
+
+
 class KernelFile:
     """What a policy has beside its functions where it is a kernel's file in C."""
 
     def __init__(self, carried: CarriedKernel) -> None:
         self._carried = carried
         self._source = source_of(carried.text, carried.shown)
-        self._units: dict[int, Extracted] = {}
-        self._programs: dict[int, Program] = {}
-        self._children: dict[int, Children] = {}
+        self._units: dict[_Build, Extracted] = {}
+        self._programs: dict[_Build, Program] = {}
+        self._children: dict[_Build, Children] = {}
 
     @property
     def digest(self) -> str:
@@ -87,24 +91,33 @@ class KernelFile:
         """Return what another process needs to have it."""
         return self._carried
 
-    def unit(self, bits: int) -> Extracted:
-        """Return what is taken of it for a width. Raises `PolicyError` as `extract`."""
-        if bits not in self._units:
-            self._units[bits] = extract_from(self._source, bits=bits)
-        return self._units[bits]
+    def unit(self, bits: int, max_domain_pages: int = 0) -> Extracted:
+        """Return what is taken of it for a width and a p2m's bound, 0 for that by default.
 
-    def program(self, bits: int) -> Program:
-        """Return its program for a width, made the first time. Raises as `build.build`."""
-        if bits not in self._programs:
-            self._programs[bits] = build(self.unit(bits))
-        return self._programs[bits]
+        Raises `PolicyError` as `extract`.
+        """
+        which = bits, max_domain_pages
+        if which not in self._units:
+            self._units[which] = extract_from(
+                self._source, bits=bits, max_domain_pages=max_domain_pages or None
+            )
+        return self._units[which]
 
-    def hold(self, word_bytes: int, num_pages: int) -> Held:
+    def program(self, bits: int, max_domain_pages: int = 0) -> Program:
+        """Return its program, as `unit`, made the first time. Raises as `build.build`."""
+        which = bits, max_domain_pages
+        if which not in self._programs:
+            self._programs[which] = build(self.unit(*which))
+        return self._programs[which]
+
+    def hold(self, word_bytes: int, num_pages: int, max_domain_pages: int) -> Held:
         """Return a child of its own for a guest whose direct map has so many pages."""
-        bits = 8 * word_bytes
-        if bits not in self._children:
-            self._children.setdefault(bits, Children(self.program(bits)))
-        return Held(self._children[bits], num_pages << 12)
+        which = 8 * word_bytes, max_domain_pages
+        if which not in self._children:
+            program = self.program(*which)
+            check_arrays(self.unit(*which), program, max_domain_pages)
+            self._children.setdefault(which, Children(program))
+        return Held(self._children[which], num_pages << 12)
 
     # --- what stopped a call ------------------------------------------------------------------
 
@@ -165,14 +178,14 @@ class KernelFile:
             return self._program_of(statics).place(int(statics[rg.R_STRAY_LINE])) or None
         return None
 
-    def told(self, line: int, word_bytes: int) -> tuple[str, int]:
+    def told(self, line: int, word_bytes: int, max_domain_pages: int) -> tuple[str, int]:
         """Return the function and the line of the user's file at an address of the program."""
-        bits = 8 * word_bytes
-        number = self.program(bits).place(line).rpartition(":")[2]
+        which = 8 * word_bytes, max_domain_pages
+        number = self.program(*which).place(line).rpartition(":")[2]
         if not number.isdigit():
             return "", 0
         begun = [
-            (first, name) for name, kind, first in self.unit(bits).kept
+            (first, name) for name, kind, first in self.unit(*which).kept
             if kind == "function" and first <= int(number)
         ]  # fmt: skip
         return max(begun, default=(0, ""))[1], int(number)
@@ -182,7 +195,7 @@ class KernelFile:
         return one_line(self._carried.shown)
 
     def _program_of(self, statics: Int64Array) -> Program:
-        return self.program(int(statics[lo.R_BITS]) or 64)
+        return self.program(int(statics[lo.R_BITS]) or 64, int(statics[rg.R_MAX_DOMAIN]))
 
     def _place(self, statics: Int64Array) -> str:
         return self._program_of(statics).place(int(statics[rg.R_LINE]))
@@ -206,6 +219,8 @@ class KernelPolicy(Policy):
 
     def brk_pages(self, num_mids: Pages, word_bytes: int) -> Pages:
         """Return the pages of brk that a boot with so many mid pages takes."""
+        if self.is_two_level:
+            return num_mids * 0
         if word_bytes not in self._taken:
             one, two = (_pages_of_boot(self, word_bytes, mids) for mids in (1, 2))
             self._taken[word_bytes] = (one - (two - one), two - one)

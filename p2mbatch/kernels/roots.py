@@ -52,6 +52,10 @@ VARIABLES = ("xen_max_p2m_pfn", "xen_p2m_size", "xen_p2m_addr", "xen_p2m_last_pf
 """Whose addresses the shim is given, where the file has them."""
 
 
+ARRAYS = ("p2m_missing", "p2m_top", "p2m_top_mfn", "p2m_top_mfn_list")
+"""The static arrays of a p2m of two levels: pages of the guest."""
+
+
 def era_of(defined: Collection[str]) -> str | None:
     """Return the era of a file by what it defines; None where it is no p2m's."""
     if "xen_vmalloc_p2m_tree" in defined:
@@ -83,6 +87,11 @@ class Root:
     result: str
     """Its result's type, as it is written."""
     line: int
+
+    @property
+    def is_static(self) -> bool:
+        """Return whether no other file of the kernel's can call it."""
+        return "static" in self.result.split()
 
 
 def glue(

@@ -25,14 +25,17 @@ class Own(Protocol):
     def where(self, status: int, statics: Int64Array, strays: int) -> str | None:
         """Return "FILE:LINE" of what ended an event, or of its first stray write."""
 
-    def told(self, line: int, word_bytes: int) -> tuple[str, int]:
+    def told(self, line: int, word_bytes: int, max_domain_pages: int) -> tuple[str, int]:
         """Return the function ("" for the one that ran) and the line of a store's `Store.line`."""
 
     def carried(self) -> Carried:
         """Return what another process needs to have it."""
 
-    def hold(self, word_bytes: int, num_pages: int) -> Held | None:
-        """Return the child of its own that a guest needs, of so many pages; None where none."""
+    def hold(self, word_bytes: int, num_pages: int, max_domain_pages: int) -> Held | None:
+        """Return the child of its own that a guest needs, of so many pages; None where none.
+
+        `max_domain_pages` is the bound of a p2m of two levels, 0 for any other.
+        """
 
 
 class Carried(Protocol):
@@ -65,7 +68,8 @@ def held_child(tables: P2MTables, own: Own | None) -> Held | None:
     """Return the child in which a guest's kernel runs, noted in its statics; None where none."""
     if own is None:
         return None
-    held = own.hold(int(tables.state[0].word_bits) // 8, int(tables.state[0].directmap))
+    state = tables.state[0]
+    held = own.hold(int(state.word_bits) // 8, int(state.directmap), int(state.max_domain_pages))
     if held is not None:
         tables.statics[R_CHILD] = held.address
     return held

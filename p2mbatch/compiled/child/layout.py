@@ -93,6 +93,9 @@ TOUCHED_PAGES: Final = 1 << 19
 MADE_PAGES: Final = 1 << 28
 """Pages of the largest direct map."""
 
+NUM_ARRAYS: Final = 4
+"""Static arrays of a p2m of two levels, in the order of `ARRAYS`."""
+
 _AREAS: Final = (
     ("RUNS", 3 * MAX_RUNS),
     ("POOL", 2 * MAX_POOL_RUNS),
@@ -101,6 +104,7 @@ _AREAS: Final = (
     ("PAGES", TOUCHED_PAGES),
     ("TOUCHED", TOUCHED_PAGES),
     ("MADE", MADE_PAGES // 64),
+    ("ARRAYS", 3 * NUM_ARRAYS),
 )
 
 HEADER: Final = 128
@@ -124,6 +128,7 @@ A_LOG: Final = AREAS["LOG"]
 A_PAGES: Final = AREAS["PAGES"]
 A_TOUCHED: Final = AREAS["TOUCHED"]
 A_MADE: Final = AREAS["MADE"]
+A_ARRAYS: Final = AREAS["ARRAYS"]
 
 CONTROL_WORDS: Final = -(-AREAS["end"] // 512) * 512
 
@@ -137,11 +142,12 @@ TICK_MICROSECONDS: Final = 250_000
 
 (
     CHILD_REQUEST, CHILD_ANSWER, CHILD_CONTROL, CHILD_MEMORY, CHILD_RANGE, CHILD_ASKS, CHILD_STOP,
-    CHILD_LOST,
-) = range(8)  # fmt: skip
+    CHILD_LOST, CHILD_STATICS, CHILD_ARRAY,
+) = range(10)  # fmt: skip
 """Words of what the parent alone has of a child: two descriptors, two addresses, the bytes of the
 guest's memory that it can hold, whether its kernel reads m2p, the address of the word that stops a
-batch or 0, 1 where nothing can be asked of it any more."""
+batch or 0, 1 where nothing can be asked of it any more, where its static arrays begin, and from
+CHILD_ARRAY on where each of them is."""
 
 R_CHILD, R_AT, R_LENGTH, R_OPEN, R_NOTED, R_BUILDS, R_BITS, R_DOING, R_SINCE = range(55, 64)
 """Registers of `P2MTables.statics` beside those of `own/registers`: the address of the child's
@@ -149,7 +155,7 @@ words above; the next entry of the log and how many there are; the request that 
 0 for none; slots whose pages the child knows; 1 while the p2m itself is built; the guest's width;
 the last request, and when it began, in ns."""
 
-CHILD_WORDS: Final = 8
+CHILD_WORDS: Final = CHILD_ARRAY + NUM_ARRAYS
 
 NOT_READ: Final = -3
 """What a lookup that ended in a fault is answered with."""
@@ -165,7 +171,7 @@ def c_header() -> str:
     lines += [f"#define AREA_{name} {at}" for name, at in AREAS.items() if name != "end"]
     for name in (
         "KNOWN_POINTERS", "KNOWN_TOP_MFN", "ENTRY_WORDS", "LOG_ENTRIES", "TOUCHED_PAGES",
-        "STACK_BYTES", "TICK_MICROSECONDS",
+        "STACK_BYTES", "TICK_MICROSECONDS", "NUM_ARRAYS",
     ):  # fmt: skip
         lines.append(f"#define {name} {globals()[name]}")
     lines += [f"#define CONTROL_BYTES {8 * CONTROL_WORDS}", f"#define NOT_READ ({NOT_READ}LL)", ""]

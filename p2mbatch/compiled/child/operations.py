@@ -54,21 +54,21 @@ ROOM = 256
 
 
 @inner_kernel
-def _why(t: P2MTables) -> int:
+def why(t: P2MTables) -> int:
     """Return why a call stopped."""
     status = as_int(t.statics[R_STATUS])
     return status if status != OK else as_int(CHILD_BROKEN)
 
 
 @inner_kernel
-def _until_phase(t: P2MTables, h: HostTables) -> None:
+def until_phase(t: P2MTables, h: HostTables) -> None:
     """Do what the child did up to the next part of its call."""
     if advance(t, h) != E_PHASE:
         broken(t, as_int(0))
 
 
 @inner_kernel
-def _to_the_end(t: P2MTables, h: HostTables) -> None:
+def to_the_end(t: P2MTables, h: HostTables) -> None:
     """Do the last part of a call; what it told the toolstack is then the guest's."""
     if advance(t, h) != END:
         broken(t, as_int(0))
@@ -77,7 +77,7 @@ def _to_the_end(t: P2MTables, h: HostTables) -> None:
     fll = c[C_SHARED_FLL]
     t.state[0].shared_fll = fll if fll == INVALID else fll & mask
     t.state[0].shared_max = c[C_SHARED_MAX]
-    t.state[0].xen_max = min(max(c[C_XEN_MAX], 0), t.state[0].max_p2m)
+    t.state[0].xen_max = min(max(c[C_XEN_MAX], 0), max(t.state[0].max_p2m, t.state[0].max_p2m_pfn))
 
 
 @inner_kernel
@@ -85,13 +85,13 @@ def _boot(t: P2MTables, h: HostTables) -> None:
     begin_request(t, h, as_int(OP_BOOT))
     wake(t)
     t.statics[R_BUILDS] = 1
-    _until_phase(t, h)
+    until_phase(t, h)
     t.statics[R_BUILDS] = 0
     tree_found(t)
-    _until_phase(t, h)
+    until_phase(t, h)
     t.state[0].brk_closed = 1
     t.state[0].xen_max = t.state[0].max_p2m_pfn
-    _to_the_end(t, h)
+    to_the_end(t, h)
 
 
 @kernel
@@ -101,7 +101,7 @@ def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
     try:
         _boot(t, h)
     except Exception:
-        status = _why(t)
+        status = why(t)
         if t.statics[R_BUILDS] != 0:
             part_found(t)
         return status
@@ -112,7 +112,7 @@ def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
 def _rebuild(t: P2MTables, h: HostTables) -> None:
     begin_request(t, h, as_int(OP_RESUME))
     wake(t)
-    _until_phase(t, h)
+    until_phase(t, h)
 
 
 @kernel
@@ -125,7 +125,7 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     try:
         _rebuild(t, h)
     except Exception:
-        return _why(t)
+        return why(t)
     return OK
 
 
@@ -134,8 +134,8 @@ def _report(t: P2MTables, h: HostTables) -> None:
     if t.statics[R_OPEN] != OP_RESUME:
         begin_request(t, h, as_int(OP_REPORT))
         wake(t)
-        _until_phase(t, h)
-    _to_the_end(t, h)
+        until_phase(t, h)
+    to_the_end(t, h)
 
 
 @kernel
@@ -144,7 +144,7 @@ def report(t: P2MTables, h: HostTables) -> int:
     try:
         _report(t, h)
     except Exception:
-        return _why(t)
+        return why(t)
     return OK
 
 
@@ -166,7 +166,7 @@ def _ask_sets(t: P2MTables, h: HostTables, runs: Int64Array, begin_at: int, coun
 
 
 @inner_kernel
-def _set_one(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
+def set_one(t: P2MTables, h: HostTables, pfn: int, mfn: int) -> int:
     """Do one set that the child did: that which it was asked for, and no other."""
     if advance(t, h) != E_SET:
         broken(t, as_int(0))
@@ -192,7 +192,7 @@ def _set_some(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
             if not room_left(t):
                 return MORE_ROOM
             value = runs[run, 1] + k if runs[run, 1] >= 0 else as_int(INVALID)
-            status = _set_one(t, h, as_int(runs[run, 0] + k), value)
+            status = set_one(t, h, as_int(runs[run, 0] + k), value)
             if status != OK:
                 t.statics[R_OPEN] = 0
                 return status
@@ -209,7 +209,7 @@ def _set_caught(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int
         return _set_some(t, h, runs, skip)
     except Exception:
         t.statics[R_OPEN] = 0
-        return _why(t)
+        return why(t)
 
 
 @kernel
@@ -252,7 +252,7 @@ def _grow(t: P2MTables, h: HostTables, x: int) -> int:
     try:
         status = _grown(t, h, x)
     except Exception:
-        status = _why(t)
+        status = why(t)
     if status != OK:
         t.statics[R_OPEN] = 0
     return status
@@ -270,7 +270,7 @@ def _ask_growth(t: P2MTables, h: HostTables, leaves: Int64Array) -> int:
         c[C_COUNT] = len(leaves)
         wake(t)
     except Exception:
-        return _why(t)
+        return why(t)
     return OK
 
 
@@ -315,7 +315,7 @@ def _is_asked(t: P2MTables, pfn: int) -> bool:
 
 
 @inner_kernel
-def _looked_up(
+def looked_up(
     t: P2MTables, h: HostTables, first: int, pfns: Int64Array, out: Int64Array, fault: int
 ) -> None:
     """Put into `out` what the kernel's own lookup says of `pfns`, or of those from `first` on.
@@ -374,7 +374,7 @@ def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
     """Do `Operations.get` by the kernel's own lookup."""
     lookup(t, h, pfns, out)
     try:
-        _looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
+        looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
     except Exception:
         t.statics[R_OPEN] = 0
 
@@ -384,7 +384,7 @@ def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Do `Operations.get_row` by the kernel's own lookup."""
     p2m_words(t, h, first, out)
     try:
-        _looked_up(t, h, first, out[:0], out, as_int(WILD))
+        looked_up(t, h, first, out[:0], out, as_int(WILD))
     except Exception:
         t.statics[R_OPEN] = 0
 

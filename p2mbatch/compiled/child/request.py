@@ -10,6 +10,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.batch.clock import now_ns
+from p2mbatch.compiled.child.arrays import array_form, array_offset, tell_arrays
 from p2mbatch.compiled.child.layout import (
     A_M2P,
     A_MADE,
@@ -83,7 +84,7 @@ from p2mbatch.compiled.child.status import (
 )
 from p2mbatch.compiled.child.wire import TIMED_OUT, narrow_words_at, receive, send, words_at
 from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
-from p2mbatch.compiled.own.registers import begin, stop
+from p2mbatch.compiled.own.registers import R_MAX_DOMAIN, begin, stop
 from p2mbatch.compiled.owners import guest_m2p
 from p2mbatch.compiled.pages import page_code
 from p2mbatch.compiled.tables import (
@@ -93,6 +94,7 @@ from p2mbatch.compiled.tables import (
     LAZY,
     LEAF,
     MID_MFN,
+    NO_PAGE,
     P_KIND,
     P_PAGE,
     TOP_MFN,
@@ -124,8 +126,14 @@ def area_at(t: P2MTables, first: int) -> int:
 
 @inline_kernel
 def child_form(t: P2MTables, bytes_held: int, word: int) -> int:
-    """Return a word of a 64-bit guest's as its child has it, and back (`guest_form` there)."""
+    """Return a word of a guest's as its child has it, and back (`guest_form` there)."""
     base = t.state[0].va_base
+    if t.state[0].static_top != NO_PAGE:
+        found = array_form(t, word)
+        if found != -1:
+            return found
+    if t.state[0].word_bits == 32:
+        return word
     if 0 <= word - DIRECT < bytes_held:
         return word - DIRECT + base
     if base <= word < base + bytes_held:
@@ -145,20 +153,30 @@ def write_page(t: P2MTables, memory: int, bytes_held: int, slot: int) -> None:
     row = t.words[slot]
     if page < 0 or (page + 1) << 12 > bytes_held:
         return
+    where, at = memory + (page << 12), array_offset(t, as_int(page))
+    if at >= 0:
+        where = memory + bytes_held + at
+    # Entries and MFNs are no addresses.
+    plain = t.slots[slot, P_KIND] in (LEAF, MID_MFN, TOP_MFN)
     if t.state[0].word_bits == 32:
-        narrow = narrow_words_at(memory + (page << 12), as_int(len(row)))
+        narrow = narrow_words_at(where, as_int(len(row)))
+        # There the direct map has the kernel's own addresses.
+        plain = plain or t.state[0].static_top == NO_PAGE
         for i in range(len(row)):
-            narrow[i] = np.uint32(row[i] & 0xFFFFFFFF)
+            word = row[i] if plain else child_form(t, bytes_held, as_int(row[i]))
+            narrow[i] = np.uint32(word & 0xFFFFFFFF)
         return
-    wide = words_at(memory + (page << 12), as_int(len(row)))
-    kind = t.slots[slot, P_KIND]
-    if kind in (LEAF, MID_MFN, TOP_MFN):
-        # Entries and MFNs are no addresses.
+    wide = words_at(where, as_int(len(row)))
+    if plain:
         for i in range(len(row)):
             wide[i] = row[i]
-    else:
-        for i in range(len(row)):
-            wide[i] = child_form(t, bytes_held, row[i])
+        return
+    last, form = ~as_int(row[0]), as_int(0)
+    for i in range(len(row)):
+        if row[i] != last:
+            last = as_int(row[i])
+            form = child_form(t, bytes_held, last)
+        wide[i] = form
 
 
 @inner_kernel
@@ -192,6 +210,7 @@ def begin_request(t: P2MTables, h: HostTables, op: int) -> None:
     if op == OP_BOOT:
         _forget(t, c)
         t.statics[R_NOTED] = 0
+    tell_arrays(t)
     _write_pool(t)
     _write_pages(t, h)
     _write_m2p(t, h)
@@ -200,6 +219,7 @@ def begin_request(t: P2MTables, h: HostTables, op: int) -> None:
     t.statics[R_SINCE] = now_ns()
     t.statics[R_BUILDS] = 0
     t.statics[R_BITS] = state.word_bits
+    t.statics[R_MAX_DOMAIN] = state.max_domain_pages
     t.statics[R_AT] = 0
     t.statics[R_LENGTH] = 0
 

@@ -203,7 +203,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     if t.statics[R_SET_PFN] >= 0 and kind in (LEAF, TAKEN):
         note_set(t, h, code, i, word)
     # While p2m_top_mfn is filled at boot, it is no list yet.
-    is_list = kind == TOP_MFN and t.words[code, i] != 0
+    is_list = kind == TOP_MFN and (t.words[code, i] != 0 or t.state[0].static_top != NO_PAGE)
     t.words[code, i] = word
     if kind == TOP_MFN:
         t.state[0].entries_written += is_list
@@ -215,7 +215,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     elif kind == POINTER and t.statics[R_OWN_TREE] != 0:
         t.statics[R_DIRTY] = 1
     elif kind == POINTER and t.state[0].wild == 0:
-        _tree_changed(t, page, i, word, line)
+        _tree_changed(t, h, page, i, word, line)
 
 
 @inner_kernel
@@ -239,11 +239,16 @@ def _list_page_hung(t: P2MTables, h: HostTables, top: int, word: int) -> None:
 
 
 @inner_kernel
-def _tree_changed(t: P2MTables, page: int, i: int, word: int, line: int) -> None:
+def _tree_changed(t: P2MTables, h: HostTables, page: int, i: int, word: int, line: int) -> None:
     """Keep the caches of leaves true after a store of a pointer into the tree."""
     never_inline()
-    n = t.words.shape[1]
-    top_slot = page_code(t, t.state[0].top)
+    n, state = t.words.shape[1], t.state[0]
+    if state.static_top != NO_PAGE:
+        # Two levels: all pointers are those of `p2m_top`.
+        if 0 <= page - state.static_top < state.num_leaves >> state.entries_shift:
+            leaf_hung(t, h, ((page - state.static_top) << state.entries_shift) + i, word, line)
+        return
+    top_slot = page_code(t, state.top)
     if page == t.state[0].top:
         mid = page_code(t, reached_page(t, word))
         if mid < 0:
@@ -253,16 +258,16 @@ def _tree_changed(t: P2MTables, page: int, i: int, word: int, line: int) -> None
             t.slots[mid, P_KIND] = POINTER
             t.state[0].num_mids += 1
         for k in range(n):
-            _leaf_hung(t, i * n + k, t.words[mid, k], line)
+            leaf_hung(t, h, i * n + k, t.words[mid, k], line)
         return
     where = address(t, page)
     for top in range(n):
         if t.words[top_slot, top] == where:
-            _leaf_hung(t, top * n + i, word, line)
+            leaf_hung(t, h, top * n + i, word, line)
 
 
 @inner_kernel
-def _leaf_hung(t: P2MTables, x: int, word: int, line: int) -> None:
+def leaf_hung(t: P2MTables, h: HostTables, x: int, word: int, line: int) -> None:
     """Note that leaf `x` is the page at `word`."""
     page = reached_page(t, word)
     if page >= UNREACHABLE:
@@ -274,13 +279,18 @@ def _leaf_hung(t: P2MTables, x: int, word: int, line: int) -> None:
         if not room_left(t):
             stop(t, OWN_ROOM, line)
         code = take_slot(t, page)
+    if code <= LAZY and LAZY - code != x:
+        # It holds what the layout says of another leaf.
+        if not room_left(t):
+            stop(t, OWN_ROOM, line)
+        code = make_leaf(t, h, LAZY - code)
     if code >= 0 and t.slots[code, P_KIND] == TAKEN:
         t.slots[code, P_KIND] = LEAF
         t.slots[code, P_LEAF] = x
         t.slots[code, P_CLEAN] = 1
         t.state[0].num_grown += 1
     if x < t.state[0].num_leaves:
-        t.leaf_slot[x] = code
+        t.leaf_slot[x] = max(code, LAZY)
         t.leaf_page[x] = page
 
 

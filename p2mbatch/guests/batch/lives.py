@@ -165,7 +165,7 @@ class _Group:
     def _child(self, size: Size, control: OneRecord[Control]) -> Iterator[int]:
         """Have the child that the policy's kernel runs in, as R_CHILD has it; 0 where none."""
         own = self.policy.own
-        held = own.hold(self.word_bytes, size.directmap) if own is not None else None
+        held = own.hold(self.word_bytes, size.directmap, 0) if own is not None else None
         if held is None:
             yield 0
             return

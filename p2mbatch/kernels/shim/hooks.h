@@ -12,6 +12,9 @@ static struct known known[KNOWN_POINTERS];
 
 static void stopped(u64 status, word address, word pc) __attribute__((noreturn));
 
+/* Where the arrays lie in what is shared with the parent: behind the guest's memory. */
+static word arrays_offset;
+
 COLD void touch(word page)
 {
     touched[page] = 1;
@@ -32,6 +35,9 @@ HOT word offset_of(word where)
     if (offset < image_bytes)
         return offset;
 #endif
+    offset = where - arrays_at;
+    if (offset < arrays_bytes)
+        return arrays_offset + offset;
     return ~0UL;
 }
 

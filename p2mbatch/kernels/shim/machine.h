@@ -12,6 +12,7 @@ typedef unsigned long long u64;
 
 /* Where the linker put the user's variables, and the program itself. */
 extern char p2mk_data_begin[], p2mk_data_end[], p2mk_bss_begin[], p2mk_bss_end[];
+extern char p2mk_static_begin[], p2mk_static_end[];
 extern char p2mk_text_begin[], p2mk_image_end[], p2mk_own_text_begin[], p2mk_own_text_end[];
 
 #ifdef __x86_64__
@@ -19,6 +20,7 @@ extern char p2mk_text_begin[], p2mk_image_end[], p2mk_own_text_begin[], p2mk_own
 #define SYS_WRITE 1
 #define SYS_CLOSE 3
 #define SYS_MMAP 9
+#define MMAP_SHIFT 0
 #define SYS_SIGACTION 13
 #define SYS_SIGRETURN 15
 #define SYS_SETITIMER 38
@@ -45,6 +47,7 @@ HOT long system_call(long n, long a, long b, long c, long d, long e, long f)
 #define SYS_WRITE 4
 #define SYS_CLOSE 6
 #define SYS_MMAP 192 /* mmap2: the offset is in pages */
+#define MMAP_SHIFT 12
 #define SYS_SIGACTION 174
 #define SYS_SIGRETURN 173
 #define SYS_SETITIMER 104
@@ -106,10 +109,33 @@ static word image_bytes;
 #endif
 static int has_image;
 
+/* The static arrays of a p2m of two levels: pages of the guest that lie in this program. */
+static struct {
+    word at, guest, bytes;
+} arrays[NUM_ARRAYS];
+/* Where all of them are: here, and as the guest's kernel has them. 0 bytes where there are none. */
+static word arrays_at, arrays_bytes, arrays_guest, arrays_guest_bytes;
+
+COLD word array_form(word value)
+{
+    for (int i = 0; i < NUM_ARRAYS; i++) {
+        if (value - arrays[i].at < arrays[i].bytes)
+            return value - arrays[i].at + arrays[i].guest;
+        if (value - arrays[i].guest < arrays[i].bytes)
+            return value - arrays[i].guest + arrays[i].at;
+    }
+    return 0;
+}
+
 /* An address as the guest's kernel has it, and back: the ranges change places, so that one function
  * does both, and whatever is no address of a page stays what it is. */
 HOT word guest_form(word value)
 {
+    if (value - arrays_at < arrays_bytes || value - arrays_guest < arrays_guest_bytes) {
+        word found = array_form(value);
+        if (found)
+            return found;
+    }
 #ifdef __x86_64__
     word size = C(RANGE);
     if (value - DIRECT < size)

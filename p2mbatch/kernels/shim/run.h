@@ -139,6 +139,30 @@ static void catch_signals(void)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
+static void set_arrays(void)
+{
+    word end = 0, guest_end = 0;
+    arrays_at = arrays_guest = ~0UL;
+    for (int i = 0; i < NUM_ARRAYS; i++) {
+        arrays[i].at = AREA(ARRAYS)[3 * i];
+        arrays[i].guest = AREA(ARRAYS)[3 * i + 1];
+        arrays[i].bytes = AREA(ARRAYS)[3 * i + 2];
+        if (!arrays[i].bytes)
+            continue;
+        if (arrays[i].at < arrays_at)
+            arrays_at = arrays[i].at;
+        if (arrays[i].at + arrays[i].bytes > end)
+            end = arrays[i].at + arrays[i].bytes;
+        if (arrays[i].guest < arrays_guest)
+            arrays_guest = arrays[i].guest;
+        if (arrays[i].guest + arrays[i].bytes > guest_end)
+            guest_end = arrays[i].guest + arrays[i].bytes;
+    }
+    arrays_bytes = end ? end - arrays_at : 0;
+    arrays_offset = C(RANGE) + (arrays_at - (word)p2mk_static_begin);
+    arrays_guest_bytes = end ? guest_end - arrays_guest : 0;
+}
+
 static void set_addresses(void)
 {
     lazy_first = C(LAZY_FIRST);
@@ -150,6 +174,7 @@ static void set_addresses(void)
 #ifdef __x86_64__
     image_bytes = has_image ? (direct_bytes < IMAGE_BYTES ? direct_bytes : IMAGE_BYTES) : 0;
 #endif
+    set_arrays();
 }
 
 static void set_up(void)
@@ -259,6 +284,11 @@ static __attribute__((noinline)) void run(void)
     case OP_BOOT:
         begin_life();
         set_up();
+        if (arrays_bytes) {
+            /* The parent reads what they hold from the beginning. */
+            note(ENTRY_PHASE, 0, 0, 0);
+            ask(ANSWER_MORE_LOG);
+        }
         p2mk_roots.boot();
         settle();
         note(ENTRY_PHASE, 0, 0, 0);

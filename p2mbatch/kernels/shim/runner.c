@@ -3,6 +3,7 @@
  * The parent shares two files with it: the control block, and the guest's memory, where the page
  * of PFN p lies at p * 4096. A byte through one pipe asks for a call, a byte through the other
  * answers. Once it is set up it can read the one, write the other, and end. */
+#pragma GCC visibility push(hidden)
 #include "layout.h"
 #include "machine.h"
 #include "log.h"
@@ -67,9 +68,9 @@ static void lock_in(void)
     C(FILTERED) = system_call(SYS_PRCTL, 22 /* PR_SET_SECCOMP */, 2, (long)&all, 0, 0, 0) == 0;
 }
 
-static void *map(word where, word bytes, int protection, int flags, int fd)
+static void *map(word where, word bytes, int protection, int flags, int fd, word from)
 {
-    long found = system_call(SYS_MMAP, (long)where, (long)bytes, protection, flags, fd, 0);
+    long found = system_call(SYS_MMAP, (long)where, (long)bytes, protection, flags, fd, (long)from);
     if (found < 0 && found > -4096)
         leave();
     return (void *)found;
@@ -86,23 +87,32 @@ static void start(word *stack)
 {
     word interval[4] = {0, TICK_MICROSECONDS, 0, TICK_MICROSECONDS};
     u64 range;
+    word array_pages;
     /* Whatever else was left open to it. */
     if (CALL3(SYS_CLOSE_RANGE, ANSWER_FD + 1, ~0U, 0) < 0)
         for (int fd = ANSWER_FD + 1; fd < 4096; fd++)
             CALL3(SYS_CLOSE, fd, 0, 0);
     /* Where the direct map of a 32-bit guest will not lie over it. */
-    control = map(0x10000000, CONTROL_BYTES, READ_WRITE, SHARED | FIXED, CONTROL_FD);
+    control = map(0x10000000, CONTROL_BYTES, READ_WRITE, SHARED | FIXED, CONTROL_FD, 0);
     range = C(RANGE);
-    map(DIRECT, range, READ_WRITE, SHARED | FIXED | NO_RESERVE, MEMORY_FD);
+    map(DIRECT, range, READ_WRITE, SHARED | FIXED | NO_RESERVE, MEMORY_FD, 0);
 #ifdef __x86_64__
     map(IMAGE, range < IMAGE_BYTES ? range : IMAGE_BYTES, READ_WRITE, SHARED | FIXED | NO_RESERVE,
-        MEMORY_FD);
+        MEMORY_FD, 0);
 #endif
-    touched = map(0, range >> PAGE_SHIFT, READ_WRITE, PRIVATE_ANONYMOUS | NO_RESERVE, -1);
+    array_pages = (p2mk_static_end - p2mk_static_begin) >> PAGE_SHIFT;
+    touched = map(0, (range >> PAGE_SHIFT) + array_pages, READ_WRITE,
+                  PRIVATE_ANONYMOUS | NO_RESERVE, -1, 0);
+    /* Each life begins with what they hold: none is to be cleared. */
+    for (word i = 0; i < array_pages; i++)
+        touched[(range >> PAGE_SHIFT) + i] = 1;
     user_data_bytes = p2mk_data_end - p2mk_data_begin;
     user_bss_bytes = p2mk_bss_end - p2mk_bss_begin;
-    user_data = map(0, user_data_bytes + PAGE_BYTES, READ_WRITE, PRIVATE_ANONYMOUS, -1);
+    user_data = map(0, user_data_bytes + PAGE_BYTES, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
     copy(user_data, p2mk_data_begin, user_data_bytes);
+    if (array_pages)
+        map((word)p2mk_static_begin, array_pages << PAGE_SHIFT, READ_WRITE, SHARED | FIXED,
+            MEMORY_FD, range >> MMAP_SHIFT);
     for (int i = 0; i < KNOWN_POINTERS; i++)
         known[i].where = control[C_KNOWN + i];
     known_max = (word)p2mk_roots.xen_max_p2m_pfn;

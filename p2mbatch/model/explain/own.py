@@ -51,7 +51,9 @@ def _stored(before: View, store: Store, asked: Asked | None) -> Step:
     say = before.said()
     own = before.policy.own
     assert own is not None
-    function, number = own.told(store.line, int(before.state.word_bits) // 8)
+    function, number = own.told(
+        store.line, int(before.state.word_bits) // 8, int(before.state.max_domain_pages)
+    )
     function = function or _name(store.function)
     line = f"Line {say.index(number)}: it" if number else "It"
     text = (

@@ -67,7 +67,7 @@ class OwnPolicy:
         source = self.source
         return Carried(self.reference, source.shown, self.written.name, source.text)
 
-    def hold(self, word_bytes: int, num_pages: int) -> None:
+    def hold(self, word_bytes: int, num_pages: int, max_domain_pages: int) -> None:
         """Return None: it is compiled into this process."""
 
     # --- what the registry asks ---------------------------------------------------------------
@@ -132,7 +132,7 @@ class OwnPolicy:
             return None
         return f"{self._at(line).shown}:{self._number(line)}" if line else None
 
-    def told(self, line: int, word_bytes: int) -> tuple[str, int]:
+    def told(self, line: int, word_bytes: int, max_domain_pages: int) -> tuple[str, int]:
         """Return "" and the line, counted within its file."""
         return "", self._number(line)
 
