@@ -29,6 +29,7 @@ from p2mbatch.compiled.status import OK
 from p2mbatch.hunt.columns import Json, trace_of
 from p2mbatch.hunt.corpus import Corpus
 from p2mbatch.hunt.ready import calls_of, check_size, kind_of
+from p2mbatch.hunt.world import most_tops
 from p2mbatch.model.policies import Policy
 
 CHUNK = 512
@@ -87,7 +88,10 @@ class _Worker:
         self.told = np.zeros(MAX_EVENTS, TOLD)
         self.control: OneRecord[Control] = np.zeros(1, CONTROL)
         own = policy.own
-        self._held = None if own is None else own.hold(word_bytes, len(self.room.present), 0)
+        self._held = None
+        if own is not None:
+            bound = most_tops(policy) * geometry(word_bytes).entries ** 2
+            self._held = own.hold(word_bytes, len(self.room.present), bound)
         if self._held is not None:
             self._held.stops_at(self.control)
             self.room.first_statics[R_CHILD] = self._held.address

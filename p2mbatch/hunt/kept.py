@@ -17,7 +17,7 @@ from p2mbatch.compiled.hunt.coverage import MAP
 from p2mbatch.compiled.hunt.room import MOST_REACH, MOST_SPARE
 from p2mbatch.compiled.records import NO_PAGE
 from p2mbatch.hunt.columns import trace_of
-from p2mbatch.hunt.world import bound_of, outside
+from p2mbatch.hunt.world import bound_of, most_tops, outside
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace import Trace
 from p2mbatch.model.trace_file import parse_trace
@@ -143,7 +143,7 @@ def _room(bank: kp.Bank, k: int, policy: Policy, trace: Trace) -> str | None:
         "directmap": (1, min(most, geo.direct_map_limit_pages)),
         "reach": (int(guest["nr_pages"]), min(most, bound_of(trace.guest, policy))),
         "told": (0, 1),
-        "max_domain_pages": (0, 2 * n * n),
+        "max_domain_pages": (0, most_tops(policy) * n * n),
     }
     if why := _limits(guest, limits):
         return f"guest.{why}"

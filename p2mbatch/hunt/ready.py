@@ -25,7 +25,7 @@ from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.restore import restore, settle_sent
 from p2mbatch.compiled.status import SAVE_BAD_CR3, SAVE_BAD_RANGE, TABLE_FAILURES
-from p2mbatch.hunt.world import flags_of
+from p2mbatch.hunt.world import flags_of, most_tops
 from p2mbatch.model.outcomes import meaning_of
 from p2mbatch.model.policies import Policy
 
@@ -49,7 +49,7 @@ def kind_of(policy: Policy, word_bytes: int) -> OneRecord[Kind]:
         family=family,
         word_bytes=word_bytes,
         marks=policy.marks,
-        two_level=policy.is_two_level,
+        two_level=most_tops(policy),
         whole_area=policy.whole_area,
         takes_bootmem=policy.bootmem,
         moves=policy.moves_leaves(word_bytes),

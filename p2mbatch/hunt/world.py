@@ -71,6 +71,14 @@ def _touches(guest: GuestLayout, runs: Int64Array) -> bool:
     return bool(((first < pages[:, 0] + pages[:, 1]) & (pages[:, 0] < end)).any())
 
 
+def most_tops(policy: Policy) -> int:
+    """Return how many pages each array of tops of a drawn guest has at most; 0 without such.
+
+    A user's kernel is compiled for one length of its arrays.
+    """
+    return (1 if policy.own is not None else 2) * policy.is_two_level
+
+
 def bound_of(guest: GuestLayout, policy: Policy) -> int:
     """Return how many PFNs the kernel's p2m holds."""
     if isinstance(guest, LinearLayout):

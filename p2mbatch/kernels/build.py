@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -113,6 +114,22 @@ class Program:
 
     def text_at(self, address: int) -> str:
         """Return the C text that lies at an address of the program; "" where there is none."""
+        for virtual, raw in self._loaded():
+            if virtual <= address < virtual + len(raw):
+                found = raw[address - virtual :].partition(b"\0")[0]
+                return one_line(found[:400].decode("utf-8", "replace"))
+        return ""
+
+    def address_of(self, text: str) -> int:
+        """Return the first address at which the program has a C text; 0 where it has none."""
+        for virtual, raw in self._loaded():
+            at = raw.find(b"\0" + text.encode() + b"\0")
+            if at >= 0:
+                return virtual + at + 1
+        return 0
+
+    def _loaded(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (address, bytes) of the parts of the program that are loaded."""
         image = self._image
         wide = image[4] == 2
         offset = int.from_bytes(image[32:40] if wide else image[28:32], "little")
@@ -123,10 +140,8 @@ class Program:
             header = image[offset + k * size : offset + (k + 1) * size]
             places = ((8, 16), (16, 24), (32, 40)) if wide else ((4, 8), (8, 12), (16, 20))
             begin, virtual, length = (int.from_bytes(header[a:b], "little") for a, b in places)
-            if header[0] == 1 and virtual <= address < virtual + length:
-                found = image[begin + address - virtual : begin + length]
-                return one_line(found.partition(b"\0")[0][:400].decode("utf-8", "replace"))
-        return ""
+            if header[0] == 1:
+                yield virtual, image[begin : begin + length]
 
 
 def shim_files() -> dict[str, str]:
@@ -255,8 +270,7 @@ def _run(arguments: list[str], here: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _shown(unit: Extracted) -> str:
-    users = (name for name in unit.files if name.startswith("p2mk-u"))
-    return unit.place(next(users, ""), 1).rpartition(":")[0]
+    return unit.place(unit.users_file, 1).rpartition(":")[0]
 
 
 _ERROR: Final = re.compile(r"(?m)^([^:\n]+):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")

@@ -94,9 +94,8 @@ def check_arrays(unit: Extracted, program: Program, max_domain_pages: int) -> No
         least = wanted["p2m_top_mfn"] * word_bytes if name == ARRAYS[-1] else most
         if not least <= size <= most:
             line = next(first for known, _, first in unit.kept if known == name)
-            users = next(iter(unit.files))
             raise PolicyError(
-                f"{unit.place(users, line)}: {name} has {size} bytes: a p2m of "
+                f"{unit.place(unit.users_file, line)}: {name} has {size} bytes: a p2m of "
                 f"{max_domain_pages} pages has {most} there"
             )
 

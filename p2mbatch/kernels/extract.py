@@ -59,6 +59,11 @@ class Extracted:
     digest: str
     """Of the file and its tree's headers, wherever they lie: 16 hexadecimal digits."""
 
+    @property
+    def users_file(self) -> str:
+        """Return what the line markers call the user's file."""
+        return next(name for name in self.files if name.startswith("p2mk-u"))
+
     def place(self, file: str, line: int) -> str:
         """Return a place of the unit as messages have it: "mmu.c:314"."""
         return f"{one_line(self.files.get(file, file))}:{line}"

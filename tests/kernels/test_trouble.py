@@ -340,7 +340,7 @@ def test_a_kernel_is_named_by_what_it_says(tmp_path: Path) -> None:
     assert names[0] == names[1] != names[2]
 
 
-@pytest.mark.parametrize("name", ["two_level", "linear", "moved"])
+@pytest.mark.parametrize("name", ["linear", "moved"])
 def test_what_is_checked_and_not_lived_yet_says_so(name: str, tmp_path: Path) -> None:
     from p2mbatch.kernels.named import named_policy
 

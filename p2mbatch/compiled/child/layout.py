@@ -142,12 +142,13 @@ TICK_MICROSECONDS: Final = 250_000
 
 (
     CHILD_REQUEST, CHILD_ANSWER, CHILD_CONTROL, CHILD_MEMORY, CHILD_RANGE, CHILD_ASKS, CHILD_STOP,
-    CHILD_LOST, CHILD_STATICS, CHILD_ARRAY,
-) = range(10)  # fmt: skip
+    CHILD_LOST, CHILD_NO_MEMORY, CHILD_STATICS, CHILD_ARRAY,
+) = range(11)  # fmt: skip
 """Words of what the parent alone has of a child: two descriptors, two addresses, the bytes of the
 guest's memory that it can hold, whether its kernel reads m2p, the address of the word that stops a
-batch or 0, 1 where nothing can be asked of it any more, where its static arrays begin, and from
-CHILD_ARRAY on where each of them is."""
+batch or 0, 1 where nothing can be asked of it any more, where the program has the text of the BUG
+that says that there is no memory, where its static arrays begin, and from CHILD_ARRAY on where each
+of them is."""
 
 R_CHILD, R_AT, R_LENGTH, R_OPEN, R_NOTED, R_BUILDS, R_BITS, R_DOING, R_SINCE = range(55, 64)
 """Registers of `P2MTables.statics` beside those of `own/registers`: the address of the child's

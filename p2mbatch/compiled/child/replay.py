@@ -24,6 +24,7 @@ from p2mbatch.compiled.child.layout import (
     C_TEXT,
     CHILD_ASKS,
     CHILD_MEMORY,
+    CHILD_NO_MEMORY,
     CHILD_RANGE,
     CHILD_WORDS,
     E_ALLOC,
@@ -84,7 +85,7 @@ from p2mbatch.compiled.pages import (
     reached_page,
     room_left,
 )
-from p2mbatch.compiled.status import FAULT_MID, FAULT_STORE, FAULT_TOP
+from p2mbatch.compiled.status import BUG_NULL, FAULT_MID, FAULT_STORE, FAULT_TOP
 from p2mbatch.compiled.tables import (
     IMAGE_BASE,
     LAZY,
@@ -188,7 +189,8 @@ def _stopped(t: P2MTables, h: HostTables, c: Int64Array) -> None:
     pc, status = as_int(c[C_PC]), as_int(c[C_STATUS])
     if status == S_BUG:
         t.statics[R_SITE] = c[C_TEXT]
-        stop(t, OWN_BUG, pc)
+        child = words_at(child_at(t), as_int(CHILD_WORDS))
+        stop(t, BUG_NULL if c[C_TEXT] == child[CHILD_NO_MEMORY] else OWN_BUG, pc)
     t.statics[R_SITE] = c[C_ADDRESS]
     if status == S_FAULT:
         stop(t, _fault_at(t, h, as_int(c[C_ADDRESS])), pc)

@@ -92,7 +92,7 @@ def _draw_pieces(
     count = _add(pieces, as_int(0), _LIST, leaves)
     if kind.two_level != 0:
         # The arrays' tops are as many as `max_domain_pages` has squares of a page's entries.
-        tops = between(dice, 1, 2)
+        tops = between(dice, 1, kind.two_level)
         n = 4096 // kind.word_bytes
         guest.max_domain_pages = tops * n * n
         count = _add(pieces, count, _MISSING, as_int(1))

@@ -20,6 +20,7 @@ class Kind:
     marks: int
     """Whether boot marks 1:1 ranges."""
     two_level: int
+    """Pages that each array of tops of a p2m of two levels has at most; 0 for any other p2m."""
     whole_area: int
     takes_bootmem: int
     moves: int
