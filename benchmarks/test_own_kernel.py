@@ -18,6 +18,8 @@ from p2mbatch.base.shipped import find_spec
 from p2mbatch.guests.batch.cells import columns_of
 from p2mbatch.guests.batch.lives import live
 from p2mbatch.guests.fields import FIELDS
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
 from p2mbatch.spec.sweep_spec import SweepSpec
 
@@ -62,3 +64,33 @@ def test_headline(benchmark, request, name):
     benchmark.extra_info["of_ours"] = round(found["in_c"] / found["ours"], 3)
     cells = headline(name, policies["in_c"], one_in)
     benchmark.pedantic(live, (cells,), rounds=1 if smoke else 3)
+
+
+TWO_LEVELS = {
+    "256 MiB": {"memory_bytes": "256MiB"},
+    "1 GiB in extents": {"memory_bytes": "1GiB", "sparsity": 0.4, "layout": "extents"},
+    "4 GiB": {"memory_bytes": "4GiB"},
+    "1 GiB, 32-bit": {"memory_bytes": "1GiB", "word_bytes": 4},
+}
+
+
+@pytest.mark.parametrize("shape", TWO_LEVELS)
+def test_two_levels(benchmark, request, shape):
+    """Lives of two levels, which are lived one by one: the best of each, beside ours."""
+    smoke = request.config.getoption("--benchmark-disable")
+    fields = {"migrations": 3, "neighbours": 1.0, **TWO_LEVELS[shape]}
+    best = {}
+    for kind, policy in (
+        ("in_c", named_policy(f"kernel:{KERNELS / 'two_level.c'}")), ("ours", "two-level"),
+    ):  # fmt: skip
+        cells = [Scenario.make(policy=policy, seed=s, **fields) for s in range(2 if smoke else 40)]
+        times = []
+        for cell in cells:
+            start = time.perf_counter()
+            run_scenario(cell)
+            times.append(time.perf_counter() - start)
+        best[kind] = min(times)
+        benchmark.extra_info[f"{kind}_us"] = round(best[kind] * 1e6)
+    benchmark.group = "two levels in C"
+    benchmark.extra_info["of_ours"] = round(best["ours"] / best["in_c"], 3)
+    benchmark.pedantic(run_scenario, (cells[0],), rounds=1 if smoke else 3)

@@ -54,7 +54,7 @@ from p2mbatch.compiled.hosts import layout_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.own.memory import leaf_hung
 from p2mbatch.compiled.own.registers import OWN_ROOM, stop
-from p2mbatch.compiled.pages import page_code, room_left, take_slot
+from p2mbatch.compiled.pages import address, page_code, room_left, take_slot
 from p2mbatch.compiled.policies import none, three_lookup
 from p2mbatch.compiled.status import FAULT_MID, NO_MEMORY, OK
 from p2mbatch.compiled.tables import (
@@ -111,8 +111,12 @@ def _read_page(t: P2MTables, slot: int) -> None:
         for i in range(len(row)):
             row[i] = wide[i]
     if t.slots[slot, P_KIND] == POINTER:
+        last, form = ~as_int(row[0]), as_int(0)
         for i in range(len(row)):
-            row[i] = child_form(t, held, as_int(row[i]))
+            if row[i] != last:
+                last = as_int(row[i])
+                form = child_form(t, held, last)
+            row[i] = form
 
 
 @inner_kernel
@@ -120,10 +124,17 @@ def _find_leaves(t: P2MTables, h: HostTables) -> None:
     """Note where each leaf is, by what `p2m_top` says."""
     never_inline()
     shift, n = t.state[0].entries_shift, t.words.shape[1]
+    missing = address(t, as_int(t.state[0].missing))
+    missing_slot = page_code(t, as_int(t.state[0].missing))
     for page in range(array_pages(t, as_int(TOP))):
         slot = page_code(t, t.state[0].static_top + page)
         for i in range(n):
-            leaf_hung(t, h, (page << shift) + i, as_int(t.words[slot, i]), as_int(0))
+            x = (page << shift) + i
+            if t.words[slot, i] == missing:
+                t.leaf_slot[x] = missing_slot
+                t.leaf_page[x] = t.state[0].missing
+            else:
+                leaf_hung(t, h, x, as_int(t.words[slot, i]), as_int(0))
 
 
 @inner_kernel

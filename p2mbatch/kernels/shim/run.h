@@ -22,6 +22,7 @@ static int told(u64 what)
     C(LOG) = log_length;
     C(ANSWER) = what;
     log_length = 0;
+    run_next = 0;
     if (CALL3(SYS_WRITE, ANSWER_FD, &byte, 1) != 1)
         leave();
     if (CALL3(SYS_READ, REQUEST_FD, &byte, 1) != 1)
@@ -199,6 +200,7 @@ static void set_up(void)
     last_top_entry = 0;
     found_top = ~0ULL;
     m2p_asked = ~0UL;
+    last_looked = 0;
     pending = 0;
 }
 

@@ -122,9 +122,16 @@ void *p2mk_va(word pfn)
     return where;
 }
 
+/* The address whose page was asked for last, and its page; 0 where none was. */
+static word last_looked, last_page;
+
 word p2mk_pa_pfn(const void *where)
 {
-    return page_of((word)where);
+    if ((word)where != last_looked) {
+        last_looked = (word)where;
+        last_page = page_of(last_looked);
+    }
+    return last_page;
 }
 
 word p2mk_note_virt_to_mfn(word pfn, word mfn)
