@@ -37,6 +37,9 @@ SAVE_BAD_CR3, SAVE_BAD_RANGE, SAVE_MAP_TABLES, SAVE_BAD_WALK, SAVE_BAD_TABLE = r
 """Of a linear list's walk in compiled code. The last three's `State.detail` is the level, times
 2^32, and the index."""
 
+SAVE_ABORTED = 35
+"""A live save that walked a linear p2m's table, which the guest then changed."""
+
 OWN = 40
 """From here on: why a policy of the user's own stopped (`own/registers`)."""
 

@@ -7,7 +7,6 @@ import functools
 
 import numpy as np
 
-from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import PolicyError
 from p2mbatch.base.geometry import geometry, signed_word
 from p2mbatch.compiled import boot as kb
@@ -20,13 +19,12 @@ from p2mbatch.compiled.hunt.kinds import ERA, FLAT, KIND, TREE, Kind
 from p2mbatch.compiled.hunt.room import make_room
 from p2mbatch.compiled.inspect import count_identity
 from p2mbatch.compiled.jit import function_value
-from p2mbatch.compiled.policies import linear, tracked
+from p2mbatch.compiled.looks import Walk, find_by_list, look_again
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.restore import restore, settle_sent
-from p2mbatch.compiled.status import SAVE_BAD_CR3, SAVE_BAD_RANGE, TABLE_FAILURES
+from p2mbatch.compiled.table_walk import find_flat, look_again_flat
 from p2mbatch.hunt.world import flags_of, most_tops
-from p2mbatch.model.outcomes import meaning_of
 from p2mbatch.model.policies import Policy
 
 
@@ -67,12 +65,12 @@ def calls_of(does: Operations, is_linear: bool) -> Calls:
     room = make_room(geometry(8))
     t = tb.P2MTables(**{name: getattr(room, name) for name in tb.P2MTables._fields})
     h = tb.HostTables(room.par[0], room.m2p[0], room.owned[0], np.zeros((0, 3), np.int64))
-    values, none = function_value, np.zeros((0, 2), np.int64)
+    walk = Walk(room.work, room.mfns, room.found, room.pfns, room.frames)
+    values = function_value
     return Calls(
         load_mfn_list=values(kb.load_mfn_list, t, h, 0, 0),
         load_domain=values(kb.load_domain, t, h),
-        boot=values((tracked.boot if is_linear else does.boot), t, h, none),
-        boot_flat=values((does.boot if is_linear else linear.boot), t, h, none, none, none),
+        boot=values(does.boot, t, h, np.zeros((0, 2), np.int64)),
         set_runs=values(does.set_runs, t, h, np.zeros((0, 3), np.int64), 0),
         rebuild=values(does.rebuild, t, h, 0),
         report=values(does.report, t, h),
@@ -80,27 +78,8 @@ def calls_of(does: Operations, is_linear: bool) -> Calls:
         save_walk=values(ks.save_walk, t, h, room.work),
         settle_sent=values(settle_sent, t, h, h),
         restore=values(restore, t, h, room.work),
-        frame_lists_of=values(ks.frame_lists_of, t, h, room.work),
-        listed_leaves=values(found.listed_leaves, t, h, room.work, room.mfns),
-        map_leaves=values(found.map_leaves, t, h, room.mfns, room.found, 0),
-        compare_leaves=values(found.compare_leaves, t, room.found),
+        find=values(find_flat if is_linear else find_by_list, t, h, walk),
+        look_again=values(look_again_flat if is_linear else look_again, t, h, walk, 0),
         restore_found=values(found.restore_found, t, h, h, room.found, room.work, True, True),
         count_identity=values(count_identity, t, 0),
     )
-
-
-def said(
-    status: int, number: int, policy: Policy, word_bytes: int, statics: Int64Array
-) -> tuple[str, str | None]:
-    """Return the outcome and the detail that an event's status code means.
-
-    `number` is `State.detail`, `statics` the guest's `P2MTables.statics`.
-    """
-    if status not in TABLE_FAILURES:
-        return meaning_of(status, number % (1 << 8 * word_bytes), policy, statics)
-    name = TABLE_FAILURES[status]
-    if status == SAVE_BAD_RANGE:
-        return "save-failed", name
-    if status == SAVE_BAD_CR3:
-        return "save-failed", f"{name} {number % (1 << 64)}"
-    return "save-failed", f"{name} {number >> 32} {number & 0xFFFF_FFFF}"

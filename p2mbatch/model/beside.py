@@ -33,7 +33,7 @@ def compile_policies(names: Sequence[str]) -> None:
     with _compiled_elsewhere(theirs):
         make_toolstack_ready()
         for name in ours:
-            make_policy_ready(find(name).operations)
+            make_policy_ready(find(name))
 
 
 def _shares(names: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -59,4 +59,4 @@ def _compiled_elsewhere(names: Sequence[str]) -> Iterator[None]:
 if __name__ == "__main__":
     end_with(int(sys.argv[1]))
     for policy in sys.argv[2:]:
-        make_policy_ready(find(policy).operations)
+        make_policy_ready(find(policy))

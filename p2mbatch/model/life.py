@@ -69,8 +69,8 @@ class Life:
         self.host = host
         self.policy = policy
         self._does = policy.operations
-        self.marked: tuple[Int64Array, ...] = (np.zeros((0, 2), np.int64),)
-        """What the policy's boot takes beside the tables: 1:1 ranges; a linear p2m's takes more."""
+        self.marked = np.zeros((0, 2), np.int64)
+        """What the policy's boot takes beside the tables: 1:1 ranges; of a linear p2m runs."""
         self.absent = np.zeros(0, np.int64)
         """PFNs below `nr_pages` that boot without a frame, whatever the host would give them."""
         self._work = np.empty(tables.words.shape[1], np.int64)
@@ -120,7 +120,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host, *self.marked))
+        result = self._result(self._does.boot(self.tables, self.host, self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -401,7 +401,7 @@ class Life:
         key = (self._does, threads > 1, kind, *(array.flags.num for array in host))
         if key in _READY:
             return
-        make_ready(self._does.boot, t, host, *self.marked)
+        make_ready(self._does.boot, t, host, self.marked)
         make_ready(self._walks()[0], t, host, self._work)
         if kind == tb.FUNCTION_HOST:
             make_ready(move, t, self.host, host, self._work, 0)

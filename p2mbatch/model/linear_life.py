@@ -17,6 +17,7 @@ from p2mbatch.compiled.policies.flat import MAPS
 from p2mbatch.compiled.table_pages import ENTRY, first_unnamed, own_page, read_table
 from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.fates import ABORTED_DETAIL
+from p2mbatch.model.linear_shape import boot_runs
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.policies import Policy
 from p2mbatch.model.trace_linear import LinearLayout
@@ -50,9 +51,8 @@ class LinearLife(EraLife):
         kb.load_domain(self.tables, self.host)
         layout = self._layout
         assert layout is not None
-        return self._result(
-            self._does.boot(self.tables, self.host, layout.boot_pool, layout.identity, layout.extra)
-        )
+        runs = boot_runs(layout.boot_pool, layout.identity, layout.extra)
+        return self._result(self._does.boot(self.tables, self.host, runs))
 
     def tweak(self, event: dict[str, Any]) -> None:
         """Let the next save read other values than there are: `shared` and `ptes` of `event`."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import signed_word
 from p2mbatch.model.policies import Policy
 
 BLOCK_PFNS = 1 << 18
 """PFNs that one level-1 page serves."""
 
-_LEAF_PFNS = 512
+LEAF_PFNS = 512
 
 USUAL_VADDR = 0xFFFFC900_00000000
 """Where Linux's table begins: the first area of its vmalloc range, a multiple of 1 GiB."""
@@ -36,12 +39,12 @@ class LinearShape:
     def num_leaves(self) -> int:
         """Return how many leaves are cached: whole blocks, one more than may be populated."""
         blocks = -(-self.reach // BLOCK_PFNS) + 1
-        return min(self.area_pfns, blocks * BLOCK_PFNS) // _LEAF_PFNS
+        return min(self.area_pfns, blocks * BLOCK_PFNS) // LEAF_PFNS
 
     @property
     def own_leaves(self) -> int:
         """Return how many leaves of their own boot may make."""
-        return -(-min(self.end, self.area_pfns) // _LEAF_PFNS)
+        return -(-min(self.end, self.area_pfns) // LEAF_PFNS)
 
     @property
     def _own_blocks(self) -> int:
@@ -78,7 +81,7 @@ class LinearShape:
 
 def area_pfns(nr_pages: int, hotplug_gib: int) -> int:
     """Return how many PFNs the table's area has: whole blocks, at least the hotplug limit's."""
-    size = -(-nr_pages // _LEAF_PFNS) * _LEAF_PFNS
+    size = -(-nr_pages // LEAF_PFNS) * LEAF_PFNS
     return BLOCK_PFNS * max(-(-size // BLOCK_PFNS), hotplug_gib)
 
 
@@ -102,6 +105,15 @@ class LinearFields:
             no_list=self.told and not policy.whole_area,
             hash_pages=policy.hash_pages,
         )
+
+
+def boot_runs(pages: Int64Array, identity: Int64Array, extra: Int64Array) -> Int64Array:
+    """Return what the boot of a linear p2m takes: the pages that it has, 1:1 runs, extra memory.
+
+    All are int64[k, 2] of [first PFN, count].
+    """
+    counts = np.array([[len(pages), len(identity)]], np.int64)
+    return np.concatenate([counts, pages, identity, extra])
 
 
 USUAL_LINEAR = LinearFields()

@@ -13,9 +13,16 @@ from p2mbatch.compiled.status import (
     OK,
     OWN,
     RESTORE_FAILURES,
+    SAVE_ABORTED,
+    SAVE_BAD_CR3,
+    SAVE_BAD_RANGE,
     SAVE_FAILURES,
+    TABLE_FAILURES,
 )
+from p2mbatch.model.fates import ABORTED_DETAIL
 from p2mbatch.model.policies import Policy
+
+_LOW = 0xFFFF_FFFF
 
 
 @dataclass(slots=True)
@@ -82,6 +89,20 @@ def meaning_of(
         return "misdirected", "-"
     if status >= OWN and policy.own is not None:
         return policy.own.meaning(status, statics)
+    if status == SAVE_ABORTED:
+        return "save-failed", ABORTED_DETAIL
+    if status in TABLE_FAILURES:
+        return "save-failed", _of_table(status, number)
     if status in RESTORE_FAILURES:
         return "restore-failed", f"{RESTORE_FAILURES[status]} {number}"
     return "save-failed", f"{SAVE_FAILURES[status]} {number}"
+
+
+def _of_table(status: int, number: int) -> str:
+    """Return the detail of a failed walk of a linear p2m's table."""
+    name = TABLE_FAILURES[status]
+    if status == SAVE_BAD_RANGE:
+        return name
+    return (
+        f"{name} {number}" if status == SAVE_BAD_CR3 else f"{name} {number >> 32} {number & _LOW}"
+    )

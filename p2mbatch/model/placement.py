@@ -22,7 +22,7 @@ from p2mbatch.compiled.records import as_array
 from p2mbatch.model.era_tables import static_pages, static_places, with_area, with_static
 from p2mbatch.model.hosts import Population, reserved_frames
 from p2mbatch.model.life import Life
-from p2mbatch.model.linear_shape import USUAL_LINEAR, LinearFields, LinearShape
+from p2mbatch.model.linear_shape import USUAL_LINEAR, LinearFields, LinearShape, boot_runs
 from p2mbatch.model.policies import MENDED, Policy, find
 
 BRK_PFN = 4096
@@ -276,7 +276,8 @@ class Placement:
         from p2mbatch.model.sweep_eras import FlatLife, TreeEraLife
 
         life = (FlatLife if self.linear else TreeEraLife)(tables, host, self.policy)
-        life.marked = self.boot_arguments
+        arguments = self.boot_arguments
+        life.marked = boot_runs(*arguments) if self.linear else arguments[0]
         # The end of extra memory may lie inside of a leaf, whose other pages are 1:1.
         part = self.linear is not None and self.span % self.geo.entries != 0
         life.has_identity = self.marks_hole or part
@@ -290,7 +291,7 @@ class Placement:
 
     @property
     def boot_arguments(self) -> tuple[Int64Array, ...]:
-        """Return what the kernel's boot takes beside the tables: pages, 1:1 PFNs, extra memory."""
+        """Return what the kernel's boot is told: of a linear p2m pages, 1:1 PFNs, extra memory."""
         first, end = self.hole
         holes = int(self.marks_hole)
         if self.linear is not None:

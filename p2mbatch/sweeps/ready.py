@@ -22,6 +22,7 @@ class Kind(NamedTuple):
     policy: str
     toolstack: str
     live: str = "no"
+    grow_bytes: int = 0
 
 
 def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
@@ -33,13 +34,13 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
     Raises `PolicyError` for a policy of the user's own that can't be compiled.
     """
     from p2mbatch.compiled import jit as _jit
-    from p2mbatch.guests.batch.cells import is_batched
     from p2mbatch.model.beside import compile_policies
 
     kinds = sorted(set(kinds))
     # A policy of the user's own is told by itself, and runs on the same kernels.
     built_in = [
-        kind if find(kind.policy).own is None else kind._replace(policy=MENDED) for kind in kinds
+        kind if find(kind.policy).own is None else kind._replace(policy=MENDED)
+        for kind in (kind._replace(grow_bytes=min(kind.grow_bytes, MIB)) for kind in kinds)
     ]
     names = list(dict.fromkeys(kind.policy for kind in built_in))
     with _jit.compile_lock(names=[f"has-{name}" for name in names]) as is_first:
@@ -47,7 +48,7 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
         if is_first:
             report.notice("compiling the kernels for this machine (once, up to a minute) ...")
             batched = dict.fromkeys(kind.policy for kind in built_in if kind.layout != GUEST)
-            compile_policies([name for name in batched if is_batched(name)])
+            compile_policies(list(batched))
         for kind in dict.fromkeys(built_in):
             with contextlib.suppress(InputError):  # the cells' own checks say what is wrong
                 _live_one(kind)

@@ -16,23 +16,28 @@ from p2mbatch.base.errors import InputError, StoppedError
 from p2mbatch.base.shipped import find_spec, preset_names
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.base.words import words_of
-from p2mbatch.compiled.tables import LAYOUTS
 from p2mbatch.guests.batch import lives
-from p2mbatch.guests.batch.cells import covered
+from p2mbatch.guests.batch.cells import covered, wanted
 from p2mbatch.guests.batch.lives import live, live_covered, new_control
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
-from p2mbatch.model.placement import place
-from p2mbatch.model.placing import place_each
-from p2mbatch.model.policies import find
+from p2mbatch.guests.stage import _place
+from p2mbatch.model.placing import place_each, table_bytes
+from p2mbatch.model.policies import Policy, find, names
 from p2mbatch.spec.sweep_spec import SweepSpec
 
 # Each is compiled; the others are lived in a thorough run.
-TREES = ("tracked", "stale", "none", "mid-identity")
+POLICIES: tuple[str, ...] = ("tracked", "stale", "none", "mid-identity")
+POLICIES += ("two-level-none", "linear-4.4")
 if os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough":
-    TREES += ("tail", "identity", "moved", "late-list")
+    POLICIES = names()
 
 _MEMORY = FIELDS.index("memory_bytes")
+
+PLACED = (
+    *("span", "nr_pages", "num_holes", "num_grown", "brk_pfn", "brk_pages", "num_boot_leaves"),
+    *("bootmem_pages", "pool_pages", "populated_pages", "reach", "max_domain_pages", "marks_hole"),
+)
 
 RANDOM = int(os.environ.get("P2MBATCH_RANDOM_CELLS", "120"))
 
@@ -43,6 +48,7 @@ def test_small_guests_have_the_rows_of_steps() -> None:
         {},
         {"policy": "stale"},
         {"sparsity": 0.3, "layout": "scattered", "hosts": "64MiB,70MiB..90MiB"},
+        {"grow": "1MiB", "live": "yes", "churn": "1MiB", "balloon": "1MiB", "sparsity": 0.5},
     )
     scenarios = [
         Scenario.make(**{"memory_bytes": 16 * MIB, "migrations": 1, "seed": 3} | one)
@@ -57,7 +63,7 @@ def test_random_cells_have_the_rows_of_steps() -> None:
     """`make cells CELLS=N` takes more."""
     draw = random.Random(24)
     for begin in range(0, RANDOM, 120):
-        scenarios = [random_scenario(draw, TREES) for _ in range(min(RANDOM - begin, 120))]
+        scenarios = [random_scenario(draw, POLICIES) for _ in range(min(RANDOM - begin, 120))]
         lived = live(columns(scenarios))
         assert_as_stepped(scenarios, lived)
         outcomes = {row["outcome"] for row in lived.as_rows()}
@@ -67,7 +73,7 @@ def test_random_cells_have_the_rows_of_steps() -> None:
 def test_a_batch_lives_all_that_can_be_placed() -> None:
     """What is covered and left to be lived step by step can't be lived at all."""
     draw = random.Random(7)
-    scenarios = [random_scenario(draw, TREES[:2], GIB) for _ in range(60)]
+    scenarios = [random_scenario(draw, POLICIES[:2], GIB) for _ in range(60)]
     cells = columns(scenarios)
     is_covered = covered(cells)
     assert np.count_nonzero(is_covered) > 20
@@ -76,26 +82,22 @@ def test_a_batch_lives_all_that_can_be_placed() -> None:
     assert [k for k in left.tolist() if is_covered[k]] == [k for k in failed if is_covered[k]]
 
 
-def test_releases_with_a_tree_of_three_levels_are_lived_in_batches() -> None:
-    """But for guests that are larger than their kernel takes, and for those of other trees."""
+def test_releases_are_lived_in_batches() -> None:
+    """Of guests that are larger than their kernel takes too; their own toolstacks save them."""
+    releases = ("2.6.32", "2.6.37", "2.6.37-rc", "3.16", "5.10")
     scenarios = [
         Scenario.make(memory_bytes="64MiB", linux=linux, migrations=2, layout=layout)
-        for linux, layout in itertools.product(("2.6.37", "2.6.37-rc", "3.16"), ("tail", "extents"))
+        for linux, layout in itertools.product(releases, ("tail", "extents", "identity"))
     ]
+    scenarios.append(Scenario.make(memory_bytes="200GiB", linux="2.6.37", migrations=1))
     lived, left = live_covered(columns(scenarios))
     assert not len(left)
     assert_as_stepped(scenarios, lived)
-    # Beside what only steps know, of the same policies.
-    beside = Scenario.make(memory_bytes="64MiB", linux="3.16", layout="identity")
-    assert_as_stepped([beside, *scenarios[-1:]], live(columns([beside, *scenarios[-1:]])))
-    others = {"2.6.37": "200GiB", "2.6.32": "64MiB", "5.10": "64MiB"}
-    cells = [Scenario.make(memory_bytes=size, linux=linux) for linux, size in others.items()]
-    assert not covered(columns(cells)).any()
 
 
 def test_resident_leaves_are_those_of_steps() -> None:
     draw = random.Random(3)
-    scenarios = [random_scenario(draw, TREES[:2], 64 * MIB) for _ in range(24)]
+    scenarios = [random_scenario(draw, POLICIES[:2], 64 * MIB) for _ in range(24)]
     assert_as_stepped(scenarios, live(columns(scenarios), "all"), "all")
 
 
@@ -108,46 +110,54 @@ def test_presets_have_the_rows_of_steps(name: str) -> None:
     assert_as_stepped(scenarios, live(columns(scenarios)))
 
 
-def test_shapes_are_those_of_one_guest_at_a_time() -> None:
+@pytest.mark.parametrize("resident", [False, True])
+def test_shapes_are_those_of_one_guest_at_a_time(resident: bool) -> None:
     draw = random.Random(5)
-    for policy, word_bytes, resident in itertools.product(TREES, (8, 4), (False, True)):
-        kernel = find(policy)
-        memory = [int(2 ** draw.uniform(13, 39)) // 4096 * 4096 for _ in range(40)]
-        sparsity = [draw.choice([0, draw.random() * 0.99]) for _ in memory]
-        layouts = [draw.choice(list(LAYOUTS)) for _ in memory]
-        placed = place_each(
-            np.array(memory),
-            np.array(sparsity, np.float64),
-            np.array([LAYOUTS[layout] for layout in layouts]),
-            kernel,
-            word_bytes,
-            resident=resident,
-        )
-        for k, size in enumerate(memory):
-            try:
-                one = place(
-                    memory_bytes=size,
-                    sparsity=sparsity[k],
-                    layout=layouts[k],
-                    policy=policy,
-                    word_bytes=word_bytes,
-                    seed=0,
-                )
-            except InputError:
-                assert not placed.fits[k]
-                continue
-            assert placed.fits[k]
-            assert placed.num_slots[k] == one.num_slots(resident=resident)
-            assert placed.num_blocks[k] == one.num_blocks()
-            assert placed.guest_frames[k] == one.population.guest_frames
+    for policy in names():
+        scenarios = [random_scenario(draw, [policy], 600 * GIB) for _ in range(80)]
+        for word_bytes in (8, 4):
+            some = [one for one in scenarios if one.word_bytes == word_bytes]
+            if some:
+                assert_placed_alike(some, find(policy), word_bytes, resident)
 
 
-def test_a_cell_that_needs_more_room_is_lived_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_placed_alike(
+    scenarios: list[Scenario], policy: Policy, word_bytes: int, resident: bool
+) -> None:
+    """Check that columns say of each guest what placing it by itself does."""
+    placed = place_each(wanted(columns(scenarios)), policy, word_bytes, resident=resident)
+    memory = table_bytes(placed, word_bytes)
+    for k, scenario in enumerate(scenarios):
+        try:
+            one = _place(scenario)
+        except InputError:
+            assert not placed.fits[k], scenario
+            continue
+        assert placed.fits[k], scenario
+        expected = {name: getattr(one, name) for name in PLACED} | {
+            "num_slots": one.num_slots(resident=resident),
+            "num_blocks": one.num_blocks(),
+            "guest_frames": one.population.guest_frames,
+        }
+        assert {name: getattr(placed, name)[k] for name in expected} == expected, scenario
+        assert memory[k] == one.table_bytes(resident=resident)
+
+
+@pytest.mark.parametrize(
+    ("fewer", "fields"),
+    [
+        ({"slots": -14}, {}),
+        ({"runs": -1023, "found": -100}, {"live": "yes", "churn": "4MiB", "balloon": "4MiB"}),
+    ],
+)
+def test_a_cell_that_needs_more_room_is_lived_anew(
+    monkeypatch: pytest.MonkeyPatch, fewer: dict[str, int], fields: dict[str, Any]
+) -> None:
     real, made = lives.make_room, []
 
     def small(*arguments: Any) -> Any:
         size = sized(*arguments)
-        return size._replace(slots=size.slots - 14)
+        return size._replace(**{name: getattr(size, name) + by for name, by in fewer.items()})
 
     def counting(geo: Any, size: Any) -> Any:
         made.append(size)
@@ -157,10 +167,13 @@ def test_a_cell_that_needs_more_room_is_lived_anew(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(lives, "_size_of", small)
     monkeypatch.setattr(lives, "make_room", counting)
     lives._ROOMS.__dict__.clear()
-    scenarios = [Scenario.make(memory_bytes="256MiB", migrations=2, seed=k) for k in range(3)]
+    scenarios = [
+        Scenario.make(memory_bytes="256MiB", migrations=2, seed=k, sparsity=0.5, **fields)
+        for k in range(3)
+    ]
     assert_as_stepped(scenarios, live(columns(scenarios)))
-    assert len(made) == 2
-    assert made[1].slots > made[0].slots
+    assert len(made) > 1
+    assert all(getattr(made[-1], name) > getattr(made[0], name) for name in fewer)
 
 
 def test_a_batch_stops_when_it_is_told() -> None:
@@ -178,4 +191,4 @@ def test_what_a_batch_covers_is_said_by_one_predicate() -> None:
     plain = columns([Scenario.make(memory_bytes="1GiB")])
     assert covered(plain).all()
     assert not covered(plain | {"guest": words_of(["guest.json#00"])}).any()
-    assert not covered(plain | {"policy": words_of(["linear"])}).any()
+    assert not covered(plain | {"policy": words_of(["of-nobody"])}).any()

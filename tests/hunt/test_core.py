@@ -15,8 +15,8 @@ from p2mbatch.base.errors import StoppedError
 from p2mbatch.compiled.hunt.rules import OF_HIT
 from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY
 from p2mbatch.hunt.batch import Hunter
-from p2mbatch.hunt.ready import said
 from p2mbatch.model import policies, replay
+from p2mbatch.model.outcomes import meaning_of
 from p2mbatch.model.trace import goes_on
 from p2mbatch.model.trace_file import parse_trace
 
@@ -46,8 +46,9 @@ def replayed(hunter: Hunter, number: int, index: int, parents: int = 0) -> int:
             name: int(told[name][k])
             for name in ("stray_writes", "stray_pages", "placeholder_writes")
         }
-        found["outcome"], found["detail"] = said(
-            status, int(told["detail"][k]), hunter.policy, hunter.word_bytes, life.tables.statics
+        number = int(told["detail"][k]) % (1 << 8 * hunter.word_bytes)
+        found["outcome"], found["detail"] = meaning_of(
+            status, number, hunter.policy, life.tables.statics
         )
         if event["op"] == "set":
             found["set_returned"] = status != NO_MEMORY

@@ -25,9 +25,44 @@ class Cell:
     bootmem_pages: int
     pool_pages: int
     directmap: int
+    max_p2m_pfn: int
+    """PFNs that the kernel's p2m is made for: the span, or a linear one's area."""
+    max_domain_pages: int
+    """Of a p2m of two levels: PFNs that it holds; else 0."""
     num_leaves: int
-    frees_list: int
-    """Whether the pages of `mfn_list` are free once booted, as where boot moves the leaves."""
+    """Leaves that are cached."""
+    is_linear: int
+    p2m_vaddr: int
+    no_list: int
+    """Of a linear p2m: where it begins, and whether no list is kept at first."""
+    hole_first: int
+    hole_end: int
+    """The 1:1 PFNs; 0 where there are none."""
+    marks_hole: int
+    """Whether there are any and boot marks them."""
+    has_identity: int
+    """Whether words in leaves may say 1:1 from boot on."""
+    reach: int
+    """The PFN after the last that may ever be populated."""
+    names_all: int
+    """Whether a host keeps a frame for each of those: the guest may get more of them."""
+    notes_owned: int
+    """Whether `HostTables.owned` is kept: what is freed, and what is owned under a shared leaf."""
+    may_share: int
+    """Whether sets may write into the leaf that 1:1 PFNs share."""
+    grow_pages: int
+    """What the guest gets more before each migration."""
+    grow_where: int
+    """Where that is: WITHIN, BEYOND or INSIDE."""
+    live: int
+    rounds: int
+    churn_pages: int
+    balloon_pages: int
+    """Whether it lives on while it is sent, for how many rounds; what it then gets and gives back
+    in one, on average."""
+    fixed_pages: int
+    """Pages of structures that are not counted as they are taken."""
+    populated_pages: int
     first_host: int
     num_hosts: int
     """Which of the batch's hosts are this cell's; the last is taken for all that follow."""
@@ -48,6 +83,10 @@ class Cell:
     seed: int
 
 
+WITHIN, BEYOND, INSIDE = range(3)
+"""Where pages are that are populated later: in the span's holes, past its end, in 1:1 PFNs."""
+
+
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Row:
     """One row: a boot's or a migration's."""
@@ -61,6 +100,8 @@ class Row:
     stray_pages: int
     lost_pages: int
     ghost_pages: int
+    lost_identity_pages: int
+    placeholder_writes: int
     stale_top_entries: int
     stale_mid_entries: int
     leaves: int

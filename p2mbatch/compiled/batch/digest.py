@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.base.arrays import UInt8Array, UInt64Array
-from p2mbatch.compiled.jit import inline_kernel, inner_kernel, never_inline
+from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inline
 
 MESSAGE_BYTES = 128
 
@@ -50,6 +50,9 @@ _SIGMA = np.array(
 _ONE_KEYLESS = np.uint64(0x01010000)
 
 _ALL = ~np.uint64(0)
+
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
 
 
 @inline_kernel
@@ -114,6 +117,17 @@ def put_text(message: UInt8Array, at: int, text: UInt8Array) -> int:
     for i in range(len(text)):
         message[at + i] = text[i]
     return at + len(text)
+
+
+@inline_kernel
+def upper_half(word: np.uint64, count: np.uint64) -> int:
+    """Return the upper 64 bits of the product of 128 bits, below `count`, which is below 2^63."""
+    a, b = word >> _HALF, word & _LOW
+    c, d = count >> _HALF, count & _LOW
+    middle = np.uint64(np.uint64(a * d) + (np.uint64(b * d) >> _HALF))
+    other = np.uint64(np.uint64(b * c) + (middle & _LOW))
+    upper = np.uint64(np.uint64(a * c) + (middle >> _HALF))
+    return as_int(np.uint64(upper + (other >> _HALF)))
 
 
 @inner_kernel

@@ -7,7 +7,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array, UInt8Array, UInt64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled.batch.cells import Cell
-from p2mbatch.compiled.batch.digest import blake2b, put_number, put_text
+from p2mbatch.compiled.batch.digest import blake2b, put_number, put_text, upper_half
 from p2mbatch.compiled.jit import inner_kernel, never_inline
 from p2mbatch.compiled.m2p_size import bit_length, m2p_entries, m2p_order
 from p2mbatch.compiled.records import Bijection, HostParameters
@@ -61,10 +61,7 @@ def _host_pages(
     blake2b(message, put_number(message, end, index), 8, work)
     grain = _MIB if high - low >= _MIB else PAGE_BYTES
     count = np.uint64((high - low) // grain + 1)
-    # The upper half of the product of 64 bits by less than 32.
-    upper = np.uint64((work[0] >> _HALF) * count)
-    lower = np.uint64((work[0] & _LOW) * count) >> _HALF
-    return (low + grain * np.int64(np.uint64(upper + lower) >> _HALF)) // PAGE_BYTES
+    return (low + grain * upper_half(work[0], count)) // PAGE_BYTES
 
 
 @inner_kernel
@@ -81,9 +78,9 @@ def set_population(
     par.layout = cell.layout
     par.entries_shift = shift
     par.nr_pages = cell.nr_pages
-    par.span = cell.span
+    par.span = max(cell.span, cell.reach)
     par.num_holes = cell.num_holes
-    par.names_all = 0
+    par.names_all = cell.names_all
     par.struct_first = cell.brk_pfn
     par.struct_pages = cell.brk_pages + cell.num_boot_leaves + cell.bootmem_pages + cell.pool_pages
     par.num_grown = cell.num_grown
@@ -95,6 +92,8 @@ def set_population(
         choices = cell.span - par.struct_pages
     elif cell.layout == EXTENTS:
         choices = (cell.span - cell.nr_pages) >> shift
+    if cell.names_all != 0:
+        par.guest_frames = par.span
     if choices > 0:
         end = put_number(message, put_text(message, 0, _HOLES), cell.seed)
         blake2b(message, put_text(message, end, _LAYOUT), 16, work)
@@ -121,7 +120,7 @@ def set_host(
     par.order = order
     par.reserved = max(512, 1 << order)
     par.num_extents = (frames - par.reserved) >> order
-    par.holes_to_others = np.int64(inside and index > 0)
+    par.holes_to_others = np.int64(inside and index > 0 and cell.names_all == 0)
     par.num_neighbour = np.int64(np.rint(cell.neighbours * others))
     par.keeps_freed = 0
     if cell.keeps_freed != 0:

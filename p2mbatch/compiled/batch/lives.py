@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.compiled.batch.cells import Cell, Control, Row
 from p2mbatch.compiled.batch.clock import now_ns
 from p2mbatch.compiled.batch.hosts import set_host, set_population
-from p2mbatch.compiled.batch.room import Room, clear, new_tables
+from p2mbatch.compiled.batch.room import MOVED, WRITTEN, Room, clear, new_tables, put_marks
 from p2mbatch.compiled.bijection import forward
-from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.looks import Walk
 from p2mbatch.compiled.records import HostParameters, OneRecord
 from p2mbatch.compiled.status import (
+    BUG_PTEP,
+    BUG_SET,
     MISDIRECTED,
     MORE_ROOM,
     NO_MEMORY,
+    NOT_PLAIN,
     OK,
     RESTORE_POPULATE,
+    SAVE_ABORTED,
     SAVE_MAX_PFN,
     STOPPED,
 )
@@ -38,11 +43,15 @@ class Calls(NamedTuple):
     grow_leaves: Callable[..., int]
     save_walk: Callable[..., int]
     odd_leaves: Callable[..., int]
+    find: Callable[..., int]
+    look_again: Callable[..., int]
+    """A save step by step, where `save_walk` says NOT_PLAIN (`table_walk`)."""
     move: Callable[..., int]
     rebuild: Callable[..., int]
     report: Callable[..., int]
     compare_leaves: Callable[..., None]
     count_stale: Callable[..., None]
+    count_identity: Callable[..., int]
 
 
 @kernel
@@ -58,6 +67,26 @@ def live_cells(
     statics: Int64Array,
     control: OneRecord[Control],
 ) -> int:
+    """Do `live_each` for guests that get no page once they have booted."""
+    return live_each(
+        cells, sizes, resident, room, calls, rows, ends, took_ns, statics, control, _migrate
+    )
+
+
+@inline_kernel
+def live_each(
+    cells: Int64Array,
+    sizes: Int64Array,
+    resident: bool,
+    room: Room,
+    calls: Calls,
+    rows: Int64Array,
+    ends: Int64Array,
+    took_ns: Int64Array,
+    statics: Int64Array,
+    control: OneRecord[Control],
+    migrate: Inner,
+) -> int:
     """Live through `cells` (CELL records) from `cell` of `control` on; return OK, or why not all.
 
     `sizes` (int64[k, 2]) are the hosts' least and largest bytes. `rows` (ROW records) has room for
@@ -65,6 +94,7 @@ def live_cells(
     (int64[cells]) how long it took, and `statics` (int64[cells, k], k 0 where nobody asks) the
     static variables of its policy. With `resident` every leaf is memory. MORE_ROOM: the cell
     `cell` of `control` is to be lived anew in a larger `room`; STOPPED: its `stop` was set.
+    `migrate` takes a guest to its next host: `_migrate`, or as it.
     """
     while control[0].cell < len(cells):
         if control[0].stop != 0:
@@ -72,7 +102,7 @@ def live_cells(
         k = control[0].cell
         start = now_ns()
         clear(room)
-        status = _live(cells[k], sizes, resident, room, calls, rows, control)
+        status = _live(cells[k], sizes, resident, room, calls, rows, control, migrate)
         if status in (MORE_ROOM, STOPPED):
             return status
         for i in range(statics.shape[1]):
@@ -83,7 +113,7 @@ def live_cells(
     return OK
 
 
-@inner_kernel
+@inline_kernel
 def _live(
     cell: Cell,
     sizes: Int64Array,
@@ -92,6 +122,7 @@ def _live(
     calls: Calls,
     rows: Int64Array,
     control: OneRecord[Control],
+    migrate: Inner,
 ) -> int:
     """Live through one cell in a cleared room; `rows` of `control` moves on once it is done.
 
@@ -102,8 +133,9 @@ def _live(
     set_population(cell, shift, room.first_par[0], room.message, room.digest)
     room.second_par[0] = room.first_par[0]
     set_host(cell, sizes, 0, room.first_par[0], room.message, room.digest)
-    here = _host(room.first_par, cell, room)
-    away = _host(room.second_par, cell, room)
+    here = _host(room.first_par, room.first_owned, cell, room)
+    away = _host(room.second_par, room.second_owned, cell, room)
+    _clear_owned(here, cell)
     at = control[0].rows
     row = rows[at]
     status = _boot(t, here, cell, resident, room, calls, row)
@@ -118,18 +150,27 @@ def _live(
             return STOPPED
         migration += 1
         set_host(cell, sizes, migration, away.par[0], room.message, room.digest)
+        _clear_owned(away, cell)
         row = rows[at]
-        status = _migrate(t, here, away, room, calls, row)
-        if _was_moved(status):
+        room.now[MOVED] = 0
+        status = migrate(t, here, away, cell, room, calls, row)
+        if room.now[MOVED] != 0:
             here, away = away, here
     return MORE_ROOM
 
 
 @inner_kernel
-def _host(par: OneRecord[HostParameters], cell: Cell, room: Room) -> HostTables:
+def _host(par: OneRecord[HostParameters], owned: UInt8Array, cell: Cell, room: Room) -> HostTables:
     """Return the tables of a host whose parameters are in `par`."""
-    freed = cell.span if cell.keeps_freed != 0 else as_int(0)
-    return HostTables(par, room.m2p, room.freed[:freed], room.domain)
+    noted = max(cell.span, cell.reach) if cell.notes_owned != 0 else as_int(0)
+    return HostTables(par, room.m2p, owned[:noted], room.domain)
+
+
+@inner_kernel
+def _clear_owned(h: HostTables, cell: Cell) -> None:
+    """Forget what was noted on a host of the cell before, or of this one."""
+    if cell.marks_hole != 0 or cell.names_all != 0 or cell.live != 0:
+        h.owned[:] = 0
 
 
 @inner_kernel
@@ -137,24 +178,19 @@ def _goes_on(status: int, cell: Cell) -> bool:
     """Return whether a guest lives on: it came through, or was refused and stays where it was."""
     if status in (OK, NO_MEMORY):
         return True
-    refused = SAVE_MAX_PFN <= status < MISDIRECTED or status == RESTORE_POPULATE
+    refused = SAVE_MAX_PFN <= status < MISDIRECTED or RESTORE_POPULATE <= status <= SAVE_ABORTED
     return refused and cell.stays != 0
 
 
 @inner_kernel
-def _was_moved(status: int) -> bool:
-    """Return whether a migration came as far as the restore, whatever the resume then met."""
-    return not SAVE_MAX_PFN <= status <= RESTORE_POPULATE
-
-
-@inner_kernel
-def _begin_event(t: P2MTables) -> None:
+def begin_event(t: P2MTables) -> None:
     """Start counting what a new event writes."""
     state = t.state[0]
     state.event += 1
     state.stray_writes = 0
     state.stray_pages = 0
     state.entries_written = 0
+    state.placeholder_writes = 0
 
 
 @inner_kernel
@@ -176,51 +212,100 @@ def _boot(
         struct = h.par[0].struct_pages
         first = cell.brk_pfn // n
         end = (cell.brk_pfn + struct - 1) // n + 1
-    _begin_event(t)
+    begin_event(t)
     calls.load_mfn_list(t, h, first, end)
     start = now_ns()
-    status = calls.boot(t, h, room.marked)
+    status = calls.boot(t, h, room.marked[: put_marks(cell, room.marked)])
     row.rebuild_ns = now_ns() - start
     row.save_walk_ns = 0
     row.restore_ns = 0
-    row.lost_pages = 0
-    row.ghost_pages = 0
+    nothing_lost(row)
     row.entries_written = t.state[0].entries_written
     if status != OK or cell.num_grown == 0:
         return status
+    return _grow_layout(t, h, cell, resident, room, calls)
+
+
+@inner_kernel
+def _grow_layout(
+    t: P2MTables, h: HostTables, cell: Cell, resident: bool, room: Room, calls: Calls
+) -> int:
+    """Populate the layout's leaves; the first past the p2m's end is a BUG."""
+    state = t.state[0]
+    shift = state.entries_shift
+    fit = as_int(0)
     for k in range(cell.num_grown):
-        room.grown[k] = forward(h.par[0].holes_perm, k) + cell.nr_pages // n
-    _begin_event(t)
-    return calls.grow_leaves(t, h, room.grown[: cell.num_grown], not resident, as_int(0))
+        room.grown[k] = forward(h.par[0].holes_perm, k) + (cell.nr_pages >> shift)
+        if fit == k and room.grown[k] < state.max_p2m >> shift:
+            fit += 1
+    begin_event(t)
+    status = calls.grow_leaves(t, h, room.grown[:fit], not resident, as_int(0))
+    if fit == cell.num_grown or status not in (OK, NO_MEMORY):
+        return status
+    return as_int(BUG_PTEP if state.hint_rounds != 0 else BUG_SET)
+
+
+@inner_kernel
+def nothing_lost(row: Row) -> None:
+    """Write that an event has lost nothing."""
+    row.lost_pages = 0
+    row.ghost_pages = 0
+    row.lost_identity_pages = 0
+    row.placeholder_writes = 0
 
 
 @inner_kernel
 def _migrate(
-    t: P2MTables, here: HostTables, away: HostTables, room: Room, calls: Calls, row: Row
+    t: P2MTables, here: HostTables, away: HostTables, cell: Cell, room: Room, calls: Calls, row: Row
 ) -> int:
     """Save, restore on `away`, resume: `Life.migrate`."""
     never_inline()
-    state = t.state[0]
-    _begin_event(t)
+    begin_event(t)
     row.rebuild_ns = 0
     row.restore_ns = 0
-    row.lost_pages = 0
-    row.ghost_pages = 0
+    nothing_lost(row)
+    status = save(t, here, room, calls, row)
+    return arrive(t, here, away, cell, room, calls, row) if status == OK else status
+
+
+@inner_kernel
+def save(t: P2MTables, h: HostTables, room: Room, calls: Calls, row: Row) -> int:
+    """Walk the list or the table, as the toolstack does of a paused guest: `Life._walked`."""
+    never_inline()
     start = now_ns()
-    status = calls.save_walk(t, here, room.work)
-    saved = now_ns()
-    row.save_walk_ns = saved - start
+    status = calls.save_walk(t, h, room.work)
+    if status == NOT_PLAIN:
+        walk = Walk(room.work, room.mfns, room.found, room.pages, room.levels)
+        found = calls.find(t, h, walk)
+        status = -found if found < 0 else calls.look_again(t, h, walk, found)
+    row.save_walk_ns = now_ns() - start
     row.entries_written = 0
-    if status != OK:
-        return status
+    return status
+
+
+@inner_kernel
+def arrive(
+    t: P2MTables, here: HostTables, away: HostTables, cell: Cell, room: Room, calls: Calls, row: Row
+) -> int:
+    """Restore a guest that was saved on `away`, and resume it: `Life._moved`."""
+    never_inline()
+    state = t.state[0]
     leaves = room.odd[: len(t.leaf_slot)]
     num_slots = state.num_slots
     odd = calls.odd_leaves(t, here, leaves, room.bits)
+    identity = as_int(0)
+    if cell.has_identity != 0:
+        identity = calls.count_identity(t, state.max_p2m_pfn)
     start = now_ns()
+    # The toolstack writes the start info's flags as 0.
+    no_list = state.no_list
+    state.no_list = 0
     status = calls.move(t, here, away, room.work, as_int(0))
     if status != OK:
+        state.no_list = no_list
         row.save_walk_ns = 0
         return status
+    room.now[MOVED] = 1
     resumed = now_ns()
     row.restore_ns = resumed - start
     status = calls.rebuild(t, away, as_int(0))
@@ -230,7 +315,7 @@ def _migrate(
         status = calls.report(t, away)
     hit = state.stray_writes != 0 or state.wild != 0 or state.num_slots != num_slots
     if status == OK and (odd > 0 or hit):
-        marks = room.marks[: len(t.leaf_slot) if hit else 0]
+        marks = room.marks[: state.num_leaves if hit else 0]
         marks[:] = 0
         room.counts[:] = 0
         calls.compare_leaves(
@@ -238,6 +323,8 @@ def _migrate(
         )
         row.lost_pages = room.counts[0]
         row.ghost_pages = room.counts[2]
+    if status == OK and cell.has_identity != 0:
+        row.lost_identity_pages = identity - calls.count_identity(t, state.max_p2m_pfn)
     return status
 
 
@@ -255,6 +342,7 @@ def _finish_row(
     """Write to `row` what an event came to and what the guest is now: `stepped.row_of`."""
     never_inline()
     state = t.state[0]
+    room.now[WRITTEN] = row.entries_written
     row.migration = migration
     row.status = status
     row.detail = state.detail
@@ -266,8 +354,8 @@ def _finish_row(
     row.leaves = cell.num_boot_leaves + state.num_grown
     row.mids = state.num_mids
     row.mid_mfn_pages = state.num_mid_mfns
-    pages = state.brk_used + state.bootmem_used + state.pool_used
-    row.structure_pages = pages if cell.frees_list != 0 else pages + cell.num_boot_leaves
+    taken = state.brk_used + state.bootmem_used + state.pool_used + state.boot_used
+    row.structure_pages = taken + cell.fixed_pages
     resident = 0
     for slot in range(state.num_slots):
         resident += t.slots[slot, P_LEAF] >= 0

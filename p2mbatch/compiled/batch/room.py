@@ -11,13 +11,23 @@ from p2mbatch.base.geometry import Geometry
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.batch.cells import Cell
 from p2mbatch.compiled.batch.digest import MESSAGE_BYTES, WORK_WORDS
-from p2mbatch.compiled.jit import inner_kernel, never_inline
+from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.looks import TABLE_PAGES
 from p2mbatch.compiled.records import HostParameters, OneRecord, State, as_array
 from p2mbatch.compiled.tables import (
     BLOCK_SHIFT,
     NO_PAGE,
     P2MTables,
 )
+
+CHUNK = 1024
+"""Pages or runs that are looked at together."""
+
+
+MOVED, WRITTEN, MOVES, ADDED, KEPT = range(5)
+"""Places of `Room.now`: whether the last move came as far as the restore, how many entries the last
+row's event wrote, how many moves were tried, how many pages came since boot, whether presence is
+kept apart."""
 
 
 class Size(NamedTuple):
@@ -30,6 +40,15 @@ class Size(NamedTuple):
     leaves: int
     span: int
     """Pages of the span where hosts keep freed frames' words, else 0."""
+    found: int = 512
+    """Leaves that a save finds which is live, or is looked at step by step."""
+    added: int = 0
+    """Pages that a guest gets at once after it has booted."""
+    present: int = 0
+    """Pages of the direct map where any may come or go after boot, else 0."""
+    runs: int = 0
+    """Runs of pages that a guest gives back in all rounds of a live migration."""
+    rounds: int = 0
 
 
 class Room(NamedTuple):
@@ -50,6 +69,8 @@ class Room(NamedTuple):
     leaf_page: Int32Array
     true_mid_mfn: Int64Array
     pool: Int64Array
+    kept: UInt8Array
+    """uint8[directmap] or empty: what `P2MTables.present` is while presence is kept."""
     present: UInt8Array
     statics: Int64Array
     first_statics: Int64Array
@@ -58,12 +79,13 @@ class Room(NamedTuple):
     second_par: OneRecord[HostParameters]
     """record[1]: the host that the guest is on, and the one that it goes to, by turns."""
     m2p: Int64Array
-    freed: UInt8Array
-    """uint8[span], zeros: nobody frees a frame in a scenario."""
+    first_owned: UInt8Array
+    second_owned: UInt8Array
+    """uint8[span] each: `HostTables.owned` of the two hosts, zeros for guests that free nothing."""
     domain: Int64Array
     """What is empty of a function host."""
     marked: Int64Array
-    """int64[0, 2]: the 1:1 ranges that boot marks."""
+    """int64[4, 2]: the 1:1 ranges that boot marks, or a linear boot's runs."""
     work: Int64Array
     row: Int64Array
     """int64[n] each."""
@@ -76,6 +98,24 @@ class Room(NamedTuple):
     """int64[leaves]: the leaves that grow."""
     counts: Int64Array
     """int64[3]."""
+    mfns: Int64Array
+    found: Int32Array
+    pages: Int64Array
+    levels: Int64Array
+    """Of a `Walk`."""
+    now: Int64Array
+    """int64[5]: how far a life is, by the places above."""
+    pfns: Int64Array
+    """int64[added]: what it gets."""
+    some: Int64Array
+    has: Int64Array
+    """int64[CHUNK] each: PFNs and their entries."""
+    runs: Int64Array
+    """int64[CHUNK, 3]: a set's."""
+    out: Int64Array
+    """int64[runs, 2]: [first PFN, count] of what is ballooned out now, then of each round's."""
+    out_end: Int64Array
+    """int64[rounds + 1]: where those end."""
     message: UInt8Array
     digest: UInt64Array
 
@@ -104,9 +144,10 @@ def make_room(geo: Geometry, size: Size) -> Room:
         first_par=pars[0],
         second_par=pars[1],
         m2p=np.zeros(0, np.int64),
-        freed=np.zeros(size.span, np.uint8),
+        first_owned=np.zeros(size.span, np.uint8),
+        second_owned=np.zeros(size.span, np.uint8),
         domain=np.zeros((0, 3), np.int64),
-        marked=np.zeros((0, 2), np.int64),
+        marked=np.zeros((4, 2), np.int64),
         work=np.empty(geo.entries, np.int64),
         row=np.empty(geo.entries, np.int64),
         odd=np.empty(size.leaves, np.int64),
@@ -114,6 +155,18 @@ def make_room(geo: Geometry, size: Size) -> Room:
         marks=np.empty(size.leaves, np.uint8),
         grown=np.empty(size.leaves, np.int64),
         counts=np.zeros(3, np.int64),
+        mfns=np.empty(size.found, np.int64),
+        found=np.empty(size.found, np.int32),
+        pages=np.empty(TABLE_PAGES, np.int64),
+        levels=np.empty(TABLE_PAGES, np.int64),
+        kept=np.empty(size.present, np.uint8),
+        now=np.zeros(5, np.int64),
+        pfns=np.empty(size.added, np.int64),
+        some=np.empty(CHUNK, np.int64),
+        has=np.empty(CHUNK, np.int64),
+        runs=np.empty((CHUNK, 3), np.int64),
+        out=np.empty((size.runs, 2), np.int64),
+        out_end=np.zeros(size.rounds + 1, np.int64),
         message=np.zeros(MESSAGE_BYTES, np.uint8),
         digest=np.zeros(WORK_WORDS, np.uint64),
     )
@@ -125,12 +178,22 @@ def clear(room: Room) -> None:
     never_inline()
     state = room.state[0]
     room.block_of[: (state.directmap >> BLOCK_SHIFT) + 1] = -1
-    room.leaf_slot[: state.num_leaves] = 0
-    room.leaf_page[: state.num_leaves] = 0
+    cached = num_cached(state)
+    room.leaf_slot[:cached] = 0
+    room.leaf_page[:cached] = 0
     room.true_mid_mfn[:] = NO_PAGE
     for i in range(len(room.statics)):
         room.statics[i] = room.first_statics[i]
+    room.now[:] = 0
+    room.out_end[0] = 0
     room.state[0] = room.blank[0]
+
+
+@inner_kernel
+def num_cached(state: State) -> int:
+    """Return for how many leaves there are places: a p2m of two levels may hold fewer than boot."""
+    shift = state.entries_shift
+    return max(state.num_leaves, (state.nr_pages + (1 << shift) - 1) >> shift)
 
 
 @inner_kernel
@@ -139,20 +202,27 @@ def new_tables(cell: Cell, room: Room) -> P2MTables:
     never_inline()
     state = room.state[0]
     state.nr_pages = cell.nr_pages
-    state.max_p2m_pfn = cell.span
+    state.max_p2m_pfn = cell.max_p2m_pfn
     state.xen_max = cell.nr_pages
     state.mfn_list_pfn = cell.brk_pfn + cell.brk_pages
     state.brk_pfn = cell.brk_pfn
     state.brk_pages = cell.brk_pages
     state.directmap = cell.directmap
     state.num_leaves = cell.num_leaves
-    state.saved_max_pfn = cell.span - 1
-    state.walked_max_pfn = cell.span - 1
+    state.saved_max_pfn = cell.max_p2m_pfn - 1
+    state.walked_max_pfn = cell.max_p2m_pfn - 1
     state.toolstack = cell.toolstack
     state.bootmem_pfn = state.mfn_list_pfn + cell.num_boot_leaves
     state.bootmem_pages = cell.bootmem_pages
     room.pool[0, 0] = state.bootmem_pfn + cell.bootmem_pages
     room.pool[0, 1] = cell.pool_pages
+    if cell.is_linear != 0:
+        state.pgd = cell.brk_pfn
+        state.no_list = cell.no_list
+        state.p2m_vaddr = cell.p2m_vaddr
+    if cell.max_domain_pages > 0:
+        _place_arrays(cell, state)
+    cached = num_cached(state)
     return P2MTables(
         room.state,
         room.words,
@@ -160,10 +230,41 @@ def new_tables(cell: Cell, room: Room) -> P2MTables:
         room.own,
         room.block_of[: (cell.directmap >> BLOCK_SHIFT) + 1],
         room.block_code,
-        room.leaf_slot[: cell.num_leaves],
-        room.leaf_page[: cell.num_leaves],
+        room.leaf_slot[:cached],
+        room.leaf_page[:cached],
         room.true_mid_mfn,
         room.pool[: min(cell.pool_pages, 1)],
         room.present,
         room.statics,
     )
+
+
+@inner_kernel
+def _place_arrays(cell: Cell, state: State) -> None:
+    """Say where the static arrays of a p2m of two levels are: `era_tables.with_static`."""
+    tops = cell.max_domain_pages >> (2 * state.entries_shift)
+    state.max_domain_pages = cell.max_domain_pages
+    state.missing = cell.brk_pfn
+    state.static_top = cell.brk_pfn + 1
+    state.static_top_mfn = cell.brk_pfn + 1 + tops
+    state.static_list = cell.brk_pfn + 1 + 2 * tops
+
+
+@inner_kernel
+def put_marks(cell: Cell, marked: Int64Array) -> int:
+    """Write what boot takes beside the tables (`Life.marked`) to `marked`; return its rows."""
+    has_hole = cell.marks_hole
+    if cell.is_linear == 0:
+        marked[0, 0] = cell.hole_first
+        marked[0, 1] = cell.hole_end
+        return has_hole
+    marked[0, 0] = 1
+    marked[0, 1] = has_hole
+    marked[1, 0] = cell.brk_pfn + cell.brk_pages + cell.num_boot_leaves
+    marked[1, 1] = cell.bootmem_pages
+    marked[2, 0] = cell.hole_first
+    marked[2, 1] = cell.hole_end - cell.hole_first
+    extra = 2 + has_hole
+    marked[extra, 0] = cell.nr_pages
+    marked[extra, 1] = cell.span - cell.nr_pages
+    return extra + as_int(cell.span > cell.nr_pages)

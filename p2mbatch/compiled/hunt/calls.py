@@ -12,9 +12,6 @@ class Calls(NamedTuple):
     load_mfn_list: Callable[..., None]
     load_domain: Callable[..., None]
     boot: Callable[..., int]
-    boot_flat: Callable[..., int]
-    """A linear p2m's, which takes more; what a tree's boot does in its place is never called, nor
-    the other way round."""
     set_runs: Callable[..., int]
     rebuild: Callable[..., int]
     report: Callable[..., int]
@@ -22,9 +19,8 @@ class Calls(NamedTuple):
     save_walk: Callable[..., int]
     settle_sent: Callable[..., int]
     restore: Callable[..., int]
-    frame_lists_of: Callable[..., int]
-    listed_leaves: Callable[..., int]
-    map_leaves: Callable[..., int]
-    compare_leaves: Callable[..., int]
+    find: Callable[..., int]
+    look_again: Callable[..., int]
+    """The two halves of a save, of an era's or of a linear p2m (`table_walk`)."""
     restore_found: Callable[..., int]
     count_identity: Callable[..., int]

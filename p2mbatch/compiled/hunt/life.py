@@ -37,8 +37,8 @@ from p2mbatch.compiled.hunt.rules import (
     where_stopped,
     wrong_in_list,
 )
-from p2mbatch.compiled.hunt.table_walk import check_tables, walk_table
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.looks import Walk
 from p2mbatch.compiled.records import OneRecord, record_dtype
 from p2mbatch.compiled.status import (
     BUG_NULL,
@@ -166,16 +166,26 @@ def _boot(
     start = now_ns()
     calls.load_mfn_list(t, h, as_int(0), as_int(1 << 62))
     calls.load_domain(t, h)
-    guest = program.guest[0]
-    ranges, extra = program.ranges[: guest.num_ranges], program.extra[: guest.num_extra]
     if kind.family == FLAT:
-        pages = room.pieces[:1]
-        pages[0, 0], pages[0, 1] = guest.boot_pool_pfn, guest.boot_pool_pages
-        status = calls.boot_flat(t, h, pages, ranges, extra)
+        status = calls.boot(t, h, room.pieces[: _put_runs(program, room.pieces)])
     else:
-        status = calls.boot(t, h, ranges)
+        status = calls.boot(t, h, program.ranges[: program.guest[0].num_ranges])
     room.took_ns[0] += now_ns() - start
     return status
+
+
+@inner_kernel
+def _put_runs(program: Program, runs: Int64Array) -> int:
+    """Write what the boot of a linear p2m takes (`linear_shape.boot_runs`); return its rows."""
+    guest = program.guest[0]
+    runs[0, 0], runs[0, 1] = as_int(1), guest.num_ranges
+    runs[1, 0], runs[1, 1] = guest.boot_pool_pfn, guest.boot_pool_pages
+    end = 2 + guest.num_ranges
+    for k in range(guest.num_ranges):
+        runs[2 + k, 0], runs[2 + k, 1] = program.ranges[k, 0], program.ranges[k, 1]
+    for k in range(guest.num_extra):
+        runs[end + k, 0], runs[end + k, 1] = program.extra[k, 0], program.extra[k, 1]
+    return end + guest.num_extra
 
 
 @inner_kernel
@@ -212,12 +222,9 @@ def _migrate(
     if kind.family == TREE:
         status = calls.save_walk(t, here, room.work)
     else:
-        leaves = _find(kind, t, here, room, calls)
-        status = -leaves if leaves < 0 else as_int(OK)
-        if status == OK and kind.family == FLAT:
-            status = check_tables(t, here, room, leaves)
-        if status == OK:
-            status = calls.compare_leaves(t, room.found[:leaves])
+        walk = Walk(room.work, room.mfns, room.found, room.pfns, room.frames)
+        leaves = calls.find(t, here, walk)
+        status = -leaves if leaves < 0 else calls.look_again(t, here, walk, leaves)
     room.took_ns[0] += now_ns() - start
     if status != OK:
         return status
@@ -240,28 +247,6 @@ def _migrate(
             told.lost_identity_pages = before - calls.count_identity(t, state.max_p2m_pfn)
     room.bits[:marked] = 0
     return status
-
-
-@inner_kernel
-def _find(kind: Kind, t: P2MTables, h: HostTables, room: Room, calls: Calls) -> int:
-    """Walk the list or the table; return how many leaves were found, or minus a SAVE_ code.
-
-    Minus MORE_ROOM where a user's kernel says more PFNs than there is room for.
-
-    `EraLife.migrate` and `LinearLife` as far as `_find`.
-    """
-    is_listed = kind.family != FLAT or t.state[0].shared_cr3 == 0
-    max_pfn = calls.frame_lists_of(t, h, room.work) if is_listed else walk_table(t, h, room)
-    if max_pfn < 0:
-        return max_pfn
-    leaves = (max_pfn >> t.state[0].entries_shift) + 1
-    if leaves > len(room.mfns):
-        return as_int(-MORE_ROOM)
-    mfns = room.mfns[:leaves]
-    status = calls.listed_leaves(t, h, room.work, mfns) if is_listed else as_int(OK)
-    if status == OK:
-        status = calls.map_leaves(t, h, mfns, room.found[:leaves], max_pfn)
-    return -status if status != OK else leaves
 
 
 @inner_kernel

@@ -40,21 +40,18 @@ _REAL, _MISSING, _IDENTITY = 0, 1, 2
 
 
 @inner_kernel
-def boot_flat(
-    t: P2MTables,
-    h: HostTables,
-    pages: Int64Array,
-    identity: Int64Array,
-    extra: Int64Array,
-    hash_pages: int,
-) -> int:
+def boot_flat(t: P2MTables, h: HostTables, runs: Int64Array, hash_pages: int) -> int:
     """Map the loaded `mfn_list` as a flat table, build the list and report. Returns OK or a BUG_.
 
-    `pages`, `identity` and `extra` are int64[k, 2] of [first PFN, count]: the boot allocator's
-    pages, the 1:1 runs, and the extra memory. `hash_pages` are taken for nothing of the p2m.
+    `runs` (int64[1 + k, 2]) begins with how many there are of pages of the boot allocator's and how
+    many 1:1 ones; those follow, then the extra memory: [first PFN, count] each. `hash_pages` are
+    taken for nothing of the p2m.
     """
     never_inline()
     state = t.state[0]
+    marked = 1 + runs[0, 0]
+    pages, identity = runs[1:marked], runs[marked : marked + runs[0, 1]]
+    extra = runs[marked + runs[0, 1] :]
     bit = as_int(1) << 62
     state.identity_bit = bit
     state.flag_bits = bit | (bit << 1)

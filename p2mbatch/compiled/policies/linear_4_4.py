@@ -10,13 +10,11 @@ from p2mbatch.compiled.tables import HostTables, P2MTables
 
 
 @kernel
-def boot(
-    t: P2MTables, h: HostTables, pages: Int64Array, identity: Int64Array, extra: Int64Array
-) -> int:
+def boot(t: P2MTables, h: HostTables, runs: Int64Array) -> int:
     """Do `boot_flat` as this kernel does. Returns OK, a BUG_ or a FAULT_ code."""
     t.state[0].hint_rounds = 0
     t.state[0].reports_table = 1
-    return boot_flat(t, h, pages, identity, extra, 0)
+    return boot_flat(t, h, runs, 0)
 
 
 OPERATIONS = linear.OPERATIONS._replace(boot=boot)

@@ -33,7 +33,8 @@ class Operations(NamedTuple):
     boot: Callable[..., int]
     """Build what the kernel keeps its p2m in over the loaded `mfn_list`, the first list, and report
     it: all that boot does, what it takes from brk included. Takes `t`, `h` and the 1:1 ranges to
-    mark (int64[k, 2]: start, end), which only some kernels do; that of a linear p2m takes more."""
+    mark (int64[k, 2]: start, end), which only some kernels do; that of a linear p2m takes the runs
+    of `flat_boot.boot_flat`."""
     set_runs: Callable[[P2MTables, HostTables, Int64Array, int], int]
     """`set_phys_to_machine` over runs (int64[k, 3]: pfn, mfn or INVALID, count), leaving out the
     first so many entries: as `grow.set_each`."""

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
-from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.geometry import PAGE_BYTES, geometry, signed_word
 from p2mbatch.base.words import Columns, Words, plain, told, words_of
-from p2mbatch.compiled.batch.cells import CELL
-from p2mbatch.compiled.tables import LAYOUTS
-from p2mbatch.guests.fields import FIELDS, ScenarioFields
+from p2mbatch.compiled.batch.cells import BEYOND, CELL, INSIDE, WITHIN
+from p2mbatch.compiled.tables import LAYOUTS, TAIL
+from p2mbatch.guests.fields import CHURN, FIELDS, HOLE, IDENTITY, ScenarioFields
 from p2mbatch.guests.host_sizes import host_ranges
 from p2mbatch.model import toolstacks
-from p2mbatch.model.placing import Placements, holds
-from p2mbatch.model.policies import Policy, find, is_known
+from p2mbatch.model.placing import Placements, Wanted, holds
+from p2mbatch.model.policies import Policy, is_known
 from p2mbatch.model.xen import Version, has_small_m2p_order, keeps_freed_frames, parse_xen
 
 Values = tuple[Any, ...]
@@ -25,9 +25,22 @@ _COVERED = {
     "memory_bytes", "sparsity", "layout", "migrations", "policy", "host_memory_bytes", "hosts",
     "neighbours", "neighbour_memory_bytes", "build_order", "restore_order", "word_bytes", "xen",
     "stuck", "seed", "linux", "toolstack", "max_domain_pages", "hotplug_gib", "p2m_vaddr", "told",
+    "hole_bytes", "hole_at_bytes", "grow_bytes", "grow_where", "live", "rounds", "churn_bytes",
+    "balloon_bytes",
 }  # fmt: skip
-"""The fields that a batch knows; a cell with another one set is lived step by step. The last three
-are a linear p2m's, and nothing to a tree."""
+"""The fields that a batch knows; a cell with another one set is lived step by step."""
+
+_SIZES = (
+    *("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", *HOLE, "grow_bytes", *CHURN),
+)
+
+_WHERE = {"within": WITHIN, "beyond": BEYOND, IDENTITY: INSIDE}
+
+_VERY_MANY, _VERY_MUCH = 1 << 32, 1 << 48
+"""Pages, and bytes, of more than any guest has."""
+
+_BY_TOOLSTACK = 2
+_TOLD = {"no": 0, "yes": 1, "auto": _BY_TOOLSTACK}
 
 _OTHERS = tuple(
     (name, ScenarioFields.model_fields[name].default) for name in FIELDS if name not in _COVERED
@@ -58,11 +71,7 @@ def covered(columns: Columns) -> BoolArray:
 
     What is not covered is lived step by step, with the same columns.
     """
-    good = told(columns["layout"], lambda layout: layout in LAYOUTS).astype(np.bool_)
-    good &= told(columns["policy"], is_batched).astype(np.bool_)
-    # What a kernel takes of a larger guest is cut when that is placed.
-    most = plain(columns["max_domain_pages"])
-    good &= (most == 0) | (plain(columns["memory_bytes"]) // PAGE_BYTES <= most)
+    good = told(columns["policy"], is_known).astype(np.bool_)
     for name, default in _OTHERS:
         column = columns[name]
         if isinstance(column, Words):
@@ -72,16 +81,39 @@ def covered(columns: Columns) -> BoolArray:
     return good
 
 
-def is_batched(name: str) -> bool:
-    """Return whether the batch has a policy's tree: one of three levels over `mfn_list`."""
-    if not is_known(name):
-        return False
-    policy = find(name)
-    return not (policy.is_two_level or policy.is_linear)
+def wanted(columns: Columns) -> Wanted:
+    """Return what placing guests of one policy and one width asks of their scenarios."""
+    toolstack, told_so = columns["toolstack"], told(columns["told"], _TOLD.__getitem__)
+    if (told_so == _BY_TOOLSTACK).any():
+        reads = told(toolstack, lambda name: toolstacks.find(name).reads_table)
+        told_so = np.where(told_so == _BY_TOOLSTACK, reads, told_so)
+    return Wanted(
+        memory_bytes=plain(columns["memory_bytes"]),
+        sparsity=plain(columns["sparsity"]),
+        # Words that only others of the cells have stand in the column too.
+        layout=told(columns["layout"], lambda layout: LAYOUTS.get(layout, TAIL)),
+        hole_pfn=plain(columns["hole_at_bytes"]) // PAGE_BYTES,
+        hole_pages=plain(columns["hole_bytes"]) // PAGE_BYTES,
+        max_domain_pages=plain(columns["max_domain_pages"]),
+        grow_pages=_most_added(columns),
+        beyond=told(columns["grow_where"], _WHERE.__getitem__) == BEYOND,
+        hotplug_gib=plain(columns["hotplug_gib"]),
+        p2m_vaddr=told(columns["p2m_vaddr"], lambda text: signed_word(int(text, 16))),
+        told=told_so.astype(np.bool_),
+    )
+
+
+def _most_added(columns: Columns) -> Int64Array:
+    """Return how many pages each guest may get more in all: `churn.most_added`, or very many."""
+    churn = np.minimum(plain(columns["churn_bytes"]), _VERY_MUCH)
+    each = np.minimum(plain(columns["grow_bytes"]), _VERY_MUCH)
+    each = (each + 2 * churn * plain(columns["rounds"])) // PAGE_BYTES
+    found: Int64Array = np.minimum(each, _VERY_MANY) * plain(columns["migrations"])
+    return found
 
 
 def cell_records(
-    columns: Columns, placed: Placements, policy: Policy, word_bytes: int
+    columns: Columns, placed: Placements, policy: Policy
 ) -> tuple[np.ndarray[Any, Any], Int64Array]:
     """Return CELL[cells], and int64[k, 2] of all their hosts' least and largest bytes."""
     made = np.zeros(len(placed.span), CELL)
@@ -90,11 +122,22 @@ def cell_records(
     for name in ("build_order", "restore_order", "neighbours", "migrations", "seed"):
         made[name] = columns[name]
     made["neighbour_pages"] = plain(columns["neighbour_memory_bytes"]) // PAGE_BYTES
-    made["frees_list"] = policy.moves_leaves(word_bytes)
+    made["is_linear"] = policy.is_linear
     made["toolstack"] = told(columns["toolstack"], lambda name: toolstacks.find(name).code)
+    for name in ("grow", "churn", "balloon"):
+        made[f"{name}_pages"] = plain(columns[f"{name}_bytes"]) // PAGE_BYTES
+    made["grow_where"] = told(columns["grow_where"], _WHERE.__getitem__)
+    made["rounds"] = columns["rounds"]
+    made["live"] = told(columns["live"], lambda live: live == "yes")
+    made["names_all"] = (plain(columns["grow_bytes"]) | plain(columns["churn_bytes"])) != 0
     made["stays"] = told(columns["stuck"], lambda stuck: stuck == "stay")
     made["small_order"] = told(columns["xen"], lambda xen: has_small_m2p_order(_version(xen)))
     made["keeps_freed"] = told(columns["xen"], lambda xen: keeps_freed_frames(_version(xen)))
+    gets_more = gets_more_pages(made)
+    shares = gets_more & placed.marks_hole & policy.marks
+    made["notes_owned"] = (made["keeps_freed"] != 0) | shares
+    made["may_share"] = (made["notes_owned"] != 0) & policy.marks
+    made["has_identity"] = placed.has_identity | (gets_more & policy.is_linear)
     hosts = columns["hosts"]
     assert isinstance(hosts, Words)
     own = np.repeat(plain(columns["host_memory_bytes"]), 2).reshape(-1, 2)
@@ -115,25 +158,42 @@ def _version(xen: str) -> Version | None:
 def are_held(placed: Placements, made: np.ndarray[Any, Any], sizes: Int64Array) -> BoolArray:
     """Return whether every host of each cell can hold its guest: `stage._check_hosts`."""
     first = sizes[made["first_host"]] // PAGE_BYTES
+    guest_frames = np.where(made["names_all"] != 0, placed.reach, placed.guest_frames)
     build, restore = made["build_order"], made["restore_order"]
     plain = made["num_hosts"] == 1
     good = np.ones(len(made), np.bool_)
     for end in (0, 1):
-        good &= holds(placed.guest_frames, first[:, end], build)
+        good &= holds(guest_frames, first[:, end], build)
         # One host alone is restored on as well; the last of several is for all that follow.
-        good &= ~plain | holds(placed.guest_frames, first[:, end], restore)
+        good &= ~plain | holds(guest_frames, first[:, end], restore)
     for k in np.flatnonzero(~plain).tolist():
         begin = int(made[k].first_host)
         used = min(int(made[k].num_hosts), int(made[k].migrations) + 1)
         later = sizes[begin : begin + used][min(1, used - 1) :].ravel() // PAGE_BYTES
-        good[k] &= bool(holds(placed.guest_frames[k : k + 1], later, restore[k : k + 1]).all())
+        good[k] &= bool(holds(guest_frames[k : k + 1], later, restore[k : k + 1]).all())
     return good
 
 
-def are_whole(columns: Columns) -> BoolArray:
-    """Return whether the sizes of each cell are whole pages, as `ScenarioFields` asks."""
+def are_consistent(columns: Columns, policy: Policy, word_bytes: int) -> BoolArray:
+    """Return whether the fields of each cell agree, as `ScenarioFields` asks of them."""
     parts = np.zeros(len(columns["seed"]), np.int64)
-    for name in ("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes"):
+    for name in _SIZES:
         parts |= plain(columns[name]) % PAGE_BYTES
-    whole: BoolArray = parts == 0
-    return whole
+    good: BoolArray = parts == 0
+    if policy.is_linear and word_bytes == 4:
+        good[:] = False
+    geo = geometry(word_bytes)
+    most = plain(columns["max_domain_pages"])
+    good &= (most % geo.entries**2 == 0) & (most <= geo.max_p2m_pfn)
+    is_identity = told(columns["layout"], lambda layout: layout == IDENTITY).astype(np.bool_)
+    good &= is_identity | (plain(columns["hole_bytes"]) | plain(columns["hole_at_bytes"]) == 0)
+    good &= is_identity | (told(columns["grow_where"], lambda where: where == IDENTITY) == 0)
+    is_live = told(columns["live"], lambda live: live == "yes").astype(np.bool_)
+    good &= is_live | (plain(columns["churn_bytes"]) | plain(columns["balloon_bytes"]) == 0)
+    return good
+
+
+def gets_more_pages(made: np.ndarray[Any, Any]) -> BoolArray:
+    """Return which cells' guests may get pages, or give any back, once they have booted."""
+    found: BoolArray = (made["names_all"] | made["live"]) != 0
+    return found

@@ -9,34 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import StoppedError
-from p2mbatch.base.geometry import geometry
-from p2mbatch.base.words import Columns, Words, plain, taken, told
+from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.words import Columns, Words, plain, taken
 from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
 from p2mbatch.compiled.batch.lives import live_cells
 from p2mbatch.compiled.batch.room import Room, Size, make_room
 from p2mbatch.compiled.child.layout import R_CHILD
 from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.status import MORE_ROOM, OK
-from p2mbatch.compiled.tables import LAYOUTS, STATIC_WORDS, TAIL
+from p2mbatch.compiled.tables import STATIC_WORDS
 from p2mbatch.guests.batch.cells import (
+    are_consistent,
     are_held,
-    are_whole,
     cell_records,
     covered,
+    gets_more_pages,
     values_at,
+    wanted,
 )
 from p2mbatch.guests.batch.columns import Lived, Part, joined
 from p2mbatch.guests.batch.one import live_one
 from p2mbatch.guests.batch.rows import row_columns
 from p2mbatch.model import placing
-from p2mbatch.model.calls import calls_of
+from p2mbatch.model.calls import calls_of, more_calls_of
 from p2mbatch.model.placing import Placements, place_each
 from p2mbatch.model.policies import Policy, find
 
@@ -134,38 +136,47 @@ class _Group:
 
     def place(self, columns: Columns) -> Placements:
         """Return where the cells' guests go."""
-        return place_each(
-            plain(columns["memory_bytes"]),
-            plain(columns["sparsity"]),
-            # Words that only others of the cells have stand in the column too.
-            told(columns["layout"], lambda layout: LAYOUTS.get(layout, TAIL)),
-            self.policy,
-            self.word_bytes,
-            resident=self.resident,
-        )
+        return place_each(wanted(columns), self.policy, self.word_bytes, resident=self.resident)
 
     def live(
         self, columns: Columns, places: Int64Array, control: OneRecord[Control]
     ) -> tuple[list[Part], Int64Array]:
         """Live through cells that are at `places`; return their rows and the places left."""
         placed = self.place(columns)
-        made, sizes = cell_records(columns, placed, self.policy, self.word_bytes)
-        good = placed.fits & are_held(placed, made, sizes) & are_whole(columns)
+        made, sizes = cell_records(columns, placed, self.policy)
+        good = placed.fits & are_held(placed, made, sizes)
+        good &= are_consistent(columns, self.policy, self.word_bytes)
         if not good.any():
             return [], places
-        size = _size_of(placed, made, good)
-        try:
-            part = self._run(made[good], sizes, size, places[good], control)
-        except MemoryError:
-            # Cell by cell, so that one that is too large does not take the others with it.
-            return [], places
-        return [part], places[~good]
+        parts = []
+        for some in self._alike(made, good):
+            size = _size_of(placed, made, some)
+            try:
+                parts.append(self._run(made[some], sizes, size, places[some], control))
+            except MemoryError:
+                # Cell by cell, so that one that is too large does not take the others with it.
+                good &= ~some
+        return parts, places[~good]
+
+    def _alike(self, made: np.ndarray[Any, Any], good: BoolArray) -> Iterator[BoolArray]:
+        """Yield which of the cells that are `good` one compiled call lives, of each such call.
+
+        A kernel in C has arrays of one length.
+        """
+        kinds = gets_more_pages(made).astype(np.int64)
+        if self.policy.own is not None:
+            kinds += 2 * made["max_domain_pages"]
+        for kind in np.unique(kinds[good]):
+            yield good & (kinds == kind)
 
     @contextlib.contextmanager
-    def _child(self, size: Size, control: OneRecord[Control]) -> Iterator[int]:
-        """Have the child that the policy's kernel runs in, as R_CHILD has it; 0 where none."""
+    def _child(self, size: Size, bound: int, control: OneRecord[Control]) -> Iterator[int]:
+        """Have the child that the policy's kernel runs in, as R_CHILD has it; 0 where none.
+
+        `bound` is `max_domain_pages` of its p2m.
+        """
         own = self.policy.own
-        held = own.hold(self.word_bytes, size.directmap, 0) if own is not None else None
+        held = own.hold(self.word_bytes, size.directmap, bound) if own is not None else None
         if held is None:
             yield 0
             return
@@ -184,20 +195,25 @@ class _Group:
         control: OneRecord[Control],
     ) -> Part:
         """Live through the CELL records `made`."""
-        calls = calls_of(self.policy.operations)
+        live_them, calls = _live_by(self.policy, bool(gets_more_pages(made[:1])[0]))
         rows = np.empty(int(made["migrations"].sum()) + len(made), ROW)
         ends, took_ns = np.empty(len(made), np.int64), np.empty(len(made), np.int64)
         statics = np.empty((len(made), STATIC_WORDS if self.policy.own else 0), np.int64)
         control["cell"] = control["rows"] = 0
         status = MORE_ROOM
-        with self._child(size, control) as child:
+        with self._child(size, int(made[0]["max_domain_pages"]), control) as child:
             while status == MORE_ROOM:
                 room = _room(self.word_bytes, size)
                 room.first_statics[R_CHILD] = child
-                status = live_cells(
+                status = live_them(
                     made, sizes, self.resident, room, calls, rows, ends, took_ns, statics, control
                 )
-                size = size._replace(slots=2 * size.slots + 64, blocks=2 * size.blocks + 64)
+                size = size._replace(
+                    slots=2 * size.slots + 64,
+                    blocks=2 * size.blocks + 64,
+                    found=4 * size.found,
+                    runs=4 * size.runs,
+                )
         if status != OK:
             raise StoppedError
         num_rows = np.diff(ends, prepend=0)
@@ -207,15 +223,47 @@ class _Group:
         return Part(places, num_rows, took_ns, columns)
 
 
+def _live_by(policy: Policy, gets_more: bool) -> tuple[Callable[..., int], Any]:
+    """Return what lives a batch, with the kernels that it calls."""
+    if not gets_more:
+        return live_cells, calls_of(policy)
+    # With compiled code that most sweeps don't need.
+    from p2mbatch.compiled.batch.more import live_more_cells
+
+    return live_more_cells, more_calls_of(policy)
+
+
 def _size_of(placed: Placements, made: np.ndarray[Any, Any], good: np.ndarray[Any, Any]) -> Size:
     """Return the room that the largest of the cells need."""
-    keeps = good & (made["keeps_freed"] != 0)
-    return Size(
+    keeps = good & (made["notes_owned"] != 0)
+    size = Size(
         slots=int(placed.num_slots[good].max()),
         blocks=int(placed.num_blocks[good].max()),
         directmap=int(placed.directmap[good].max()),
-        leaves=int(placed.num_leaves[good].max()),
-        span=int(placed.span[keeps].max()) if keeps.any() else 0,
+        leaves=int(np.maximum(placed.num_leaves, placed.num_boot_leaves)[good].max()),
+        span=int(placed.reach[keeps].max()) if keeps.any() else 0,
+    )
+    gets_more = good & gets_more_pages(made)
+    return _for_more(placed, made, gets_more, size) if gets_more.any() else size
+
+
+def _for_more(
+    placed: Placements, made: np.ndarray[Any, Any], good: np.ndarray[Any, Any], size: Size
+) -> Size:
+    """Return a room's size with what the largest of cells need that get more pages."""
+    some = made[good]
+    at_once = np.maximum(some["grow_pages"], 2 * some["churn_pages"])
+    size = size._replace(
+        added=int(np.minimum(at_once, placed.reach[good]).max()), present=size.directmap
+    )
+    is_live = some["live"] != 0
+    if not is_live.any():
+        return size
+    entries = PAGE_BYTES // 8
+    return size._replace(
+        found=max(int(placed.max_p2m_pfn[good][is_live].max()) // entries + 1, size.leaves),
+        runs=1024,
+        rounds=int(some["rounds"][is_live].max()),
     )
 
 

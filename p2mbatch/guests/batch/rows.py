@@ -31,11 +31,9 @@ def row_columns(
     """Return the row columns by name."""
     found: Columns = {name: np.ascontiguousarray(rows[name]) for name in _COLUMNS}
     pages = rows["structure_pages"]
-    populated = np.repeat(made["span"] - made["num_holes"], num_rows)
+    populated = np.repeat(made["populated_pages"], num_rows)
     found["structure_bytes"] = pages * PAGE_BYTES
     found["structure_overhead"] = pages / populated
-    found["lost_identity_pages"] = np.zeros(len(rows), np.int64)
-    found["placeholder_writes"] = np.zeros(len(rows), np.int64)
     outcome, detail = np.zeros(len(rows), np.int32), np.full(len(rows), -1, np.int32)
     words: dict[str, int] = {}
     known: dict[tuple[int, int], tuple[int, int]] = {}

@@ -9,14 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from p2mbatch.compiled.found import names_itself
-from p2mbatch.compiled.hunt.room import Room
-from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
+from p2mbatch.compiled.looks import Walk, find_by_list, look_again, map_found
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
 from p2mbatch.compiled.policies.flat import MAPS
 from p2mbatch.compiled.policies.three_lookup import mfn_of
 from p2mbatch.compiled.status import (
+    MORE_ROOM,
     OK,
     SAVE_BAD_CR3,
     SAVE_BAD_RANGE,
@@ -25,12 +26,33 @@ from p2mbatch.compiled.status import (
     SAVE_MAP_TABLES,
 )
 from p2mbatch.compiled.table_pages import FRAME_BITS
-from p2mbatch.compiled.tables import P_KIND, TABLE, HostTables, P2MTables
+from p2mbatch.compiled.tables import P_KIND, TABLE, TRIMS, HostTables, P2MTables
 
 _ENTRIES = 512
 _ADDRESS = (1 << 48) - 1
 _HOLE_END = np.uint64(0xFFFF_87FF_FFFF_FFFF)
 _HOLE = np.uint64(0xFFFF_8000_0000_0000)
+
+
+@kernel
+def find_flat(t: P2MTables, h: HostTables, walk: Walk) -> int:
+    """Do `find_by_list` for a linear p2m: by its table where the toolstack reads such."""
+    if t.state[0].shared_cr3 == 0 or t.state[0].toolstack != TRIMS:
+        return find_by_list(t, h, walk)
+    max_pfn = _walk_table(t, h, walk)
+    if max_pfn < 0:
+        return max_pfn
+    return map_found(t, h, walk, (max_pfn >> t.state[0].entries_shift) + 1, max_pfn)
+
+
+@kernel
+def look_again_flat(t: P2MTables, h: HostTables, walk: Walk, leaves: int) -> int:
+    """Do `look_again` for a linear p2m, whose page tables are translated first."""
+    status = _check_tables(t, h, walk, leaves)
+    return look_again(t, h, walk, leaves) if status == OK else status
+
+
+# --- a table -----------------------------------------------------------------------------------
 
 
 @inner_kernel
@@ -43,14 +65,16 @@ def _frame(t: P2MTables, h: HostTables, page: int, word: int) -> int:
 
 
 @inner_kernel
-def walk_table(t: P2MTables, h: HostTables, room: Room) -> int:
+def _walk_table(t: P2MTables, h: HostTables, walk: Walk) -> int:
     """Walk the table that the guest reports; return the last PFN to save, or minus a SAVE_ code.
 
-    `room.mfns` gets the MFN of each leaf up to that PFN's.
+    `walk.mfns` gets the MFN of each leaf up to that PFN's. Minus MORE_ROOM as `find_by_list`.
     """
     never_inline()
     state = t.state[0]
     max_pfn = state.shared_max - 1
+    if (max_pfn >> 9) + 1 > len(walk.mfns):
+        return as_int(-MORE_ROOM)
     if state.shared_cr3 < 0 or state.shared_cr3 > h.par[0].frames:
         state.detail = state.shared_cr3
         return as_int(-SAVE_BAD_CR3)
@@ -58,17 +82,17 @@ def walk_table(t: P2MTables, h: HostTables, room: Room) -> int:
     if not _is_range(first, _last(first, max_pfn)):
         state.detail = 0
         return as_int(-SAVE_BAD_RANGE)
-    room.work[0] = state.shared_cr3
+    walk.work[0] = state.shared_cr3
     count = as_int(1)
     for k in range(4):
         level = as_int(4 - k)
-        count = _level(t, h, room, level, first, _last(first, max_pfn), count)
+        count = _level(t, h, walk, level, first, _last(first, max_pfn), count)
         if count < 0:
             return count
         if level == 2:
-            max_pfn, count = _trim(room, first, max_pfn, count)
+            max_pfn, count = _trim(walk, first, max_pfn, count)
         if level > 1:
-            copy_words(room.mfns[:count], room.work)
+            copy_words(walk.mfns[:count], walk.work)
     return max_pfn
 
 
@@ -96,26 +120,26 @@ def _index(first: int, end: int, level: int) -> int:
 
 @inner_kernel
 def _level(
-    t: P2MTables, h: HostTables, room: Room, level: int, first: int, last: int, count: int
+    t: P2MTables, h: HostTables, walk: Walk, level: int, first: int, last: int, count: int
 ) -> int:
-    """Read a level's entries for the table's addresses from the `count` pages in `room.work`.
+    """Read a level's entries for the table's addresses from the `count` pages in `walk.work`.
 
-    `room.mfns` gets the frames; returns how many, or minus a SAVE_ code.
+    `walk.mfns` gets the frames; returns how many, or minus a SAVE_ code.
     """
     never_inline()
     state = t.state[0]
     for x in range(count):
-        page = own_pfn(t, h, room.work[x])
+        page = own_pfn(t, h, walk.work[x])
         if page < 0:
             state.detail = level << 32 | x
             return as_int(-SAVE_MAP_TABLES)
-        room.work[x] = page
+        walk.work[x] = page
     low = _index(first, first, level)
     high = min(_index(first, last, level) + 1, count * _ENTRIES)
     found, before = as_int(0), as_int(0)
     mfn = as_int(0)
     for at in range(low, high):
-        page = room.work[at // _ENTRIES]
+        page = walk.work[at // _ENTRIES]
         word = page_word(t, h, page, at & (_ENTRIES - 1))
         if found == 0 or word != before or at & (_ENTRIES - 1) == 0:
             mfn = _frame(t, h, page, word)
@@ -123,17 +147,17 @@ def _level(
         if mfn <= 0 or mfn > h.par[0].frames:
             state.detail = level << 32 | found
             return as_int(-SAVE_BAD_WALK)
-        room.mfns[found] = mfn
+        walk.mfns[found] = mfn
         found += 1
     return found
 
 
 @inner_kernel
-def _trim(room: Room, first: int, max_pfn: int, count: int) -> tuple[int, int]:
+def _trim(walk: Walk, first: int, max_pfn: int, count: int) -> tuple[int, int]:
     """Return the last PFN and the level-1 pages that are left where equal ones end the walk."""
     last = as_int(0)
     for k in range(1, count):
-        if room.mfns[k] != room.mfns[k - 1]:
+        if walk.mfns[k] != walk.mfns[k - 1]:
             last = as_int(k)
     # A distance against an index of the array: the same only where that begins at 0.
     if last == _index(first, _last(first, max_pfn), as_int(2)):
@@ -148,26 +172,26 @@ def _trim(room: Room, first: int, max_pfn: int, count: int) -> tuple[int, int]:
 
 
 @inner_kernel
-def check_tables(t: P2MTables, h: HostTables, room: Room, leaves: int) -> int:
+def _check_tables(t: P2MTables, h: HostTables, walk: Walk, leaves: int) -> int:
     """Translate the page tables as a save of their pages does; return OK or SAVE_BAD_TABLE."""
     never_inline()
     state = t.state[0]
     max_pfn = state.walked_max_pfn
-    count = _add(room, as_int(0), state.pgd, as_int(4))
+    count = _add(walk, as_int(0), state.pgd, as_int(4))
     for k in range(3):
         level = as_int(4 - k)
         at = as_int(0)
         while at < count:
             # Pages come in the order of their PFNs: one before this may come in at any time.
-            if room.frames[at] == level:
-                room.frames[at] = -level
-                count = _add_below(t, room, count, room.pfns[at], level - 1)
+            if walk.levels[at] == level:
+                walk.levels[at] = -level
+                count = _add_below(t, walk, count, walk.pages[at], level - 1)
                 at = as_int(0)
             else:
                 at += 1
-    found = room.found[:leaves]
+    found = walk.found[:leaves]
     for k in range(count):
-        page = room.pfns[k]
+        page = walk.pages[k]
         if page > max_pfn:
             break
         before = as_int(0)
@@ -178,34 +202,34 @@ def check_tables(t: P2MTables, h: HostTables, room: Room, leaves: int) -> int:
                 continue
             before = word
             if not names_itself(t, h, found, _frame(t, h, page, word), max_pfn):
-                state.detail = abs(room.frames[k]) << 32 | i
+                state.detail = abs(walk.levels[k]) << 32 | i
                 return as_int(SAVE_BAD_TABLE)
     return as_int(OK)
 
 
 @inner_kernel
-def _add_below(t: P2MTables, room: Room, count: int, page: int, level: int) -> int:
+def _add_below(t: P2MTables, walk: Walk, count: int, page: int, level: int) -> int:
     """Add the table pages that a page's entries lead to; return how many there are then."""
     row = t.words[page_code(t, page)]
     before = as_int(0)
     for i in range(_ENTRIES):
         if row[i] != 0 and row[i] != before:
             before = row[i]
-            count = _add(room, count, before & (MAPS - 1), level)
+            count = _add(walk, count, before & (MAPS - 1), level)
     return count
 
 
 @inner_kernel
-def _add(room: Room, count: int, page: int, level: int) -> int:
+def _add(walk: Walk, count: int, page: int, level: int) -> int:
     """Add a table page of a level, in the order of PFNs; return how many there are then."""
     at = as_int(0)
-    while at < count and room.pfns[at] < page:
+    while at < count and walk.pages[at] < page:
         at += 1
-    if at < count and room.pfns[at] == page:
+    if at < count and walk.pages[at] == page:
         return count
     for k in range(count, at, -1):
-        room.pfns[k] = room.pfns[k - 1]
-        room.frames[k] = room.frames[k - 1]
-    room.pfns[at] = page
-    room.frames[at] = level
+        walk.pages[k] = walk.pages[k - 1]
+        walk.levels[k] = walk.levels[k - 1]
+    walk.pages[at] = page
+    walk.levels[at] = level
     return count + 1
