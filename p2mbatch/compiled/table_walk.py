@@ -68,7 +68,7 @@ def _frame(t: P2MTables, h: HostTables, page: int, word: int) -> int:
 def _walk_table(t: P2MTables, h: HostTables, walk: Walk) -> int:
     """Walk the table that the guest reports; return the last PFN to save, or minus a SAVE_ code.
 
-    `walk.mfns` gets the MFN of each leaf up to that PFN's. Minus MORE_ROOM as `find_by_list`.
+    The MFN of each leaf up to that PFN's goes to `mfns`. Minus MORE_ROOM as `find_by_list`.
     """
     never_inline()
     state = t.state[0]
@@ -122,9 +122,9 @@ def _index(first: int, end: int, level: int) -> int:
 def _level(
     t: P2MTables, h: HostTables, walk: Walk, level: int, first: int, last: int, count: int
 ) -> int:
-    """Read a level's entries for the table's addresses from the `count` pages in `walk.work`.
+    """Read a level's entries for the table's addresses from the first `count` pages in `work`.
 
-    `walk.mfns` gets the frames; returns how many, or minus a SAVE_ code.
+    The frames go to `mfns`; returns how many, or minus a SAVE_ code.
     """
     never_inline()
     state = t.state[0]

@@ -227,7 +227,7 @@ for name in (*(n for n in policies.names() if not policies.find(n).is_era), "lat
     life = Guest.boot("64MiB", policy=name, resident="all").life
     t, h, does = life.tables, life.host, life.policy.operations
     for function, *arguments in (
-        (does.boot, t, h, *life.marked), (does.set_runs, t, h, runs, 0), (does.rebuild, t, h, 0),
+        (does.boot, t, h, life.marked), (does.set_runs, t, h, runs, 0), (does.rebuild, t, h, 0),
         (does.grow_leaves, t, h, leaves, False, 0), (does.report, t, h),
         (does.get, t, h, some, some), (does.get_row, t, h, 0, some),
     ):
