@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import re
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kernels import two_level_none
+from oracle.eras import lives as era_lives
 from oracle.lives import Wanted, lives
 from oracle.recordings import recordings
 from p2mbatch.base.shipped import find_spec
@@ -52,6 +55,15 @@ def kernels() -> dict[str, str]:
     return {name: named_policy(f"kernel:{ROOT / 'tests/kernels' / name}.c") for name in names}
 
 
+def era_kernels(folder: Path) -> dict[str, str]:
+    """Kernels' files in C of the eras: policy of ours -> the file that is to do the same."""
+    found = {
+        "two-level": ROOT / "tests/kernels/two_level.c",
+        "two-level-none": two_level_none.written(folder),
+    }
+    return {name: named_policy(f"kernel:{file}") for name, file in found.items()}
+
+
 def under(trace: Trace, policy: str) -> list[dict[str, Any]]:
     """What happens in a trace under a user's policy, without the user's lines."""
     events = replay(dataclasses.replace(trace, policy=policy))
@@ -64,6 +76,20 @@ def differing_traces(own: dict[str, str]) -> Iterator[str]:
         trace = load_trace(recording.path)
         if trace.policy in own and under(trace, own[trace.policy]) != trace.expected:
             yield f"{recording.name} differs"
+
+
+def differing_eras(own: dict[str, str], number: int) -> Iterator[str]:
+    """The recorded traces and the random lives of the eras that come out otherwise."""
+    for path in tqdm(sorted(ROOT.glob("data/traces/eras*/*.json.gz")), unit="trace", disable=None):
+        trace = load_trace(path)
+        if trace.policy in own and under(trace, own[trace.policy]) != trace.expected:
+            yield f"{path.parent.name}/{path.name} differs"
+    for policy, second, seed in tqdm(
+        list(itertools.product(own, (False, True), range(number))), unit="life", disable=None
+    ):
+        made = era_lives.life(policy, seed, second)
+        if under(parse_trace(made, made["name"]), own[policy]) != made["expected"]:
+            yield f"life {seed} of {policy} differs, {made['format']}"
 
 
 def differing_lives(own: dict[str, str], number: int, seed: str) -> Iterator[str]:
@@ -102,6 +128,8 @@ def main() -> int:
         own = kernels() if args.kernels else files(Path(folder))
         found = [*differing_traces(own), *differing_cells(own)]
         found += differing_lives(own, args.lives, args.seed)
+        if args.kernels:
+            found += differing_eras(era_kernels(Path(folder)), args.lives // 2)
     print("\n".join(found) or f"no difference: traces, headline, {args.lives:,} lives each")
     return int(bool(found))
 

@@ -1,7 +1,7 @@
 """The static arrays of a p2m of two levels, which lie in the child's program: where each page is.
 
 The child shares them with this process as it does the guest's memory, behind whose bytes they lie.
-A kernel knows them by addresses of its image, the child by those of its program (`array_form`).
+A kernel knows them by addresses of its image, the child by those of its program.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ def array_pages(t: P2MTables, k: int) -> int:
 
 @inner_kernel
 def tell_arrays(t: P2MTables) -> None:
-    """Tell the child of each array where it is there, where its kernel has it, its bytes."""
+    """Tell the child of each array: its address there and in its kernel, its page, its bytes."""
     child = words_at(as_int(t.statics[R_CHILD]), as_int(CHILD_WORDS))
-    out = words_at(as_int(child[CHILD_CONTROL] + 8 * A_ARRAYS), as_int(3 * NUM_ARRAYS))
+    out = words_at(as_int(child[CHILD_CONTROL] + 8 * A_ARRAYS), as_int(4 * NUM_ARRAYS))
     for k in range(NUM_ARRAYS):
         page = array_page(t, as_int(k))
-        out[3 * k] = child[CHILD_ARRAY + k]
-        out[3 * k + 1] = address(t, page) if page != NO_PAGE else 0
-        out[3 * k + 2] = array_pages(t, as_int(k)) << 12 if page != NO_PAGE else 0
+        out[4 * k] = child[CHILD_ARRAY + k]
+        out[4 * k + 1] = address(t, page) if page != NO_PAGE else 0
+        out[4 * k + 2] = page
+        out[4 * k + 3] = array_pages(t, as_int(k)) << 12 if page != NO_PAGE else 0
 
 
 @inner_kernel
@@ -72,15 +73,26 @@ def array_offset(t: P2MTables, page: int) -> int:
 
 
 @inner_kernel
-def array_form(t: P2MTables, word: int) -> int:
-    """Return an address within an array as the child has it, and back; -1 for any other word."""
+def array_there(t: P2MTables, word: int) -> int:
+    """Return an address within an array as the child has it; any other word as it is."""
+    never_inline()
+    if t.state[0].static_top == NO_PAGE:
+        return word
+    child = words_at(as_int(t.statics[R_CHILD]), as_int(CHILD_WORDS))
+    for k in range(NUM_ARRAYS):
+        i = word - address(t, array_page(t, as_int(k)))
+        if 0 <= i < array_pages(t, as_int(k)) << 12:
+            return child[CHILD_ARRAY + k] + i
+    return word
+
+
+@inner_kernel
+def array_here(t: P2MTables, word: int) -> int:
+    """Return an address within the child's arrays as its kernel has it; any other as it is."""
     never_inline()
     child = words_at(as_int(t.statics[R_CHILD]), as_int(CHILD_WORDS))
     for k in range(NUM_ARRAYS):
-        theirs, size = as_int(child[CHILD_ARRAY + k]), array_pages(t, as_int(k)) << 12
-        ours = address(t, array_page(t, as_int(k)))
-        if 0 <= word - theirs < size:
-            return word - theirs + ours
-        if 0 <= word - ours < size:
-            return word - ours + theirs
-    return as_int(-1)
+        i = word - child[CHILD_ARRAY + k]
+        if 0 <= i < array_pages(t, as_int(k)) << 12:
+            return address(t, array_page(t, as_int(k))) + i
+    return word

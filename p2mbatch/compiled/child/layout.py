@@ -104,7 +104,7 @@ _AREAS: Final = (
     ("PAGES", TOUCHED_PAGES),
     ("TOUCHED", TOUCHED_PAGES),
     ("MADE", MADE_PAGES // 64),
-    ("ARRAYS", 3 * NUM_ARRAYS),
+    ("ARRAYS", 4 * NUM_ARRAYS),
 )
 
 HEADER: Final = 128

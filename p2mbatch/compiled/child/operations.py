@@ -191,7 +191,7 @@ def _set_some(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
         for k in range(first, runs[run, 2]):
             if not room_left(t):
                 return MORE_ROOM
-            value = runs[run, 1] + k if runs[run, 1] >= 0 else as_int(INVALID)
+            value = runs[run, 1] + k if runs[run, 1] != INVALID else as_int(INVALID)
             status = set_one(t, h, as_int(runs[run, 0] + k), value)
             if status != OK:
                 t.statics[R_OPEN] = 0

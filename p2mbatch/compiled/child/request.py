@@ -10,7 +10,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.batch.clock import now_ns
-from p2mbatch.compiled.child.arrays import array_form, array_offset, tell_arrays
+from p2mbatch.compiled.child.arrays import array_offset, array_there, tell_arrays
 from p2mbatch.compiled.child.layout import (
     A_M2P,
     A_MADE,
@@ -126,14 +126,8 @@ def area_at(t: P2MTables, first: int) -> int:
 
 @inline_kernel
 def child_form(t: P2MTables, bytes_held: int, word: int) -> int:
-    """Return a word of a guest's as its child has it, and back (`guest_form` there)."""
+    """Return a word of a 64-bit guest's as its child has it, and back (`guest_form` there)."""
     base = t.state[0].va_base
-    if t.state[0].static_top != NO_PAGE:
-        found = array_form(t, word)
-        if found != -1:
-            return found
-    if t.state[0].word_bits == 32:
-        return word
     if 0 <= word - DIRECT < bytes_held:
         return word - DIRECT + base
     if base <= word < base + bytes_held:
@@ -163,7 +157,7 @@ def write_page(t: P2MTables, memory: int, bytes_held: int, slot: int) -> None:
         # There the direct map has the kernel's own addresses.
         plain = plain or t.state[0].static_top == NO_PAGE
         for i in range(len(row)):
-            word = row[i] if plain else child_form(t, bytes_held, as_int(row[i]))
+            word = row[i] if plain else array_there(t, as_int(row[i]))
             narrow[i] = np.uint32(word & 0xFFFFFFFF)
         return
     wide = words_at(where, as_int(len(row)))
@@ -175,7 +169,9 @@ def write_page(t: P2MTables, memory: int, bytes_held: int, slot: int) -> None:
     for i in range(len(row)):
         if row[i] != last:
             last = as_int(row[i])
-            form = child_form(t, bytes_held, last)
+            form = array_there(t, last)
+            if form == last:
+                form = child_form(t, bytes_held, last)
         wide[i] = form
 
 

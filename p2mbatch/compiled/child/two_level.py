@@ -12,6 +12,7 @@ from p2mbatch.compiled.child.arrays import (
     LIST,
     MISSING,
     TOP,
+    array_here,
     array_offset,
     array_page,
     array_pages,
@@ -115,7 +116,9 @@ def _read_page(t: P2MTables, slot: int) -> None:
         for i in range(len(row)):
             if row[i] != last:
                 last = as_int(row[i])
-                form = child_form(t, held, last)
+                form = array_here(t, last)
+                if form == last and t.state[0].word_bits == 64:
+                    form = child_form(t, held, last)
             row[i] = form
 
 

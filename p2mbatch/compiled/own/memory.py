@@ -180,8 +180,10 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     kind = t.slots[code, P_KIND] if code >= 0 else ORDINARY
     found = where == t.statics[R_FOUND] and not _by_its_own_pointer(t, kind, word)
     listed = found or kind == FREED or (kind == MID_MFN and page != t.state[0].mid_missing_mfn)
-    # Only what goes through a page of the list asks whether it is there (machine-v2 section 3b).
-    if listed and store_page(t, h, where) >= UNREACHABLE:
+    # Only what goes through a page of the list asks whether it is there (machine-v2 section 3b); a
+    # static array is the image's.
+    asks = listed and (found or t.state[0].static_top == NO_PAGE)
+    if asks and store_page(t, h, where) >= UNREACHABLE:
         stop(t, FAULT_STORE, line)
     if found:
         top = t.statics[R_FOUND_TOP]

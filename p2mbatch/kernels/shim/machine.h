@@ -111,19 +111,27 @@ static int has_image;
 
 /* The static arrays of a p2m of two levels: pages of the guest that lie in this program. */
 static struct {
-    word at, guest, bytes;
+    word at, guest, page, bytes;
 } arrays[NUM_ARRAYS];
-/* Where all of them are: here, and as the guest's kernel has them. 0 bytes where there are none. */
-static word arrays_at, arrays_bytes, arrays_guest, arrays_guest_bytes;
+/* Where all of them are here, 0 bytes where there are none; between which pages of the guest. */
+static word arrays_at, arrays_bytes, arrays_page, arrays_pages;
 
+/* An address within an array as the guest's kernel has it. There is no way back for values: a word of
+ * the guest's that only looks like one stays what it is. */
 COLD word array_form(word value)
 {
-    for (int i = 0; i < NUM_ARRAYS; i++) {
+    for (int i = 0; i < NUM_ARRAYS; i++)
         if (value - arrays[i].at < arrays[i].bytes)
             return value - arrays[i].at + arrays[i].guest;
-        if (value - arrays[i].guest < arrays[i].bytes)
-            return value - arrays[i].guest + arrays[i].at;
-    }
+    return value;
+}
+
+/* Where a page of an array is here; 0 for any other page. */
+COLD word array_at_page(word page)
+{
+    for (int i = 0; i < NUM_ARRAYS; i++)
+        if (page - arrays[i].page < arrays[i].bytes >> PAGE_SHIFT)
+            return arrays[i].at + ((page - arrays[i].page) << PAGE_SHIFT);
     return 0;
 }
 
@@ -131,11 +139,8 @@ COLD word array_form(word value)
  * does both, and whatever is no address of a page stays what it is. */
 HOT word guest_form(word value)
 {
-    if (value - arrays_at < arrays_bytes || value - arrays_guest < arrays_guest_bytes) {
-        word found = array_form(value);
-        if (found)
-            return found;
-    }
+    if (value - arrays_at < arrays_bytes)
+        return array_form(value);
 #ifdef __x86_64__
     word size = C(RANGE);
     if (value - DIRECT < size)

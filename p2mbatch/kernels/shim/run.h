@@ -142,26 +142,29 @@ static void catch_signals(void)
 
 static void set_arrays(void)
 {
-    word end = 0, guest_end = 0;
-    arrays_at = arrays_guest = ~0UL;
+    word end = 0, end_page = 0;
+    arrays_at = arrays_page = ~0UL;
     for (int i = 0; i < NUM_ARRAYS; i++) {
-        arrays[i].at = AREA(ARRAYS)[3 * i];
-        arrays[i].guest = AREA(ARRAYS)[3 * i + 1];
-        arrays[i].bytes = AREA(ARRAYS)[3 * i + 2];
-        if (!arrays[i].bytes)
+        word pages;
+        arrays[i].at = AREA(ARRAYS)[4 * i];
+        arrays[i].guest = AREA(ARRAYS)[4 * i + 1];
+        arrays[i].page = AREA(ARRAYS)[4 * i + 2];
+        arrays[i].bytes = AREA(ARRAYS)[4 * i + 3];
+        pages = arrays[i].bytes >> PAGE_SHIFT;
+        if (!pages)
             continue;
         if (arrays[i].at < arrays_at)
             arrays_at = arrays[i].at;
         if (arrays[i].at + arrays[i].bytes > end)
             end = arrays[i].at + arrays[i].bytes;
-        if (arrays[i].guest < arrays_guest)
-            arrays_guest = arrays[i].guest;
-        if (arrays[i].guest + arrays[i].bytes > guest_end)
-            guest_end = arrays[i].guest + arrays[i].bytes;
+        if (arrays[i].page < arrays_page)
+            arrays_page = arrays[i].page;
+        if (arrays[i].page + pages > end_page)
+            end_page = arrays[i].page + pages;
     }
     arrays_bytes = end ? end - arrays_at : 0;
+    arrays_pages = end ? end_page - arrays_page : 0;
     arrays_offset = C(RANGE) + (arrays_at - (word)p2mk_static_begin);
-    arrays_guest_bytes = end ? guest_end - arrays_guest : 0;
 }
 
 static void set_addresses(void)
@@ -227,7 +230,7 @@ static void set_pages(void)
         u64 k = skip < runs[2] ? skip : runs[2];
         skip -= k;
         for (; k < runs[2]; k++) {
-            word mfn = (long long)runs[1] < 0 ? ~0UL : runs[1] + k;
+            word mfn = runs[1] == ~0ULL ? ~0UL : runs[1] + k;
             long done;
             note(ENTRY_SET, runs[0] + k, wide(mfn), 0);
             found_top = ~0ULL;

@@ -75,8 +75,8 @@ static word m2p_asked = ~0UL, m2p_answer = ~0UL;
 
 static void *at_page(word pfn)
 {
-    word where = guest_base + (pfn << PAGE_SHIFT);
-    return (void *)guest_form(where);
+    word found = pfn - arrays_page < arrays_pages ? array_at_page(pfn) : 0;
+    return (void *)(found ? found : guest_form(guest_base + (pfn << PAGE_SHIFT)));
 }
 
 static word page_of(word runner)
