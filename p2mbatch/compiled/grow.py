@@ -269,7 +269,7 @@ def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
     t.slots[slot, P_KIND] = LEAF
     fill_page(t, slot, INVALID)
     t.slots[slot, P_LEAF] = x
-    t.slots[slot, P_CLEAN] = not _takes_over(t, slot, x)
+    t.slots[slot, P_CLEAN] = not takes_over(t, slot, x)
     t.words[page_code(t, mid), x & (n - 1)] = address(t, page)
     state.num_grown += 1
     if x < state.num_leaves:
@@ -278,7 +278,7 @@ def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
 
 
 @inner_kernel
-def _takes_over(t: P2MTables, slot: int, x: int) -> bool:
+def takes_over(t: P2MTables, slot: int, x: int) -> bool:
     """Give leaf `x` the frames that it owns as `p2m_missing`; whether there are any.
 
     A function host has given some where `p2m_missing` had been hit and so looked populated.

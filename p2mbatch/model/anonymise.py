@@ -63,9 +63,10 @@ def anonymise(trace: Trace, key: int | None = None) -> Trace:
         for name in ("runs", "during"):
             if name in event:
                 event = event | {name: maps[host].entries(event[name], frames, width)}
-        if "rounds" in event:
-            rounds = [maps[host].entries(runs, frames, width) for runs in event["rounds"]]
-            event = event | {"rounds": rounds}
+        for name in ("rounds", "sets"):
+            if name in event:
+                some = [maps[host].entries(runs, frames, width) for runs in event[name]]
+                event = event | {name: some}
         if event["op"] == "poke":
             words = event["words"].copy()
             words[:, 2] = maps[host].words(words[:, 2], trace.hosts[host].frames, width)

@@ -26,7 +26,7 @@ class EraLife(Life):
         self.begin_event()
         kb.load_mfn_list(self.tables, self.host, 0, 1 << 62)
         kb.load_domain(self.tables, self.host)
-        return self._result(self._does.boot(self.tables, self.host, ranges))
+        return self.result_of(self._does.boot(self.tables, self.host, ranges))
 
     def migrate(
         self,
@@ -92,7 +92,7 @@ class EraLife(Life):
             status = self._run(lambda x: self._does.rebuild(self.tables, self.host, x))
         if status == OK:
             status = self._does.report(self.tables, self.host)
-        return self._result(status)
+        return self.result_of(status)
 
     def _sends(self) -> tuple[bool, bool]:
         """Return whether only own frames are sent, and whether each of them needs a frame."""

@@ -120,7 +120,7 @@ class Life:
         if self.host.par[0].kind == tb.TABLE_HOST:
             kb.load_domain(self.tables, self.host)
         start = time.perf_counter_ns()
-        result = self._result(self._does.boot(self.tables, self.host, self.marked))
+        result = self.result_of(self._does.boot(self.tables, self.host, self.marked))
         result.rebuild_ns = time.perf_counter_ns() - start
         return result
 
@@ -145,9 +145,9 @@ class Life:
 
     def _set(self, runs: Int64Array) -> EventResult:
         """Do `set_runs` as a part of an event."""
-        self._keep_presence(runs)
+        self.keep_presence(runs)
         status = self._run(lambda done: self._does.set_runs(self.tables, self.host, runs, done))
-        result = self._result(status)
+        result = self.result_of(status)
         result.entries_set = self.scalar("position")
         result.placeholder_writes = self.scalar("placeholder_writes")
         return result
@@ -196,7 +196,7 @@ class Life:
     def grow_leaves(self, leaves: Int64Array, *, lazy: bool) -> EventResult:
         """Populate the whole leaves `leaves` (int64[k]) on a function host; made if not `lazy`."""
         self.begin_event()
-        return self._result(
+        return self.result_of(
             self._run(lambda k: self._does.grow_leaves(self.tables, self.host, leaves, lazy, k))
         )
 
@@ -215,7 +215,7 @@ class Life:
         start = time.perf_counter_ns()
         status = walk(self.tables, self.host, self._work)
         save_walk_ns = time.perf_counter_ns() - start
-        result = self._result(status)
+        result = self.result_of(status)
         result.save_walk_ns = save_walk_ns
         return result
 
@@ -262,15 +262,15 @@ class Life:
         """Walk the mfn list list; keep what leaves were found."""
         max_pfn = int(ks.frame_lists_of(self.tables, self.host, self._work))
         if max_pfn < 0:
-            return self._result(-max_pfn)
+            return self.result_of(-max_pfn)
         mfns = np.empty((max_pfn >> self.scalar("entries_shift")) + 1, np.int64)
         status = listed_leaves(self.tables, self.host, self._work, mfns)
-        return self._mapped(mfns, max_pfn) if status == OK else self._result(status)
+        return self._mapped(mfns, max_pfn) if status == OK else self.result_of(status)
 
     def _mapped(self, mfns: Int64Array, max_pfn: int) -> EventResult:
         """Do the checks that every walk ends in, on the leaves' MFNs."""
         self._found = np.empty(len(mfns), np.int32)
-        return self._result(map_leaves(self.tables, self.host, mfns, self._found, max_pfn))
+        return self.result_of(map_leaves(self.tables, self.host, mfns, self._found, max_pfn))
 
     def _go_on(self, rounds: Rounds) -> EventResult:
         """Let the guest live on the source, a set for each round of copying, of this same event.
@@ -290,7 +290,7 @@ class Life:
             if not result.ok:
                 break
         self.came_through = all(done.result.ok for done in self.rounds)
-        went = self._result(OK) if result.ok else result
+        went = self.result_of(OK) if result.ok else result
         went.entries_set, went.set_returned = entries_set, returned
         went.placeholder_writes = self.scalar("placeholder_writes")
         return went
@@ -301,14 +301,14 @@ class Life:
 
     def _look_again(self) -> EventResult:
         """Do what is left to check once the guest is paused."""
-        return self._result(compare_leaves(self.tables, self._found))
+        return self.result_of(compare_leaves(self.tables, self._found))
 
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
         self._judge.look(self.tables, self.host, self._does.get)
         start = time.perf_counter_ns()
         status = self._restore_on(host, parallel)
         if status != OK:
-            return self._result(status)
+            return self.result_of(status)
         self.host = host
         resumed = time.perf_counter_ns()
         status = self._run(
@@ -321,7 +321,7 @@ class Life:
         done = time.perf_counter_ns()
         if status == OK:
             status = self._does.report(self.tables, self.host)
-        result = self._result(status)
+        result = self.result_of(status)
         if status == OK:
             result.lost_pages, result.ghost_pages = self._judge.losses(
                 self.tables, self.host, self._does.get
@@ -352,7 +352,7 @@ class Life:
             return status if status != OK else restore_parallel(self.tables, host, self._work)
         return self._run(lambda x: move(self.tables, self.host, host, self._work, x))
 
-    def _keep_presence(self, runs: Int64Array) -> None:
+    def keep_presence(self, runs: Int64Array) -> None:
         """From a set on after which presence is not what the layout and `own` say, keep it apart.
 
         That is one of entries that are no frames of the host's, and any after stray writes: what
@@ -433,7 +433,7 @@ class Life:
             status = call(self.scalar("position"))
         return status
 
-    def _result(self, status: int) -> EventResult:
+    def result_of(self, status: int) -> EventResult:
         """Return what a kernel's status code means, with the event's stray writes."""
         result = self._meaning(status)
         result.stray_writes = self.scalar("stray_writes")

@@ -52,7 +52,7 @@ class LinearLife(EraLife):
         layout = self._layout
         assert layout is not None
         runs = boot_runs(layout.boot_pool, layout.identity, layout.extra)
-        return self._result(self._does.boot(self.tables, self.host, runs))
+        return self.result_of(self._does.boot(self.tables, self.host, runs))
 
     def tweak(self, event: dict[str, Any]) -> None:
         """Let the next save read other values than there are: `shared` and `ptes` of `event`."""

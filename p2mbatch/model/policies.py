@@ -93,6 +93,8 @@ class Policy:
     """Whether the end that it reports may lie within a leaf."""
     whole_area: bool = False
     """Whether it reports the flat table whole and knows no start flag."""
+    races: str = ""
+    """The race explorer's kernel by whose steps several CPUs grow its p2m; empty: not modelled."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -169,6 +171,7 @@ _OWN = (
         color=BLUE,
         hatch="",
         marker="o",
+        races="old",
     ),
     Policy(
         name="stale",
@@ -238,6 +241,7 @@ _ERAS = (
         marker="v",
         is_era=True,
         asks_override=True,
+        races="old",
     ),
     Policy(
         name="identity",
@@ -252,6 +256,7 @@ _ERAS = (
         placeholders=4,
         asks_override=True,
         marks=True,
+        races="orig",
     ),
     Policy(
         name="moved",
@@ -267,6 +272,7 @@ _ERAS = (
         asks_override=True,
         marks=True,
         bootmem=True,
+        races="orig",
     ),
     Policy(
         name="mid-identity",
@@ -282,6 +288,7 @@ _ERAS = (
         asks_override=True,
         marks=True,
         bootmem=True,
+        races="orig",
     ),
     Policy(
         name="late-list",
@@ -298,6 +305,7 @@ _ERAS = (
         late_list=True,
         marks=True,
         bootmem=True,
+        races="orig",
     ),
 )
 
@@ -314,6 +322,7 @@ _LINEAR = (
         is_era=True,
         is_linear=True,
         whole_area=True,
+        races="new",
     ),
     Policy(
         name="linear-4.4",
@@ -327,6 +336,7 @@ _LINEAR = (
         is_era=True,
         is_linear=True,
         ends_within=True,
+        races="new",
     ),
     Policy(
         name="linear",
@@ -339,6 +349,7 @@ _LINEAR = (
         marker="8",
         is_era=True,
         is_linear=True,
+        races="new",
     ),
 )
 

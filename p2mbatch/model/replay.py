@@ -15,6 +15,7 @@ from p2mbatch.base.sizes import format_size
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.inspect import frame_list
 from p2mbatch.model import replay_eras
+from p2mbatch.model.cpus.events import set_by_cpus
 from p2mbatch.model.digests import p2m_sha256
 from p2mbatch.model.era_life import EraLife
 from p2mbatch.model.hosts import m2p_entries, m2p_order, table_host
@@ -27,6 +28,7 @@ from p2mbatch.model.trace import (
     FORMAT_3,
     LOSS_FIELDS,
     MACHINES,
+    SETS,
     UNOBSERVED,
     Trace,
     goes_on,
@@ -125,6 +127,8 @@ def run_event(life: Life, trace: Trace, event: dict[str, Any]) -> EventResult:
         return life.boot()
     if op == "set":
         return life.set_runs(event["runs"])
+    if op == "cpus":
+        return set_by_cpus(life, event["sets"], event["schedule"])
     if op == "migrate":
         life.toolstack = code_of(event.get("toolstack"))
     if op == "migrate" and isinstance(life, EraLife):
@@ -161,7 +165,7 @@ def observed(
     if event["op"] in UNOBSERVED:
         return {"op": event["op"]}
     found = observe(life, event["op"], result)
-    if event["op"] == "set":
+    if event["op"] in SETS:
         found["entries_set"] = result.entries_set
         found["ok"] = result.set_returned
     if life.policy.own is not None:

@@ -76,8 +76,8 @@ def observe(life: EraLife, op: str, result: EventResult) -> dict[str, Any]:
         "brk_pages_used": life.scalar("brk_used"),
         "pool_pages_used": life.scalar("pool_used"),
         "frame_list_list_mfn": _list_list_mfn(life),
-        "stray_writes": 0,
-        "stray_pages": 0,
+        "stray_writes": result.stray_writes,
+        "stray_pages": result.stray_pages,
     }
     if policy.marks and op == "boot":
         counters["identity_pages"] = life.scalar("identity_pages")

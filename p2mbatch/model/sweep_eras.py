@@ -44,7 +44,7 @@ class TreeEraLife(Life):
             return super().grow_leaves(leaves, lazy=lazy)
         result = super().grow_leaves(leaves[: beyond[0]], lazy=lazy)
         rounds = self.scalar("hint_rounds")
-        return self._result(BUG_PTEP if rounds else BUG_SET) if result.ok else result
+        return self.result_of(BUG_PTEP if rounds else BUG_SET) if result.ok else result
 
     def _hits_shared(self, runs: Int64Array) -> bool:
         """Return whether a run has PFNs under `p2m_identity`."""
@@ -87,7 +87,7 @@ class FlatLife(TreeEraLife):
     def _walked(self, parallel: bool) -> EventResult:
         start = time.perf_counter_ns()
         status = flat_walk(self.tables, self.host, self._work)
-        result = self._step_by_step() if status == NOT_PLAIN else self._result(status)
+        result = self._step_by_step() if status == NOT_PLAIN else self.result_of(status)
         result.save_walk_ns = time.perf_counter_ns() - start
         return result
 

@@ -69,8 +69,12 @@ class HostRuns:
 LOSS_FIELDS = {
     "migrate": ("lost_pages", "ghost_pages", "lost_identity_pages"),
     "set": ("placeholder_writes",),
+    "cpus": ("placeholder_writes",),
 }
 """What format 3 expects of an event beside the other formats' fields, by its op."""
+
+SETS = ("set", "cpus")
+"""Events in which the kernel sets entries, and nothing else."""
 
 UNOBSERVED = ("fail_alloc", "tweak", "poke")
 """Events of which nothing but their `op` is expected."""
@@ -96,7 +100,10 @@ def rounds_of(event: dict[str, Any]) -> list[Int64Array] | None:
 
 
 def runs_of(event: dict[str, Any]) -> list[Int64Array]:
-    """Return all runs of entries that an event has: a set's, or a live migration's."""
+    """Return all runs of entries that an event has: a set's, several CPUs', a live migration's."""
+    if "sets" in event:
+        sets: list[Int64Array] = event["sets"]
+        return sets
     return [event["runs"]] if "runs" in event else rounds_of(event) or []
 
 

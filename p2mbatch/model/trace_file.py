@@ -14,7 +14,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import IMAGE_MAP_PAGES, geometry
 from p2mbatch.base.limits import check_json_values
-from p2mbatch.model import policies, toolstacks, trace_eras, trace_linear, trace_poke
+from p2mbatch.model import policies, toolstacks, trace_cpus, trace_eras, trace_linear, trace_poke
 from p2mbatch.model.checks import Checker, kind
 from p2mbatch.model.trace import (
     FORMAT,
@@ -50,6 +50,7 @@ _EVENT_KEYS = {
     "fail_alloc": {"op", "at"},
     "tweak": {"op"},
     "poke": {"op", "words"},
+    "cpus": {"op", "sets", "schedule"},
 }
 
 _OPTIONAL_KEYS_3 = {
@@ -222,7 +223,7 @@ def _parse_events(
         raise check.fail(
             "events", f"has {len(value)}: at most {most} for a guest of {guest.max_p2m_pfn} PFNs"
         )
-    rare = {"tweak": policy.is_linear, "poke": form == FORMAT_3}
+    rare = {"tweak": policy.is_linear, "poke": form == FORMAT_3, "cpus": form == FORMAT_3}
     known = [op for op in _EVENT_KEYS if rare.get(op, True)]
     for i, event in enumerate(value):
         path = f"events[{i}]"
@@ -272,6 +273,13 @@ def _parse_event(
         return trace_linear.parse_tweak(check, event, path)
     if event["op"] == "poke":
         return out | {"words": trace_poke.parse_words(check, event["words"], path, guest)}
+    if event["op"] == "cpus":
+        trace_cpus.check_event(check, event, path, policy)
+        out["sets"] = [
+            _parse_runs(check, runs, f"{path}.sets[{who}]", guest, policy)
+            for who, runs in enumerate(event["sets"])
+        ]
+        trace_cpus.check_entries(check, out["sets"], path)
     if "identity" in event:
         out["identity"] = trace_eras.parse_ranges(check, event["identity"], f"{path}.identity")
     if "toolstack" in event:
@@ -352,7 +360,8 @@ def written_format(trace: Trace) -> str:
         return trace.format
     added = frozenset().union(*_OPTIONAL_KEYS_3.values())
     told = frozenset().union(*LOSS_FIELDS.values())
-    needs = any(added & event.keys() or event["op"] == "poke" for event in trace.events) or any(
+    ops = {"poke", "cpus"}
+    needs = any(added & event.keys() or event["op"] in ops for event in trace.events) or any(
         told & event.keys() for event in trace.expected or ()
     )
     return FORMAT_3 if needs else FORMAT_2
@@ -397,8 +406,9 @@ def _event_to_json(event: dict[str, Any], policy: str) -> dict[str, Any]:
     for name in ("runs", "during"):
         if name in out:
             out[name] = _runs_to_json(out[name], policy)
-    if "rounds" in out:
-        out["rounds"] = [_runs_to_json(runs, policy) for runs in out["rounds"]]
+    for name in ("rounds", "sets"):
+        if name in out:
+            out[name] = [_runs_to_json(runs, policy) for runs in out[name]]
     if "identity" in out:
         out["identity"] = out["identity"].tolist()
     if "words" in out:

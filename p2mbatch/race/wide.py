@@ -18,6 +18,7 @@ from p2mbatch.compiled.dice import below, throw
 from p2mbatch.compiled.interpreted import Interpreter
 from p2mbatch.compiled.race import explore, memory, steps, walk
 from p2mbatch.compiled.race import layout as at
+from p2mbatch.compiled.race.sizes import sizes
 from p2mbatch.race.config import Config
 from p2mbatch.race.plan import Plan, make_plan
 
@@ -116,15 +117,7 @@ class WideRace:
         """Return what the steps see in place of the layout's constants."""
         n = self.entries
         shared = at.R_TOP + 3 * n
-        return {
-            "ENTRIES": n,
-            "LEAF_SHIFT": self._shift,
-            "TOP_SHIFT": 2 * self._shift,
-            "WORD_SHIFT": _WORD_SHIFT,
-            "PAGE_MASK": (1 << _WORD_SHIFT) - 1,
-            "POINTER": 1 << _WORD_SHIFT,
-            "MACHINE": 2 << _WORD_SHIFT,
-            "INVALID": (4 << _WORD_SHIFT) - 1,
+        return sizes(n, _WORD_SHIFT) | {
             "R_TOP_MFN": at.R_TOP + n,
             "R_TOP_MFN_P": at.R_TOP + 2 * n,
             "R_GENERATION": shared,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from oracle import build
 from oracle.build import Json
 from oracle.dice import Dice
+from oracle.eras.lives import cpus_event
 from oracle.layouts import Kind, layout
 from oracle.placer import Frames, Placer
 
@@ -33,6 +34,8 @@ class Wanted:
     """One life in so many is of a guest that boots with a mid or more. 0: none."""
     live: bool = False
     """Whether migrations are live, by any toolstack; of format 3 only."""
+    cpus: bool = False
+    """Whether several CPUs set entries at once; of format 3 only."""
 
 
 def life(source: random.Random, wanted: Wanted) -> Json:
@@ -64,6 +67,7 @@ class _Life:
         self.guest = guest
         self.format = wanted.format
         self.is_live = wanted.live
+        self.has_cpus = wanted.cpus
         self.machine = 1 if wanted.format.endswith("/1") else 2
         self.placer = Placer(dice, policy, guest, self.machine)
         self.made: list[Frames] = []
@@ -81,6 +85,8 @@ class _Life:
                 events.append(build.fail_alloc(dice.pick((1, 3), (0, 2), (2, 2), (4, 1))))
             if op in ("set", "fail"):
                 events.append(self._set(here))
+                if self.has_cpus and not dice.one_in(4):
+                    events[-1] = cpus_event(dice.source, lambda at=here: self._set(at)["runs"])
             else:
                 at, here = here, dice.pick((min(here + 1, num_hosts - 1), 5), (0, 1))
                 event = self._departure(self._arrival(build.migrate(here)))

@@ -374,11 +374,20 @@ class Machine:
         result["ok"] = True
         for pfn, mfn, count in runs:
             for i in range(count):
-                word = self.invalid if mfn is None else mfn + i
-                if not self.set_phys_to_machine(pfn + i, word):
+                if not self.set_phys_to_machine(pfn + i, self.word_of(pfn + i, mfn, i)):
                     result["ok"] = False
                     return
                 result["entries_set"] += 1
+
+    def word_of(self, pfn: int, mfn: int | None, i: int) -> int:
+        """The word that entry `i` of a run means."""
+        return self.invalid if mfn is None else mfn + i
+
+    def set_on_cpus(self, event: Json, result: Json) -> None:
+        """Several CPUs' sets, step by step."""
+        from oracle import cpus
+
+        cpus.run(self, event, result)
 
     def run(self, event: Json) -> Json:
         """Run one event; return its "expected" object."""
@@ -399,6 +408,8 @@ class Machine:
                 self.boot(self.arrive(event))
             elif op == "set":
                 self.set(event["runs"], result)
+            elif op == "cpus":
+                self.set_on_cpus(event, result)
             else:
                 losses = self.migrate(event, result)
         except End as end:
@@ -413,7 +424,7 @@ class Machine:
         result["p2m_sha256"] = digests.sha256(digests.p2m(self))
         if self.counts_losses and op == "migrate":
             result |= vars(losses)
-        if self.counts_losses and op == "set":
+        if self.counts_losses and op in ("set", "cpus"):
             # These policies have no page of many PFNs that set_phys_to_machine writes to.
             result["placeholder_writes"] = 0
         return result

@@ -81,6 +81,18 @@ def is_machine(word: int) -> bool:
 
 
 @inner_kernel
+def virt_to_mfn(row: Any, page_word: int) -> int:
+    """Return the MFN of the page that `page_word` is the address of. Looking it up is no step."""
+    return MACHINE + (page_word & PAGE_MASK)
+
+
+@inner_kernel
+def mfn_to_virt(row: Any, word: int) -> int:
+    """Return the address of the page that `word` is the MFN of. Looking it up is no step."""
+    return POINTER + (word & PAGE_MASK)
+
+
+@inner_kernel
 def place(page_word: int, index: int) -> int:
     """Return where word `index` of the page that `page_word` points to (or is the MFN of) is."""
     return R_PAGES + ENTRIES * (page_word & PAGE_MASK) + index

@@ -67,7 +67,6 @@ from p2mbatch.compiled.race.layout import (
     K6,
     K8,
     LEAF_SHIFT,
-    MACHINE,
     MID_MISSING,
     MID_MISSING_MFN,
     MISSING,
@@ -113,6 +112,7 @@ from p2mbatch.compiled.race.memory import (
     index_of,
     is_pointer,
     load,
+    mfn_to_virt,
     middle_of,
     num_buffered,
     operation_at,
@@ -122,6 +122,7 @@ from p2mbatch.compiled.race.memory import (
     store,
     take,
     top_of,
+    virt_to_mfn,
 )
 
 
@@ -229,7 +230,7 @@ def step_list(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page
     tracked = as_int(row[cpu + C_X])
     if step == A7:
         shared = tracked == POINTER + MID_MISSING_MFN
-        same = load(row, plan, who, R_TOP_MFN + top) == MACHINE + (tracked & PAGE_MASK)
+        same = load(row, plan, who, R_TOP_MFN + top) == virt_to_mfn(row, tracked)
         if not same and not (shared and plan[P_KERNEL] == RELAX):
             row[R_FLAGS] |= BUG
         else:
@@ -241,11 +242,11 @@ def step_list(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page
         return MOVED
     if step == A9:
         row[cpu + C_STEP] = A10
-        return fill(row, plan, who, tracked, MACHINE + MISSING)
+        return fill(row, plan, who, tracked, virt_to_mfn(row, POINTER + MISSING))
     if step == A10:
         found = as_int(row[R_TOP_MFN + top])
-        if found == MACHINE + MID_MISSING_MFN:
-            row[R_TOP_MFN + top] = MACHINE + (tracked & PAGE_MASK)
+        if found == virt_to_mfn(row, POINTER + MID_MISSING_MFN):
+            row[R_TOP_MFN + top] = virt_to_mfn(row, tracked)
             row[cpu + C_STEP] = A11
         else:
             row[cpu + C_B] = found
@@ -258,7 +259,7 @@ def step_list(row: Any, plan: Any, who: int, cpu: int, step: int, top: int, page
     if plan[P_KERNEL] == OLD or plan[P_KERNEL] == ORIG:
         row[cpu + C_OP] |= DEAD_X
     else:
-        row[cpu + C_X] = POINTER + (as_int(row[cpu + C_B]) & PAGE_MASK)
+        row[cpu + C_X] = mfn_to_virt(row, as_int(row[cpu + C_B]))
     return release(row, plan, who, tracked & PAGE_MASK)
 
 
@@ -312,7 +313,7 @@ def step_leaf(row: Any, plan: Any, who: int, cpu: int, step: int, pfn: int, page
     if dead & DEAD_X:
         row[R_FLAGS] |= UAF_WRITE
     row[cpu + C_STEP] = T1
-    return store(row, plan, who, place(tracked, middle_of(pfn)), MACHINE + (leaf & PAGE_MASK))
+    return store(row, plan, who, place(tracked, middle_of(pfn)), virt_to_mfn(row, leaf))
 
 
 @inner_kernel
@@ -379,7 +380,7 @@ def step_locked_leaf(row: Any, plan: Any, who: int, cpu: int, step: int, entry: 
         row[cpu + C_STEP] = J5
         return put(row, at, as_int(row[cpu + C_Q]))
     row[cpu + C_STEP] = J7
-    return store(row, plan, who, at, MACHINE + (as_int(row[cpu + C_Q]) & PAGE_MASK))
+    return store(row, plan, who, at, virt_to_mfn(row, as_int(row[cpu + C_Q])))
 
 
 @inner_kernel

@@ -344,8 +344,8 @@ class Linear(Machine):
         owned = self.host.owned
         return [word in owned for word in words]
 
-    def restore(self, number: int, found: Found) -> None:
-        super().restore(number, found)
+    def restore(self, event: Json, found: Found) -> None:
+        super().restore(event, found)
         self.flag = False
 
     # --- events -------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ entry, or INVALID; its hosts name frames for what is populated and for nothing e
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from oracle import eras
@@ -43,10 +43,13 @@ class Life:
         second_machine: bool,
         plain: bool = False,
         is_live: bool = False,
+        has_cpus: bool = False,
     ) -> None:
         kind = f"{policy} {seed} {second_machine} {plain}"
-        self.rng = random.Random(f"{kind} live" if is_live else kind)
+        kind += " live" * is_live + " cpus" * has_cpus
+        self.rng = random.Random(kind)
         self.is_live = is_live
+        self.has_cpus = has_cpus
         self.plain = plain
         self.policy = policy
         self.second_machine = second_machine
@@ -251,6 +254,8 @@ class Life:
             return self.add(self.living(event) if self.is_live else event)
         if op == "fail":
             self.add({"op": "fail_alloc", "at": self.pick((0, 4), (1, 4), (2, 2), (5, 1))})
+        if self.has_cpus and not self.chance(4):
+            return self.add(cpus_event(self.rng, self.draw_runs))
         return self.add({"op": "set", "runs": self.draw_runs()})
 
     def living(self, event: Json) -> Json:
@@ -284,15 +289,39 @@ class Life:
         return self.trace
 
 
+def cpus_event(rng: random.Random, draw_runs: Callable[[], Runs]) -> Json:
+    """An event of some CPUs that mostly set PFNs of the same leaves, or the same ones.
+
+    What runs there may be says `draw_runs`.
+    """
+    shared: Runs = [row for row in draw_runs() if row[2] < 1 << 20] or [[0, None, 1]]
+    sets: list[Runs] = []
+    for _ in range(rng.choice((1, 2, 2, 2, 2, 3, 3, 4))):
+        kind = rng.choice(("apart", "apart", "apart", "same", "own"))
+        rows: Runs = []
+        for first, value, count in shared if kind != "own" else draw_runs():
+            skip = rng.randrange(min(count, 40)) if kind == "apart" else 0
+            moved = value + skip if type(value) is int else value
+            rows.append([first + skip, moved, min(count - skip, rng.choice((1, 1, 2, 5, 20)))])
+        sets.append(rows or [list(shared[0][:2]) + [1]])
+    return {"op": "cpus", "sets": sets, "schedule": rng.choice((0, rng.getrandbits(64)))}
+
+
 def life(
-    policy: str, seed: int, second_machine: bool, plain: bool = False, is_live: bool = False
+    policy: str,
+    seed: int,
+    second_machine: bool,
+    plain: bool = False,
+    is_live: bool = False,
+    has_cpus: bool = False,
 ) -> Json:
     """The life that this seed draws for a policy: a trace with its "expected".
 
-    With `is_live` its migrations are live, by any toolstack: on the second machine only.
+    With `is_live` its migrations are live, by any toolstack, and with `has_cpus` several CPUs set
+    entries at once: on the second machine only.
     """
     from oracle.eras.lives_linear import LinearLife
     from oracle.eras.lives_tree import TreeLife
 
     kind = LinearLife if policy.startswith("linear") else TreeLife
-    return kind(policy, seed, second_machine, plain, is_live).live()
+    return kind(policy, seed, second_machine, plain, is_live, has_cpus).live()

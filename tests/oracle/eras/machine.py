@@ -85,6 +85,12 @@ class Machine:
         # The PFNs that the kernel's direct map reaches (second machine only).
         self.present: set[int] = set()
         self.placeholder_writes = 0
+        # Stores through pages that were given back, and those pages: of several CPUs alone.
+        self.stray_writes = 0
+        self.stray_pages: set[int] = set()
+        # The events that the guest booted and arrived by, of which its reads of m2p depend.
+        self.booted_by: Json = {}
+        self.arrived_by: Json = {}
         self.host = Host({"frames": 0, "domain": [], "foreign": []})
 
     # --- memory -------------------------------------------------------------------------------
@@ -203,7 +209,7 @@ class Machine:
         self.check_paused(found)
         self.check_leaves(found)
         populated, identity = self.populated(), self.identity_words()
-        self.restore(event["host"], found)
+        self.restore(event, found)
         self.resume()
         if self.second_machine:
             now = self.populated()
@@ -228,7 +234,7 @@ class Machine:
             return [word in owned for word in words]
         return [word != self.invalid for word in words]
 
-    def restore(self, number: int, found: Found) -> None:
+    def restore(self, event: Json, found: Found) -> None:
         """All bytes arrive, and the leaves found are written over with the new frames."""
         n, num_pfns = self.n, found.max_pfn + 1
         # Read all before writing any: a page may be found for more than one leaf.
@@ -236,13 +242,14 @@ class Machine:
         for x, leaf in enumerate(found.leaves):
             flags = self.sent(self.page(leaf)[: num_pfns - x * n])
             wanted.append([pfn for pfn, flag in enumerate(flags, x * n) if flag])
-        host = Host(self.hosts[number])
+        host = Host(self.hosts[event["host"]])
         if self.second_machine:
             for pfn in (pfn for pfns in wanted for pfn in pfns):
                 if pfn not in host.domain:
                     raise RestoreFailed(f"populate-failed {pfn}")
             self.shared_fll = 0
         self.host = host
+        self.arrived_by = event
         self.present = set()
         for x, leaf in enumerate(found.leaves):
             span = range(x * n, min(x * n + n, num_pfns))
@@ -298,6 +305,12 @@ class Machine:
                     return
                 result["entries_set"] += 1
 
+    def set_on_cpus(self, event: Json, result: Json) -> None:
+        """Several CPUs' sets, step by step."""
+        from oracle import cpus
+
+        cpus.run(self, event, result)
+
     def run(self, event: Json) -> Json:
         """Run one event and return its expected object."""
         op = event["op"]
@@ -310,20 +323,24 @@ class Machine:
             return {"op": op}
         result: Json = {"op": op, "outcome": "ok", "detail": None}
         self.placeholder_writes = 0
+        self.stray_writes, self.stray_pages = 0, set()
         self.tool = event.get("toolstack", "4.7")
         if op == "migrate" and self.second_machine:
             result.update(lost_pages=0, ghost_pages=0, lost_identity_pages=0)
         try:
             if op == "boot":
+                self.booted_by = self.arrived_by = event
                 self.boot(event)
                 self.booted = True
             elif op == "set":
                 self.set_runs(event["runs"], result)
+            elif op == "cpus":
+                self.set_on_cpus(event, result)
             else:
                 self.migrate(event, result)
         except End as end:
             result["outcome"], result["detail"] = end.outcome, str(end)
-        if op == "set" and self.second_machine:
+        if op in ("set", "cpus") and self.second_machine:
             result["placeholder_writes"] = self.placeholder_writes
         return result | self.counters(op) | self.digests()
 

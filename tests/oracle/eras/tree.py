@@ -62,8 +62,8 @@ class TreeEra(Machine):
             "brk_pages_used": self.brk_used,
             "pool_pages_used": self.pool_used,
             "frame_list_list_mfn": fll,
-            "stray_writes": 0,
-            "stray_pages": 0,
+            "stray_writes": self.stray_writes,
+            "stray_pages": len(self.stray_pages),
         }
 
     def frame_list_list(self) -> Iterator[bytes]:

@@ -1,0 +1,33 @@
+"""The event `cpus` of trace format 3: what several CPUs set at once, under a keyed schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.model.checks import Checker
+from p2mbatch.model.cpus.kernels import check_races
+from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_KEY
+from p2mbatch.model.policies import Policy
+
+MAX_ENTRIES = 1 << 20
+"""Entries of one event: each is three steps at least, one after the other."""
+
+
+def check_event(check: Checker, event: dict[str, Any], path: str, policy: Policy) -> None:
+    """Check an event but for its runs: the policy, how many CPUs there are, the schedule's key."""
+    check_races(policy, f"{check.source}: {path}.op")
+    check.integer(event["schedule"], f"{path}.schedule", 0, MAX_KEY)
+    sets = check.array(event["sets"], f"{path}.sets")
+    if not 1 <= len(sets) <= MAX_CPUS:
+        raise check.fail(f"{path}.sets", f"has {len(sets)}: it must have 1 to {MAX_CPUS} CPUs' runs")
+    for who, runs in enumerate(sets):
+        if not check.array(runs, f"{path}.sets[{who}]"):
+            raise check.fail(f"{path}.sets[{who}]", "is empty: a CPU must set an entry at least")
+
+
+def check_entries(check: Checker, sets: list[Int64Array], path: str) -> None:
+    """Refuse more entries than one event may have; each count is below 2^52."""
+    total = sum(int(count) for runs in sets for count in runs[:, 2])
+    if total > MAX_ENTRIES:
+        raise check.fail(f"{path}.sets", f"name {total} entries: at most {MAX_ENTRIES}")
