@@ -182,7 +182,7 @@ def _state(event: dict[str, Any]) -> str:
 def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     """Return one event as a person reads it."""
     from p2mbatch.model.toolstacks import USUAL, said
-    from p2mbatch.model.trace import REFUSED, goes_on
+    from p2mbatch.model.trace import REFUSED, SETS, goes_on, runs_of
 
     op = event["op"]
     if op == "fail_alloc":
@@ -194,6 +194,8 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
     if op == "tweak":
         return "tweak        the next save reads other values than there are"
     what = f"{op} to host {asked['host']}" if op == "migrate" else op
+    if op == "cpus":
+        what = f"set by {counted(len(asked['sets']), 'CPU')}"
     if op == "boot":
         what = f"boot on host {asked['host']}"
     parts = [f"{what:18s} {event['outcome']}"]
@@ -202,11 +204,11 @@ def _line(event: dict[str, Any], asked: dict[str, Any]) -> str:
         # What the real tool prints there; details have names of their own.
         text = said(asked.get("toolstack", USUAL), event["detail"])
         parts += [f"'{text}'"] if text else []
-    if op == "set":
-        wanted = int(asked["runs"][:, 2].sum())
+    if op in SETS:
+        wanted = sum(int(runs[:, 2].sum()) for runs in runs_of(asked))
         parts.append(f"{event['entries_set']} of {wanted} entries set")
         if not event["ok"]:
-            parts.append("then out of pages")
+            parts.append("then out of pages" if op == "set" else "some returned false")
     if event.get("stray_writes"):
         parts.append(
             f"{counted(event['stray_writes'], 'stray write')} on "

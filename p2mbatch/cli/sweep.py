@@ -32,6 +32,7 @@ AXES = (
     ("hole-at", "Where that begins."),
     ("grow", "What guests get more before each migration."),
     ("grow-where", "Where they get it: within the span's holes, beyond it, identity."),
+    ("cpus", "How many CPUs do so at the same time."),
     ("live", "Whether guests go on living while they are sent: yes, no."),
     ("rounds", "How many rounds of copying there are before the pause."),
     ("churn", "What guests get more in each of these rounds, on average."),

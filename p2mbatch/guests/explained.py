@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.explain.life import Watcher
@@ -18,8 +20,9 @@ from p2mbatch.model.trace import LOSS_FIELDS
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
 
-Action = tuple[str, Int64Array | None]
-"""What a guest did behind its boot: ("migrate", None), ("set", runs) or ("keep", None)."""
+Action = tuple[str, Int64Array | tuple[list[Int64Array], int] | None]
+"""What a guest did behind its boot: ("migrate", None), ("set", runs), ("cpus", (sets, key)) or
+("keep", None)."""
 
 
 class _Living:
@@ -30,7 +33,7 @@ class _Living:
     ) -> None:
         self.guest = StagedGuest(scenario, spare_pool=spare_pool)
         self.watcher = Watcher(self.guest.life, pictures)
-        self.guest.on_growth = self.watcher.grew
+        self.guest.on_growth, self.guest.on_race = self.watcher.grew, self.watcher.raced
         self.digests = digests
         self.stories: list[EventStory] = []
 
@@ -63,6 +66,12 @@ class _Living:
         result, steps = self.watcher.set_runs(runs)
         return self.add("set", set_title(runs, result), result, steps)
 
+    def set_on_cpus(self, sets: list[Int64Array], key: int) -> bool:
+        """Let several CPUs populate pages."""
+        result, steps = self.watcher.set_on_cpus(sets, key)
+        title = set_title(np.concatenate(sets), result, len(sets))
+        return self.add("cpus", title, result, steps)
+
 
 def explain_scenario(
     scenario: ScenarioFields, digests: bool = False, pictures: bool = False
@@ -89,6 +98,8 @@ def explain_actions(
     for what, runs in actions:
         if what == "keep":
             living.guest.keep_frames_for_holes()
+        elif isinstance(runs, tuple):
+            living.set_on_cpus(*runs)
         elif runs is not None:
             living.set_runs(runs)
         else:

@@ -46,6 +46,7 @@ from p2mbatch.guests.made import Made, with_full_names
 from p2mbatch.guests.references import GUEST, digest_of, guest_fields, map_named
 from p2mbatch.guests.wording import describe
 from p2mbatch.model import kernels, policies, toolstacks
+from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_ENTRIES
 from p2mbatch.model.linear_shape import USUAL_VADDR
 from p2mbatch.model.xen import parse_xen
 
@@ -55,6 +56,9 @@ MAX_ORDER: Final = 18
 MAX_MIGRATIONS: Final = 10_000_000
 
 MAX_ROUNDS: Final = 1024
+
+MAX_RACED_BYTES: Final = MAX_ENTRIES * PAGE_BYTES
+"""What several CPUs may grow a guest by at a time: each entry's steps are gone through."""
 
 MAX_SEED: Final = (1 << 63) - 1
 
@@ -194,6 +198,9 @@ class ScenarioFields(BaseModel, metaclass=Made):
     """What the guest gets more before each migration."""
     grow_where: GrowWhere = "within"
     """Where that is: in the span's holes, past its end, or in the 1:1 pages."""
+    cpus: Annotated[int, Field(ge=1, le=MAX_CPUS)] = 1
+    """How many CPUs set its entries at the same time, a page for each in turn, under a schedule that
+    the seed decides."""
     live: YesNo = "no"
     """Whether the guest goes on living while it is sent, in rounds of copying."""
     rounds: Annotated[int, Field(ge=0, le=MAX_ROUNDS)] = 5
@@ -253,6 +260,8 @@ class ScenarioFields(BaseModel, metaclass=Made):
         if self.live == "no" and (self.churn_bytes or self.balloon_bytes):
             name = next(name for name in CHURN if getattr(self, name))
             raise ValueError(f"{name}: a guest lives on while it is sent where live is yes alone")
+        if self.cpus > 1:
+            self._check_cpus()
         if self.grow_where == IDENTITY and self.layout != IDENTITY:
             raise ValueError("grow_where: there are 1:1 pages with layout identity alone")
         if policies.find(self.policy).is_linear and self.word_bytes == 4:
@@ -278,6 +287,21 @@ class ScenarioFields(BaseModel, metaclass=Made):
                 f"{format_size(limit)} with word_bytes {self.word_bytes}"
             )
         return self
+
+    def _check_cpus(self) -> None:
+        """Raise `ValueError` where several CPUs can't grow the guest, or have nothing to grow."""
+        policy = policies.find(self.policy)
+        if not policy.races:
+            raise ValueError(
+                f"cpus: how several CPUs grow a guest of policy {policy.short} at once is not modelled"
+            )
+        if not self.grow_bytes:
+            raise ValueError("cpus: several CPUs grow a guest: say by how much in grow_bytes")
+        if self.grow_bytes > MAX_RACED_BYTES:
+            raise ValueError(
+                f"grow_bytes: is {format_size(self.grow_bytes)}, and several CPUs grow a guest by "
+                f"{format_size(MAX_RACED_BYTES)} at most each time"
+            )
 
     @classmethod
     def make(cls, /, **fields: Any) -> Self:

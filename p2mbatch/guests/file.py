@@ -119,6 +119,11 @@ def _load(path: str, stamp: tuple[int, int]) -> GuestFile:
                 f"{path}: events[{number}]: a tweak is what one recorded save reads: a guest of a "
                 "sweep has none before its first migration"
             )
+        if event["op"] == "cpus":
+            raise InputError(
+                f"{path}: events[{number}]: several CPUs' sets are of one schedule: a guest of a "
+                "sweep has none before its first migration (its cells have cpus)"
+            )
         if event["op"] == "set":
             _check_span(trace, path, number, event["runs"])
             event = {"op": "set", "runs": _without_frames(event["runs"], frames)}

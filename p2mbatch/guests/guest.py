@@ -23,10 +23,13 @@ from p2mbatch.compiled.inspect import list_entries
 from p2mbatch.compiled.jit import threads_at_most
 from p2mbatch.compiled.m2p import lookup_m2p, lookup_m2p_parallel
 from p2mbatch.compiled.status import FAULT_TOP
+from p2mbatch.guests.dealt import deal, grow_on_cpus
 from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import RESIDENT, StagedGuest
 from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.kernels.named import named_policy
+from p2mbatch.model.cpus.kernels import check_races
+from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_KEY
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
@@ -35,6 +38,7 @@ from p2mbatch.model.runs import leading, single_runs
 from p2mbatch.model.trace import REFUSED
 
 if TYPE_CHECKING:
+    from p2mbatch.guests.explained import Action
     from p2mbatch.model.explain.story import Explanation
 
 
@@ -52,7 +56,7 @@ class Guest:
         """Its last migration if that was refused, or None: it runs on where it was, stuck."""
         self.booted = self._happened(staged.boot())
         """The boot, with all that comes before the first migration, as one event."""
-        self._did: list[tuple[str, Int64Array | None]] = []
+        self._did: list[Action] = []
 
     @classmethod
     def from_scenario(cls, scenario: ScenarioFields, resident: str = "auto") -> Guest:
@@ -222,13 +226,24 @@ class Guest:
             look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         return out.reshape(wanted.shape)
 
-    def populate(self, pfns: npt.ArrayLike) -> EventResult:
+    def populate(
+        self, pfns: npt.ArrayLike, *, cpus: int = 1, schedule: int = 0
+    ) -> EventResult:
         """Give the guest the pages `pfns` (int64, any order), growing the tree where it must.
 
-        Pages that are populated already stay as they are. Raises `InputError` for PFNs outside the
-        span, a guest that has ended or a host without frames for them.
-        Source: kernel `set_phys_to_machine`, model section 5.
+        Pages that are populated already stay as they are. With several `cpus` each sets one of the
+        pages in turn, at the same time as the others, as `schedule` (0 to 2^64 - 1) has it; pages
+        that are lost by that are the result's `lost_pages`. Raises `InputError` for PFNs outside
+        the span, a guest that has ended, a host without frames for them, more CPUs than there may
+        be or a policy of which their steps are not modelled.
+        Source: kernel `set_phys_to_machine`, model sections 5 and 5.1.
         """
+        if not 1 <= cpus <= MAX_CPUS:
+            raise InputError(f"cpus: {cpus}: use 1 to {MAX_CPUS}")
+        if not 0 <= schedule <= MAX_KEY:
+            raise InputError(f"schedule: {schedule}: use 0 to {MAX_KEY}")
+        if cpus > 1:
+            check_races(self.life.policy, "cpus")
         wanted = self._pages(pfns)
         wanted = wanted[self.lookup(wanted) == INVALID]
         mfns = np.empty(len(wanted), np.int64)
@@ -237,6 +252,10 @@ class Guest:
             self._staged.keep_frames_for_holes()
             self._did.append(("keep", None))
             given_frames(self.life.host.par, wanted, mfns)
+        if cpus > 1 and len(wanted):
+            sets = deal(wanted, mfns, cpus)
+            self._did.append(("cpus", (sets, schedule)))
+            return self._happened(grow_on_cpus(self.life, sets, schedule)[0])
         return self._set(single_runs(wanted, mfns))
 
     def balloon_out(self, pfns: npt.ArrayLike) -> EventResult:

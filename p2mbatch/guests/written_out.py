@@ -14,6 +14,7 @@ from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
 from p2mbatch.guests.stage import StagedGuest, check_scenario, nth_host, nth_host_frames
 from p2mbatch.model import toolstacks
+from p2mbatch.model.cpus.race import Raced
 from p2mbatch.model.life import Rounds
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
@@ -145,7 +146,12 @@ def _moves(scenario: ScenarioFields) -> list[list[dict[str, Any]]]:
         if len(runs):
             moves[-1].append({"op": "set", "runs": runs})
 
-    guest.on_growth, guest.on_rounds = grew, rounds.append
+    def raced(sets: list[Int64Array], key: int, result: EventResult, done: Raced) -> None:
+        nonlocal died
+        died = not result.ok
+        moves[-1].append({"op": "cpus", "sets": sets, "schedule": key})
+
+    guest.on_growth, guest.on_race, guest.on_rounds = grew, raced, rounds.append
     result = guest.boot()
     while guest.goes_on(result) and len(moves) < scenario.migrations:
         moves.append([])

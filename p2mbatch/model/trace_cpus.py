@@ -7,11 +7,8 @@ from typing import Any
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.model.checks import Checker
 from p2mbatch.model.cpus.kernels import check_races
-from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_KEY
+from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_ENTRIES, MAX_KEY
 from p2mbatch.model.policies import Policy
-
-MAX_ENTRIES = 1 << 20
-"""Entries of one event: each is three steps at least, one after the other."""
 
 
 def check_event(check: Checker, event: dict[str, Any], path: str, policy: Policy) -> None:

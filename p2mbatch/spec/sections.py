@@ -157,6 +157,7 @@ class Axes(BaseModel):
     grow_bytes: AxisField = Field(None, description="What it gets more each time.")
     grow: AxisField = Field(None, description="Short for grow_bytes.")
     grow_where: AxisField = Field(None, description="within, beyond or identity.")
+    cpus: AxisField = Field(None, description="How many CPUs set its entries at the same time.")
     live: AxisField = Field(None, description="true: the guest goes on while it is sent.")
     rounds: AxisField = Field(None, description="How many rounds it does so before the pause.")
     churn_bytes: AxisField = Field(None, description="What it gets more in each, on average.")

@@ -205,6 +205,15 @@ SCENARIO: tuple[Column, ...] = (
         earlier="within",
     ),
     Column(
+        "cpus",
+        "int64",
+        "",
+        "scenario",
+        "How many CPUs set the entries of what the guest gets before each migration at the same "
+        "time, a page for each in turn, under a schedule that the seed decides.",
+        earlier=1,
+    ),
+    Column(
         "live",
         "str",
         "",

@@ -64,9 +64,9 @@ TOOLS = {
     "tree": _V2 | {"map_p2m_tree", "map_p2m_leaves"},
 }  # fmt: skip
 
-ERAS, LIVE = "eras", "live"
-SOURCES = (*sorted(FORMATS), ERAS, LIVE)
-"""What lives are drawn of: the trace formats, and the eras' own."""
+ERAS = "eras"
+SOURCES = (*sorted(FORMATS), ERAS, live.LIVE, live.CPUS)
+"""What lives are drawn of: the trace formats, the eras' own, live ones, those of several CPUs."""
 
 
 def without_bugs(text: str) -> str:
@@ -144,8 +144,9 @@ def check(trace: Json) -> str:
 def drawn(seed: str, i: int, source: str, one_in_wide: int = 60) -> Json:
     """Life `i` of a seed; `one_in_wide` is that of `Wanted`."""
     dice = random.Random(f"{seed}/{i}/{source}")
-    if source == LIVE:
-        return live.drawn(live.POLICIES[i % len(live.POLICIES)], dice.getrandbits(32))
+    if source in (live.LIVE, live.CPUS):
+        policies = live.POLICIES if source == live.LIVE else live.RACING
+        return live.drawn(policies[i % len(policies)], dice.getrandbits(32), source)
     if source == ERAS:
         policy = list(eras.POLICIES)[i % len(eras.POLICIES)]
         trace = life_of_era(policy, dice.getrandbits(32), dice.random() < 0.5)

@@ -1,7 +1,8 @@
 """Random live lives: `python -m campaign.live --lives N`; every policy, any toolstack.
 
-In each migration the guest goes on growing and ballooning in rounds while it is copied. The lives
-are drawn as those of the other campaigns are; what is expected of them the naive references say.
+In each migration the guest goes on growing and ballooning in rounds while it is copied. With
+`--cpus` it is paused, and several CPUs change its memory at once in between. The lives are drawn as
+those of the other campaigns are; what is expected of them the naive references say.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from oracle import eras, lives, reference
 from oracle.build import Json
 from oracle.eras.lives import life
+from p2mbatch.model.policies import find
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import parse_trace
 
@@ -29,28 +31,34 @@ CHUNK = 50
 
 POLICIES = (*lives.POLICIES, *eras.POLICIES)
 
-Chunk = tuple[str, int, int]
-"""Policy, the first seed, how many."""
+RACING = tuple(name for name in POLICIES if find(name).races)
+"""The policies that several CPUs may grow a guest of."""
+
+LIVE, CPUS = "live", "cpus"
+
+Chunk = tuple[str, str, int, int]
+"""What kind of lives; policy, the first seed, how many."""
 
 Found = tuple[Counter[str], Json | None, str]
 """What came of live migrations; the first life that differs or is refused, with what it came to."""
 
 
-def drawn(policy: str, seed: int) -> Json:
+def drawn(policy: str, seed: int, kind: str = LIVE) -> Json:
     """The life of a policy's seed: a trace with its "expected"."""
+    is_live, cpus = kind == LIVE, kind == CPUS
     if policy in eras.POLICIES:
-        return life(policy, seed, second_machine=True, is_live=True)
-    wanted = lives.Wanted("p2mbatch-trace/3", policy, one_in_wide=200, live=True)
-    trace = lives.life(random.Random(f"live {policy} {seed}"), wanted)
-    return trace | {"name": f"{policy}-live-{seed}", "expected": reference.replay(trace)}
+        return life(policy, seed, second_machine=True, is_live=is_live, has_cpus=cpus)
+    wanted = lives.Wanted("p2mbatch-trace/3", policy, one_in_wide=200, live=is_live, cpus=cpus)
+    trace = lives.life(random.Random(f"{kind} {policy} {seed}"), wanted)
+    return trace | {"name": f"{policy}-{kind}-{seed}", "expected": reference.replay(trace)}
 
 
 def run(chunk: Chunk) -> Found:
     """Run some lives, up to the first that differs."""
-    policy, first, count = chunk
+    kind, policy, first, count = chunk
     ends: Counter[str] = Counter()
     for seed in range(first, first + count):
-        trace = drawn(policy, seed)
+        trace = drawn(policy, seed, kind)
         try:
             got = replay(parse_trace(trace, trace["name"]))
         except Exception as error:  # Whatever it raises is a difference.
@@ -64,9 +72,12 @@ def run(chunk: Chunk) -> Found:
 
 
 def _ends(trace: Json) -> Counter[str]:
-    """What the live migrations of a life came to, by outcome, an abort by its detail."""
+    """What live migrations and several CPUs' sets came to, by outcome, an abort by its detail."""
     ends: Counter[str] = Counter()
     for event, result in zip(trace["events"], trace["expected"], strict=False):
+        if event["op"] == "cpus":
+            ends[result["outcome"] if result["ok"] else "false"] += 1
+            ends["stray"] += result.get("stray_writes", 0) > 0
         if event.get("live"):
             aborted = result["detail"] == "p2m-generation-changed"
             ends["aborted" if aborted else result["outcome"]] += 1
@@ -74,11 +85,13 @@ def _ends(trace: Json) -> Counter[str]:
     return ends
 
 
-def campaign(policy: str, first: int, num_lives: int, pool: Executor, out: Path) -> bool:
+def campaign(
+    kind: str, policy: str, first: int, num_lives: int, pool: Executor, out: Path
+) -> bool:
     """Run one policy's lives and report; return whether all agreed."""
     start = time.monotonic()
     chunks = [
-        (policy, seed, min(CHUNK, first + num_lives - seed))
+        (kind, policy, seed, min(CHUNK, first + num_lives - seed))
         for seed in range(first, first + num_lives, CHUNK)
     ]
     total: Counter[str] = Counter()
@@ -106,13 +119,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lives", type=int, default=100, help="of each policy")
     parser.add_argument("--first", type=int, default=0, help="the first life's seed")
     parser.add_argument("--policy", action="append", choices=POLICIES)
+    parser.add_argument("--cpus", action="store_true", help="several CPUs, in place of live lives")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", default="runs/lives", help="where differing lives are written")
     args = parser.parse_args(arguments)
+    kind, policies = (CPUS, RACING) if args.cpus else (LIVE, POLICIES)
     with ProcessPoolExecutor(args.processes) as pool:
         fine = [
-            campaign(policy, args.first, args.lives, pool, Path(args.out))
-            for policy in args.policy or POLICIES
+            campaign(kind, policy, args.first, args.lives, pool, Path(args.out))
+            for policy in args.policy or policies
         ]
     return 0 if all(fine) else 1
 

@@ -149,7 +149,8 @@ class Lookup:
         self.hosts = [m.host for m in self.moments if m.host is not None]
         self.detail = [int(n) for n in re.findall(r"\b\d+\b", want.get("detail") or "")]
         self.runs = event.get("runs", []) + event.get("during", [])
-        self.runs += [run for runs in event.get("rounds", []) for run in runs]
+        several = (*event.get("rounds", []), *event.get("sets", []))
+        self.runs += [run for runs in several for run in runs]
         self.tweaked = _tweaked(trace["events"], event)
         # What a save is to read in place of what there is stands in an event before it.
         tweaks = [one for one in trace["events"] if one["op"] == "tweak"]
@@ -262,7 +263,7 @@ class Lookup:
             known |= {host.frames, getattr(host, "mapped", 0)}
         total = sum(count for *_, count in self.runs)
         known |= {total, *range(total + 1)} if self.runs else set()
-        known |= {*range(len(self.event.get("rounds", [])) + 1)}
+        known |= {*range(len(self.event.get("rounds", [])) + 1), len(self.event.get("sets", []))}
         known |= self._changed() | {len(self.event.get(name, [])) for name in ("identity", "words")}
         return known
 

@@ -47,7 +47,7 @@ def recorded_live() -> list[Path]:
 
 @pytest.mark.parametrize("policy", live.POLICIES)
 def test_models_agree_on_random_live_lives(policy: str) -> None:
-    ends, trace, said = live.run((policy, 5_000_000, NUM_LIVES))
+    ends, trace, said = live.run((live.LIVE, policy, 5_000_000, NUM_LIVES))
     assert trace is None, said
     assert ends.total()
 
@@ -55,7 +55,7 @@ def test_models_agree_on_random_live_lives(policy: str) -> None:
 @pytest.mark.lane
 def test_models_agree_on_a_few_live_lives() -> None:
     for policy in ("tracked", "stale", "none", "tail", "linear"):
-        _, trace, said = live.run((policy, 6_000_000, 2))
+        _, trace, said = live.run((live.LIVE, policy, 6_000_000, 2))
         assert trace is None, said
 
 
@@ -194,7 +194,7 @@ def test_a_wrong_model_is_found(
     instead: Callable[..., object],
 ) -> None:
     monkeypatch.setattr(kind, name, instead)
-    _, trace, said = live.run((policy, 0, 200))
+    _, trace, said = live.run((live.LIVE, policy, 0, 200))
     assert trace is not None and "differs" in said
 
 

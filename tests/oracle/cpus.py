@@ -61,6 +61,7 @@ def run(guest: Any, event: Json, result: Json) -> None:
         if not ready:
             return
         number += 1
+        guest.num_steps = number
         who = chosen(event["schedule"], number, ready)
         steps = doing[who] or entry.set(*waiting[who].pop(0))
         try:

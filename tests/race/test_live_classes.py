@@ -1,41 +1,26 @@
 """What a live guest of the model's size comes to is an end that the explorer reaches.
 
-A random race of one CPU and a toolstack is lived by a guest with 512 words a page whose memory has
-the explorer's eight PFNs at top indexes 1 and 2. It is copied in one round: the schedule in which
+A random race of one CPU and a toolstack is lived by a guest with 512 words a page. It is copied in one round: the schedule in which
 the walk ends before the CPU's first step.
 """
 
 from __future__ import annotations
 
 import random
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from p2mbatch.compiled.hosts import given_frames
-from p2mbatch.guests.scenario import Scenario
-from p2mbatch.guests.stage import StagedGuest, nth_host
+from p2mbatch.guests.stage import nth_host
 from p2mbatch.model.fates import ABORTED, MOVED_WRONG, fate_of
 from p2mbatch.model.outcomes import EventResult
-from p2mbatch.model.runs import frame_runs
 from p2mbatch.race.config import Config, parse_config
 from p2mbatch.race.explorer import class_name, explore
 from p2mbatch.race.wide import WideRace
-
-KERNELS = {
-    "tracked": "old", "tail": "old", "identity": "orig", "moved": "orig", "mid-identity": "orig",
-    "late-list": "orig", "linear": "new",
-}  # fmt: skip
-"""Each policy's kernel; one CPU alone loses no page that 3.17 mended."""
+from race.lived import KERNELS, Lived, scenario
 
 NUM_RACES = 500
-
-TREE: dict[str, Any] = {"memory": "3GiB", "sparsity": 0.998, "grow": "64KiB"}
-FLAT: dict[str, Any] = {"memory": "16MiB", "grow": "3GiB", "grow_where": "beyond"}
-"""A tree has the PFNs in its memory; extra memory has leaves from boot on in a linear p2m, so there
-they are hot-added."""
 
 
 def drawn(seed: int) -> tuple[str, Config]:
@@ -71,32 +56,12 @@ def of_that_schedule(config: Config) -> set[str]:
     return set() if name == "ok" else set(name.split("+"))
 
 
-@cache
-def scenario(policy: str) -> Scenario:
-    size = FLAT if policy == "linear" else TREE
-    return Scenario(policy=policy, host_memory="16GiB", migrations=1, live=True, **size)
-
-
 def lived(policy: str, config: Config) -> EventResult:
     """What the guest's migration comes to."""
-    cell = scenario(policy)
-    guest = StagedGuest(cell)
-    assert guest.boot().ok
-
-    def runs(pfns: list[int], values: list[int]) -> Any:
-        wide = np.array([(pfn // 4 + 1) << 18 | (pfn // 2 % 2) << 9 | pfn % 2 for pfn in pfns])
-        mfns = np.empty(len(pfns), np.int64)
-        given_frames(guest.life.host.par, wide, mfns)
-        mfns[np.array(values) == -1] = -1
-        return frame_runs(wide, mfns)
-
-    if config.populated_first:
-        first = list(config.populated_first)
-        assert guest.life.set_runs(runs(first, [9] * len(first))).ok
-    calls = config.cpus[0]
-    values = [call.value if call.value is not None else -1 for call in calls]
-    rounds = [runs([call.pfn for call in calls], values)]
-    return guest.life.migrate(nth_host(cell, guest.placement, 1), rounds=rounds)
+    cell = scenario(policy, True)
+    it = Lived(cell, config)
+    host = nth_host(cell, it.guest.placement, 1)
+    return it.guest.life.migrate(host, rounds=[it.calls(config.cpus[0])])
 
 
 @pytest.mark.parametrize("part", range(5))

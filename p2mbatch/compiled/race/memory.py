@@ -32,6 +32,7 @@ from p2mbatch.compiled.race.layout import (
     FIRST_FRESH,
     G1,
     LEAF_SHIFT,
+    MACHINE,
     MOVED,
     NO_ROOM,
     OP_FIELDS,

@@ -80,7 +80,9 @@ class Raced:
     entries_set: int = 0
     num_steps: int = 0
     noted: list[Noted] = field(default_factory=list)
-    """Pages that were taken and given back, stores through such pages, sets that returned false."""
+    """Pages of the list that were named (A10), pages given back (A5, A11f, A18), stores through
+    such pages (A16, A17), leaves whose place another one took (O2), sets that returned false (T2, or at a page that there was not), and what
+    ended the run."""
 
 
 @functools.cache
@@ -222,8 +224,7 @@ class Race:
         if flags := words.locals[FLAGS]:
             words.locals[FLAGS] = 0
             self._note_flags(who, step, pfn, flags)
-        if step in _FREES or (step == at.T2 and self._at(who) == at.DONE):
-            self._note_loss(who, step, pfn)
+        self._note_loss(who, step, pfn)
         self._skip(who, pfn)
 
     def _begin(self, who: int, pfn: int, word: int) -> bool:
@@ -289,9 +290,21 @@ class Race:
             page = self.words.locals[LOCALS + LOCAL_WORDS * who + local] & (POINTER - 1)
             self._note(who, step, pfn, page)
 
+    def _note_replaced(self, who: int, pfn: int) -> None:
+        """Note a leaf whose place another one took: kernel `orig` reads it a second time."""
+        before = self.words.locals[LOCALS + LOCAL_WORDS * who + at.C_B]
+        if before != POINTER + self.words.missing:
+            self._note(who, at.O2, pfn, before & (POINTER - 1))
+
     def _note_loss(self, who: int, step: int, pfn: int) -> None:
-        """Note a page that was given back, or a set that returned false."""
-        self._note(who, step, pfn, -1 if step == at.T2 else self.words.last_freed)
+        """Note a page that was named or given back, or a set that returned false."""
+        after = self._at(who)
+        if step in _FREES:
+            self._note(who, step, pfn, self.words.last_freed)
+        elif step == at.A16 and after == at.A17:
+            self._note_replaced(who, pfn)
+        elif (step == at.T2 and after == at.DONE) or (step == at.A10 and after == at.A11):
+            self._note(who, step, pfn, -1)
 
 
 def _entries(runs: Int64Array) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,11 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.model import toolstacks
+from p2mbatch.model.cpus.events import raced
+from p2mbatch.model.cpus.race import Raced
+from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke, tell_tweak
+from p2mbatch.model.explain.cpus import tell_cpus
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
 from p2mbatch.model.explain.picture import picture_of
@@ -188,9 +192,32 @@ class Watcher:
         steps = tell_set(self._before, self.view(), self._sets, runs, result)
         return [dataclasses.replace(step, views=(0, last)) for step in steps]
 
+    def set_on_cpus(self, sets: Sequence[Int64Array], key: int) -> Told:
+        """Let several CPUs set entries at once; return what came of it and its steps."""
+        self._begin()
+        result, done = raced(self.life, sets, Schedule(key))
+        return result, self._end(self._race_steps(sets, key, result, done))
+
+    def _race_steps(
+        self, sets: Sequence[Int64Array], key: int, result: EventResult, done: Raced
+    ) -> list[Step]:
+        """Return the steps of a race that has just run."""
+        last = self._look(self.view())
+        steps = tell_cpus(self._before, self.view(), sets, key, done, result)
+        return [dataclasses.replace(step, views=(0, last)) for step in steps]
+
     def grew(self, runs: Int64Array, result: EventResult) -> None:
         """Tell a set that came before the save of the migration that is under way."""
-        self._grown, self._has_died = self._set_steps(runs, result), not result.ok
+        self._came_first(self._set_steps(runs, result), result)
+
+    def raced(
+        self, sets: Sequence[Int64Array], key: int, result: EventResult, done: Raced
+    ) -> None:
+        """Tell what several CPUs set before the save of the migration that is under way."""
+        self._came_first(self._race_steps(sets, key, result, done), result)
+
+    def _came_first(self, steps: list[Step], result: EventResult) -> None:
+        self._grown, self._has_died = steps, not result.ok
         self._note_hits()
         self._go_on()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2mbatch.model.explain.boot import ARRAYS_END
+from p2mbatch.model.explain.cpus import GIVEN_BACK, IN_BETWEEN
 from p2mbatch.model.explain.restore import SHARED
 from p2mbatch.model.explain.sets import ANOTHER_FRAME, NEVER_BUILT
 from p2mbatch.model.explain.story import EventStory
@@ -183,6 +184,24 @@ _DAMAGED = {
     "placeholder_writes": "{num} went into pages that many PFNs share",
 }
 
+_ONE_AT_A_TIME = (
+    "Let one CPU at a time change a guest's memory; one lock around growing would mend the kernel."
+)
+
+_RACED_BUG = (
+    "Two CPUs grew the p2m below one top index at once, and one of them looked at the list while "
+    "the other was changing it",
+    _ONE_AT_A_TIME,
+)
+
+_RACED_LIST = (
+    f"{_OTHER_PAGES}. Two CPUs had grown the p2m at once, and the one that came second had gone on "
+    "using what it gave back: the list names leaves that are not the p2m's, or not all that are",
+    f"{_KEEP_SOURCE} {_ONE_AT_A_TIME}",
+)
+
+_RACED_STRAY = "{num} went through pages that it had given back: whoever has them finds them changed"
+
 _UNITS = {
     "stray_writes": ("MFN", "MFNs"),
     "lost_pages": ("page", "pages"),
@@ -270,6 +289,8 @@ def _refused(policy: Policy, stories: list[EventStory], check: str) -> Meaning:
     if last.outcome == "misdirected":
         if any(step.part == "live" and step.changes for step in last.steps):
             return _GREW_LIVE
+        if _has_raced(stories):
+            return _RACED_LIST
         return (
             _OTHER_PAGES,
             f"{_KEEP_SOURCE} {_better(policy)}",
@@ -297,6 +318,11 @@ def _dead(policy: Policy) -> str:
     return f"Nothing can bring this guest back. Boot {better}."
 
 
+def _has_raced(stories: list[EventStory]) -> bool:
+    """Return whether CPUs that grew the p2m at once went on using what they had given back."""
+    return any(GIVEN_BACK in step.text for story in stories for step in story.steps)
+
+
 def _is_unshared(policy: Policy, stories: list[EventStory]) -> bool:
     """Return whether the first list was wrong already: boot's steps say so."""
     never_right = any(step.held is False for step in stories[0].steps)
@@ -306,6 +332,8 @@ def _is_unshared(policy: Policy, stories: list[EventStory]) -> bool:
 def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
     if detail == "_brk_start == 0" and _has_mid_identity(stories):
         return _MID_IDENTITY
+    if IN_BETWEEN in stories[-1].steps[-1].text:
+        return _RACED_BUG
     if ANOTHER_FRAME in stories[-1].steps[-1].text:
         return _MOVED_LIST
     if NEVER_BUILT in stories[-1].steps[-1].text:
@@ -352,6 +380,11 @@ def _came_through(policy: Policy, stories: list[EventStory]) -> Meaning:
             return "The guest runs; it was not migrated.", ""
         return _whole(policy, stories, num)
     text = f"The guest came through {num}, all reported ok, but {_told(damage)}. Nothing tells it."
+    if _has_raced(stories):
+        stores = damage["stray_writes"]
+        many = f"{stores} store{'s' * (stores != 1)}"
+        text = f"The guest came through {num}, but {_RACED_STRAY.format(num=many)}."
+        return text, _ONE_AT_A_TIME
     if "stray_writes" in damage:
         return text, "Don't trust what this guest has in memory. " + _better(policy)
     if "lost_pages" in damage:

@@ -89,13 +89,21 @@ def _run(
         return result, watcher.booted(result, event)
     if op == "set":
         return watcher.set_runs(np.asarray(event["runs"]))
+    if op == "cpus":
+        return watcher.set_on_cpus(event["sets"], event["schedule"])
     if op == "migrate":
         return watcher.migrate(lambda: run_event(life, trace, event), event["host"], event)
     return run_event(life, trace, event), watcher.noted(event)
 
 
-def set_title(runs: Int64Array, result: EventResult) -> str:
-    """Return a set of `runs` (int64[k, 3]) that came to `result` in a few words."""
+def set_title(runs: Int64Array, result: EventResult, num_cpus: int = 0) -> str:
+    """Return a set of `runs` (int64[k, 3]) that came to `result` in a few words.
+
+    Of several CPUs' runs together where `num_cpus` says of how many.
+    """
+    if num_cpus:
+        who = f"{num_cpus} CPU{'s' * (num_cpus != 1)}"
+        return f"{who} {set_title(runs, result)}"
     count = int(runs[:, 2].sum())
     if not result.set_returned:
         return f"set {result.entries_set} of {count} entries, returned false"
@@ -113,6 +121,8 @@ def title_of(event: dict[str, Any], trace: Trace, result: EventResult) -> str:
         return f"migration {number} to host {event['host']}"
     if op == "set":
         return set_title(np.asarray(event["runs"]), result)
+    if op == "cpus":
+        return set_title(np.concatenate(event["sets"]), result, len(event["sets"]))
     if op == "fail_alloc":
         return f"allocation {event['at']} from here on will fail"
     return op

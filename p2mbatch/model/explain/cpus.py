@@ -1,0 +1,147 @@
+"""What several CPUs did that set entries at once: what one of them lost to another, and used on.
+
+Source: docs/races.md, "Atomic steps", whose names the steps here have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled.race import layout as at
+from p2mbatch.model.cpus.race import Noted, Raced
+from p2mbatch.model.explain.sets import set_function
+from p2mbatch.model.explain.story import Said, Step
+from p2mbatch.model.explain.view import View
+from p2mbatch.model.outcomes import EventResult
+
+GIVEN_BACK = "which it gave back before"
+"""How a page is told that a CPU goes on using."""
+
+IN_BETWEEN = "another CPU has changed p2m_top_mfn and not p2m_top_mfn_p yet, or both in between"
+"""Why a race ends in the list's BUG."""
+
+MAX_TOLD = 64
+"""What is told of one event in steps of its own."""
+
+_GOES_ON = {
+    at.A5: ("a mid page", "the mid page"),
+    at.A11F: ("a page of the list", "the list's page"),
+    at.A18: ("a leaf", "the leaf"),
+}
+
+
+def tell_cpus(
+    before: View,
+    after: View,
+    sets: Sequence[Int64Array],
+    key: int,
+    raced: Raced,
+    result: EventResult,
+) -> list[Step]:
+    """Return the steps of a race that has just run."""
+    say = before.said()
+    total = sum(int(runs[:, 2].sum()) for runs in sets)
+    text = (
+        f"{say.count(len(sets), 'CPU')} set {say.count(total, 'entry', 'entries')}, one atomic "
+        f"step at a time under schedule {say.printed(key)}: {say.count(raced.num_steps, 'step')}, "
+        f"{say.count(result.entries_set, 'entry', 'entries')} set."
+    )
+    if result.placeholder_writes:
+        writes = say.count(result.placeholder_writes, "placeholder write")
+        text += f" {writes} went into pages that many PFNs share."
+    steps = [Step("set", "set_phys_to_machine()", text, None, say.numbers)]
+    telling = _Telling(before, after, raced, result)
+    told = [note for note in raced.noted if note.step != at.A10]
+    last = told[-1] if told and not result.ok else None
+    shown = told[:MAX_TOLD]
+    if last is not None and last not in shown:
+        shown.append(last)
+    steps += [telling.step(note, note is last) for note in shown]
+    if not result.ok and last is None:
+        steps.append(telling.ended())
+    return steps
+
+
+class _Telling:
+    def __init__(self, before: View, after: View, raced: Raced, result: EventResult) -> None:
+        self.before, self.after = before, after
+        self.raced, self.result = raced, result
+        self.function = set_function(before.policy)
+        self.shift = before.shift
+
+    def step(self, note: Noted, is_last: bool) -> Step:
+        """Return the step that tells of one thing that happened."""
+        say = self.before.said()
+        where = f"CPU {say.index(note.who)}, for {say.pfn(note.pfn)}"
+        told: Callable[[Said, Noted], str] = self._failed
+        is_stray = note.step in (at.A16, at.A17) and note.page >= 0
+        if is_stray:
+            told = self._stray
+        elif note.step in _GOES_ON:
+            told = self._lost
+        elif note.step == at.O2 and note.page >= 0:
+            told = self._replaced
+        elif is_last and note.page < 0:
+            told = self._ending
+        is_bad = is_stray or is_last or note.step not in _GOES_ON
+        step = Step(
+            "set", self.function, f"{where}: {told(say, note)}", False if is_bad else None,
+            say.numbers, stray_writes=int(is_stray), stores=int(is_stray),
+            at=note.pfn >> self.shift, unit="leaf",
+        )  # fmt: skip
+        return dataclasses.replace(step, function="set_phys_to_machine()") if (
+            note.step == at.T2
+        ) else step
+
+    def ended(self) -> Step:
+        """Return the step of an entry past the end of the p2m, or of a wild pointer."""
+        say = self.before.said()
+        function = "set_phys_to_machine()"
+        text = f"The run ends for every CPU: BUG_ON({self.result.detail})."
+        if self.result.outcome == "fault":
+            text = f"The run ends for every CPU: a fault, at the {self.result.detail}."
+        return Step("set", function, text, False, say.numbers)
+
+    def _lost(self, say: Said, note: Noted) -> str:
+        """Return what a CPU does whose page came second."""
+        one, which = _GOES_ON[note.step]
+        text = f"it has made {one} and another CPU was first, so it gives {say.pfn(note.page)} back"
+        if note.step == at.A18:
+            return f"{text} and takes {which} that there is."
+        policy = self.before.policy
+        repaired = policy.races == "new" or (note.step == at.A11F and policy.late_list)
+        return f"{text} and goes on with {'the other one' if repaired else 'it'}."
+
+    def _stray(self, say: Said, note: Noted) -> str:
+        """Return what is stored through a page that was given back."""
+        what = "hangs its leaf into" if note.step == at.A16 else "stores its leaf's MFN in"
+        return f"it {what} {say.pfn(note.page)}, {GIVEN_BACK}: a stray write."
+
+    def _replaced(self, say: Said, note: Noted) -> str:
+        """Return what becomes of a leaf that another one takes the place of."""
+        return (
+            f"its leaf takes the place of {say.pfn(note.page)}, which another CPU had hung in: what "
+            "was set there is lost."
+        )
+
+    def _failed(self, say: Said, note: Noted) -> str:
+        """Return why a set returned false."""
+        if note.step == at.T2:
+            return (
+                "the p2m has no leaf for it after growing, for the leaf hangs in a page that was "
+                "given back: set_phys_to_machine() returns false, and the leaf is lost."
+            )
+        return "alloc_p2m_page() returns NULL, so set_phys_to_machine() returns false."
+
+    def _ending(self, say: Said, note: Noted) -> str:
+        """Return what ended the run for every CPU."""
+        if self.result.outcome == "fault":
+            return f"a fault, at the {self.result.detail}, that ends the run for every CPU."
+        top = note.pfn >> 2 * self.shift
+        text = f"p2m_top_mfn[{say.index(top)}] is not the MFN of the page that it saw tracked"
+        others = (n for n in self.raced.noted if n.step == at.A10 and n.who != note.who)
+        if any(other.pfn >> 2 * self.shift == top for other in others):
+            text += f": {IN_BETWEEN}"
+        return f"{text}. That ends the run for every CPU: BUG_ON({self.result.detail})."
