@@ -11,7 +11,7 @@ SEED ?= 1
 AXE := build/axe/node_modules/axe-core/axe.min.js
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives live-lives cells told axe own-policies own-kernels hunt-mutants races bench clean bounds thorough
+.PHONY: docs release torture test-lowest test-pythons sweep test suite-rest lane-bounds lane-python lane-benchmarks lane-lives lint lives era-lives live-lives cpus-lives cells told axe own-policies own-kernels hunt-mutants races bench clean bounds thorough
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -91,6 +91,10 @@ era-lives: $(VENV)/.test
 # Random live lives, LIVES of each policy: the guest goes on growing and ballooning while it is sent.
 live-lives: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m campaign.live --lives $(LIVES) --first $(FIRST)
+
+# Random lives in which several CPUs set entries at once, LIVES of each policy that has such steps.
+cpus-lives: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m campaign.live --cpus --lives $(LIVES) --first $(FIRST)
 
 # Random cells lived in batches, against the same cells lived step by step.
 cells: $(VENV)/.test

@@ -171,9 +171,7 @@ def set_era_entry(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -
 
 
 @inner_kernel
-def _is_lost(
-    t: P2MTables, h: HostTables, pfn: int, leaf: int, slot: int, word: int
-) -> bool:
+def _is_lost(t: P2MTables, h: HostTables, pfn: int, leaf: int, slot: int, word: int) -> bool:
     """Store an entry in a page that was a leaf until another CPU's took its place; whether it was.
 
     Its frame is the guest's then, though no entry names it: kept beside the leaf that there is.

@@ -27,15 +27,11 @@ def deal(pfns: Int64Array, mfns: Int64Array, num_cpus: int) -> list[Int64Array]:
 
     CPUs that get none are left out.
     """
-    sets = [
-        frame_runs(pfns[who::num_cpus], mfns[who::num_cpus]) for who in range(num_cpus)
-    ]
+    sets = [frame_runs(pfns[who::num_cpus], mfns[who::num_cpus]) for who in range(num_cpus)]
     return [runs for runs in sets if len(runs)]
 
 
-def grow_on_cpus(
-    life: Life, sets: list[Int64Array], key: int
-) -> tuple[EventResult, Raced]:
+def grow_on_cpus(life: Life, sets: list[Int64Array], key: int) -> tuple[EventResult, Raced]:
     """Let each CPU set its runs; pages whose set returned true and that no entry names are lost.
 
     The runs name no PFN twice.

@@ -46,7 +46,7 @@ from p2mbatch.guests.made import Made, with_full_names
 from p2mbatch.guests.references import GUEST, digest_of, guest_fields, map_named
 from p2mbatch.guests.wording import describe
 from p2mbatch.model import kernels, policies, toolstacks
-from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_ENTRIES
+from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_ENTRIES, check_races
 from p2mbatch.model.linear_shape import USUAL_VADDR
 from p2mbatch.model.xen import parse_xen
 
@@ -199,8 +199,8 @@ class ScenarioFields(BaseModel, metaclass=Made):
     grow_where: GrowWhere = "within"
     """Where that is: in the span's holes, past its end, or in the 1:1 pages."""
     cpus: Annotated[int, Field(ge=1, le=MAX_CPUS)] = 1
-    """How many CPUs set its entries at the same time, a page for each in turn, under a schedule that
-    the seed decides."""
+    """How many CPUs set its entries at the same time, a page for each in turn, under a schedule
+    that the seed decides."""
     live: YesNo = "no"
     """Whether the guest goes on living while it is sent, in rounds of copying."""
     rounds: Annotated[int, Field(ge=0, le=MAX_ROUNDS)] = 5
@@ -290,11 +290,10 @@ class ScenarioFields(BaseModel, metaclass=Made):
 
     def _check_cpus(self) -> None:
         """Raise `ValueError` where several CPUs can't grow the guest, or have nothing to grow."""
-        policy = policies.find(self.policy)
-        if not policy.races:
-            raise ValueError(
-                f"cpus: how several CPUs grow a guest of policy {policy.short} at once is not modelled"
-            )
+        try:
+            check_races(policies.find(self.policy), "cpus")
+        except InputError as error:
+            raise ValueError(str(error)) from None
         if not self.grow_bytes:
             raise ValueError("cpus: several CPUs grow a guest: say by how much in grow_bytes")
         if self.grow_bytes > MAX_RACED_BYTES:

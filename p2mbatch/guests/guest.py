@@ -28,8 +28,7 @@ from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import RESIDENT, StagedGuest
 from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.kernels.named import named_policy
-from p2mbatch.model.cpus.kernels import check_races
-from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_KEY
+from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_KEY, check_races
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
@@ -226,9 +225,7 @@ class Guest:
             look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         return out.reshape(wanted.shape)
 
-    def populate(
-        self, pfns: npt.ArrayLike, *, cpus: int = 1, schedule: int = 0
-    ) -> EventResult:
+    def populate(self, pfns: npt.ArrayLike, *, cpus: int = 1, schedule: int = 0) -> EventResult:
         """Give the guest the pages `pfns` (int64, any order), growing the tree where it must.
 
         Pages that are populated already stay as they are. With several `cpus` each sets one of the

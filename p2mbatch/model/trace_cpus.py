@@ -6,8 +6,7 @@ from typing import Any
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.model.checks import Checker
-from p2mbatch.model.cpus.kernels import check_races
-from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_ENTRIES, MAX_KEY
+from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_ENTRIES, MAX_KEY, check_races
 from p2mbatch.model.policies import Policy
 
 
@@ -17,7 +16,9 @@ def check_event(check: Checker, event: dict[str, Any], path: str, policy: Policy
     check.integer(event["schedule"], f"{path}.schedule", 0, MAX_KEY)
     sets = check.array(event["sets"], f"{path}.sets")
     if not 1 <= len(sets) <= MAX_CPUS:
-        raise check.fail(f"{path}.sets", f"has {len(sets)}: it must have 1 to {MAX_CPUS} CPUs' runs")
+        raise check.fail(
+            f"{path}.sets", f"has {len(sets)}: it must have 1 to {MAX_CPUS} CPUs' runs"
+        )
     for who, runs in enumerate(sets):
         if not check.array(runs, f"{path}.sets[{who}]"):
             raise check.fail(f"{path}.sets[{who}]", "is empty: a CPU must set an entry at least")

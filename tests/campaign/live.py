@@ -85,9 +85,7 @@ def _ends(trace: Json) -> Counter[str]:
     return ends
 
 
-def campaign(
-    kind: str, policy: str, first: int, num_lives: int, pool: Executor, out: Path
-) -> bool:
+def campaign(kind: str, policy: str, first: int, num_lives: int, pool: Executor, out: Path) -> bool:
     """Run one policy's lives and report; return whether all agreed."""
     start = time.monotonic()
     chunks = [

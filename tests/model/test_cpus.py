@@ -23,7 +23,8 @@ from p2mbatch.compiled.dice import below, throw
 from p2mbatch.compiled.jit import kernel
 from p2mbatch.model.anonymise import anonymise
 from p2mbatch.model.cpus.events import raced
-from p2mbatch.model.cpus.schedule import MAX_CPUS, MAX_ENTRIES, Schedule
+from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_ENTRIES
+from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.policies import find, names
 from p2mbatch.model.replay import new_life, observe, replay, run_event
 from p2mbatch.model.trace_file import load_trace, parse_trace, trace_to_json, write_trace

@@ -1,4 +1,4 @@
-"""What several CPUs do to a guest of the model's size is what the explorer's steps do, step by step.
+"""What several CPUs do to a guest of the model's size is what the explorer's steps do.
 
 A random race is lived by a guest with 512 words a page and run on the explorer's own tree of two,
 under the schedule of one key: the same CPU is next at every step, so that both come to one class.

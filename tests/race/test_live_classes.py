@@ -1,7 +1,7 @@
 """What a live guest of the model's size comes to is an end that the explorer reaches.
 
-A random race of one CPU and a toolstack is lived by a guest with 512 words a page. It is copied in one round: the schedule in which
-the walk ends before the CPU's first step.
+A random race of one CPU and a toolstack is lived by a guest with 512 words a page. It is copied in
+one round: the schedule in which the walk ends before the CPU's first step.
 """
 
 from __future__ import annotations

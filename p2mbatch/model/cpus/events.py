@@ -22,9 +22,7 @@ def set_by_cpus(life: Life, sets: Sequence[Int64Array], key: int) -> EventResult
     return raced(life, sets, Schedule(key))[0]
 
 
-def raced(
-    life: Life, sets: Sequence[Int64Array], choose: Choose
-) -> tuple[EventResult, Raced]:
+def raced(life: Life, sets: Sequence[Int64Array], choose: Choose) -> tuple[EventResult, Raced]:
     """Do `set_by_cpus` as `choose` says, and return what there is to tell of it beside."""
     race = Race(life, sets, choose)
     life.begin_event()

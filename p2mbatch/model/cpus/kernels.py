@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from p2mbatch.base.errors import InputError
 from p2mbatch.compiled.race import layout as at
+from p2mbatch.model.cpus.limits import check_races
 from p2mbatch.model.policies import Policy
 
 _CODES: Final = {"old": at.OLD, "orig": at.ORIG, "new": at.NEW}
@@ -26,15 +26,6 @@ class Racing:
     """Whether who loses at the list goes on with the page that won, as kernel `loser` does."""
     ends_at_pfn: bool
     """Whether a higher end is the PFN itself: before the repair of max_pfn in 2021."""
-
-
-def check_races(policy: Policy, where: str) -> None:
-    """Raise `InputError` naming `where` if no steps are modelled for a policy."""
-    if not policy.races:
-        raise InputError(
-            f"{where}: how several CPUs grow a guest of policy {policy.short} at once is not "
-            "modelled"
-        )
 
 
 def racing_of(policy: Policy) -> Racing:

@@ -81,8 +81,8 @@ class Raced:
     num_steps: int = 0
     noted: list[Noted] = field(default_factory=list)
     """Pages of the list that were named (A10), pages given back (A5, A11f, A18), stores through
-    such pages (A16, A17), leaves whose place another one took (O2), sets that returned false (T2, or at a page that there was not), and what
-    ended the run."""
+    such pages (A16, A17), leaves whose place another one took (O2), sets that returned false (T2,
+    or at a page that there was not), and what ended the run."""
 
 
 @functools.cache

@@ -5,14 +5,6 @@ from __future__ import annotations
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
-MAX_CPUS = 64
-"""CPUs that grow one guest at the same time, at most."""
-
-MAX_ENTRIES = 1 << 20
-"""Entries of one race: each is three steps at least, one after the other."""
-
-MAX_KEY = _MASK
-
 
 def mixed(word: int) -> int:
     """Return a word of 64 bits that all depend on all of `word`'s: splitmix64's last steps."""

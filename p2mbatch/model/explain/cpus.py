@@ -91,9 +91,11 @@ class _Telling:
             say.numbers, stray_writes=int(is_stray), stores=int(is_stray),
             at=note.pfn >> self.shift, unit="leaf",
         )  # fmt: skip
-        return dataclasses.replace(step, function="set_phys_to_machine()") if (
-            note.step == at.T2
-        ) else step
+        return (
+            dataclasses.replace(step, function="set_phys_to_machine()")
+            if (note.step == at.T2)
+            else step
+        )
 
     def ended(self) -> Step:
         """Return the step of an entry past the end of the p2m, or of a wild pointer."""
@@ -122,8 +124,8 @@ class _Telling:
     def _replaced(self, say: Said, note: Noted) -> str:
         """Return what becomes of a leaf that another one takes the place of."""
         return (
-            f"its leaf takes the place of {say.pfn(note.page)}, which another CPU had hung in: what "
-            "was set there is lost."
+            f"its leaf takes the place of {say.pfn(note.page)}, which another CPU had hung in: "
+            "what was set there is lost."
         )
 
     def _failed(self, say: Said, note: Noted) -> str:

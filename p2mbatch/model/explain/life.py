@@ -210,9 +210,7 @@ class Watcher:
         """Tell a set that came before the save of the migration that is under way."""
         self._came_first(self._set_steps(runs, result), result)
 
-    def raced(
-        self, sets: Sequence[Int64Array], key: int, result: EventResult, done: Raced
-    ) -> None:
+    def raced(self, sets: Sequence[Int64Array], key: int, result: EventResult, done: Raced) -> None:
         """Tell what several CPUs set before the save of the migration that is under way."""
         self._came_first(self._race_steps(sets, key, result, done), result)
 

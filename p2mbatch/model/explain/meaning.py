@@ -200,7 +200,9 @@ _RACED_LIST = (
     f"{_KEEP_SOURCE} {_ONE_AT_A_TIME}",
 )
 
-_RACED_STRAY = "{num} went through pages that it had given back: whoever has them finds them changed"
+_RACED_STRAY = (
+    "{num} went through pages that it had given back: whoever has them finds them changed"
+)
 
 _UNITS = {
     "stray_writes": ("MFN", "MFNs"),

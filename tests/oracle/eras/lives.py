@@ -303,7 +303,7 @@ def cpus_event(rng: random.Random, draw_runs: Callable[[], Runs]) -> Json:
             skip = rng.randrange(min(count, 40)) if kind == "apart" else 0
             moved = value + skip if type(value) is int else value
             rows.append([first + skip, moved, min(count - skip, rng.choice((1, 1, 2, 5, 20)))])
-        sets.append(rows or [list(shared[0][:2]) + [1]])
+        sets.append(rows or [[*shared[0][:2], 1]])
     return {"op": "cpus", "sets": sets, "schedule": rng.choice((0, rng.getrandbits(64)))}
 
 
