@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_documented_table() -> None:
         "hole_at_bytes": 0,
         "grow_bytes": 0,
         "grow_where": "within",
+        "cpus": 1,
         "live": "no",
         "rounds": 5,
         "churn_bytes": 0,
