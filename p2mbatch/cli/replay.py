@@ -92,12 +92,12 @@ def replay(
 
 def _policies(given: str | None) -> list[str]:
     """Return the policies that a list names, files of one's own read; [""] where none is given."""
-    from p2mbatch.kernels.named import named_policy
+    from p2mbatch.kernels.named import named_policy, policies_in
     from p2mbatch.model.policies import find
 
     if given is None:
         return [""]
-    found = [named_policy(part.strip()) for part in given.split(",") if part.strip()]
+    found = [named_policy(part) for part in policies_in(given)]
     if not found:
         raise InputError("--policy: names none: use tracked, stale, none, or a file as mine.py")
     return [find(name).name for name in found]

@@ -7,17 +7,19 @@ ballooned out at will: once a hole of its layout is populated, its hosts keep a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import InputError
+from p2mbatch.base.errors import InputError, PolicyError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.base.markup import card
+from p2mbatch.base.say import one_line
 from p2mbatch.base.sizes import parse_size
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.child.layout import R_CHILD
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.compiled.inspect import list_entries
 from p2mbatch.compiled.jit import threads_at_most
@@ -182,6 +184,18 @@ class Guest:
     def max_p2m_pfn(self) -> int:
         """Return the guest's span in pages: the end of its PFNs."""
         return self.placement.span
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Copy and pickle as any object. Raises `PolicyError` where its kernel is a file in C.
+
+        That runs in a process of its own, which two guests can't have and no file can hold.
+        """
+        if self.life.tables.statics[R_CHILD]:
+            raise PolicyError(
+                f"{one_line(self.life.policy.short)}: runs in a process of its own: its guests are "
+                "neither copied nor pickled: boot another of the same seed"
+            )
+        return super().__reduce_ex__(protocol)
 
     def _repr_html_(self) -> str:
         """Return what the guest is and how it fares as a table, for notebooks."""

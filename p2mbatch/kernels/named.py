@@ -5,6 +5,7 @@ A file is read only where a person names it, as one in Python is (`model/own/nam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,32 @@ from p2mbatch.model import policies
 from p2mbatch.model.own import named as written
 
 _PREFIX, _SUFFIX = "kernel:", ".p2mk"
+_CLASS = re.compile(r"(?s)(.+\.py):\w+")
+
+
+def policies_in(text: str) -> list[str]:
+    """Return the policies that a list names, with commas between them.
+
+    A comma is part of a file's name where no file is called what stands before it.
+    """
+    parts, found, at = text.split(","), [], 0
+    while at < len(parts):
+        names = [",".join(parts[at:end]).strip() for end in range(at + 1, len(parts) + 1)]
+        of_file = [end for end, name in enumerate(names) if _is_file(name)]
+        end = of_file[0] if of_file and not policies.is_known(names[0]) else 0
+        found.append(names[end])
+        at += end + 1
+    return [name for name in found if name]
+
+
+def _is_file(name: str) -> bool:
+    """Return whether a name of a policy is that of a file which is there."""
+    file = name.removeprefix(_PREFIX)
+    with_class = _CLASS.fullmatch(file)
+    try:
+        return Path(with_class[1] if with_class else file).is_file()
+    except ValueError:
+        return False
 
 
 def named_policy(text: str, directories: Sequence[Path] = ()) -> str:

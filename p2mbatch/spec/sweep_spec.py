@@ -38,6 +38,7 @@ from p2mbatch.guests.made import Made
 from p2mbatch.guests.references import digest_of
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.wording import describe
+from p2mbatch.kernels.named import policies_in
 from p2mbatch.model.policies import identity
 from p2mbatch.spec import file as specfile
 from p2mbatch.spec.alike import alike
@@ -174,7 +175,8 @@ class SweepSpec(BaseModel, metaclass=Made):
                 about[name] = value
                 continue
             if isinstance(value, str) and "," in value and name != HOSTS:
-                value = [part.strip() for part in value.split(",") if part.strip()]
+                listed = policies_in(value) if name == "policy" else value.split(",")
+                value = [part.strip() for part in listed if part.strip()]
             grid[name] = value
         return cls.from_dict({"grid": grid, **about}, OPTIONS)
 
