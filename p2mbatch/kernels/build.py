@@ -273,7 +273,8 @@ def _shown(unit: Extracted) -> str:
     return unit.place(unit.users_file, 1).rpartition(":")[0]
 
 
-_ERROR: Final = re.compile(r"(?m)^([^:\n]+):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")
+_ERROR: Final = re.compile(r"(?m)^([^:\n]+):(\d+):(?:\d+:)? (?:fatal )?[Ee]rror: (.*)$")
+_OF_A_TOOL: Final = re.compile(r"(?m)^[\w.+-]+: (?:fatal )?error: .*$")
 _UNDEFINED: Final = re.compile(r"(?m)([^\s:(]+):(\d+): undefined reference to `(\w+)'")
 _SOMEWHERE: Final = re.compile(r"undefined reference to `(\w+)'")
 
@@ -289,7 +290,8 @@ def _compile(unit: Extracted, arguments: list[str], here: Path, what: str) -> No
             f"kernel: {one_line(compiler())} can't make a program for {unit.bits}-bit x86: "
             f"{one_line(lines[0]) if lines else 'it says nothing'}"
         )
-    if found := _ERROR.search(said):
+    # What is said of a file that is not the unit's may have a line of it in it.
+    if found := next((one for one in _ERROR.finditer(said) if one[1] in unit.files), None):
         raise PolicyError(f"{_at(unit, found[1], int(found[2]))}: {one_line(found[3])}")
     if found := _UNDEFINED.search(said):
         raise PolicyError(
@@ -306,8 +308,9 @@ def _compile(unit: Extracted, arguments: list[str], here: Path, what: str) -> No
             f"{_shown(unit)}: its static variables are too large: at most "
             f"{MAX_STATIC_BYTES >> 20} MiB are simulated"
         )
-    last = [line for line in said.splitlines() if line.strip()]
-    raise PolicyError(f"{_shown(unit)}: {what} can't be made: {one_line((last or ['?'])[-1])}")
+    of_tool = _OF_A_TOOL.search(said)
+    why = f": {one_line(of_tool[0])}" if of_tool else ""
+    raise PolicyError(f"{_shown(unit)}: {what} can't be made of it{why}")
 
 
 def _at(unit: Extracted, file: str, line: int) -> str:

@@ -23,6 +23,7 @@ MAX_OUTPUT_BYTES = 2 * MIB
 _ERROR = re.compile(r"(?m)^([^:\n]*):(\d+):(?:\d+:)? (?:fatal )?error: (.*)$")
 _NO_MEMORY = ("out of memory", "Cannot allocate", "MemoryError")
 _LIMIT = "p2mbatch-limit"
+_OF_CLANG = ": error: unknown argument: "
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def run(arguments: list[str], text: str) -> Ran:
     """Run the compiler over `text` on its standard input; `arguments` name no other file.
 
     Its time, memory and output are bounded, it runs in an empty folder that goes with it, and its
-    environment is ours. Raises `ResourceError` where there is no compiler or it can't be started.
+    environment is ours. Raises `ResourceError` where there is no compiler, where it is clang or
+    can't be started.
     """
     command = [compiler(), *arguments, "-"]
     with tempfile.TemporaryDirectory(prefix="p2mbatch-cc-") as folder:
@@ -64,6 +66,11 @@ def run(arguments: list[str], text: str) -> Ran:
         with told.open("rb") as file:
             messages = file.read(MIB).decode("utf-8", "replace")
         output = written.read_bytes().decode("utf-8", "replace")
+    if code and _OF_CLANG in messages:
+        raise ResourceError(
+            f"kernel: {one_line(command[0])} is clang: gcc is wanted, whose calls at each load and "
+            "store the shim takes: install it, or name it by CC"
+        )
     errors = tuple((m[1], int(m[2]), one_line(m[3])) for m in _ERROR.finditer(messages))
     trouble = ""
     if code is None:

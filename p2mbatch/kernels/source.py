@@ -94,6 +94,8 @@ def read_source(path: Path, shown: str, tree: Path | None = None) -> Source:
                 f"--tree {one_line(tree)}: no arch/x86/include/{_PAGE} in it: the top of a Linux "
                 "tree is wanted"
             )
+        if _leads_out(tree, found):
+            raise PolicyError(f"{_within(tree, found)}: leads out of the tree")
         _read_into(source.page, found, _within(tree, found), None, set())
     _read_into(source.parts, path, shown, tree, set())
     return source
@@ -172,11 +174,18 @@ def _decoded(raw: bytes, shown: str) -> str:
     return text
 
 
+def _leads_out(tree: Path, path: Path) -> bool:
+    return not path.resolve().is_relative_to(tree.resolve())
+
+
 def _read_into(
     parts: list[Part], path: Path, shown: str, tree: Path | None, seen: set[Path]
 ) -> None:
     """Add the text of a file to `parts`; its directives are checked, its includes put in."""
     seen.add(path)
+    # What a link leads to outside would be carried by a built file to whoever is given that.
+    if tree is not None and tree in path.parents and _leads_out(tree, path):
+        raise PolicyError(f"{one_line(shown)}: leads out of the tree")
     kept: list[str] = []
     start = 1
     for number, line in logical_lines(read_text(path, shown), shown):

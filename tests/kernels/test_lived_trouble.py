@@ -8,23 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from kernels.resumed import TRACKED, at_resume, children, lived, written
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import PolicyError
-from p2mbatch.guests.rows import run_scenario
-from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
 from p2mbatch.model import policies
 from registry_support import files_forgotten
-
-HERE = Path(__file__).parent
-TRACKED = (HERE / "tracked.c").read_text("utf-8")
-BUILD = "void xen_build_mfn_list_list(void)\n{\n"
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
@@ -34,39 +29,6 @@ def _fresh() -> Iterator[None]:
     """Forget afterwards which files were read, and with them their children."""
     with files_forgotten():
         yield
-
-
-def at_resume(lines: str, above: str = "") -> str:
-    """Return the kernel of the tests with `lines` at each resume."""
-    assert TRACKED.count(BUILD) == 1
-    return TRACKED.replace(
-        BUILD, f"{above}static int resumes;\n{BUILD}\tif (resumes++) {{\n{lines}\n\t}}\n"
-    )
-
-
-def written(folder: Path, text: str) -> str:
-    path = folder / "mmu.c"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
-
-def line_of(text: str, part: str) -> int:
-    return text[: text.index(part)].count("\n") + 1
-
-
-def lived(folder: Path, text: str, **fields: object) -> list[tuple[str, str | None]]:
-    """Return the outcomes of a small guest's life under a kernel."""
-    policy = named_policy(f"kernel:{written(folder, text)}")
-    rows = run_scenario(
-        Scenario.make(**{"memory_bytes": "64MiB", "policy": policy, "migrations": 1, **fields})
-    )
-    return [(row["outcome"], row["detail"]) for row in rows]
-
-
-def children(before: Sequence[psutil.Process] = ()) -> list[psutil.Process]:
-    """Return this process's children that are kernels', those of `before` left out."""
-    mine = [p for p in psutil.Process().children() if p.name() == "program"]
-    return [p for p in mine if p not in before]
 
 
 # --- what ends the guest ----------------------------------------------------------------------

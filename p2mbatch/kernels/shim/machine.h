@@ -13,7 +13,7 @@ typedef unsigned long long u64;
 /* Where the linker put the user's variables, and the program itself. */
 extern char p2mk_data_begin[], p2mk_data_end[], p2mk_bss_begin[], p2mk_bss_end[];
 extern char p2mk_static_begin[], p2mk_static_end[];
-extern char p2mk_text_begin[], p2mk_image_end[], p2mk_own_text_begin[], p2mk_own_text_end[];
+extern char p2mk_text_begin[], p2mk_text_end[], p2mk_image_end[], p2mk_own_text_begin[], p2mk_own_text_end[];
 
 #ifdef __x86_64__
 #define SYS_READ 0
@@ -171,13 +171,13 @@ HOT u64 wide(word value)
 HOT void clear(void *to, word count)
 {
 #ifdef __x86_64__
-    __asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(0UL) : "memory");
+    __asm__ volatile("cld; rep stosq" : "+D"(to), "+c"(count) : "a"(0UL) : "memory");
 #else
-    __asm__ volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(0UL) : "memory");
+    __asm__ volatile("cld; rep stosl" : "+D"(to), "+c"(count) : "a"(0UL) : "memory");
 #endif
 }
 
 HOT void copy(void *to, const void *from, word bytes)
 {
-    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
+    __asm__ volatile("cld; rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
 }

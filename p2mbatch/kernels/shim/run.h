@@ -90,9 +90,16 @@ static void on_signal(int number, char *info, char *context)
     }
     if (!in_call)
         leave();
-    /* Where it is not the user's code that runs, the last of the user's that was seen. */
-    if (own || !within(pc, 1, p2mk_text_begin, p2mk_image_end))
+    /* Where it is not the user's code that runs, the last of the user's that was seen; where it is no
+     * code at all, whence it was called. */
+    if (own)
         pc = call_pc;
+    else if (!within(pc, 1, p2mk_own_text_end, p2mk_text_end)) {
+        pc = call_pc;
+        if (within(sp, WORD_BYTES, (void *)stack_low, (void *)stack_top) &&
+            within(*(word *)sp, 1, p2mk_own_text_end, p2mk_text_end))
+            pc = *(word *)sp;
+    }
     pending = 0;
     if (number == 27)
         stopped(STATUS_LOOP, 0, pc);
