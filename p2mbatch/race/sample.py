@@ -13,32 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.rates import CONFIDENCE, Rate, rate
 from p2mbatch.compiled.race.sample import sample
 from p2mbatch.race.config import Config
 from p2mbatch.race.explorer import class_name
 from p2mbatch.race.plan import make_plan
 
-CONFIDENCE = 0.99
-"""Of all intervals of a sample together."""
-
 _A_CALL = 2_000
 """Schedules drawn in one call: how long a signal waits, about 20 ms."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How often one class of ends came about.
-
-    Attributes:
-        count: of the schedules that were drawn.
-        share: their part.
-        low, high: the exact interval of Clopper and Pearson.
-    """
-
-    count: int
-    share: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -108,12 +90,3 @@ def rates_of(
     alpha = (1 - CONFIDENCE) / max(num_together or 0, len(counts))
     rates = {name: rate(counts[name], len(labels), alpha) for name in sorted(counts)}
     return Sampled(config, entries, len(labels), rates)
-
-
-def rate(count: int, of: int, alpha: float) -> Rate:
-    """Return the rate of `count` in `of`, with its interval of confidence 1 - `alpha`."""
-    from scipy.stats import beta
-
-    low = float(beta.ppf(alpha / 2, count, of - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - alpha / 2, count + 1, of - count)) if count < of else 1.0
-    return Rate(count, count / of, low, high)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.rates import CONFIDENCE
 from p2mbatch.compiled.race.layout import LABEL_NAMES
 from p2mbatch.race.config import Config
 from p2mbatch.race.explorer import EndClass, Exploration
 from p2mbatch.race.meaning import meaning_of
-from p2mbatch.race.sample import CONFIDENCE, Sampled
+from p2mbatch.race.sample import Sampled
 from p2mbatch.race.telling import lines_of, tell
 
 ALLOCATOR_WORDS = {

@@ -9,6 +9,7 @@ from p2mbatch.plots.gallery import PLOTS
 from p2mbatch.report.costs import Costs
 from p2mbatch.report.live import live_told
 from p2mbatch.report.pairs import Pairs, pair_sentence
+from p2mbatch.report.raced import raced_told
 from p2mbatch.report.words import answer
 from p2mbatch.store.fates import varying_axes
 
@@ -56,6 +57,7 @@ def answers(
     others = [told[name] for name in spoken if told[name] and name != about]
     if about == "live":
         others = [*of_live[1:], *others]
+    others += raced_told(frame)
     others += costs.sentences[1:] if about == "cost" else filter(None, [costs.of_time])
     return Answers(about, told[about], others, _figures(about, costs, bool(of_live)))
 

@@ -41,6 +41,7 @@ from p2mbatch.report.glossary import FateEntry, detail_entries, fate_entries
 from p2mbatch.report.live import live_table
 from p2mbatch.report.page import asset, inline, template, write_text
 from p2mbatch.report.pairs import pair_sentence, pair_table, pairs_of
+from p2mbatch.report.raced import raced_table
 from p2mbatch.report.stories import Story, explain_command, stories_of
 from p2mbatch.report.table import script_json, show
 from p2mbatch.report.words import (
@@ -61,6 +62,7 @@ _TITLES = {
     "scenarios": "By scenario",
     "pairs": "The same guests twice",
     "live": "Growing while it moves",
+    "cpus": "Growing on several CPUs at once",
     "cells": "Every cell",
     "failures": "Failed cells",
 }
@@ -127,8 +129,8 @@ def html(
     tables = [survival_table(context["entries"])] if context["entries"] else []
     kernels = kernels_of(result)
     twice = pair_table(context["pairs"])
-    living = live_table(frame)
-    tables += [table for table in (living, twice) if table is not None]
+    others = (live_table(frame), raced_table(frame), twice)
+    tables += [table for table in others if table is not None]
     tables += kernel_tables(kernels) + cell_tables(frame, result.cell_names)
     if failed is not None:
         tables.insert(0, failed)

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.rates import CONFIDENCE, rate
 from p2mbatch.cli import cli
-from p2mbatch.race.sample import CONFIDENCE, rate, rates_of, sample_labels
+from p2mbatch.race.sample import rates_of, sample_labels
 from p2mbatch.race.wide import ENTRIES, WideRace
 from race.cases import RACES, explored
 
