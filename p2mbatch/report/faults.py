@@ -1,7 +1,7 @@
 """Which hazards of its kernels a run shows, and in how many guests.
 
-A hazard is seen by what it leaves in a guest's rows. Those that take several CPUs or a failed
-allocation leave nothing in a sweep's rows.
+A hazard is seen by what it leaves in a guest's rows. One that takes a failed allocation leaves
+nothing in a sweep's rows, and a race nothing in those of guests that one CPU grows.
 """
 
 from __future__ import annotations
@@ -46,11 +46,26 @@ def _bug(rows: pd.DataFrame, text: str) -> Any:
 
 
 def _lost(rows: pd.DataFrame) -> Any:
-    # What stray writes took is the list's fault.
-    return (rows["lost_pages"] > 0) & (rows["stray_writes"] == 0)
+    # What stray writes took is the list's fault, and within a guest's memory a race may.
+    within = _races(rows) & (rows.get("grow_where", "within") == "within")
+    return (rows["lost_pages"] > 0) & (rows["stray_writes"] == 0) & ~within
+
+
+def _races(rows: pd.DataFrame) -> Any:
+    """Return which rows are of guests that several CPUs grow at once."""
+    return np.asarray(rows.get("cpus", np.ones(len(rows), np.int64))) > 1
+
+
+def _raced(rows: pd.DataFrame) -> Any:
+    lost = (rows["lost_pages"] > 0) & (rows.get("grow_where", "within") == "within")
+    wrong = (rows["fate"] == MOVED_WRONG) & (rows.get("live", "no") != "yes")
+    hurt = _bug(rows, _TOP_MFN) | (rows["stray_writes"] > 0) | lost | wrong
+    return hurt & _races(rows)
 
 
 _NO_BRK: Final = "_brk_start == 0"
+
+_TOP_MFN: Final = "virt_to_mfn(mid_mfn) != *top_mfn_p"
 
 _SIGNS: Final = {
     "stale-list": _Sign(
@@ -58,7 +73,8 @@ _SIGNS: Final = {
         (("stray_writes", "stray writes"),),
     ),
     "built-once": _Sign(lambda r: (r["migration"] > 1) & (r["outcome"] == "save-failed")),
-    "beyond-max": _Sign(lambda r: _bug(r, "virt_to_mfn(mid_mfn) != *top_mfn_p")),
+    "beyond-max": _Sign(lambda r: _bug(r, _TOP_MFN) & ~_races(r)),
+    "race": _Sign(_raced, (("stray_writes", "stray writes"), ("lost_pages", "pages lost"))),
     "half-grown": _Sign(lambda r: _bug(r, _NO_BRK) & (r["layout"] != "identity")),
     "identity-mid": _Sign(lambda r: _bug(r, _NO_BRK) & (r["layout"] == "identity")),
     "last-pages": _Sign(_lost, (("lost_pages", "pages lost"),)),
