@@ -45,7 +45,7 @@ P_PAGE, P_KIND, P_LEAF, P_EVENT, P_CLEAN, P_WORDS = range(6)
 ORDINARY, LEAF, POINTER, MID_MFN, TOP_MFN, TABLE = 0, 1, 2, 3, 4, 5
 
 # Under a policy of one's own also: taken and not yet hung in anywhere, and given back.
-TAKEN, FREED = 5, 6
+TAKEN, FREED = 6, 7
 
 STATIC_WORDS = 64
 """Words of `P2MTables.statics`."""

@@ -76,7 +76,7 @@ class Child:
         control[lo.C_RANGE] = self.range_bytes
         control[lo.C_PARENT] = os.getpid()
         control[lo.C_TICKS] = lo.MAX_SECONDS * 1_000_000 // lo.TICK_MICROSECONDS
-        for k, name in enumerate(KNOWN):
+        for k, name in enumerate((*KNOWN, *lo.MORE_KNOWN)):
             control[lo.C_KNOWN + k] = program.pointer(name)
         their_request, request = os.pipe()
         answer, their_answer = os.pipe()

@@ -31,6 +31,9 @@ from p2mbatch.kernels.stores import BugSite, ListStore, bug_sites, list_stores
 BEFORE_PAGE = ("types.h", "memory.h", "kernel.h", "sync.h", "xen.h")
 AFTER_PAGE = ("after.h", "linear.h")
 
+BOOT_ALLOCATOR = ("p2mk_alloc_bootmem", "p2mk_memblock_alloc", "p2mk_slab_is_available")
+"""What pages of the boot allocator are asked for by."""
+
 # Which layer wins where two say a name: the user's file, our machine, a page.h.
 USER, MACHINE, PAGE = range(3)
 
@@ -58,6 +61,8 @@ class Extracted:
     has_tree: bool
     digest: str
     """Of the file and its tree's headers, wherever they lie: 16 hexadecimal digits."""
+    list_from_boot: bool
+    """Whether building the list asks for pages of the boot allocator."""
 
     @property
     def users_file(self) -> str:
@@ -240,8 +245,13 @@ class _Taking:
         return Extracted(
             text, era, self.bits, roots, bug_sites(own), list_stores(own, self.unit),
             tuple((i.names[0], i.kind, i.place.line) for i in own), len(user.items), arrays, shown,
-            self.source.has_tree, digest_of(self.source),
+            self.source.has_tree, digest_of(self.source), self._asks_boot(listing),
         )  # fmt: skip
+
+    def _asks_boot(self, function: str) -> bool:
+        """Return whether what a function of the user's reaches asks for pages of boot's."""
+        reached = reachable([function], self.layers)[USER]
+        return any(name in item.text for item in reached for name in BOOT_ALLOCATOR)
 
     def _error(self, place: Place, problem: str) -> PolicyError:
         return wrong(self.marked.shown.get(place.file, self.source.shown), place.line, problem)

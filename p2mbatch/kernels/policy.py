@@ -58,8 +58,9 @@ class CarriedKernel:
 class Held:
     """A child while a guest, or a batch of them, has it."""
 
-    def __init__(self, children: Children, num_bytes: int) -> None:
+    def __init__(self, children: Children, num_bytes: int, flavor: int) -> None:
         self._child: Child = children.take(num_bytes)
+        self._child.words[lo.CHILD_FLAVOR] = flavor
         self.address = self._child.address
         self.release = weakref.finalize(self, children.give_back, self._child)
 
@@ -81,6 +82,8 @@ class KernelFile:
         self._units: dict[_Build, Extracted] = {}
         self._programs: dict[_Build, Program] = {}
         self._children: dict[_Build, Children] = {}
+        self.flavor = 0
+        """What its children are told of its era."""
 
     @property
     def digest(self) -> str:
@@ -117,7 +120,7 @@ class KernelFile:
             program = self.program(*which)
             check_arrays(self.unit(*which), program, max_domain_pages)
             self._children.setdefault(which, Children(program))
-        return Held(self._children[which], num_pages << 12)
+        return Held(self._children[which], num_pages << 12, self.flavor)
 
     # --- what stopped a call ------------------------------------------------------------------
 
@@ -155,6 +158,12 @@ class KernelFile:
             cs.CHILD_ILLEGAL: "runs into what is no instruction for it",
             cs.CHILD_POOL: f"is given pages of more than {lo.MAX_POOL_RUNS} runs in one call: "
             "that is not simulated",
+            cs.CHILD_RUNS: f"boots a guest with more than {lo.MAX_BOOT_RUNS} runs of pages, of 1:1 "
+            "ranges or of extra memory: that is not simulated",
+            cs.CHILD_TABLES: "has page tables over its p2m that don't lead to tables "
+            "everywhere, or no p2m_missing and p2m_identity: that is not simulated",
+            cs.CHILD_AREA: f"asks for a p2m of {int(statics[rg.R_SITE]):,} bytes, which is not "
+            "what the guest's area is",
             cs.CHILD_PAGES: f"has words in more than {lo.TOUCHED_PAGES} pages: that is not "
             "simulated",
             cs.CHILD_TOUCHED: f"reads or writes more than {lo.TOUCHED_PAGES} pages: that is not "
@@ -219,7 +228,7 @@ class KernelPolicy(Policy):
 
     def brk_pages(self, num_mids: Pages, word_bytes: int) -> Pages:
         """Return the pages of brk that a boot with so many mid pages takes."""
-        if self.is_two_level:
+        if self.is_two_level or self.is_linear:
             return num_mids * 0
         if word_bytes not in self._taken:
             one, two = (_pages_of_boot(self, word_bytes, mids) for mids in (1, 2))
@@ -229,6 +238,8 @@ class KernelPolicy(Policy):
 
     def list_distance(self, num_mids: Pages, word_bytes: int) -> Pages:
         """Return how far boot puts the frame list list behind `p2m_missing`, in pages."""
+        if self.is_era:
+            return super().list_distance(num_mids, word_bytes)
         return self.placeholders + num_mids + self.list_brk_pages - 1
 
 
@@ -241,13 +252,16 @@ def _pages_of_boot(policy: Policy, word_bytes: int, num_mids: int) -> int:
     # Its own structures are among its pages, and so are there.
     nr_pages = (num_mids - 1) * geo.entries**2 + 4 * spare
     boot_leaves = -(-nr_pages // geo.entries)
-    everything = spare + boot_leaves + 1
+    bootmem = policy.bootmem_pages(num_mids, boot_leaves, word_bytes)
+    everything = spare + boot_leaves + bootmem + 1
     tables = tb.allocate(
         geo, nr_pages=nr_pages, max_p2m_pfn=nr_pages, mfn_list_pfn=spare, brk_pfn=0,
         brk_pages=spare, pool=np.zeros((0, 2), np.int64), directmap_pages=everything,
-        num_slots=spare + boot_leaves + 64, num_blocks=(everything >> tb.BLOCK_SHIFT) + 16,
+        num_slots=spare + 2 * boot_leaves + bootmem + 64,
+        num_blocks=(everything >> tb.BLOCK_SHIFT) + 16,
         machine=tb.MACHINE_2, table_presence=True,
     )  # fmt: skip
+    tables.state[0].bootmem_pfn, tables.state[0].bootmem_pages = spare + boot_leaves, bootmem
     runs = np.array([[0, 0, nr_pages]], np.int64)
     life = Life(tables, table_host(nr_pages, runs, np.zeros((0, 3), np.int64)), policy)
     result = life.boot()
@@ -273,6 +287,7 @@ def registered(carried: CarriedKernel) -> str:
     own = KernelFile(carried)
     shown = carried.reference.rpartition("#")[0]
     era = era_of(own.unit(64), shown)
+    own.flavor = era.flavor
     look = policies.free_look(shown)
     base = policies.find(era.base)
     policies.register(
@@ -283,6 +298,8 @@ def registered(carried: CarriedKernel) -> str:
                 "meaning": "a kernel's file in C",
                 "brief": "in C",
                 "releases": "",
+                "base": era.base if base.is_era else "",
+                "races": "",
                 "load": era.load,
                 "color": look[0],
                 "hatch": look[1],

@@ -15,7 +15,7 @@ def shares_places(one: Policy, other: Policy) -> bool:
     if not one.is_era or not other.is_era:
         return one.is_era == other.is_era
     kinds = [(policy.is_linear, policy.is_two_level) for policy in (one, other)]
-    return one is other or (kinds[0] == kinds[1] and any(kinds[0]))
+    return one.places == other.places or (kinds[0] == kinds[1] and any(kinds[0]))
 
 
 def check_places(name: str, policy: str, source: str) -> None:

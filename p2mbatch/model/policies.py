@@ -95,6 +95,8 @@ class Policy:
     """Whether it reports the flat table whole and knows no start flag."""
     races: str = ""
     """The race explorer's kernel by whose steps several CPUs grow its p2m; empty: not modelled."""
+    base: str = ""
+    """Of a file of the user's: the era's policy that places its pages alike."""
 
     @functools.cached_property
     def operations(self) -> Operations:
@@ -115,6 +117,11 @@ class Policy:
     def sentence(self) -> str:
         """Return the name and what it means."""
         return f"{self.short}: {self.meaning}"
+
+    @property
+    def places(self) -> str:
+        """Return which policy's guests have their pages where this one looks for them."""
+        return self.base or self.name
 
     @property
     def spare_slots(self) -> int:

@@ -67,6 +67,17 @@ void *p2mk_alloc_bootmem(word num_bytes, word align)
 {
 	return page_or_null(plain_ask(ASK_BOOT_PAGES, num_bytes >> 12));
 }
+void *p2mk_memblock_alloc(word num_bytes, word align)
+{
+	return p2mk_alloc_bootmem(num_bytes, align);
+}
+void p2mk_copy_page(word *to, const word *from)
+{
+	int i;
+
+	for (i = 0; i < 512; i++)
+		to[i] = from[i];
+}
 void p2mk_free_bootmem(word address, word num_bytes) { }
 void *p2mk_va(word pfn) { return page(pfn); }
 word p2mk_mfn_to_pfn(word mfn) { return plain_ask(ASK_M2P, mfn); }

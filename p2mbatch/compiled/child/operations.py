@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID, WILD
+from p2mbatch.compiled.child.era_memory import take_shared
 from p2mbatch.compiled.child.layout import (
     A_RUNS,
     C_COUNT,
     C_FROM,
-    C_SHARED_FLL,
-    C_SHARED_MAX,
     C_XEN_MAX,
     E_GROW,
     E_PHASE,
@@ -47,7 +46,7 @@ from p2mbatch.compiled.own.registers import (
 from p2mbatch.compiled.pages import room_left
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP, MORE_ROOM, NO_MEMORY, OK
-from p2mbatch.compiled.tables import LAZY, HostTables, P2MTables
+from p2mbatch.compiled.tables import LAZY, NO_PAGE, HostTables, P2MTables
 
 ROOM = 256
 """Slots that one call may take: it can't be stopped half way and gone on with."""
@@ -68,15 +67,18 @@ def until_phase(t: P2MTables, h: HostTables) -> None:
 
 
 @inner_kernel
-def to_the_end(t: P2MTables, h: HostTables) -> None:
-    """Do the last part of a call; what it told the toolstack is then the guest's."""
+def _ended(t: P2MTables, h: HostTables) -> None:
+    """Do what is left of a call whose last entry of its caller's is done."""
     if advance(t, h) != END:
         broken(t, as_int(0))
+
+
+@inner_kernel
+def to_the_end(t: P2MTables, h: HostTables) -> None:
+    """Do the last part of a call; what it told the toolstack is then the guest's."""
+    _ended(t, h)
+    take_shared(t)
     c = words_at(area_at(t, as_int(0)), as_int(HEADER))
-    mask = as_int(-1) if t.state[0].word_bits == 64 else as_int(0xFFFFFFFF)
-    fll = c[C_SHARED_FLL]
-    t.state[0].shared_fll = fll if fll == INVALID else fll & mask
-    t.state[0].shared_max = c[C_SHARED_MAX]
     t.state[0].xen_max = min(max(c[C_XEN_MAX], 0), max(t.state[0].max_p2m, t.state[0].max_p2m_pfn))
 
 
@@ -194,11 +196,11 @@ def _set_some(t: P2MTables, h: HostTables, runs: Int64Array, skip: int) -> int:
             value = runs[run, 1] + k if runs[run, 1] != INVALID else as_int(INVALID)
             status = set_one(t, h, as_int(runs[run, 0] + k), value)
             if status != OK:
-                t.statics[R_OPEN] = 0
+                # The child sets no more behind it.
+                _ended(t, h)
                 return status
             t.state[0].position += 1
-    if advance(t, h) != END:
-        broken(t, as_int(0))
+    _ended(t, h)
     return OK
 
 
@@ -241,8 +243,10 @@ def _grown(t: P2MTables, h: HostTables, x: int) -> int:
     if advance(t, h) != E_GROW or entry_word(t, as_int(1)) != x << t.state[0].entries_shift:
         broken(t, as_int(0))
     begin(t)
-    done = set_done(t, h)
-    return OK if done != 0 else NO_MEMORY
+    if set_done(t, h) != 0:
+        return OK
+    _ended(t, h)
+    return NO_MEMORY
 
 
 @inner_kernel
@@ -274,6 +278,17 @@ def _ask_growth(t: P2MTables, h: HostTables, leaves: Int64Array) -> int:
     return OK
 
 
+@inner_kernel
+def _growth_ended(t: P2MTables, h: HostTables) -> int:
+    never_inline()
+    try:
+        _ended(t, h)
+    except Exception:
+        t.statics[R_OPEN] = 0
+        return why(t)
+    return OK
+
+
 @kernel
 def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
     """Do `Operations.grow_leaves` by the kernel's own growth of one leaf."""
@@ -293,7 +308,9 @@ def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, fir
             t.state[0].position += begin_at
         if status != OK:
             return status
-        t.statics[R_OPEN] = 0
+        status = _growth_ended(t, h)
+        if status != OK:
+            return status
         for k in range(done - begin_at, len(some)):
             if t.leaf_slot[some[k]] == LAZY:
                 forget_lazy(t, h, as_int(t.leaf_page[some[k]]))
@@ -305,13 +322,20 @@ def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, fir
 
 
 @inner_kernel
-def _is_asked(t: P2MTables, pfn: int) -> bool:
+def _is_asked(t: P2MTables, pfn: int, in_row: bool) -> bool:
     """Return whether a PFN is the kernel's to look up: its leaf is there, or none is known.
 
-    What a leaf that is not made yet holds is the layout's, whoever looks there.
+    What a leaf that is not made yet holds is the layout's, whoever looks there. In a row, of the
+    PFNs of a leaf that a linear p2m shares, the first and the last alone are asked.
     """
-    x = pfn >> t.state[0].entries_shift
-    return pfn < 0 or x >= t.state[0].num_leaves or t.leaf_slot[x] != LAZY
+    state = t.state[0]
+    x = pfn >> state.entries_shift
+    if in_row and state.pgd != NO_PAGE and 0 < pfn & (t.words.shape[1] - 1) < t.words.shape[1] - 1:
+        if x >= state.num_leaves:
+            return False
+        if t.leaf_page[x] == state.missing or t.leaf_page[x] == state.identity:
+            return False
+    return pfn < 0 or x >= state.num_leaves or t.leaf_slot[x] != LAZY
 
 
 @inner_kernel
@@ -325,16 +349,16 @@ def looked_up(
     most = 3 * MAX_RUNS
     begin_at = as_int(0)
     while begin_at < len(out):
-        end = min(begin_at + most, len(out))
         begin_request(t, h, as_int(OP_GET))
         c = words_at(area_at(t, as_int(0)), as_int(HEADER))
         asked = words_at(area_at(t, as_int(A_RUNS)), as_int(most))
-        count = as_int(0)
-        for k in range(begin_at, end):
-            pfn = as_int(pfns[k]) if len(pfns) > 0 else first + k
-            if _is_asked(t, pfn):
+        count, end = as_int(0), begin_at
+        while end < len(out) and count < most:
+            pfn = as_int(pfns[end]) if len(pfns) > 0 else first + end
+            if _is_asked(t, pfn, len(pfns) == 0):
                 asked[count] = pfn
                 count += 1
+            end += 1
         c[C_COUNT] = count
         if count > 0:
             wake(t)
@@ -361,7 +385,7 @@ def _take_lookups(
     count = as_int(0)
     for k in range(begin_at, end):
         pfn = as_int(pfns[k]) if len(pfns) > 0 else first + k
-        if _is_asked(t, pfn):
+        if _is_asked(t, pfn, len(pfns) == 0):
             if asked[count] != NOT_READ:
                 out[k] = asked[count]
             elif out[k] > FAULT_TOP and out[k] != WILD:

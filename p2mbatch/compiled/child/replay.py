@@ -10,6 +10,16 @@ from __future__ import annotations
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled import grow, lists
+from p2mbatch.compiled.child.era_memory import (
+    boot_pages,
+    copied,
+    era_run,
+    is_era,
+    known_set,
+    show_leaf,
+    take_shared,
+)
+from p2mbatch.compiled.child.flat_tables import extra_leaf
 from p2mbatch.compiled.child.layout import (
     A_LOG,
     ANSWER_M2P,
@@ -28,10 +38,14 @@ from p2mbatch.compiled.child.layout import (
     CHILD_RANGE,
     CHILD_WORDS,
     E_ALLOC,
+    E_BOOT_PAGES,
     E_BRK,
+    E_COPY,
     E_DONE,
+    E_EXTRA,
     E_FOUND,
     E_FREE,
+    E_SET,
     E_STATIC,
     E_STORE,
     ENTRY_WORDS,
@@ -43,11 +57,13 @@ from p2mbatch.compiled.child.layout import (
     R_BUILDS,
     R_LENGTH,
     R_OPEN,
+    S_AREA,
+    S_BOOTMEM,
     S_BUG,
     S_DIVIDE,
     S_FAULT,
+    S_MEMORY,
     S_OK,
-    S_PAGES,
 )
 from p2mbatch.compiled.child.request import (
     answer_of,
@@ -76,7 +92,7 @@ from p2mbatch.compiled.own.registers import (
     R_TOP_WORD,
     stop,
 )
-from p2mbatch.compiled.own.words import noted, set_pointer
+from p2mbatch.compiled.own.words import noted
 from p2mbatch.compiled.owners import guest_m2p
 from p2mbatch.compiled.pages import (
     make_leaf,
@@ -85,7 +101,17 @@ from p2mbatch.compiled.pages import (
     reached_page,
     room_left,
 )
-from p2mbatch.compiled.status import BUG_NULL, FAULT_MID, FAULT_STORE, FAULT_TOP
+from p2mbatch.compiled.status import (
+    BUG_BOOTMEM,
+    BUG_BRK_OVERFLOW,
+    BUG_NULL,
+    BUG_OUT_OF_MEMORY,
+    BUG_PANIC,
+    FAULT_LIST,
+    FAULT_MID,
+    FAULT_STORE,
+    FAULT_TOP,
+)
 from p2mbatch.compiled.tables import (
     IMAGE_BASE,
     LAZY,
@@ -121,7 +147,7 @@ def advance(t: P2MTables, h: HostTables) -> int:
             pc = log[at] >> 8
             if kind == E_STORE:
                 _stored(t, h, log[at : at + ENTRY_WORDS], pc)
-            elif kind > E_STATIC:
+            elif kind >= E_SET:
                 return as_int(kind)
             else:
                 _other(t, h, kind, log[at : at + ENTRY_WORDS], pc)
@@ -154,6 +180,8 @@ def _goes_on(t: P2MTables, h: HostTables) -> bool:
         _make_page(t, h, as_int(c[C_ASKED]))
     elif answer != ANSWER_MORE_LOG:
         t.statics[R_OPEN] = 0
+        if is_era(t):
+            take_shared(t)
         if c[C_STATUS] != S_OK:
             _stopped(t, h, c)
         return False
@@ -171,8 +199,14 @@ def _last_pc(t: P2MTables) -> int:
 
 @inner_kernel
 def _make_page(t: P2MTables, h: HostTables, page: int) -> None:
-    """Let the child have the words of a leaf that was not made yet."""
+    """Let the child have the words of a leaf that was not made yet.
+
+    An era's boot reads leaves that it then leaves as they are: they are not made by that.
+    """
     code = page_code(t, page)
+    if code <= LAZY and is_era(t) and t.state[0].word_bits == 64:
+        show_leaf(t, h, page, LAZY - code)
+        return
     if code <= LAZY:
         if not room_left(t):
             c = words_at(area_at(t, as_int(0)), as_int(HEADER))
@@ -194,7 +228,11 @@ def _stopped(t: P2MTables, h: HostTables, c: Int64Array) -> None:
     t.statics[R_SITE] = c[C_ADDRESS]
     if status == S_FAULT:
         stop(t, _fault_at(t, h, as_int(c[C_ADDRESS])), pc)
-    if not S_DIVIDE <= status <= S_PAGES:
+    if status == S_BOOTMEM:
+        stop(t, as_int(BUG_BOOTMEM if t.state[0].pgd == NO_PAGE else BUG_PANIC), pc)
+    if status == S_MEMORY:
+        stop(t, as_int(BUG_OUT_OF_MEMORY), pc)
+    if not S_DIVIDE <= status <= S_AREA:
         broken(t, pc)
     stop(t, as_int(CHILD_ENDED) + status, pc)
 
@@ -205,7 +243,9 @@ def _fault_at(t: P2MTables, h: HostTables, where: int) -> int:
     top = page_code(t, t.state[0].top)
     status = as_int(OWN_FAULT)
     if top < 0:
-        return status
+        # Nobody looks whether there was a page for a linear p2m's list.
+        null_list = t.state[0].pgd != NO_PAGE and 0 <= where < 4096
+        return as_int(FAULT_LIST) if null_list else status
     last = as_int(-1)
     for i in range(t.words.shape[1]):
         word = t.words[top, i]
@@ -239,10 +279,13 @@ def _stored(t: P2MTables, h: HostTables, entry: Int64Array, pc: int) -> None:
         broken(t, pc)
     if count == 1:
         step = page_step = as_int(0)
-    if t.statics[R_BUILDS] != 0:
+    if is_era(t):
+        if era_run(t, h, base, i, word, page, step, page_step, as_int(count), pc):
+            return
+    elif t.statics[R_BUILDS] != 0:
         _built(t, h, base, i, word, step, as_int(count), pc)
         return
-    if t.statics[R_SET_PFN] >= 0 and _is_set(t, h, base, i, word, step, as_int(count), pc):
+    elif t.statics[R_SET_PFN] >= 0 and _is_set(t, h, base, i, word, step, as_int(count), pc):
         return
     if _plain_run(t, base, i, word, page, step, page_step, as_int(count), pc):
         return
@@ -362,6 +405,8 @@ def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -
     elif kind == E_BRK:
         if not room_left(t):
             stop(t, OWN_ROOM, pc)
+        if t.state[0].brk_closed == 0 and entry[2] > t.state[0].brk_pages - t.state[0].brk_used:
+            stop(t, as_int(BUG_BRK_OVERFLOW), pc)
         slot = lists.extend_brk(t)
         if slot < 0:
             stop(t, -slot, pc)
@@ -377,10 +422,16 @@ def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -
     elif kind == E_FREE:
         given_back(t, as_int(entry[1]))
     elif kind == E_STATIC and 0 <= entry[1] < KNOWN_POINTERS:
-        if s[R_BUILDS] != 0:
+        if s[R_BUILDS] != 0 and not is_era(t):
             s[K_MISSING + entry[1]] = entry[2]
         else:
-            set_pointer(t, K_MISSING + as_int(entry[1]), as_int(entry[2]))
+            known_set(t, K_MISSING + as_int(entry[1]), as_int(entry[2]))
+    elif kind == E_BOOT_PAGES:
+        boot_pages(t, as_int(entry[1]), as_int(entry[2]), pc)
+    elif kind == E_COPY:
+        copied(t, h, as_int(entry[1]), as_int(entry[2]), pc)
+    elif kind == E_EXTRA:
+        extra_leaf(t, h, as_int(entry[1]))
 
 
 @inline_kernel

@@ -11,6 +11,7 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.batch.clock import now_ns
 from p2mbatch.compiled.child.arrays import array_offset, array_there, tell_arrays
+from p2mbatch.compiled.child.flat_tables import kernels_entry
 from p2mbatch.compiled.child.layout import (
     A_M2P,
     A_MADE,
@@ -19,32 +20,51 @@ from p2mbatch.compiled.child.layout import (
     A_TOUCHED,
     C_ALLOCS,
     C_ANSWER,
+    C_AREA_BYTES,
+    C_BOOT_RUNS,
+    C_BOOT_USED,
     C_BRK,
     C_BRK_CLOSED,
     C_BRK_PAGES,
     C_BRK_USED,
     C_CALL,
     C_DIRECTMAP,
+    C_ERA,
+    C_EXTRA,
     C_FAIL_AT,
+    C_FLAGS,
+    C_GENERATION,
+    C_HINT,
+    C_HOTPLUG,
     C_IMAGE_MAP,
+    C_LATE_LIST,
     C_LAZY_COUNT,
     C_LAZY_FIRST,
     C_LOG,
     C_M2P,
+    C_MARKED,
+    C_MARKED_PAGES,
+    C_MARKS,
     C_MAX_DOMAIN,
     C_MAX_PFN,
     C_MFN_LIST,
     C_NR_PAGES,
     C_OP,
     C_PAGES,
+    C_PEEKED,
+    C_PGD,
     C_POOL_CUT,
     C_POOL_RUNS,
     C_POOL_USED,
+    C_SHARED_CR3,
     C_SHARED_FLL,
     C_SHARED_MAX,
+    C_SHARED_VADDR,
     C_TOUCHED,
     C_VA_BASE,
     C_VA_MASK,
+    C_VADDR,
+    C_WARNINGS,
     C_XEN_MAX,
     CHILD_ANSWER,
     CHILD_ASKS,
@@ -97,10 +117,14 @@ from p2mbatch.compiled.tables import (
     NO_PAGE,
     P_KIND,
     P_PAGE,
+    TABLE,
     TOP_MFN,
     HostTables,
     P2MTables,
 )
+
+VIRT_P2M_4TOOLS = 16
+"""The start flag SIF_VIRT_P2M_4TOOLS."""
 
 WAIT_MS = 50
 """How often whoever waits looks whether it is to go on waiting."""
@@ -165,6 +189,10 @@ def write_page(t: P2MTables, memory: int, bytes_held: int, slot: int) -> None:
         for i in range(len(row)):
             wide[i] = row[i]
         return
+    if t.slots[slot, P_KIND] == TABLE:
+        for i in range(len(row)):
+            wide[i] = kernels_entry(t, as_int(row[i]), as_int(wide[i]))
+        return
     last, form = ~as_int(row[0]), as_int(0)
     for i in range(len(row)):
         if row[i] != last:
@@ -203,6 +231,7 @@ def begin_request(t: P2MTables, h: HostTables, op: int) -> None:
     c[C_FAIL_AT] = state.fail_at
     c[C_SHARED_FLL] = state.shared_fll
     c[C_SHARED_MAX] = state.shared_max
+    _write_era(t, c)
     if op == OP_BOOT:
         _forget(t, c)
         t.statics[R_NOTED] = 0
@@ -218,6 +247,27 @@ def begin_request(t: P2MTables, h: HostTables, op: int) -> None:
     t.statics[R_MAX_DOMAIN] = state.max_domain_pages
     t.statics[R_AT] = 0
     t.statics[R_LENGTH] = 0
+
+
+@inner_kernel
+def _write_era(t: P2MTables, c: Int64Array) -> None:
+    """Tell the child what is an era's guest's alone; what its boot takes comes from the boot."""
+    state = t.state[0]
+    c[C_ERA] = state.flag_bits != 0
+    c[C_MARKS] = c[C_LATE_LIST] = c[C_PEEKED] = 0
+    c[C_BOOT_RUNS] = c[C_BOOT_USED] = c[C_MARKED] = c[C_EXTRA] = 0
+    c[C_MARKED_PAGES] = state.identity_pages
+    c[C_WARNINGS] = state.warnings
+    is_linear = state.pgd != NO_PAGE
+    c[C_FLAGS] = VIRT_P2M_4TOOLS if state.no_list != 0 else 0
+    c[C_VADDR] = state.p2m_vaddr
+    c[C_AREA_BYTES] = 8 * state.max_p2m_pfn if is_linear else 0
+    c[C_HOTPLUG] = state.max_p2m_pfn >> 18
+    c[C_PGD] = state.pgd
+    c[C_SHARED_CR3] = state.shared_cr3 << 12
+    c[C_SHARED_VADDR] = state.shared_vaddr
+    c[C_GENERATION] = state.generation
+    c[C_HINT] = state.hint
 
 
 @inner_kernel
@@ -285,6 +335,11 @@ def _write_pages(t: P2MTables, h: HostTables) -> None:
             pages[slot - noted] = page
         if 0 <= page - first < lazy:
             made[(page - first) >> 6] |= as_int(1) << ((page - first) & 63)
+    if state.flag_bits != 0:
+        # What the child was shown of leaves that are not made may be another by now.
+        for x in range(state.num_leaves):
+            if t.leaf_slot[x] == LAZY:
+                forget_lazy(t, h, as_int(t.leaf_page[x]))
     c[C_PAGES] = fresh
     t.statics[R_NOTED] = state.num_slots
 
@@ -298,6 +353,8 @@ def _lazy_pages(t: P2MTables, h: HostTables) -> int:
     end = state.mfn_list_pfn + ((state.nr_pages - 1) >> state.entries_shift) + 1
     for run in range(len(t.pool)):
         end = max(end, t.pool[run, 0] + t.pool[run, 1])
+    if state.flag_bits != 0:
+        end = max(end, state.bootmem_pfn + state.bootmem_pages)
     return as_int(max(min(end, state.directmap, MADE_PAGES) - state.mfn_list_pfn, 0))
 
 

@@ -21,6 +21,12 @@ CHILD_PAGES: Final = CHILD + 2
 CHILD_STOPPED: Final = CHILD + 3
 """Whoever asked does not wait any longer."""
 
+CHILD_RUNS: Final = CHILD + 4
+"""Its guest boots with more runs of pages, of ranges or of extra memory than can be told of."""
+
+CHILD_TABLES: Final = CHILD + 5
+"""The tables of its linear p2m don't lead everywhere to tables, or it has no shared leaves."""
+
 CHILD_ENDED: Final = CHILD + 10
 """Plus a STATUS_ of the child's (`layout`): how the call ended there."""
 
@@ -31,3 +37,4 @@ CHILD_LOOP: Final = CHILD_ENDED + layout.S_LOOP
 CHILD_SYSCALL: Final = CHILD_ENDED + layout.S_SYSCALL
 CHILD_POOL: Final = CHILD_ENDED + layout.S_POOL
 CHILD_TOUCHED: Final = CHILD_ENDED + layout.S_PAGES
+CHILD_AREA: Final = CHILD_ENDED + layout.S_AREA

@@ -287,13 +287,28 @@ def leaf_hung(t: P2MTables, h: HostTables, x: int, word: int, line: int) -> None
             stop(t, OWN_ROOM, line)
         code = make_leaf(t, h, LAZY - code)
     if code >= 0 and t.slots[code, P_KIND] == TAKEN:
-        t.slots[code, P_KIND] = LEAF
-        t.slots[code, P_LEAF] = x
-        t.slots[code, P_CLEAN] = 1
-        t.state[0].num_grown += 1
+        _leaf_taken(t, code, x)
     if x < t.state[0].num_leaves:
         t.leaf_slot[x] = max(code, LAZY)
         t.leaf_page[x] = page
+
+
+@inner_kernel
+def _leaf_taken(t: P2MTables, code: int, x: int) -> None:
+    """Note that a page which the kernel took is leaf `x`: a fresh one, or the leaf that it moved.
+
+    What was copied whole from a leaf says whose leaf it is already.
+    """
+    t.slots[code, P_KIND] = LEAF
+    if t.slots[code, P_LEAF] != x:
+        t.slots[code, P_LEAF] = x
+        t.slots[code, P_CLEAN] = 1
+        t.state[0].num_grown += 1
+        return
+    old = t.leaf_slot[x] if x < t.state[0].num_leaves else NO_PAGE
+    if old >= 0 and old != code and t.slots[old, P_LEAF] == x:
+        t.slots[old, P_KIND] = ORDINARY
+        t.slots[old, P_LEAF] = -1
 
 
 @inner_kernel

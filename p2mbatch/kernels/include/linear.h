@@ -131,6 +131,8 @@ static inline int xen_safe_write_ulong(unsigned long *address, unsigned long wor
 	return p2mk_safe_write(address, word);
 }
 
+#define __put_user(word, address) p2mk_safe_write((unsigned long *)(address), (word))
+
 static inline pte_t *pte_offset_kernel(pmd_t *place, unsigned long address)
 {
 	return (pte_t *)p2mk_va(place->pmd >> PAGE_SHIFT) + address / PAGE_SIZE % PTRS_PER_PTE;

@@ -1,6 +1,7 @@
 /* The guest's memory: addresses, brk, the boot allocator, pages after boot. */
 void *p2mk_extend_brk(size_t num_bytes, size_t align);
 void *p2mk_alloc_bootmem(unsigned long num_bytes, unsigned long align);
+void *p2mk_memblock_alloc(unsigned long num_bytes, unsigned long align);
 void p2mk_free_bootmem(unsigned long address, unsigned long num_bytes);
 int p2mk_slab_is_available(void);
 unsigned long p2mk_alloc_page(void);
@@ -61,21 +62,18 @@ extern unsigned long p2mk_start_kernel_map;
 #define alloc_bootmem_pages(num_bytes) p2mk_alloc_bootmem(num_bytes, PAGE_SIZE)
 #define alloc_bootmem_low_pages(num_bytes) p2mk_alloc_bootmem(num_bytes, PAGE_SIZE)
 #define free_bootmem(address, num_bytes) p2mk_free_bootmem(address, num_bytes)
-#define memblock_alloc(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
+#define memblock_alloc(num_bytes, align) p2mk_memblock_alloc(num_bytes, align)
 #define memblock_virt_alloc(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
 #define memblock_alloc_or_panic(num_bytes, align) p2mk_alloc_bootmem(num_bytes, align)
 #define memblock_free(address, num_bytes) \
 	p2mk_free_bootmem((unsigned long)(address), num_bytes)
 #define memblock_free_late(address, num_bytes) do { } while (0)
 
+void p2mk_copy_page(void *to, const void *from);
+
 static inline void copy_page(void *to, const void *from)
 {
-	unsigned long *out = to;
-	const unsigned long *in = from;
-	unsigned i;
-
-	for (i = 0; i < PAGE_SIZE / sizeof(unsigned long); i++)
-		out[i] = in[i];
+	p2mk_copy_page(to, from);
 }
 
 static inline void clear_page(void *page)

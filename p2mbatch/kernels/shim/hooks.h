@@ -41,9 +41,26 @@ HOT word offset_of(word where)
     return ~0UL;
 }
 
+#ifdef __x86_64__
+/* A linear p2m's own addresses (`flat.h`). */
+static void look_at_flat(word where, word bytes, word flags, word pc);
+static void settle_flat(word where, word bytes, word pc);
+HOT int is_flat(word where) { return where - FLAT < flat_bytes; }
+#else
+HOT int is_flat(word where) { return (void)where, 0; }
+HOT void look_at_flat(word a, word b, word c, word d) { (void)a, (void)b, (void)c, (void)d; }
+HOT void settle_flat(word a, word b, word c) { (void)a, (void)b, (void)c; }
+#endif
+#define TO_READ 1UL
+#define TO_WRITE 3UL
+
 COLD void settle_any(word where, word bytes, word pc)
 {
     word at = where & ~(WORD_BYTES - 1);
+    if (is_flat(where)) {
+        settle_flat(where, bytes, pc);
+        return;
+    }
     if (offset_of(where) != ~0UL) {
         for (; at < where + bytes; at += WORD_BYTES)
             note_store(at, *(word *)at, 0, pc);
@@ -98,6 +115,12 @@ COLD void check_other(word where, word bytes, int write, word pc)
 
 static void ask_page(word page);
 
+/* Whether a word is the first of a page of `mfn_list`, which are all there at some boots. */
+HOT int is_peeked(word offset)
+{
+    return (offset >> PAGE_SHIFT) - lazy_first < C(PEEKED) && !(offset & (PAGE_BYTES - WORD_BYTES));
+}
+
 /* Note that a page is as the guest has it. */
 static void made(word page)
 {
@@ -112,14 +135,17 @@ HOT void look_at(word where, word bytes, word pc)
     call_pc = pc;
     settle();
     if (offset == ~0UL) {
-        check_other(where, bytes, 0, pc);
+        if (is_flat(where))
+            look_at_flat(where, bytes, TO_READ, pc);
+        else
+            check_other(where, bytes, 0, pc);
         return;
     }
     if (where - top_mfn_page < PAGE_BYTES) {
         last_top_index = (where & (PAGE_BYTES - 1)) / WORD_BYTES;
         last_top_word = *(word *)(where & ~(WORD_BYTES - 1));
     }
-    if ((offset >> PAGE_SHIFT) - lazy_first < lazy_count)
+    if ((offset >> PAGE_SHIFT) - lazy_first < lazy_count && !is_peeked(offset))
         ask_page(offset >> PAGE_SHIFT);
     /* Even what is only read takes memory from then on. */
     if (!touched[offset >> PAGE_SHIFT])
@@ -137,7 +163,10 @@ static __attribute__((noinline)) void check_write(word where, word bytes, word p
     call_pc = pc;
     settle();
     if (offset == ~0UL) {
-        check_other(where, bytes, 1, pc);
+        if (is_flat(where))
+            look_at_flat(where, bytes, TO_WRITE, pc);
+        else
+            check_other(where, bytes, 1, pc);
         pending_old = 0;
     } else {
         word page = offset >> PAGE_SHIFT;

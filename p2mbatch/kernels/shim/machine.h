@@ -93,6 +93,7 @@ HOT long system_call(long n, long a, long b, long c, long d, long e, long f)
 #define IMAGE 0x300000000000UL
 #define GUEST_IMAGE 0xffffffff80000000UL
 #define IMAGE_BYTES 0x7fe00000UL
+#define FLAT 0x400000000000UL
 #else
 #define DIRECT 0xc0000000UL
 #endif
@@ -103,7 +104,7 @@ static u64 *control;
 #define AREA(name) (control + AREA_##name)
 
 /* Copies of what the hooks ask for at every access. */
-static word direct_bytes, guest_base, page_mask;
+static word direct_bytes, guest_base, page_mask, flat_bytes;
 #ifdef __x86_64__
 static word image_bytes;
 #endif

@@ -182,6 +182,7 @@ static void set_addresses(void)
     guest_base = C(VA_BASE);
     page_mask = C(VA_MASK);
     has_image = C(IMAGE_MAP) != 0;
+    flat_bytes = C(OP) == OP_BOOT ? 0 : C(AREA_BYTES);
 #ifdef __x86_64__
     image_bytes = has_image ? (direct_bytes < IMAGE_BYTES ? direct_bytes : IMAGE_BYTES) : 0;
 #endif
@@ -202,8 +203,17 @@ static void set_up(void)
         m2p[mfn & 1023].pfn = AREA(M2P)[2 * i + 1];
         m2p[mfn & 1023].call = C(CALL);
     }
-    if (known_max)
+    if (known_max && (C(OP) != OP_BOOT || !C(AREA_BYTES)))
         *(word *)known_max = C(XEN_MAX);
+    p2mk_shared_info.frame_list_list = C(SHARED_FLL);
+    p2mk_shared_info.max_pfn = C(SHARED_MAX);
+    p2mk_start_info.flags = C(FLAGS);
+#ifdef __x86_64__
+    p2mk_shared_info.p2m_cr3 = C(SHARED_CR3);
+    p2mk_shared_info.p2m_vaddr = flat_form(C(SHARED_VADDR));
+    p2mk_shared_info.p2m_generation = C(GENERATION);
+    forget_ptes();
+#endif
     for (; n < 4; n++)
         asked[n].pfn = asked[n].mfn = ~0UL - 1;
     last_top_index = last_top_word = ~0ULL;
@@ -226,6 +236,9 @@ static void begin_life(void)
         known[i].last = 0;
     top_mfn_page = 1;
     p2mk_max_domain_pages = C(MAX_DOMAIN);
+#ifdef __x86_64__
+    p2mk_hotplug_limit_gib = C(HOTPLUG);
+#endif
     p2mk_start_info.nr_pages = C(NR_PAGES);
     p2mk_start_info.mfn_list = (word)known_as(C(MFN_LIST), 1);
 }
@@ -244,6 +257,8 @@ static void set_pages(void)
             done = p2mk_roots.set(runs[0] + k, mfn);
             settle();
             note(ENTRY_DONE, done, 0, 0);
+            if (!(int)done)
+                return;
             /* What the set changed of m2p is the parent's to say. */
             C(CALL)++;
         }
@@ -260,6 +275,8 @@ static void grow_leaves(void)
         done = p2mk_roots.grow(pfns[i]);
         settle();
         note(ENTRY_DONE, done, 0, 0);
+        if (!(int)done)
+            return;
     }
 }
 
@@ -277,12 +294,71 @@ static void get_pages(void)
     }
 }
 
-static void report(void)
+static void next_phase(void)
 {
     settle();
     note(ENTRY_PHASE, 0, 0, 0);
+}
+
+static void report(void)
+{
+    next_phase();
     p2mk_roots.report();
     settle();
+}
+
+static void set_known_max(void)
+{
+    C(XEN_MAX) = C(MAX_PFN);
+    if (known_max)
+        *(word *)known_max = C(MAX_PFN);
+}
+
+/* 1:1 ranges, each of [start, end). */
+static void mark_ranges(void)
+{
+    u64 *ranges = AREA(MARKED);
+    for (u64 i = 0; p2mk_roots.identity && i < C(MARKED); i++) {
+        C(MARKED_PAGES) += p2mk_roots.identity(ranges[2 * i], ranges[2 * i + 1]);
+        settle();
+    }
+}
+
+/* What the kernel calls while it boots, in its era's order. */
+static void boot(void)
+{
+    begin_life();
+    set_up();
+    if (arrays_bytes) {
+        /* The parent reads what they hold from the beginning. */
+        note(ENTRY_PHASE, 0, 0, 0);
+        ask(ANSWER_MORE_LOG);
+    }
+    p2mk_roots.boot();
+    if (C(AREA_BYTES)) {
+        mark_ranges();
+        p2mk_roots.vmalloc();
+    }
+    next_phase();
+    if (!p2mk_roots.boot_builds_list && !C(LATE_LIST))
+        p2mk_roots.list();
+    settle();
+    if (C(MARKS)) {
+        next_phase();
+        mark_ranges();
+        if (p2mk_roots.revector)
+            p2mk_roots.revector();
+        next_phase();
+    }
+    if (C(LATE_LIST)) {
+        set_known_max();
+        p2mk_roots.list();
+        settle();
+    }
+    C(BRK_CLOSED) = 1;
+    if (!C(AREA_BYTES))
+        set_known_max();
+    report();
 }
 
 static __attribute__((noinline)) void run(void)
@@ -294,24 +370,7 @@ static __attribute__((noinline)) void run(void)
     C(STATUS) = STATUS_OK;
     switch (C(OP)) {
     case OP_BOOT:
-        begin_life();
-        set_up();
-        if (arrays_bytes) {
-            /* The parent reads what they hold from the beginning. */
-            note(ENTRY_PHASE, 0, 0, 0);
-            ask(ANSWER_MORE_LOG);
-        }
-        p2mk_roots.boot();
-        settle();
-        note(ENTRY_PHASE, 0, 0, 0);
-        if (!p2mk_roots.boot_builds_list)
-            p2mk_roots.list();
-        settle();
-        C(BRK_CLOSED) = 1;
-        C(XEN_MAX) = C(MAX_PFN);
-        if (known_max)
-            *(word *)known_max = C(MAX_PFN);
-        report();
+        boot();
         break;
     case OP_RESUME:
         p2mk_roots.list();
@@ -375,6 +434,13 @@ static void serve(void)
                 C(XEN_MAX) = *(word *)known_max;
             C(SHARED_FLL) = wide(p2mk_shared_info.frame_list_list);
             C(SHARED_MAX) = p2mk_shared_info.max_pfn;
+#ifdef __x86_64__
+            C(SHARED_CR3) = p2mk_shared_info.p2m_cr3;
+            C(SHARED_VADDR) = flat_form(p2mk_shared_info.p2m_vaddr);
+            C(GENERATION) = p2mk_shared_info.p2m_generation;
+#endif
+            if (p2mk_roots.xen_p2m_last_pfn)
+                C(HINT) = *(word *)p2mk_roots.xen_p2m_last_pfn;
             told(ANSWER_DONE);
         }
         abandoned = 0;

@@ -9,6 +9,10 @@
 #include "log.h"
 #include "hooks.h"
 #include "words.h"
+#include "boot.h"
+#ifdef __x86_64__
+#include "flat.h"
+#endif
 #include "run.h"
 
 struct filter {
@@ -97,6 +101,7 @@ static void start(word *stack)
     range = C(RANGE);
     map(DIRECT, range, READ_WRITE, SHARED | FIXED | NO_RESERVE, MEMORY_FD, 0);
 #ifdef __x86_64__
+    map(FLAT, MAX_FLAT_BYTES, READ_WRITE, PRIVATE_ANONYMOUS | FIXED | NO_RESERVE, -1, 0);
     map(IMAGE, range < IMAGE_BYTES ? range : IMAGE_BYTES, READ_WRITE, SHARED | FIXED | NO_RESERVE,
         MEMORY_FD, 0);
 #endif

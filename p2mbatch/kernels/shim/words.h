@@ -10,6 +10,9 @@ struct start_info {
 struct shared_info p2mk_shared_info GIVEN;
 struct start_info p2mk_start_info GIVEN;
 word p2mk_max_domain_pages GIVEN;
+/* Where the kernel asks which of the two an address is: none is below either. */
+word p2mk_page_offset GIVEN;
+word p2mk_start_kernel_map GIVEN;
 
 /* The unit's functions, one that it has not got NULL (made of `roots.py`). */
 extern const struct p2mk_roots p2mk_roots;
@@ -23,11 +26,15 @@ extern const struct p2mk_roots p2mk_roots;
 /* Memory is copied and filled by the user's calls of these, and by the compiler's for the user's
  * code; the shim itself calls none. */
 
+static int copied_page(word to, word from, word pc);
+
 static void *filled(void *to, const void *from, int byte, word count, int down, word pc)
 {
     unsigned char *at = to;
     const unsigned char *source = from;
     call_pc = pc;
+    if (from && count == PAGE_BYTES && pending != (word)to && copied_page((word)to, (word)from, pc))
+        return to;
     /* A structure that the compiler copies by a call was announced by a hook. */
     if (pending != (word)to || pending_bytes != count) {
         settle();
@@ -195,7 +202,7 @@ void *p2mk_extend_brk(word size, word align)
     if (!pages || pages > C(BRK_PAGES) + 1)
         pages = C(BRK_PAGES) + 1;
     for (word i = 0; i < pages; i++) {
-        note(ENTRY_BRK, first + i, 0, 0);
+        note(ENTRY_BRK, first + i, i ? 0 : pages, 0);
         if (C(BRK_CLOSED) || C(BRK_USED) >= C(BRK_PAGES))
             stopped(STATUS_BRK, 0, call_pc);
         C(BRK_USED)++;
