@@ -175,6 +175,8 @@ def to_markdown(result: SweepResult, against: SweepResult | None = None) -> str:
     ]
     kernels = kernels_of(result)
     shown = [fate_table(kernels), *kernel_tables(kernels)] if kernels else []
+    if (raced := raced_table(context["frame"])) is not None:
+        shown.append(raced)
     text: str = template("report.md.j2").render(
         **context,
         survival_text=survival_text(context["entries"]),

@@ -12,7 +12,7 @@ from p2mbatch.cli import cli
 from p2mbatch.report.asked import answers
 from p2mbatch.report.costs import costs_of
 from p2mbatch.report.raced import raced_table, raced_told
-from p2mbatch.report.sweep import html
+from p2mbatch.report.sweep import html, to_markdown
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.raced import raced_lines
 from p2mbatch.store.results import SweepResult
@@ -65,6 +65,8 @@ def test_the_report_says_so(run: SweepResult) -> None:
     assert sentence in told.others
     page = html(run)
     assert "Growing on several CPUs at once" in page and sentence in page
+    mail = to_markdown(run)
+    assert "## Growing on several CPUs at once" in mail and "late-list" in mail
 
 
 def test_other_runs_say_nothing_of_it(tmp_path: Any) -> None:
