@@ -119,6 +119,18 @@ def _take_block(t: P2MTables, block: int) -> int:
 @inner_kernel
 def set_lazy_codes(t: P2MTables, page: int, x: int, count: int) -> None:
     """Set the directory's codes for the pages, from `page` on, of leaves `x` ... not yet made."""
+    _set_codes(t, page, LAZY - x, as_int(-1), count)
+
+
+@inner_kernel
+def forget_codes(t: P2MTables, page: int, count: int) -> None:
+    """Set the directory's codes for `count` pages from `page` on to that of an ordinary page."""
+    _set_codes(t, page, as_int(NO_PAGE), as_int(0), count)
+
+
+@inner_kernel
+def _set_codes(t: P2MTables, page: int, code: int, step: int, count: int) -> None:
+    """Set the directory's codes for the pages from `page` on to `code`, `code` + `step`, ..."""
     never_inline()
     done = as_int(0)
     while done < count:
@@ -129,9 +141,9 @@ def set_lazy_codes(t: P2MTables, page: int, x: int, count: int) -> None:
         if row < 0:
             row = _take_block(t, first >> BLOCK_SHIFT)
         codes = t.block_code[row, i : i + some]
-        code = LAZY - x - done
+        begin = code + step * done
         for k in range(some):
-            codes[k] = code - k
+            codes[k] = begin + step * k
         done += some
 
 

@@ -51,8 +51,8 @@ def _more_calls_of(does: Operations, is_linear: bool) -> MoreCalls:
         **_the_toolstacks(),
         **saves,
         **_the_policys(does),
-        set_runs=function_value(does.set_runs, t, h, room.runs, 0),
-        get=function_value(does.get, t, h, room.some, room.has),
+        set_runs=function_value(does.set_runs, t, h, np.zeros((0, 3), np.int64), 0),
+        get=function_value(does.get, t, h, room.work, room.work),
     )
 
 

@@ -23,7 +23,7 @@ class FlatFields(Protocol):
         """Return where each table begins, as a signed word."""
 
     @property
-    def told(self) -> BoolArray:
+    def told(self) -> BoolArray | Int64Array:
         """Return whether the guest is told that the toolstack can read its table."""
 
 
@@ -56,7 +56,7 @@ def flat_places(
     )
     table_pages = 2 + own_blocks + above
     list_pages = 3 + own_blocks
-    no_list = fields.told & (not policy.whole_area)
+    no_list: BoolArray = (fields.told != 0) & (not policy.whole_area)
     boot_pages = 2 + own_leaves + table_pages + policy.hash_pages + list_pages * ~no_list
     return FlatPlaces(
         area_pfns,

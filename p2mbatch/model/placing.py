@@ -31,12 +31,12 @@ class Wanted(NamedTuple):
     """Pages that the kernel takes; 0: as it is configured."""
     grow_pages: Int64Array
     """How many pages may be populated later."""
-    beyond: BoolArray
+    beyond: BoolArray | Int64Array
     """Whether those lie past the span's end."""
     hotplug_gib: Int64Array
     p2m_vaddr: Int64Array
     """Where a linear p2m begins, as a signed word."""
-    told: BoolArray
+    told: BoolArray | Int64Array
     """Whether the domain builder says that a linear list can be read."""
 
 
@@ -61,17 +61,17 @@ class Placements(NamedTuple):
     num_leaves: Int64Array
     """Leaves that are cached."""
     p2m_vaddr: Int64Array
-    no_list: BoolArray
-    """Of a linear p2m: whether no list is kept while the toolstack reads the table."""
+    no_list: Int64Array
+    """Of a linear p2m: 1 where no list is kept while the toolstack reads the table."""
     hole_first: Int64Array
     hole_end: Int64Array
     """The 1:1 PFNs, none where both are 0."""
-    marks_hole: BoolArray
-    """Whether there are any and boot marks them."""
+    marks_hole: Int64Array
+    """1 where there are any and boot marks them."""
     reach: Int64Array
     """The PFN after the last that may ever be populated."""
-    has_identity: BoolArray
-    """Whether words in leaves may say 1:1 from boot on."""
+    has_identity: Int64Array
+    """1 where words in leaves may say 1:1 from boot on."""
     fixed_pages: Int64Array
     """Pages of structures that are not counted as they are taken."""
     populated_pages: Int64Array
@@ -99,26 +99,31 @@ def place_each(
     nr_pages = booted_pages(span, wanted.sparsity, layout, n)
     num_grown = np.where(grows, (populated - nr_pages) // n, 0)
     populated = np.where(grows, nr_pages + num_grown * n, populated)
-    most = np.where(
-        wanted.max_domain_pages > 0, wanted.max_domain_pages, policy.most_pages(word_bytes)
-    )
+    most = wanted.max_domain_pages
     fits = (span >= 1) & (span <= geo.max_p2m_pfn)
-    if not policy.is_two_level:
-        cut = (most > 0) & (nr_pages > most)
+    if policy.is_two_level:
+        most = np.where(most > 0, most, policy.most_pages(word_bytes))
+    elif most.any():
+        cut: BoolArray = (most > 0) & (nr_pages > most)
         fits &= ~cut | (layout == tb.TAIL)
         nr_pages, populated = np.where(cut, most, nr_pages), np.where(cut, most, populated)
         most = np.zeros_like(most)
-    hole_first = np.minimum(wanted.hole_pfn, span)
-    hole_end = np.minimum(wanted.hole_pfn + wanted.hole_pages, span)
-    reach = np.minimum(span + wanted.grow_pages * wanted.beyond, geo.max_p2m_pfn)
+    # Most guests have neither of these.
+    hole_first = hole_end = marks = hole_mids = np.zeros_like(span)
+    step = n**2
+    if wanted.hole_pages.any() or wanted.hole_pfn.any():
+        hole_first = np.minimum(wanted.hole_pfn, span)
+        hole_end = np.minimum(wanted.hole_pfn + wanted.hole_pages, span)
+        marks = (hole_end > hole_first) * int(policy.marks or policy.is_linear)
+        hole_mids = (-(-hole_end // step) - hole_first // step + 1) * marks
+    reach = np.minimum(span, geo.max_p2m_pfn)
+    if wanted.grow_pages.any():
+        reach = np.minimum(span + wanted.grow_pages * wanted.beyond, geo.max_p2m_pfn)
     flat = flat_places(wanted, policy, nr_pages, span, reach) if policy.is_linear else None
     pool_pages = _pool_pages(wanted, policy, n, span, reach, num_grown, flat)
     num_boot_leaves = -(-nr_pages // n)
     brk_pfn = np.where(nr_pages >= SMALL_GUEST_PAGES, BRK_PFN, nr_pages // 8)
     brk_pages = _brk_pages(policy, word_bytes, nr_pages, most, hole_first, hole_end)
-    marks = (hole_end > hole_first) & (policy.marks or policy.is_linear)
-    step = n**2
-    hole_mids = np.where(marks, -(-hole_end // step) - hole_first // step + 1, 0)
     bootmem_pages = (
         policy.bootmem_pages(-(-num_boot_leaves // n) + hole_mids, num_boot_leaves, word_bytes)
         if flat is None
@@ -128,7 +133,8 @@ def place_each(
     struct_pages = brk_pages + num_boot_leaves + bootmem_pages + pool_pages
     end = brk_pfn + struct_pages
     fits &= end <= np.minimum(nr_pages, directmap)
-    fits &= (hole_first >= end) | (brk_pfn >= hole_end)
+    if hole_end.any():
+        fits &= (hole_first >= end) | (brk_pfn >= hole_end)
     if word_bytes == 8:
         fits &= brk_pfn + brk_pages + num_boot_leaves <= IMAGE_MAP_PAGES
     num_holes = span - populated
@@ -136,7 +142,10 @@ def place_each(
     num_tops = -(-span // step)
     whole = (directmap >> tb.BLOCK_SHIFT) + 1
     some = (struct_pages >> tb.BLOCK_SHIFT) + 2 + num_tops + policy.spare_slots
-    below = np.minimum(hole_end, nr_pages) - np.minimum(hole_first, nr_pages)
+    populated_pages = populated
+    if marks.any():
+        below = np.minimum(hole_end, nr_pages) - np.minimum(hole_first, nr_pages)
+        populated_pages = np.where(marks > 0, populated - below, populated)
     placed = Placements(
         layout=layout,
         span=span,
@@ -153,15 +162,15 @@ def place_each(
         max_domain_pages=most,
         num_leaves=_num_leaves(policy, n, span, reach, most) if flat is None else flat.num_leaves,
         p2m_vaddr=wanted.p2m_vaddr,
-        no_list=np.zeros_like(marks) if flat is None else flat.no_list,
+        no_list=np.zeros_like(marks) if flat is None else flat.no_list.astype(np.int64),
         hole_first=hole_first,
         hole_end=hole_end,
         marks_hole=marks,
         reach=reach,
         # The end of extra memory may lie inside of a leaf, whose other pages are 1:1.
-        has_identity=marks | (policy.is_linear & (span % n != 0)),
+        has_identity=marks | (span % n != 0) if policy.is_linear else marks,
         fixed_pages=_fixed_pages(policy, word_bytes, num_boot_leaves, most),
-        populated_pages=populated - below * marks,
+        populated_pages=populated_pages,
         num_slots=span,
         num_blocks=np.minimum(some, whole) + 8,
         guest_frames=np.where(scattered, span, nr_pages + num_grown * n),

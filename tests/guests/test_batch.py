@@ -125,7 +125,7 @@ def assert_placed_alike(
     scenarios: list[Scenario], policy: Policy, word_bytes: int, resident: bool
 ) -> None:
     """Check that columns say of each guest what placing it by itself does."""
-    placed = place_each(wanted(columns(scenarios)), policy, word_bytes, resident=resident)
+    placed = place_each(wanted(columns(scenarios), policy), policy, word_bytes, resident=resident)
     memory = table_bytes(placed, word_bytes)
     for k, scenario in enumerate(scenarios):
         try:

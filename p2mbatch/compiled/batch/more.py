@@ -93,6 +93,8 @@ def _move(
     row.save_walk_ns = row.restore_ns = row.rebuild_ns = 0
     row.entries_written = room.now[WRITTEN]
     nothing_lost(row)
+    if room.now[MOVES] == 0:
+        room.more.out_end[0] = 0
     room.now[MOVES] += 1
     strays, stray_pages, shared = as_int(0), as_int(0), as_int(0)
     if cell.grow_pages > 0:
@@ -138,12 +140,12 @@ def _grow(t: P2MTables, h: HostTables, cell: Cell, count: int, room: Room, calls
 def _add(t: P2MTables, h: HostTables, cell: Cell, count: int, room: Room, calls: MoreCalls) -> int:
     """Do `_grow` as a part of a set."""
     never_inline()
-    number = added_pages(cell, h.par[0], room.now[ADDED], count, room.pfns)
+    number = added_pages(cell, h.par[0], room.now[ADDED], count, room.more.pfns)
     room.now[ADDED] += number
     k = as_int(0)
     for at in range(number):
-        k = _put(room.runs, k, room.pfns[at], given_frame(h.par[0], room.pfns[at]))
-        if k == len(room.runs):
+        k = _put(room.more.runs, k, room.more.pfns[at], given_frame(h.par[0], room.more.pfns[at]))
+        if k == len(room.more.runs):
             status = _set(t, h, k, room, calls)
             if status != OK:
                 return status
@@ -171,7 +173,7 @@ def _set(t: P2MTables, h: HostTables, k: int, room: Room, calls: MoreCalls) -> i
     """Set the first `k` runs; return OK, a BUG_ or FAULT_ code, NO_MEMORY, or MORE_ROOM."""
     if k == 0:
         return as_int(OK)
-    return calls.set_runs(_with_presence(t, room), h, room.runs[:k], as_int(0))
+    return calls.set_runs(_with_presence(t, room), h, room.more.runs[:k], as_int(0))
 
 
 @inner_kernel
@@ -189,7 +191,7 @@ def _with_presence(t: P2MTables, room: Room) -> P2MTables:
         t.leaf_page,
         t.true_mid_mfn,
         t.pool,
-        room.kept[:kept],
+        room.more.kept[:kept],
         t.statics,
     )
 
@@ -207,7 +209,7 @@ def _keep_presence(t: P2MTables, h: HostTables, room: Room) -> None:
     for slot in range(t.state[0].num_slots):
         written = written or (t.slots[slot, P_LEAF] >= 0 and t.slots[slot, P_CLEAN] == 0)
     if written:
-        note_presence(t, h, room.kept[: t.state[0].directmap])
+        note_presence(t, h, room.more.kept[: t.state[0].directmap])
         room.now[KEPT] = 1
 
 
@@ -258,7 +260,7 @@ def _plan(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: MoreCalls)
     As the guest is before the first of them: `Churn.plan`.
     """
     never_inline()
-    k = room.out_end[0]
+    k = room.more.out_end[0]
     for number in range(cell.rounds):
         migration = room.now[MOVES]
         count = as_int(0)
@@ -269,7 +271,7 @@ def _plan(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: MoreCalls)
             k = _leaving(t, h, cell, first, count, k, room, calls)
             if k < 0:
                 return False
-        room.out_end[number + 1] = k
+        room.more.out_end[number + 1] = k
     return True
 
 
@@ -294,24 +296,27 @@ def _leaving(
     pfn = first
     while pfn < end and count > 0:
         some = as_int(0)
-        while pfn < end and some < len(room.some):
+        while pfn < end and some < len(room.more.some):
             if not cell.brk_pfn <= pfn < cell.brk_pfn + struct:
-                room.some[some] = pfn
+                room.more.some[some] = pfn
                 some += 1
             pfn += 1
-        calls.get(t, h, room.some[:some], room.has[:some])
+        calls.get(t, h, room.more.some[:some], room.more.has[:some])
         for at in range(some):
-            mfn = given_frame(h.par[0], room.some[at])
-            if count == 0 or mfn == INVALID or room.has[at] != mfn:
+            mfn = given_frame(h.par[0], room.more.some[at])
+            if count == 0 or mfn == INVALID or room.more.has[at] != mfn:
                 continue
             count -= 1
-            if k > begin and room.out[k - 1, 0] + room.out[k - 1, 1] == room.some[at]:
-                room.out[k - 1, 1] += 1
+            if (
+                k > begin
+                and room.more.out[k - 1, 0] + room.more.out[k - 1, 1] == room.more.some[at]
+            ):
+                room.more.out[k - 1, 1] += 1
                 continue
-            if k == len(room.out):
+            if k == len(room.more.out):
                 return as_int(-1)
-            room.out[k, 0] = room.some[at]
-            room.out[k, 1] = 1
+            room.more.out[k, 0] = room.more.some[at]
+            room.more.out[k, 1] = 1
             k += 1
     return k
 
@@ -323,24 +328,24 @@ def _round(
     """Let the guest live through one round, as one set: what comes back, what goes, what is new."""
     never_inline()
     _keep_presence(t, h, room)
-    back = room.out_end[number - 1] if number > 0 else as_int(0)
-    middle, end = room.out_end[number], room.out_end[number + 1]
+    back = room.more.out_end[number - 1] if number > 0 else as_int(0)
+    middle, end = room.more.out_end[number], room.more.out_end[number + 1]
     status = as_int(OK)
     for k in range(back, middle):
         if status == OK:
-            status = _give(t, h, room.out[k, 0], room.out[k, 1], room, calls)
+            status = _give(t, h, room.more.out[k, 0], room.more.out[k, 1], room, calls)
     for k in range(middle, end):
         if status == OK:
-            room.runs[0, 0] = room.out[k, 0]
-            room.runs[0, 1] = INVALID
-            room.runs[0, 2] = room.out[k, 1]
+            room.more.runs[0, 0] = room.more.out[k, 0]
+            room.more.runs[0, 1] = INVALID
+            room.more.runs[0, 2] = room.more.out[k, 1]
             status = _set(t, h, as_int(1), room, calls)
     count = as_int(0)
     if cell.churn_pages > 0:
         count = drawn(CHURN, 2 * cell.churn_pages, cell, room.now[MOVES], number, room)
     if status != OK:
         # What it would have got counts as done.
-        room.now[ADDED] += added_pages(cell, h.par[0], room.now[ADDED], count, room.pfns)
+        room.now[ADDED] += added_pages(cell, h.par[0], room.now[ADDED], count, room.more.pfns)
         return status
     return _add(t, h, cell, count, room, calls)
 
@@ -350,8 +355,8 @@ def _give(t: P2MTables, h: HostTables, first: int, count: int, room: Room, calls
     """Give pages in a row their frames; returns as `_set`."""
     k = as_int(0)
     for pfn in range(first, first + count):
-        k = _put(room.runs, k, pfn, given_frame(h.par[0], pfn))
-        if k == len(room.runs):
+        k = _put(room.more.runs, k, pfn, given_frame(h.par[0], pfn))
+        if k == len(room.more.runs):
             status = _set(t, h, k, room, calls)
             if status != OK:
                 return status
@@ -362,9 +367,9 @@ def _give(t: P2MTables, h: HostTables, first: int, count: int, room: Room, calls
 @inner_kernel
 def _keep_out(room: Room, rounds: int) -> None:
     """Keep what is ballooned out after so many rounds, at least one: `Churn.done`."""
-    first = room.out_end[rounds - 1]
-    kept = room.out_end[rounds] - first
+    first = room.more.out_end[rounds - 1]
+    kept = room.more.out_end[rounds] - first
     for k in range(kept):
-        room.out[k, 0] = room.out[first + k, 0]
-        room.out[k, 1] = room.out[first + k, 1]
-    room.out_end[0] = kept
+        room.more.out[k, 0] = room.more.out[first + k, 0]
+        room.more.out[k, 1] = room.more.out[first + k, 1]
+    room.more.out_end[0] = kept

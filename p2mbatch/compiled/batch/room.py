@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,24 @@ class Size(NamedTuple):
     rounds: int = 0
 
 
+class MoreRoom(NamedTuple):
+    """What lives of guests that get more pages need beside. Kernels modify all of it."""
+
+    kept: UInt8Array
+    """uint8[directmap]: what `P2MTables.present` is while presence is kept."""
+    pfns: Int64Array
+    """int64[added]: what it gets."""
+    some: Int64Array
+    has: Int64Array
+    """int64[CHUNK] each: PFNs and their entries."""
+    runs: Int64Array
+    """int64[CHUNK, 3]: a set's."""
+    out: Int64Array
+    """int64[runs, 2]: [first PFN, count] of what is ballooned out now, then of each round's."""
+    out_end: Int64Array
+    """int64[rounds + 1]: where those end."""
+
+
 class Room(NamedTuple):
     """A guest's tables (as `P2MTables`) and its hosts' with room for the largest of a batch's.
 
@@ -69,8 +87,6 @@ class Room(NamedTuple):
     leaf_page: Int32Array
     true_mid_mfn: Int64Array
     pool: Int64Array
-    kept: UInt8Array
-    """uint8[directmap] or empty: what `P2MTables.present` is while presence is kept."""
     present: UInt8Array
     statics: Int64Array
     first_statics: Int64Array
@@ -105,19 +121,10 @@ class Room(NamedTuple):
     """Of a `Walk`."""
     now: Int64Array
     """int64[5]: how far a life is, by the places above."""
-    pfns: Int64Array
-    """int64[added]: what it gets."""
-    some: Int64Array
-    has: Int64Array
-    """int64[CHUNK] each: PFNs and their entries."""
-    runs: Int64Array
-    """int64[CHUNK, 3]: a set's."""
-    out: Int64Array
-    """int64[runs, 2]: [first PFN, count] of what is ballooned out now, then of each round's."""
-    out_end: Int64Array
-    """int64[rounds + 1]: where those end."""
     message: UInt8Array
     digest: UInt64Array
+    more: Any
+    """`MoreRoom` for guests that get more pages, else ()."""
 
 
 def make_room(geo: Geometry, size: Size) -> Room:
@@ -159,16 +166,22 @@ def make_room(geo: Geometry, size: Size) -> Room:
         found=np.empty(size.found, np.int32),
         pages=np.empty(TABLE_PAGES, np.int64),
         levels=np.empty(TABLE_PAGES, np.int64),
-        kept=np.empty(size.present, np.uint8),
         now=np.zeros(5, np.int64),
+        more=_more_room(size) if size.present else (),
+        message=np.zeros(MESSAGE_BYTES, np.uint8),
+        digest=np.zeros(WORK_WORDS, np.uint64),
+    )
+
+
+def _more_room(size: Size) -> MoreRoom:
+    return MoreRoom(
+        kept=np.empty(size.present, np.uint8),
         pfns=np.empty(size.added, np.int64),
         some=np.empty(CHUNK, np.int64),
         has=np.empty(CHUNK, np.int64),
         runs=np.empty((CHUNK, 3), np.int64),
         out=np.empty((size.runs, 2), np.int64),
         out_end=np.zeros(size.rounds + 1, np.int64),
-        message=np.zeros(MESSAGE_BYTES, np.uint8),
-        digest=np.zeros(WORK_WORDS, np.uint64),
     )
 
 
@@ -185,7 +198,6 @@ def clear(room: Room) -> None:
     for i in range(len(room.statics)):
         room.statics[i] = room.first_statics[i]
     room.now[:] = 0
-    room.out_end[0] = 0
     room.state[0] = room.blank[0]
 
 

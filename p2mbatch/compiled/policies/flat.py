@@ -109,6 +109,23 @@ def take_page(t: P2MTables, pages: Int64Array) -> int:
 
 
 @inner_kernel
+def take_in_a_row(t: P2MTables, pages: Int64Array, count: int) -> tuple[int, int]:
+    """Do `take_page` while booting up to `count` times, as far as pages lie in a row.
+
+    Returns the first page and how many there are, which may be none.
+    """
+    state = t.state[0]
+    skip = state.boot_used
+    for run in range(len(pages)):
+        if skip < pages[run, 1]:
+            some = min(count, pages[run, 1] - skip)
+            state.boot_used += some
+            return as_int(pages[run, 0] + skip), as_int(some)
+        skip -= pages[run, 1]
+    return as_int(NO_PAGE), as_int(0)
+
+
+@inner_kernel
 def take_filled(t: P2MTables, pages: Int64Array, kind: int, word: int) -> int:
     """Do `take_page` and fill what it gives with `word`."""
     page = take_page(t, pages)
@@ -141,6 +158,9 @@ def build(t: P2MTables, h: HostTables, pages: Int64Array, x: int) -> int:
             refill(t, h)
     end = min(state.max_p2m_pfn >> 9, SLOTS * SLOTS)
     while x < end:
+        x = build_shared(t, h, x >> 9, end >> 9) << 9
+        if x == end:
+            return OK
         if not room_left(t):
             state.position = x
             return MORE_ROOM
@@ -149,6 +169,36 @@ def build(t: P2MTables, h: HostTables, pages: Int64Array, x: int) -> int:
             return status
         x += SLOTS
     return OK
+
+
+@inner_kernel
+def build_shared(t: P2MTables, h: HostTables, block: int, end: int) -> int:
+    """Do `_build_block` from `block` on, below `end`, as long as there is nothing but an entry.
+
+    Those blocks share a level-1 page and have none of the list's; returns the first that does not.
+    """
+    never_inline()
+    state = t.state[0]
+    no_page = as_int(state.mid_missing_mfn)
+    mfn = mfn_of(t, h, no_page)
+    tops, lists = t.words[page_code(t, state.top_mfn)], t.true_mid_mfn
+    missing, identity = state.missing_pte | MAPS, state.identity_pte | MAPS
+    while block < end:
+        table = mapped(t, state.pgd, table_index(t, block, 4))
+        i = table_index(t, block, 2)
+        row = t.words[page_code(t, mapped(t, table, table_index(t, block, 3))), i:]
+        count = min(SLOTS - i, end - block)
+        k = as_int(0)
+        while k < count and (row[k] == identity or row[k] == missing):
+            if lists[block + k] != no_page:
+                break
+            tops[block + k] = mfn
+            k += 1
+        state.entries_written += k
+        block += k
+        if k < count:
+            break
+    return block
 
 
 @inner_kernel
@@ -299,7 +349,7 @@ def grow(t: P2MTables, h: HostTables, pages: Int64Array, pfn: int) -> int:
             row = t.words[page_code(t, as_int(t.true_mid_mfn[x >> 9]))]
             row[x & (SLOTS - 1)] = mfn_of(t, h, as_int(t.leaf_page[x]))
     if status == OK:
-        _move_hint(t, pfn)
+        move_hint(t, pfn)
     return status
 
 
@@ -316,7 +366,7 @@ def is_shared_leaf(t: P2MTables, x: int) -> bool:
 
 
 @inner_kernel
-def _move_hint(t: P2MTables, pfn: int) -> None:
+def move_hint(t: P2MTables, pfn: int) -> None:
     """Raise the hint past a page that the table grew for, and report it at once (L5)."""
     state = t.state[0]
     before = state.hint

@@ -12,15 +12,27 @@ from p2mbatch.compiled.policies.flat import (
     SLOTS,
     build,
     is_shared_leaf,
+    is_shared_table,
+    level1_of,
     mapped,
+    move_hint,
     report,
     set_entry,
     set_entry_of,
     table_index,
     take_filled,
+    take_in_a_row,
     take_page,
 )
-from p2mbatch.compiled.policies.three_level import cache_leaf, move_boot_leaf, store_word
+from p2mbatch.compiled.policies.three_level import (
+    cache_all,
+    cache_leaf,
+    hang_lazy,
+    move_boot_leaf,
+    move_lazy_leaves,
+    num_lazy,
+    store_word,
+)
 from p2mbatch.compiled.status import OK
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
@@ -89,6 +101,10 @@ def _add_extra(t: P2MTables, h: HostTables, pages: Int64Array, first: int, end: 
     state = t.state[0]
     pfn = first
     while pfn < end:
+        some = _add_many(t, h, pages, pfn, end)
+        if some > 0:
+            pfn += some << 9
+            continue
         x = pfn >> 9
         stop = min((x + 1) << 9, end)
         grows = x < state.num_leaves and is_shared_leaf(t, x)
@@ -108,6 +124,34 @@ def _add_extra(t: P2MTables, h: HostTables, pages: Int64Array, first: int, end: 
                     return status
         pfn = stop
     return OK
+
+
+@inner_kernel
+def _add_many(t: P2MTables, h: HostTables, pages: Int64Array, first: int, end: int) -> int:
+    """Do what `_add_extra` does of a whole slot for as many as are alike, if any are.
+
+    Those are 1:1 slots of a block that has a level-1 page of its own, on a function host: nothing
+    but a page is taken for each, which is not made yet. Returns how many.
+    """
+    state = t.state[0]
+    x = first >> 9
+    if first & (SLOTS - 1) != 0 or h.par[0].kind != FUNCTION_HOST or state.top_mfn != NO_PAGE:
+        return as_int(0)
+    level1 = level1_of(t, x >> 9)
+    stop = min(end >> 9, (x | (SLOTS - 1)) + 1, state.num_leaves)
+    if is_shared_table(t, level1):
+        return as_int(0)
+    count = as_int(0)
+    while x + count < stop and t.leaf_page[x + count] == state.identity:
+        count += 1
+    page, count = take_in_a_row(t, pages, count)
+    if count > 0:
+        hang_lazy(t, x, page, count)
+        _map_in_a_row(t, level1, x, page, count)
+        state.generation += 2 * state.reports_table * count
+        state.num_grown += count
+        move_hint(t, (x + count - 1) << 9)
+    return count
 
 
 @inner_kernel
@@ -179,10 +223,13 @@ def _map_area(t: P2MTables, pages: Int64Array) -> int:
     never_inline()
     state = t.state[0]
     size = (state.nr_pages + SLOTS - 1) >> 9
-    for block in range(state.max_p2m_pfn >> BLOCK_SHIFT):
+    num_blocks = state.max_p2m_pfn >> BLOCK_SHIFT
+    for block in range(num_blocks):
+        if block << 9 >= size:
+            return _share_beyond(t, pages, as_int(block), num_blocks)
         kind = _kind_of(t, block << 9)
         i = 1
-        while kind != _REAL and block << 9 < size and i < SLOTS:
+        while kind != _REAL and i < SLOTS:
             if _kind_of(t, (block << 9) + i) != kind:
                 kind = _REAL
             i += 1
@@ -196,6 +243,24 @@ def _map_area(t: P2MTables, pages: Int64Array) -> int:
 
 
 @inner_kernel
+def _share_beyond(t: P2MTables, pages: Int64Array, block: int, end: int) -> int:
+    """Map blocks past `mfn_list` by the level-1 page of 1:1 PFNs. Returns OK or a BUG_ code."""
+    never_inline()
+    state = t.state[0]
+    cache_all(t, block << 9, state.num_leaves, state.identity)
+    while block < end:
+        table = _level2_of(t, pages, block)
+        if table < 0:
+            return -table
+        i = table_index(t, block, 2)
+        row = t.words[page_code(t, table), i : i + end - block]
+        for k in range(len(row)):
+            row[k] = state.identity_pte | MAPS
+        block += len(row)
+    return OK
+
+
+@inner_kernel
 def _share_block(t: P2MTables, pages: Int64Array, block: int, missing: bool) -> int:
     """Map a block by a shared level-1 page. Returns OK or a BUG_ code."""
     state = t.state[0]
@@ -205,9 +270,9 @@ def _share_block(t: P2MTables, pages: Int64Array, block: int, missing: bool) -> 
     set_entry(
         t, table, table_index(t, block, 2), state.missing_pte if missing else state.identity_pte
     )
-    for x in range(block << 9, min((block + 1) << 9, state.num_leaves)):
+    for x in range(block << 9, (block + 1) << 9):
         _forget_boot_leaf(t, x)
-        cache_leaf(t, x, state.missing if missing else state.identity)
+    cache_all(t, block << 9, (block + 1) << 9, state.missing if missing else state.identity)
     return OK
 
 
@@ -227,7 +292,12 @@ def _map_block(t: P2MTables, pages: Int64Array, block: int) -> int:
     """Map a block slot by slot. Returns OK or a BUG_ code."""
     state = t.state[0]
     level1 = as_int(NO_PAGE)
-    for x in range(block << 9, (block + 1) << 9):
+    x, end = block << 9, (block + 1) << 9
+    while x < end:
+        some = _map_many(t, pages, level1, x, end) if level1 != NO_PAGE else as_int(0)
+        if some > 0:
+            x += some
+            continue
         kind = _kind_of(t, x)
         leaf = state.missing if kind == _MISSING else state.identity
         if kind == _REAL:
@@ -247,7 +317,36 @@ def _map_block(t: P2MTables, pages: Int64Array, block: int) -> int:
             set_entry(t, table, table_index(t, block, 2), level1)
         set_entry(t, level1, x & (SLOTS - 1), leaf)
         cache_leaf(t, x, leaf)
+        x += 1
     return OK
+
+
+@inner_kernel
+def _map_many(t: P2MTables, pages: Int64Array, level1: int, x: int, end: int) -> int:
+    """Do what `_map_block` does of one slot for as many as are alike from `x` on, if any are.
+
+    Those are leaves of `mfn_list` that are not made yet, or slots past it. Returns how many.
+    """
+    state = t.state[0]
+    if x >= (state.nr_pages + SLOTS - 1) >> 9:
+        cache_all(t, x, end, state.identity)
+        row = t.words[page_code(t, level1), x & (SLOTS - 1) :]
+        for k in range(len(row)):
+            row[k] = state.identity | MAPS
+        return end - x
+    page, count = take_in_a_row(t, pages, num_lazy(t, x, end))
+    if count > 0:
+        move_lazy_leaves(t, x, page, count)
+        _map_in_a_row(t, level1, x, page, count)
+    return count
+
+
+@inner_kernel
+def _map_in_a_row(t: P2MTables, level1: int, x: int, page: int, count: int) -> None:
+    """Let `count` slots of one block from `x` on map the pages from `page` on."""
+    row = t.words[page_code(t, level1), x & (SLOTS - 1) :]
+    for k in range(count):
+        row[k] = (page + k) | MAPS
 
 
 @inner_kernel

@@ -12,14 +12,24 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.lists import extend_brk, fill_page
 from p2mbatch.compiled.pages import address, page_at, page_code
 from p2mbatch.compiled.policies.three_level import (
+    cache_all,
     cache_leaf,
     hang_leaf,
     move_boot_leaf,
+    move_lazy_leaves,
+    num_lazy,
     point_identity,
     point_leaf,
     store_word,
 )
-from p2mbatch.compiled.policies.three_list import bootmem, list_page, rebuild, report, track
+from p2mbatch.compiled.policies.three_list import (
+    bootmem,
+    list_page,
+    rebuild,
+    report,
+    store_leaves,
+    track,
+)
 from p2mbatch.compiled.policies.three_lookup import leaf_at, mfn_of
 from p2mbatch.compiled.status import BUG_BRK_OVERFLOW, BUG_MID_MFN_P, OK
 from p2mbatch.compiled.tables import (
@@ -140,14 +150,14 @@ def hang_boot_leaves(t: P2MTables) -> int:
     n = 1 << shift
     nr_pages = state.nr_pages
     num_boot = (nr_pages + n - 1) >> shift
-    for x in range(num_boot, state.num_leaves):
-        cache_leaf(t, x, state.missing)
-    for x in range(num_boot):
-        if x & (n - 1) == 0:
-            mid = hang_mid(t, x >> shift)
-            if mid < 0:
-                return -mid
-        point_leaf(t, x, as_int(t.leaf_page[x]))
+    cache_all(t, num_boot, state.num_leaves, state.missing)
+    for first in range(0, num_boot, n):
+        mid = hang_mid(t, first >> shift)
+        if mid < 0:
+            return -mid
+        row = t.words[page_code(t, mid), : min(n, num_boot - first)]
+        for k in range(len(row)):
+            row[k] = address(t, as_int(t.leaf_page[first + k]))
     if nr_pages & (n - 1) != 0:
         # A partial last leaf is always resident.
         for i in range(nr_pages & (n - 1), n):
@@ -185,15 +195,38 @@ def move_leaves(t: P2MTables, h: HostTables) -> int:
     first = bootmem(t, num_boot)
     if first < 0:
         return -first
-    for x in range(num_boot):
+    x = as_int(0)
+    while x < num_boot:
         page = first + x
+        count = num_lazy(t, x, (x | ((1 << shift) - 1)) + 1)
+        if count > 0:
+            _move_lazy(t, h, x, page, count)
+            x += count
+            continue
         if state.late_list == 0:
             # Before the page is hung in: its MFN does not depend on where the leaf lies.
             t.words[page_code(t, t.true_mid_mfn[x >> shift]), x & ((1 << shift) - 1)] = mfn_of(
                 t, h, page
             )
         _move_leaf(t, x, page)
+        x += 1
     return OK
+
+
+@inner_kernel
+def _move_lazy(t: P2MTables, h: HostTables, x: int, page: int, count: int) -> None:
+    """Do what `move_leaves` does of one leaf for `count` of one mid that are not made yet."""
+    state = t.state[0]
+    n = t.words.shape[1]
+    top = x >> state.entries_shift
+    i = x & (n - 1)
+    mid = page_at(t, t.words[page_code(t, state.top), top])
+    pointers = t.words[page_code(t, mid)]
+    for k in range(count):
+        pointers[i + k] = address(t, page + k)
+    move_lazy_leaves(t, x, page, count)
+    if state.late_list == 0:
+        store_leaves(t, h, t.words[page_code(t, t.true_mid_mfn[top])], x, x + count)
 
 
 @inner_kernel

@@ -21,11 +21,13 @@ from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import set_present
 from p2mbatch.compiled.pages import (
     address,
+    forget_codes,
     is_own,
     make_leaf,
     page_at,
     page_code,
     room_left,
+    set_lazy_codes,
     set_own,
     set_page_code,
     take_slot,
@@ -79,11 +81,53 @@ def move_boot_leaf(t: P2MTables, x: int, page: int) -> None:
 
 
 @inner_kernel
+def num_lazy(t: P2MTables, x: int, end: int) -> int:
+    """Return how many leaves from `x` on, below `end`, are pages of `mfn_list` not made yet."""
+    page = t.state[0].mfn_list_pfn
+    end = min(end, (t.state[0].nr_pages + t.words.shape[1] - 1) >> t.state[0].entries_shift)
+    k = x
+    while k < end and page_code(t, page + k) <= LAZY:
+        k += 1
+    return k - x
+
+
+@inner_kernel
+def move_lazy_leaves(t: P2MTables, x: int, page: int, count: int) -> None:
+    """Do `move_boot_leaf` and `cache_leaf` of leaves not made yet, to pages from `page` on."""
+    forget_codes(t, t.state[0].mfn_list_pfn + x, count)
+    hang_lazy(t, x, page, count)
+
+
+@inner_kernel
+def hang_lazy(t: P2MTables, x: int, page: int, count: int) -> None:
+    """Note that leaves from `x` on are pages from `page` on, and not made yet."""
+    set_lazy_codes(t, page, x, count)
+    cached = max(min(count, t.state[0].num_leaves - x), as_int(0))
+    pages, slots = t.leaf_page[x : x + cached], t.leaf_slot[x : x + cached]
+    for k in range(len(pages)):
+        pages[k] = page + k
+    for k in range(len(slots)):
+        slots[k] = LAZY
+
+
+@inner_kernel
 def cache_leaf(t: P2MTables, x: int, page: int) -> None:
     """Note in the caches which page leaf `x` is."""
     if x < t.state[0].num_leaves:
         t.leaf_page[x] = page
         t.leaf_slot[x] = max(page_code(t, page), LAZY)
+
+
+@inner_kernel
+def cache_all(t: P2MTables, x: int, end: int, page: int) -> None:
+    """Note in the caches that leaves from `x` on, below `end`, are all one page."""
+    end = max(min(end, t.state[0].num_leaves), x)
+    pages, slots = t.leaf_page[x:end], t.leaf_slot[x:end]
+    slot = max(page_code(t, page), LAZY)
+    for k in range(len(pages)):
+        pages[k] = page
+    for k in range(len(slots)):
+        slots[k] = slot
 
 
 @inner_kernel
@@ -111,8 +155,7 @@ def point_leaf(t: P2MTables, x: int, page: int) -> None:
 def forget_mid(t: P2MTables, top: int) -> None:
     """Note in the caches that a top index has a fresh mid page: all `p2m_missing`."""
     shift = t.state[0].entries_shift
-    for x in range(top << shift, min((top + 1) << shift, t.state[0].num_leaves)):
-        cache_leaf(t, x, t.state[0].missing)
+    cache_all(t, top << shift, (top + 1) << shift, t.state[0].missing)
 
 
 @inner_kernel
@@ -203,8 +246,7 @@ def point_identity(t: P2MTables, x: int) -> bool:
     under_missing = page_at(t, t.words[top_slot, top]) == state.mid_missing
     if under_missing and state.mid_identity != NO_PAGE:
         t.words[top_slot, top] = address(t, state.mid_identity)
-        for k in range(top << shift, min((top + 1) << shift, state.num_leaves)):
-            cache_leaf(t, k, identity)
+        cache_all(t, top << shift, (top + 1) << shift, identity)
         return True
     point_leaf(t, x, identity)
     cache_leaf(t, x, identity)

@@ -8,7 +8,7 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import PAGE_BYTES, geometry, signed_word
-from p2mbatch.base.words import Columns, Words, plain, told, words_of
+from p2mbatch.base.words import Column, Columns, Words, plain, told, words_of
 from p2mbatch.compiled.batch.cells import BEYOND, CELL, INSIDE, WITHIN
 from p2mbatch.compiled.tables import LAYOUTS, TAIL
 from p2mbatch.guests.fields import CHURN, FIELDS, HOLE, IDENTITY, ScenarioFields
@@ -38,6 +38,8 @@ _WHERE = {"within": WITHIN, "beyond": BEYOND, IDENTITY: INSIDE}
 
 _VERY_MANY, _VERY_MUCH = 1 << 32, 1 << 48
 """Pages, and bytes, of more than any guest has."""
+
+_PLACED = tuple(name for name in CELL.names or () if name in Placements._fields)
 
 _BY_TOOLSTACK = 2
 _TOLD = {"no": 0, "yes": 1, "auto": _BY_TOOLSTACK}
@@ -81,12 +83,10 @@ def covered(columns: Columns) -> BoolArray:
     return good
 
 
-def wanted(columns: Columns) -> Wanted:
+def wanted(columns: Columns, policy: Policy) -> Wanted:
     """Return what placing guests of one policy and one width asks of their scenarios."""
-    toolstack, told_so = columns["toolstack"], told(columns["told"], _TOLD.__getitem__)
-    if (told_so == _BY_TOOLSTACK).any():
-        reads = told(toolstack, lambda name: toolstacks.find(name).reads_table)
-        told_so = np.where(told_so == _BY_TOOLSTACK, reads, told_so)
+    none = np.zeros(len(columns["seed"]), np.int64)
+    grow_pages = _most_added(columns)
     return Wanted(
         memory_bytes=plain(columns["memory_bytes"]),
         sparsity=plain(columns["sparsity"]),
@@ -95,12 +95,28 @@ def wanted(columns: Columns) -> Wanted:
         hole_pfn=plain(columns["hole_at_bytes"]) // PAGE_BYTES,
         hole_pages=plain(columns["hole_bytes"]) // PAGE_BYTES,
         max_domain_pages=plain(columns["max_domain_pages"]),
-        grow_pages=_most_added(columns),
-        beyond=told(columns["grow_where"], _WHERE.__getitem__) == BEYOND,
+        grow_pages=grow_pages,
+        beyond=_grow_where(columns) == BEYOND if grow_pages.any() else none,
         hotplug_gib=plain(columns["hotplug_gib"]),
-        p2m_vaddr=told(columns["p2m_vaddr"], lambda text: signed_word(int(text, 16))),
-        told=told_so.astype(np.bool_),
+        p2m_vaddr=_vaddrs(columns) if policy.is_linear else none,
+        told=_are_told(columns) if policy.is_linear else none,
     )
+
+
+def _grow_where(columns: Columns) -> Int64Array:
+    return told(columns["grow_where"], _WHERE.__getitem__)
+
+
+def _vaddrs(columns: Columns) -> Int64Array:
+    return told(columns["p2m_vaddr"], lambda text: signed_word(int(text, 16)))
+
+
+def _are_told(columns: Columns) -> Int64Array:
+    """Return whether guests are told that their table can be read: `stage.is_told`."""
+    told_so = told(columns["told"], _TOLD.__getitem__)
+    reads = told(columns["toolstack"], lambda name: toolstacks.find(name).reads_table)
+    found: Int64Array = np.where(told_so == _BY_TOOLSTACK, reads, told_so)
+    return found
 
 
 def _most_added(columns: Columns) -> Int64Array:
@@ -117,27 +133,28 @@ def cell_records(
 ) -> tuple[np.ndarray[Any, Any], Int64Array]:
     """Return CELL[cells], and int64[k, 2] of all their hosts' least and largest bytes."""
     made = np.zeros(len(placed.span), CELL)
-    for name in set(CELL.names or ()) & set(Placements._fields):
+    for name in _PLACED:
         made[name] = getattr(placed, name)
     for name in ("build_order", "restore_order", "neighbours", "migrations", "seed"):
         made[name] = columns[name]
     made["neighbour_pages"] = plain(columns["neighbour_memory_bytes"]) // PAGE_BYTES
     made["is_linear"] = policy.is_linear
     made["toolstack"] = told(columns["toolstack"], lambda name: toolstacks.find(name).code)
-    for name in ("grow", "churn", "balloon"):
-        made[f"{name}_pages"] = plain(columns[f"{name}_bytes"]) // PAGE_BYTES
-    made["grow_where"] = told(columns["grow_where"], _WHERE.__getitem__)
-    made["rounds"] = columns["rounds"]
-    made["live"] = told(columns["live"], lambda live: live == "yes")
+    made["live"] = _are_live(columns)
     made["names_all"] = (plain(columns["grow_bytes"]) | plain(columns["churn_bytes"])) != 0
     made["stays"] = told(columns["stuck"], lambda stuck: stuck == "stay")
     made["small_order"] = told(columns["xen"], lambda xen: has_small_m2p_order(_version(xen)))
     made["keeps_freed"] = told(columns["xen"], lambda xen: keeps_freed_frames(_version(xen)))
+    made["notes_owned"] = made["keeps_freed"]
     gets_more = gets_more_pages(made)
-    shares = gets_more & placed.marks_hole & policy.marks
-    made["notes_owned"] = (made["keeps_freed"] != 0) | shares
-    made["may_share"] = (made["notes_owned"] != 0) & policy.marks
-    made["has_identity"] = placed.has_identity | (gets_more & policy.is_linear)
+    if gets_more.any():
+        for name in ("grow", "churn", "balloon"):
+            made[f"{name}_pages"] = plain(columns[f"{name}_bytes"]) // PAGE_BYTES
+        made["grow_where"] = _grow_where(columns)
+        made["rounds"] = columns["rounds"]
+        made["notes_owned"] |= gets_more & (placed.marks_hole & int(policy.marks))
+        made["may_share"] = made["notes_owned"] & int(policy.marks)
+        made["has_identity"] |= gets_more & policy.is_linear
     hosts = columns["hosts"]
     assert isinstance(hosts, Words)
     own = np.repeat(plain(columns["host_memory_bytes"]), 2).reshape(-1, 2)
@@ -178,19 +195,31 @@ def are_consistent(columns: Columns, policy: Policy, word_bytes: int) -> BoolArr
     """Return whether the fields of each cell agree, as `ScenarioFields` asks of them."""
     parts = np.zeros(len(columns["seed"]), np.int64)
     for name in _SIZES:
-        parts |= plain(columns[name]) % PAGE_BYTES
-    good: BoolArray = parts == 0
+        parts |= plain(columns[name])
+    good: BoolArray = parts % PAGE_BYTES == 0
     if policy.is_linear and word_bytes == 4:
         good[:] = False
-    geo = geometry(word_bytes)
     most = plain(columns["max_domain_pages"])
-    good &= (most % geo.entries**2 == 0) & (most <= geo.max_p2m_pfn)
-    is_identity = told(columns["layout"], lambda layout: layout == IDENTITY).astype(np.bool_)
-    good &= is_identity | (plain(columns["hole_bytes"]) | plain(columns["hole_at_bytes"]) == 0)
-    good &= is_identity | (told(columns["grow_where"], lambda where: where == IDENTITY) == 0)
-    is_live = told(columns["live"], lambda live: live == "yes").astype(np.bool_)
-    good &= is_live | (plain(columns["churn_bytes"]) | plain(columns["balloon_bytes"]) == 0)
+    if most.any():
+        geo = geometry(word_bytes)
+        good &= (most % geo.entries**2 == 0) & (most <= geo.max_p2m_pfn)
+    holes = plain(columns["hole_bytes"]) | plain(columns["hole_at_bytes"])
+    if holes.any() or _has_word(columns["grow_where"], IDENTITY):
+        is_identity = told(columns["layout"], lambda layout: layout == IDENTITY)
+        good &= (is_identity != 0) | ((holes == 0) & (_grow_where(columns) != INSIDE))
+    moved = plain(columns["churn_bytes"]) | plain(columns["balloon_bytes"])
+    if moved.any():
+        good &= (moved == 0) | (_are_live(columns) != 0)
     return good
+
+
+def _has_word(column: Column, word: str) -> bool:
+    assert isinstance(column, Words)
+    return word in column.words
+
+
+def _are_live(columns: Columns) -> Int64Array:
+    return told(columns["live"], lambda live: live == "yes")
 
 
 def gets_more_pages(made: np.ndarray[Any, Any]) -> BoolArray:

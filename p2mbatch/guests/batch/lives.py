@@ -94,8 +94,7 @@ def live_covered(
     left = [np.flatnonzero(~good)]
     for policy, width, places in _groups(cells, good):
         group = _Group(policy, width, resident == "all")
-        some = {name: taken(column, places) for name, column in cells.items()}
-        found, others = group.live(some, places, control)
+        found, others = group.live(_some(cells, places), places, control)
         parts += found
         left.append(others)
     return joined(len(good), parts, []), np.sort(np.concatenate(left))
@@ -109,10 +108,16 @@ def table_bytes(cells: Columns, resident: str = "auto") -> tuple[Int64Array, Boo
     good = covered(cells)
     found = np.zeros(len(good), np.int64)
     for policy, width, places in _groups(cells, good):
-        some = {name: taken(column, places) for name, column in cells.items()}
-        placed = _Group(policy, width, resident == "all").place(some)
+        placed = _Group(policy, width, resident == "all").place(_some(cells, places))
         found[places] = (placing.table_bytes(placed, width) + _ASIDE_BYTES) * placed.fits
     return found, good
+
+
+def _some(cells: Columns, places: Int64Array) -> Columns:
+    """Return the cells at `places`, which are ascending."""
+    if len(places) == len(cells["seed"]):
+        return cells
+    return {name: taken(column, places) for name, column in cells.items()}
 
 
 def _groups(cells: Columns, good: BoolArray) -> Iterator[tuple[Policy, int, Int64Array]]:
@@ -136,7 +141,9 @@ class _Group:
 
     def place(self, columns: Columns) -> Placements:
         """Return where the cells' guests go."""
-        return place_each(wanted(columns), self.policy, self.word_bytes, resident=self.resident)
+        return place_each(
+            wanted(columns, self.policy), self.policy, self.word_bytes, resident=self.resident
+        )
 
     def live(
         self, columns: Columns, places: Int64Array, control: OneRecord[Control]
@@ -163,9 +170,12 @@ class _Group:
 
         A kernel in C has arrays of one length.
         """
-        kinds = gets_more_pages(made).astype(np.int64)
+        kinds = gets_more_pages(made)
         if self.policy.own is not None:
-            kinds += 2 * made["max_domain_pages"]
+            kinds = kinds + 2 * made["max_domain_pages"]
+        elif not kinds.any():
+            yield good
+            return
         for kind in np.unique(kinds[good]):
             yield good & (kinds == kind)
 
@@ -269,15 +279,17 @@ def _for_more(
 
 def _room(word_bytes: int, size: Size) -> Room:
     """Return this thread's workspace for guests of a width, made anew where it is too small."""
-    kept: dict[int, tuple[Size, Room]] = _ROOMS.__dict__.setdefault("kept", {})
-    if word_bytes in kept:
-        has, room = kept[word_bytes]
+    kept: dict[tuple[int, bool], tuple[Size, Room]] = _ROOMS.__dict__.setdefault("kept", {})
+    # Guests that get more pages have a workspace of another type.
+    key = word_bytes, size.present > 0
+    if key in kept:
+        has, room = kept[key]
         if all(a <= b for a, b in zip(size, has, strict=True)):
             return room
         # Both at once would be twice the memory.
-        del kept[word_bytes], room
+        del kept[key], room
         size = Size(*(max(a, b) for a, b in zip(size, has, strict=True)))
     room = make_room(geometry(word_bytes), size)
-    if sum(np.asarray(array).nbytes for array in room) <= _KEPT_BYTES:
-        kept[word_bytes] = size, room
+    if sum(np.asarray(array).nbytes for array in (*room[:-1], *room.more)) <= _KEPT_BYTES:
+        kept[key] = size, room
     return room

@@ -213,6 +213,11 @@ def _page_of(t: tb.P2MTables, slot: int) -> int:
 Function = Callable[..., Any]
 
 
+def _none_shared(t: tb.P2MTables, h: tb.HostTables, block: int, end: int) -> int:
+    """Leave all blocks to be built one by one."""
+    return block
+
+
 class Logged:
     """A policy's functions with a log: twins of its own that write down what they do."""
 
@@ -255,6 +260,8 @@ class Logged:
             pages.fill_leaf: self._while("making"),
             grow.alloc_p2m_page: self._notes(lambda page, t: Took("alloc_p2m_page", int(page))),
             lists.extend_brk: self._notes(lambda slot, t: Took("extend_brk", _page_of(t, slot))),
+            # So that each block is built by itself, and told.
+            flat.build_shared: lambda twin: _none_shared,
             three_list.bootmem: self._notes(
                 lambda page, t, count: Took("alloc_bootmem_pages", int(page))
             ),
