@@ -9,10 +9,12 @@ import pytest
 from click.testing import CliRunner
 from test_cell import exact, trace_rows
 
+from batch_support import assert_as_stepped, columns
 from oracle import reference
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.cli import cli
+from p2mbatch.guests.batch.lives import live_covered
 from p2mbatch.guests.cell_ids import cell_ids
 from p2mbatch.guests.fields import cell_id_of
 from p2mbatch.guests.rows import run_scenario
@@ -64,6 +66,14 @@ def test_rows_are_those_of_the_trace_and_of_the_naive_model(
     assert exact(rows) == exact(run_scenario(cell, "all")) == exact(trace_rows(cell))
     trace = scenario_trace(cell)
     assert replay(trace) == reference.replay(trace_to_json(trace))
+
+
+def test_a_batch_lives_cells_of_maps_beside_others(known: Path) -> None:
+    plain = Scenario.make(memory_bytes=PAGES * PAGE_BYTES, policy="stale", migrations=3)
+    scenarios = [scenario(known, seed=1), plain, scenario(known, seed=2, xen="4.0")]
+    lived, left = live_covered(columns(scenarios))
+    assert not len(left)
+    assert_as_stepped(scenarios, lived)
 
 
 def test_frames_that_are_not_the_guests_are_what_the_map_says(known: Path) -> None:

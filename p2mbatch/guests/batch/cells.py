@@ -26,7 +26,7 @@ _COVERED = {
     "neighbours", "neighbour_memory_bytes", "build_order", "restore_order", "word_bytes", "xen",
     "stuck", "seed", "linux", "toolstack", "max_domain_pages", "hotplug_gib", "p2m_vaddr", "told",
     "hole_bytes", "hole_at_bytes", "grow_bytes", "grow_where", "live", "rounds", "churn_bytes",
-    "balloon_bytes",
+    "balloon_bytes", "neighbour_map",
 }  # fmt: skip
 """The fields that a batch knows; a cell with another one set is lived step by step."""
 
@@ -207,6 +207,10 @@ def are_consistent(columns: Columns, policy: Policy, word_bytes: int) -> BoolArr
     if holes.any() or _has_word(columns["grow_where"], IDENTITY):
         is_identity = told(columns["layout"], lambda layout: layout == IDENTITY)
         good &= (is_identity != 0) | ((holes == 0) & (_grow_where(columns) != INSIDE))
+    if any(told(columns["neighbour_map"], bool)):
+        alone = plain(columns["neighbours"]) == 1.0
+        alone &= plain(columns["neighbour_memory_bytes"]) == plain(columns["memory_bytes"])
+        good &= alone | (told(columns["neighbour_map"], bool) == 0)
     moved = plain(columns["churn_bytes"]) | plain(columns["balloon_bytes"])
     if moved.any():
         good &= (moved == 0) | (_are_live(columns) != 0)

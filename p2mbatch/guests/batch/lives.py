@@ -8,6 +8,7 @@ join the others.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
-from p2mbatch.base.errors import StoppedError
+from p2mbatch.base.errors import InputError, StoppedError
 from p2mbatch.base.geometry import PAGE_BYTES, geometry
 from p2mbatch.base.words import Columns, Words, plain, taken
 from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
@@ -39,6 +40,7 @@ from p2mbatch.guests.batch.one import live_one
 from p2mbatch.guests.batch.rows import row_columns
 from p2mbatch.model import placing
 from p2mbatch.model.calls import calls_of, more_calls_of
+from p2mbatch.model.host_map import map_of
 from p2mbatch.model.placing import Placements, place_each
 from p2mbatch.model.policies import Policy, find
 
@@ -47,6 +49,8 @@ _KEPT_BYTES = 1 << 28
 
 _ASIDE_BYTES = 1 << 18
 """What a cell needs beside its guest's tables, about."""
+
+_NO_MAP = np.zeros(0, np.int64)
 
 _ROOMS = threading.local()
 
@@ -92,8 +96,8 @@ def live_covered(
     good = covered(cells)
     parts: list[Part] = []
     left = [np.flatnonzero(~good)]
-    for policy, width, places in _groups(cells, good):
-        group = _Group(policy, width, resident == "all")
+    for policy, width, known, places in _groups(cells, good):
+        group = _Group(policy, width, resident == "all", known)
         found, others = group.live(_some(cells, places), places, control)
         parts += found
         left.append(others)
@@ -107,7 +111,7 @@ def table_bytes(cells: Columns, resident: str = "auto") -> tuple[Int64Array, Boo
     """
     good = covered(cells)
     found = np.zeros(len(good), np.int64)
-    for policy, width, places in _groups(cells, good):
+    for policy, width, _, places in _groups(cells, good):
         placed = _Group(policy, width, resident == "all").place(_some(cells, places))
         found[places] = (placing.table_bytes(placed, width) + _ASIDE_BYTES) * placed.fits
     return found, good
@@ -120,22 +124,28 @@ def _some(cells: Columns, places: Int64Array) -> Columns:
     return {name: taken(column, places) for name, column in cells.items()}
 
 
-def _groups(cells: Columns, good: BoolArray) -> Iterator[tuple[Policy, int, Int64Array]]:
-    """Yield (policy, width, places) of the cells that are `good` and have them."""
-    policies = cells["policy"]
-    assert isinstance(policies, Words)
-    for code, name in enumerate(policies.words):
-        for width in (8, 4):
-            here = good & (policies.codes == code) & (plain(cells["word_bytes"]) == width)
-            if here.any():
-                yield find(name), width, np.flatnonzero(here)
+def _groups(cells: Columns, good: BoolArray) -> Iterator[tuple[Policy, int, str, Int64Array]]:
+    """Yield (policy, width, neighbour map, places) of the cells that are `good` and have them."""
+    policies, maps = cells["policy"], cells["neighbour_map"]
+    assert isinstance(policies, Words) and isinstance(maps, Words)
+    for (code, name), width, (at, known) in itertools.product(
+        enumerate(policies.words), (8, 4), enumerate(maps.words)
+    ):
+        here = good & (policies.codes == code) & (plain(cells["word_bytes"]) == width)
+        if len(maps.words) > 1:
+            here &= maps.codes == at
+        if here.any():
+            yield find(name), width, known, np.flatnonzero(here)
 
 
 class _Group:
     """Cells of one policy and one width: what one compiled call lives."""
 
-    def __init__(self, policy: Policy, word_bytes: int, resident: bool) -> None:
+    def __init__(
+        self, policy: Policy, word_bytes: int, resident: bool, neighbour_map: str = ""
+    ) -> None:
         self.policy = policy
+        self.neighbour_map = neighbour_map
         self.word_bytes = word_bytes
         self.resident = resident
 
@@ -149,6 +159,12 @@ class _Group:
         self, columns: Columns, places: Int64Array, control: OneRecord[Control]
     ) -> tuple[list[Part], Int64Array]:
         """Live through cells that are at `places`; return their rows and the places left."""
+        known = _NO_MAP
+        if self.neighbour_map:
+            try:
+                known = map_of(self.neighbour_map).m2p
+            except InputError:
+                return [], places
         placed = self.place(columns)
         made, sizes = cell_records(columns, placed, self.policy)
         good = placed.fits & are_held(placed, made, sizes)
@@ -159,7 +175,7 @@ class _Group:
         for some in self._alike(made, good):
             size = _size_of(placed, made, some)
             try:
-                parts.append(self._run(made[some], sizes, size, places[some], control))
+                parts.append(self._run(made[some], sizes, size, places[some], known, control))
             except MemoryError:
                 # Cell by cell, so that one that is too large does not take the others with it.
                 good &= ~some
@@ -202,9 +218,10 @@ class _Group:
         sizes: Int64Array,
         size: Size,
         places: Int64Array,
+        known: Int64Array,
         control: OneRecord[Control],
     ) -> Part:
-        """Live through the CELL records `made`."""
+        """Live through the CELL records `made`; `known` is a real host's m2p, or empty."""
         live_them, calls = _live_by(self.policy, bool(gets_more_pages(made[:1])[0]))
         rows = np.empty(int(made["migrations"].sum()) + len(made), ROW)
         ends, took_ns = np.empty(len(made), np.int64), np.empty(len(made), np.int64)
@@ -213,7 +230,7 @@ class _Group:
         status = MORE_ROOM
         with self._child(size, int(made[0]["max_domain_pages"]), control) as child:
             while status == MORE_ROOM:
-                room = _room(self.word_bytes, size)
+                room = _room(self.word_bytes, size)._replace(m2p=known)
                 room.first_statics[R_CHILD] = child
                 status = live_them(
                     made, sizes, self.resident, room, calls, rows, ends, took_ns, statics, control
