@@ -13,13 +13,11 @@ from p2mbatch.compiled.child.layout import (
     A_BOOT,
     A_EXTRA,
     A_MARKED,
-    A_PAGES,
     C_BOOT_RUNS,
     C_EXTRA,
     C_LATE_LIST,
     C_MARKED,
     C_MARKS,
-    C_PAGES,
     C_PEEKED,
     CHILD_FLAVOR,
     CHILD_MEMORY,
@@ -35,7 +33,6 @@ from p2mbatch.compiled.child.layout import (
     R_BUILDS,
     R_OPEN,
     R_TABLE,
-    TOUCHED_PAGES,
 )
 from p2mbatch.compiled.child.operations import (
     OPERATIONS as THREE_LEVEL,
@@ -51,9 +48,9 @@ from p2mbatch.compiled.child.status import CHILD_RUNS
 from p2mbatch.compiled.child.tree import part_found, tree_found
 from p2mbatch.compiled.child.wire import words_at
 from p2mbatch.compiled.hosts import layout_frame
-from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.own.registers import stop
-from p2mbatch.compiled.pages import take_slot
+from p2mbatch.compiled.pages import page_code, take_slot
 from p2mbatch.compiled.policies import three_lookup
 from p2mbatch.compiled.policies.flat import SLOTS
 from p2mbatch.compiled.policies.three_boot import flag_words
@@ -144,21 +141,26 @@ def _peek(t: P2MTables, h: HostTables, c: Int64Array) -> None:
     """
     state = t.state[0]
     memory = words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_MEMORY]
-    count = c[C_PAGES]
     num_boot = (state.nr_pages + SLOTS - 1) >> 9
-    if not 0 <= count <= TOUCHED_PAGES - num_boot:
-        return
-    pages = words_at(area_at(t, as_int(A_PAGES)), count + num_boot)
     for x in range(num_boot):
         if t.leaf_slot[x] == LAZY:
             page = as_int(t.leaf_page[x])
             words_at(memory + (page << 12), as_int(1))[0] = layout_frame(
                 h.par[0], state.saved_max_pfn, x << 9
             )
-            pages[count] = page
-            count += 1
-    c[C_PAGES] = count
     c[C_PEEKED] = num_boot
+
+
+@inner_kernel
+def _end_peeking(t: P2MTables) -> None:
+    """Take those words away again: the child does not note that it has them."""
+    never_inline()
+    state = t.state[0]
+    memory = words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_MEMORY]
+    for x in range((state.nr_pages + SLOTS - 1) >> 9):
+        page = as_int(state.mfn_list_pfn + x)
+        if page_code(t, page) < 0:
+            words_at(memory + (page << 12), as_int(1))[0] = 0
 
 
 @inner_kernel
@@ -187,6 +189,7 @@ def _boot_flat(t: P2MTables, h: HostTables, runs: Int64Array) -> None:
     wake(t)
     until_phase(t, h)
     flat_found(t)
+    _end_peeking(t)
     until_phase(t, h)
     t.state[0].brk_closed = 1
     t.state[0].xen_max = t.state[0].max_p2m_pfn
@@ -199,6 +202,7 @@ def boot_flat(t: P2MTables, h: HostTables, runs: Int64Array) -> int:
     try:
         _boot_flat(t, h, runs)
     except Exception:
+        _end_peeking(t)
         return why(t)
     return OK
 

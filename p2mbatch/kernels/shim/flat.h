@@ -162,10 +162,18 @@ int p2mk_safe_write(word *place, word value)
     word where = (word)place, *pte;
     ENTRY();
     if (where - FLAT < flat_bytes) {
+        word *to, old;
         pte = pte_of(where);
         if (!pte || (*pte & (PRESENT | WRITABLE)) != (PRESENT | WRITABLE))
             return -14;
-    } else if (offset_of(where) == ~0UL) {
+        /* No hook has announced it: it goes where it belongs at once. */
+        to = mapped_word(where, PRESENT | WRITABLE, call_pc);
+        old = *to;
+        *to = value;
+        note_store((word)to, value, old, call_pc);
+        return 0;
+    }
+    if (offset_of(where) == ~0UL) {
         return -14;
     }
     changed(place, value, call_pc);

@@ -145,8 +145,12 @@ HOT void look_at(word where, word bytes, word pc)
         last_top_index = (where & (PAGE_BYTES - 1)) / WORD_BYTES;
         last_top_word = *(word *)(where & ~(WORD_BYTES - 1));
     }
-    if ((offset >> PAGE_SHIFT) - lazy_first < lazy_count && !is_peeked(offset))
+    if ((offset >> PAGE_SHIFT) - lazy_first < lazy_count) {
+        /* The parent takes that word away again. */
+        if (is_peeked(offset))
+            return;
         ask_page(offset >> PAGE_SHIFT);
+    }
     /* Even what is only read takes memory from then on. */
     if (!touched[offset >> PAGE_SHIFT])
         touch(offset >> PAGE_SHIFT);
