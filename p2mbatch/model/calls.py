@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.restore import move
 from p2mbatch.model.policies import Policy
 
-if TYPE_CHECKING:
-    from p2mbatch.compiled.batch.more import MoreCalls
-
 
 def calls_of(policy: Policy) -> Calls:
     """Return what the life of a guest of a policy calls, loaded or compiled."""
@@ -33,27 +30,25 @@ def calls_of(policy: Policy) -> Calls:
 @functools.cache
 def _calls_of(does: Operations, is_linear: bool) -> Calls:
     saves = _flat_saves() if is_linear else _tree_saves()
-    return Calls(**_the_toolstacks(), **saves, **_the_policys(does))
+    return Calls(**_the_toolstacks(), **saves, **_the_policys(does), more=())
 
 
-def more_calls_of(policy: Policy) -> MoreCalls:
+def more_calls_of(policy: Policy) -> Calls:
     """Do `calls_of` for the life of a guest that may get more pages once it has booted."""
     return _more_calls_of(policy.operations, policy.is_linear)
 
 
 @functools.cache
-def _more_calls_of(does: Operations, is_linear: bool) -> MoreCalls:
+def _more_calls_of(does: Operations, is_linear: bool) -> Calls:
     from p2mbatch.compiled.batch.more import MoreCalls
 
     room, t, h = _some_tables()
     saves = _flat_saves() if is_linear else _live_tree_saves()
-    return MoreCalls(
-        **_the_toolstacks(),
-        **saves,
-        **_the_policys(does),
+    more = MoreCalls(
         set_runs=function_value(does.set_runs, t, h, np.zeros((0, 3), np.int64), 0),
         get=function_value(does.get, t, h, room.work, room.work),
     )
+    return Calls(**_the_toolstacks(), **saves, **_the_policys(does), more=more)
 
 
 def make_toolstack_ready() -> None:

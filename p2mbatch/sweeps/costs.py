@@ -65,9 +65,9 @@ def memory_bytes_each(cells: Columns, resident: str = "auto") -> Int64Array:
     One that no guest can be (a sample draws such ones) needs nothing: it fails before it starts.
     """
     from p2mbatch.guests.batch.cells import values_at
-    from p2mbatch.guests.batch.lives import table_bytes
+    from p2mbatch.guests.batch.lives import needed_bytes
 
-    found, known = table_bytes(cells, resident)
+    found, known = needed_bytes(cells, resident)
     for k in np.flatnonzero(~known).tolist():
         found[k] = _memory_bytes(values_at(cells, k)[:-1], resident)
     return found

@@ -16,7 +16,6 @@ from p2mbatch.base.errors import InputError, StoppedError
 from p2mbatch.base.shipped import find_spec, preset_names
 from p2mbatch.base.sizes import GIB, MIB
 from p2mbatch.base.words import words_of
-from p2mbatch.guests.batch import lives
 from p2mbatch.guests.batch.cells import covered, wanted
 from p2mbatch.guests.batch.lives import live, live_covered, new_control
 from p2mbatch.guests.fields import FIELDS
@@ -141,39 +140,6 @@ def assert_placed_alike(
         }
         assert {name: getattr(placed, name)[k] for name in expected} == expected, scenario
         assert memory[k] == one.table_bytes(resident=resident)
-
-
-@pytest.mark.parametrize(
-    ("fewer", "fields"),
-    [
-        ({"slots": -14}, {}),
-        ({"runs": -1023, "found": -100}, {"live": "yes", "churn": "4MiB", "balloon": "4MiB"}),
-    ],
-)
-def test_a_cell_that_needs_more_room_is_lived_anew(
-    monkeypatch: pytest.MonkeyPatch, fewer: dict[str, int], fields: dict[str, Any]
-) -> None:
-    real, made = lives.make_room, []
-
-    def small(*arguments: Any) -> Any:
-        size = sized(*arguments)
-        return size._replace(**{name: getattr(size, name) + by for name, by in fewer.items()})
-
-    def counting(geo: Any, size: Any) -> Any:
-        made.append(size)
-        return real(geo, size)
-
-    sized = lives._size_of
-    monkeypatch.setattr(lives, "_size_of", small)
-    monkeypatch.setattr(lives, "make_room", counting)
-    lives._ROOMS.__dict__.clear()
-    scenarios = [
-        Scenario.make(memory_bytes="256MiB", migrations=2, seed=k, sparsity=0.5, **fields)
-        for k in range(3)
-    ]
-    assert_as_stepped(scenarios, live(columns(scenarios)))
-    assert len(made) > 1
-    assert all(getattr(made[-1], name) > getattr(made[0], name) for name in fewer)
 
 
 def test_a_batch_stops_when_it_is_told() -> None:

@@ -8,12 +8,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batch_support import assert_as_stepped, columns
 from oracle.lives import Wanted, lives
 from oracle.recordings import Recording, recordings
 from p2mbatch.base.errors import InputError, PolicyError
+from p2mbatch.guests.batch.lives import live
 from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
@@ -141,6 +144,20 @@ def test_a_sweeps_rows_are_those_of_tracked(seed: str) -> None:
         for ours, theirs in zip(*rows, strict=True):
             exact = {k: v for k, v in ours.items() if not k.endswith("_ns")}
             assert {k: theirs[k] for k in exact} == exact
+
+
+@pytest.mark.thorough
+@pytest.mark.lane
+def test_a_live_migration_that_ends_has_the_row_of_steps(seed: str) -> None:
+    """What the rounds' sets wrote to the list is counted, though the guest was not resumed."""
+    fields: dict[str, Any] = {"live": "yes", "rounds": 1, "migrations": 1, "sparsity": 0.7}
+    scenarios = [
+        Scenario.make(memory_bytes="3GiB", policy=seed, churn="2MiB", seed=number, **fields)
+        for number in range(3)
+    ]
+    lived = live(columns(scenarios))
+    assert_as_stepped(scenarios, lived)
+    assert any(row["entries_written"] for row in lived.as_rows() if row["outcome"] == "misdirected")
 
 
 @pytest.mark.thorough

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
-from p2mbatch.compiled.records import record_dtype
+from p2mbatch.base.arrays import Int64Array
+from p2mbatch.compiled.records import OneRecord, record_dtype
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -132,3 +134,20 @@ CELL = record_dtype(Cell, float=np.dtype(np.float64))
 ROW = record_dtype(Row)
 
 CONTROL = record_dtype(Control)
+
+
+class Batch(NamedTuple):
+    """Cells that one call lives, and where it puts what they come to."""
+
+    cells: Int64Array
+    """CELL[cells]."""
+    sizes: Int64Array
+    """int64[k, 2]: the hosts' least and largest bytes."""
+    rows: Int64Array
+    """ROW[k], with room for all rows that there can be."""
+    ends: Int64Array
+    took_ns: Int64Array
+    """int64[cells] each: where each cell's rows end, and how long it took."""
+    statics: Int64Array
+    """int64[cells, k]: the static variables of its policy; k is 0 where nobody asks."""
+    control: OneRecord[Control]

@@ -8,13 +8,23 @@ all policies and each of them by itself: a call so costs some 20 ns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from p2mbatch.base.arrays import Int64Array, UInt8Array
-from p2mbatch.compiled.batch.cells import Cell, Control, Row
+from p2mbatch.base.arrays import UInt8Array
+from p2mbatch.compiled.batch.cells import Batch, Cell, Row
 from p2mbatch.compiled.batch.clock import now_ns
 from p2mbatch.compiled.batch.hosts import set_host, set_population
-from p2mbatch.compiled.batch.room import MOVED, WRITTEN, Room, clear, new_tables, put_marks
+from p2mbatch.compiled.batch.room import (
+    FOUND_SHORT,
+    MOVED,
+    NOTED,
+    SHORT,
+    WRITTEN,
+    Room,
+    clear,
+    new_tables,
+    put_marks,
+)
 from p2mbatch.compiled.bijection import forward
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.looks import Walk
@@ -52,90 +62,59 @@ class Calls(NamedTuple):
     compare_leaves: Callable[..., None]
     count_stale: Callable[..., None]
     count_identity: Callable[..., int]
+    more: Any
+    """`more.MoreCalls` for guests that get more pages, else ()."""
 
 
 @kernel
-def live_cells(
-    cells: Int64Array,
-    sizes: Int64Array,
-    resident: bool,
-    room: Room,
-    calls: Calls,
-    rows: Int64Array,
-    ends: Int64Array,
-    took_ns: Int64Array,
-    statics: Int64Array,
-    control: OneRecord[Control],
-) -> int:
+def live_cells(batch: Batch, resident: bool, room: Room, calls: Calls) -> int:
     """Do `live_each` for guests that get no page once they have booted."""
-    return live_each(
-        cells, sizes, resident, room, calls, rows, ends, took_ns, statics, control, _migrate
-    )
+    return live_each(batch, resident, room, calls, _migrate)
 
 
 @inline_kernel
-def live_each(
-    cells: Int64Array,
-    sizes: Int64Array,
-    resident: bool,
-    room: Room,
-    calls: Calls,
-    rows: Int64Array,
-    ends: Int64Array,
-    took_ns: Int64Array,
-    statics: Int64Array,
-    control: OneRecord[Control],
-    migrate: Inner,
-) -> int:
-    """Live through `cells` (CELL records) from `cell` of `control` on; return OK, or why not all.
+def live_each(batch: Batch, resident: bool, room: Room, calls: Calls, migrate: Inner) -> int:
+    """Live through a batch's cells from `cell` of its control on; return OK, or why not all.
 
-    `sizes` (int64[k, 2]) are the hosts' least and largest bytes. `rows` (ROW records) has room for
-    all rows that there can be; `ends` (int64[cells]) gets where each cell's rows end, `took_ns`
-    (int64[cells]) how long it took, and `statics` (int64[cells, k], k 0 where nobody asks) the
-    static variables of its policy. With `resident` every leaf is memory. MORE_ROOM: the cell
-    `cell` of `control` is to be lived anew in a larger `room`; STOPPED: its `stop` was set.
-    `migrate` takes a guest to its next host: `_migrate`, or as it.
+    With `resident` every leaf is memory. MORE_ROOM: the cell `cell` is to be lived anew in a `room`
+    that is larger in what its `now` says at SHORT; STOPPED: the control's `stop` was set. `migrate`
+    takes a guest to its next host: `_migrate`, or as it.
     """
-    while control[0].cell < len(cells):
+    control = batch.control
+    while control[0].cell < len(batch.cells):
         if control[0].stop != 0:
             return STOPPED
         k = control[0].cell
         start = now_ns()
         clear(room)
-        status = _live(cells[k], sizes, resident, room, calls, rows, control, migrate)
+        status = _live(batch.cells[k], batch, resident, room, calls, migrate)
         if status in (MORE_ROOM, STOPPED):
             return status
-        for i in range(statics.shape[1]):
-            statics[k, i] = room.statics[i]
-        ends[k] = control[0].rows
-        took_ns[k] = now_ns() - start
+        for i in range(batch.statics.shape[1]):
+            batch.statics[k, i] = room.statics[i]
+        batch.ends[k] = control[0].rows
+        batch.took_ns[k] = now_ns() - start
         control[0].cell = k + 1
     return OK
 
 
 @inline_kernel
 def _live(
-    cell: Cell,
-    sizes: Int64Array,
-    resident: bool,
-    room: Room,
-    calls: Calls,
-    rows: Int64Array,
-    control: OneRecord[Control],
-    migrate: Inner,
+    cell: Cell, batch: Batch, resident: bool, room: Room, calls: Calls, migrate: Inner
 ) -> int:
-    """Live through one cell in a cleared room; `rows` of `control` moves on once it is done.
+    """Live through one cell in a cleared room; `rows` of the control moves on once it is done.
 
     Returns OK, MORE_ROOM or STOPPED.
     """
+    rows, control = batch.rows, batch.control
     t = new_tables(cell, room)
     shift = t.state[0].entries_shift
     set_population(cell, shift, room.first_par[0], room.message, room.digest)
     room.second_par[0] = room.first_par[0]
-    set_host(cell, sizes, 0, room.first_par[0], room.message, room.digest)
+    set_host(cell, batch.sizes, 0, room.first_par[0], room.message, room.digest)
     here = _host(room.first_par, room.first_owned, cell, room)
     away = _host(room.second_par, room.second_owned, cell, room)
-    _clear_owned(here, cell)
+    room.now[NOTED] = _most_noted(cell)
     at = control[0].rows
     row = rows[at]
     status = _boot(t, here, cell, resident, room, calls, row)
@@ -149,8 +128,8 @@ def _live(
         if control[0].stop != 0:
             return STOPPED
         migration += 1
-        set_host(cell, sizes, migration, away.par[0], room.message, room.digest)
-        _clear_owned(away, cell)
+        set_host(cell, batch.sizes, migration, away.par[0], room.message, room.digest)
+        away.owned[: room.now[NOTED]] = 0
         row = rows[at]
         room.now[MOVED] = 0
         status = migrate(t, here, away, cell, room, calls, row)
@@ -167,10 +146,12 @@ def _host(par: OneRecord[HostParameters], owned: UInt8Array, cell: Cell, room: R
 
 
 @inner_kernel
-def _clear_owned(h: HostTables, cell: Cell) -> None:
-    """Forget what was noted on a host of the cell before, or of this one."""
-    if cell.marks_hole != 0 or cell.names_all != 0 or cell.live != 0:
-        h.owned[:] = 0
+def _most_noted(cell: Cell) -> int:
+    """Return how many PFNs may be noted in the hosts' `owned`, from 0 on; others only read it."""
+    if cell.notes_owned == 0:
+        return as_int(0)
+    notes = cell.marks_hole != 0 or cell.names_all != 0 or cell.live != 0
+    return max(cell.span, cell.reach) if notes else as_int(0)
 
 
 @inner_kernel
@@ -265,7 +246,10 @@ def _migrate(
     row.restore_ns = 0
     nothing_lost(row)
     status = save(t, here, room, calls, row)
-    return arrive(t, here, away, cell, room, calls, row) if status == OK else status
+    if status == OK:
+        status = arrive(t, here, away, cell, room, calls, row)
+    row.entries_written = t.state[0].entries_written
+    return status
 
 
 @inner_kernel
@@ -276,11 +260,19 @@ def save(t: P2MTables, h: HostTables, room: Room, calls: Calls, row: Row) -> int
     status = calls.save_walk(t, h, room.work)
     if status == NOT_PLAIN:
         walk = Walk(room.work, room.mfns, room.found, room.pages, room.levels)
-        found = calls.find(t, h, walk)
+        found = find(t, h, walk, room, calls)
         status = -found if found < 0 else calls.look_again(t, h, walk, found)
     row.save_walk_ns = now_ns() - start
-    row.entries_written = 0
     return status
+
+
+@inner_kernel
+def find(t: P2MTables, h: HostTables, walk: Walk, room: Room, calls: Calls) -> int:
+    """Find the leaves, step by step: how many, or minus a SAVE_ code, or minus MORE_ROOM."""
+    found = calls.find(t, h, walk)
+    if found == -MORE_ROOM:
+        room.now[SHORT] = FOUND_SHORT
+    return found
 
 
 @inner_kernel
@@ -310,7 +302,6 @@ def arrive(
     row.restore_ns = resumed - start
     status = calls.rebuild(t, away, as_int(0))
     row.rebuild_ns = now_ns() - resumed
-    row.entries_written = state.entries_written
     if status == OK:
         status = calls.report(t, away)
     hit = state.stray_writes != 0 or state.wild != 0 or state.num_slots != num_slots

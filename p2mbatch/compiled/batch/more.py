@@ -1,7 +1,7 @@
 """Lives of guests that get more pages once they have booted: before a move, or in the midst of one.
 
-What such a life is, event by event, is `guests/stage` and `guests/churn`. Compiled apart from
-`lives`, of which it is handed to: most sweeps have no such guests.
+What such a life is, event by event, is `guests/stage` and `guests/churn`. It hands `lives` what it
+does in place of a plain migration, and is compiled apart: most sweeps have no such guests.
 """
 
 from __future__ import annotations
@@ -12,15 +12,31 @@ from typing import NamedTuple
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.batch.added import BALLOON, CHURN, FROM, added_pages, drawn
-from p2mbatch.compiled.batch.cells import Cell, Control, Row
+from p2mbatch.compiled.batch.cells import Batch, Cell, Row
 from p2mbatch.compiled.batch.clock import now_ns
-from p2mbatch.compiled.batch.lives import arrive, begin_event, live_each, nothing_lost, save
-from p2mbatch.compiled.batch.room import ADDED, KEPT, MOVED, MOVES, WRITTEN, Room
+from p2mbatch.compiled.batch.lives import (
+    Calls,
+    arrive,
+    begin_event,
+    find,
+    live_each,
+    nothing_lost,
+    save,
+)
+from p2mbatch.compiled.batch.room import (
+    ADDED,
+    KEPT,
+    MOVED,
+    MOVES,
+    RUNS_SHORT,
+    SHORT,
+    WRITTEN,
+    Room,
+)
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.looks import Walk
 from p2mbatch.compiled.owners import note_presence
-from p2mbatch.compiled.records import OneRecord
 from p2mbatch.compiled.restore import missing_is_blank
 from p2mbatch.compiled.status import (
     MORE_ROOM,
@@ -39,42 +55,16 @@ from p2mbatch.compiled.tables import (
 
 
 class MoreCalls(NamedTuple):
-    """The kernels that a life calls: those of `lives.Calls`, and what changes single entries."""
+    """The kernels that change single entries, and read them: `Calls.more`."""
 
-    load_mfn_list: Callable[..., None]
-    boot: Callable[..., int]
-    grow_leaves: Callable[..., int]
     set_runs: Callable[..., int]
     get: Callable[..., None]
-    save_walk: Callable[..., int]
-    odd_leaves: Callable[..., int]
-    find: Callable[..., int]
-    look_again: Callable[..., int]
-    move: Callable[..., int]
-    rebuild: Callable[..., int]
-    report: Callable[..., int]
-    compare_leaves: Callable[..., None]
-    count_stale: Callable[..., None]
-    count_identity: Callable[..., int]
 
 
 @kernel
-def live_more_cells(
-    cells: Int64Array,
-    sizes: Int64Array,
-    resident: bool,
-    room: Room,
-    calls: MoreCalls,
-    rows: Int64Array,
-    ends: Int64Array,
-    took_ns: Int64Array,
-    statics: Int64Array,
-    control: OneRecord[Control],
-) -> int:
-    """Do `live_each` for any guests."""
-    return live_each(
-        cells, sizes, resident, room, calls, rows, ends, took_ns, statics, control, _move
-    )
+def live_more_cells(batch: Batch, resident: bool, room: Room, calls: Calls) -> int:
+    """Do `live_each` for any guests: `calls` and `room` have `more`."""
+    return live_each(batch, resident, room, calls, _move)
 
 
 @inner_kernel
@@ -84,7 +74,7 @@ def _move(
     away: HostTables,
     cell: Cell,
     room: Room,
-    calls: MoreCalls,
+    calls: Calls,
     row: Row,
 ) -> int:
     """Give a guest what it gets before a move, then take it to `away`: `StagedGuest.migrate`."""
@@ -119,6 +109,7 @@ def _move(
             # What m2p names for PFNs that read as 1:1, before and after, was never populated.
             for pfn in range(len(away.owned)):
                 row.ghost_pages += away.owned[pfn] & SHARED_OWN != 0
+    row.entries_written = state.entries_written
     row.placeholder_writes = state.placeholder_writes + shared
     # A page that growth hits is fresh from the pool: no page is counted twice.
     state.stray_writes += strays
@@ -130,22 +121,30 @@ def _move(
 
 
 @inner_kernel
-def _grow(t: P2MTables, h: HostTables, cell: Cell, count: int, room: Room, calls: MoreCalls) -> int:
+def _grow(t: P2MTables, h: HostTables, cell: Cell, count: int, room: Room, calls: Calls) -> int:
     """Give the guest up to `count` pages more, as a set; returns as `_set`."""
     _keep_presence(t, h, room)
     return _add(t, h, cell, count, room, calls)
 
 
 @inner_kernel
-def _add(t: P2MTables, h: HostTables, cell: Cell, count: int, room: Room, calls: MoreCalls) -> int:
+def _add(t: P2MTables, h: HostTables, cell: Cell, count: int, room: Room, calls: Calls) -> int:
     """Do `_grow` as a part of a set."""
     never_inline()
     number = added_pages(cell, h.par[0], room.now[ADDED], count, room.more.pfns)
     room.now[ADDED] += number
+    return _give(t, h, room.more.pfns[:number], room, calls)
+
+
+@inner_kernel
+def _give(t: P2MTables, h: HostTables, pfns: Int64Array, room: Room, calls: Calls) -> int:
+    """Give pages the frames that the host has for them, as a part of a set; returns as `_set`."""
+    never_inline()
+    runs = room.more.runs
     k = as_int(0)
-    for at in range(number):
-        k = _put(room.more.runs, k, room.more.pfns[at], given_frame(h.par[0], room.more.pfns[at]))
-        if k == len(room.more.runs):
+    for at in range(len(pfns)):
+        k = _put(runs, k, pfns[at], given_frame(h.par[0], pfns[at]))
+        if k == len(runs):
             status = _set(t, h, k, room, calls)
             if status != OK:
                 return status
@@ -169,11 +168,11 @@ def _put(runs: Int64Array, k: int, pfn: int, mfn: int) -> int:
 
 
 @inner_kernel
-def _set(t: P2MTables, h: HostTables, k: int, room: Room, calls: MoreCalls) -> int:
+def _set(t: P2MTables, h: HostTables, k: int, room: Room, calls: Calls) -> int:
     """Set the first `k` runs; return OK, a BUG_ or FAULT_ code, NO_MEMORY, or MORE_ROOM."""
     if k == 0:
         return as_int(OK)
-    return calls.set_runs(_with_presence(t, room), h, room.more.runs[:k], as_int(0))
+    return calls.more.set_runs(_with_presence(t, room), h, room.more.runs[:k], as_int(0))
 
 
 @inner_kernel
@@ -217,17 +216,15 @@ def _keep_presence(t: P2MTables, h: HostTables, room: Room) -> None:
 
 
 @inner_kernel
-def _save_live(
-    t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: MoreCalls, row: Row
-) -> int:
+def _save_live(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: Calls, row: Row) -> int:
     """Save a guest that lives on behind the walk: `Life._saved_live`."""
     never_inline()
-    row.entries_written = 0
     if not _plan(t, h, cell, room, calls):
+        room.now[SHORT] = RUNS_SHORT
         return as_int(MORE_ROOM)
     walk = Walk(room.work, room.mfns, room.found, room.pages, room.levels)
     start = now_ns()
-    found = calls.find(t, h, walk)
+    found = find(t, h, walk, room, calls)
     row.save_walk_ns = now_ns() - start
     if found < 0:
         return -found
@@ -254,7 +251,7 @@ def _save_live(
 
 
 @inner_kernel
-def _plan(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: MoreCalls) -> bool:
+def _plan(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: Calls) -> bool:
     """Note what the guest is to give back in each round; return whether there was room for it.
 
     As the guest is before the first of them: `Churn.plan`.
@@ -284,7 +281,7 @@ def _leaving(
     count: int,
     k: int,
     room: Room,
-    calls: MoreCalls,
+    calls: Calls,
 ) -> int:
     """Put up to `count` pages from `first` on behind the first `k` runs: but for tables and holes.
 
@@ -301,7 +298,7 @@ def _leaving(
                 room.more.some[some] = pfn
                 some += 1
             pfn += 1
-        calls.get(t, h, room.more.some[:some], room.more.has[:some])
+        calls.more.get(t, h, room.more.some[:some], room.more.has[:some])
         for at in range(some):
             mfn = given_frame(h.par[0], room.more.some[at])
             if count == 0 or mfn == INVALID or room.more.has[at] != mfn:
@@ -322,9 +319,7 @@ def _leaving(
 
 
 @inner_kernel
-def _round(
-    t: P2MTables, h: HostTables, cell: Cell, number: int, room: Room, calls: MoreCalls
-) -> int:
+def _round(t: P2MTables, h: HostTables, cell: Cell, number: int, room: Room, calls: Calls) -> int:
     """Let the guest live through one round, as one set: what comes back, what goes, what is new."""
     never_inline()
     _keep_presence(t, h, room)
@@ -333,7 +328,7 @@ def _round(
     status = as_int(OK)
     for k in range(back, middle):
         if status == OK:
-            status = _give(t, h, room.more.out[k, 0], room.more.out[k, 1], room, calls)
+            status = _give_back(t, h, room.more.out[k, 0], room.more.out[k, 1], room, calls)
     for k in range(middle, end):
         if status == OK:
             room.more.runs[0, 0] = room.more.out[k, 0]
@@ -351,17 +346,21 @@ def _round(
 
 
 @inner_kernel
-def _give(t: P2MTables, h: HostTables, first: int, count: int, room: Room, calls: MoreCalls) -> int:
+def _give_back(
+    t: P2MTables, h: HostTables, first: int, count: int, room: Room, calls: Calls
+) -> int:
     """Give pages in a row their frames; returns as `_set`."""
-    k = as_int(0)
-    for pfn in range(first, first + count):
-        k = _put(room.more.runs, k, pfn, given_frame(h.par[0], pfn))
-        if k == len(room.more.runs):
-            status = _set(t, h, k, room, calls)
-            if status != OK:
-                return status
-            k = as_int(0)
-    return _set(t, h, k, room, calls)
+    pfns = room.more.some
+    done = as_int(0)
+    while done < count:
+        some = min(count - done, len(pfns))
+        for at in range(some):
+            pfns[at] = first + done + at
+        status = _give(t, h, pfns[:some], room, calls)
+        if status != OK:
+            return status
+        done += some
+    return as_int(OK)
 
 
 @inner_kernel

@@ -24,10 +24,13 @@ CHUNK = 1024
 """Pages or runs that are looked at together."""
 
 
-MOVED, WRITTEN, MOVES, ADDED, KEPT = range(5)
+MOVED, WRITTEN, MOVES, ADDED, KEPT, NOTED, SHORT = range(7)
 """Places of `Room.now`: whether the last move came as far as the restore, how many entries the last
 row's event wrote, how many moves were tried, how many pages came since boot, whether presence is
-kept apart."""
+kept apart, how many PFNs the hosts' `owned` may be noted of, and what a cell was short of."""
+
+TABLES_SHORT, FOUND_SHORT, RUNS_SHORT = range(3)
+"""What MORE_ROOM asks for: slots or blocks of the tables, `Size.found`, or `Size.runs`."""
 
 
 class Size(NamedTuple):
@@ -97,7 +100,7 @@ class Room(NamedTuple):
     m2p: Int64Array
     first_owned: UInt8Array
     second_owned: UInt8Array
-    """uint8[span] each: `HostTables.owned` of the two hosts, zeros for guests that free nothing."""
+    """uint8[span] each: `HostTables.owned` of the two hosts, 0 but where the last guest noted."""
     domain: Int64Array
     """What is empty of a function host."""
     marked: Int64Array
@@ -120,7 +123,7 @@ class Room(NamedTuple):
     levels: Int64Array
     """Of a `Walk`."""
     now: Int64Array
-    """int64[5]: how far a life is, by the places above."""
+    """int64[7]: how far a life is, by the places above."""
     message: UInt8Array
     digest: UInt64Array
     more: Any
@@ -141,6 +144,10 @@ def make_room(geo: Geometry, size: Size) -> Room:
         num_slots=size.slots,
         num_blocks=size.blocks,
         machine=tb.MACHINE_2,
+    )
+    # A linear p2m may be for more leaves than a tree can have.
+    tables = tables._replace(
+        leaf_slot=np.zeros(size.leaves, np.int32), leaf_page=np.zeros(size.leaves, np.int32)
     )
     blank = tables.state.copy()  # type: ignore[attr-defined]
     pars = [as_array(HostParameters(kind=tb.FUNCTION_HOST, frames=0)) for _ in range(2)]
@@ -166,7 +173,7 @@ def make_room(geo: Geometry, size: Size) -> Room:
         found=np.empty(size.found, np.int32),
         pages=np.empty(TABLE_PAGES, np.int64),
         levels=np.empty(TABLE_PAGES, np.int64),
-        now=np.zeros(5, np.int64),
+        now=np.zeros(7, np.int64),
         more=_more_room(size) if size.present else (),
         message=np.zeros(MESSAGE_BYTES, np.uint8),
         digest=np.zeros(WORK_WORDS, np.uint64),
@@ -197,6 +204,9 @@ def clear(room: Room) -> None:
     room.true_mid_mfn[:] = NO_PAGE
     for i in range(len(room.statics)):
         room.statics[i] = room.first_statics[i]
+    noted = room.now[NOTED]
+    room.first_owned[:noted] = 0
+    room.second_owned[:noted] = 0
     room.now[:] = 0
     room.state[0] = room.blank[0]
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.errors import InputError, StoppedError
-from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.geometry import geometry
 from p2mbatch.base.words import Columns, Words, plain, taken
-from p2mbatch.compiled.batch.cells import CONTROL, ROW, Control
-from p2mbatch.compiled.batch.lives import live_cells
+from p2mbatch.compiled.batch.cells import CONTROL, ROW, Batch, Control
+from p2mbatch.compiled.batch.lives import Calls, live_cells
 from p2mbatch.compiled.batch.room import Room, Size, make_room
 from p2mbatch.compiled.child.layout import R_CHILD
 from p2mbatch.compiled.records import OneRecord
@@ -36,9 +36,9 @@ from p2mbatch.guests.batch.cells import (
     wanted,
 )
 from p2mbatch.guests.batch.columns import Lived, Part, joined
+from p2mbatch.guests.batch.needs import memory_bytes, needs_of, with_more
 from p2mbatch.guests.batch.one import live_one
 from p2mbatch.guests.batch.rows import row_columns
-from p2mbatch.model import placing
 from p2mbatch.model.calls import calls_of, more_calls_of
 from p2mbatch.model.host_map import map_of
 from p2mbatch.model.placing import Placements, place_each
@@ -46,9 +46,6 @@ from p2mbatch.model.policies import Policy, find
 
 _KEPT_BYTES = 1 << 28
 """A workspace larger than this is not kept for the next batch."""
-
-_ASIDE_BYTES = 1 << 18
-"""What a cell needs beside its guest's tables, about."""
 
 _NO_MAP = np.zeros(0, np.int64)
 
@@ -104,7 +101,7 @@ def live_covered(
     return joined(len(good), parts, []), np.sort(np.concatenate(left))
 
 
-def table_bytes(cells: Columns, resident: str = "auto") -> tuple[Int64Array, BoolArray]:
+def needed_bytes(cells: Columns, resident: str = "auto") -> tuple[Int64Array, BoolArray]:
     """Return about what each cell needs while it runs, in bytes, and whether a batch knows it.
 
     One that no guest can be needs nothing: it fails before it starts.
@@ -112,8 +109,11 @@ def table_bytes(cells: Columns, resident: str = "auto") -> tuple[Int64Array, Boo
     good = covered(cells)
     found = np.zeros(len(good), np.int64)
     for policy, width, _, places in _groups(cells, good):
-        placed = _Group(policy, width, resident == "all").place(_some(cells, places))
-        found[places] = (placing.table_bytes(placed, width) + _ASIDE_BYTES) * placed.fits
+        some = _some(cells, places)
+        placed = _Group(policy, width, resident == "all").place(some)
+        made, _ = cell_records(some, placed, policy)
+        needs = needs_of(placed, made, policy, width)
+        found[places] = memory_bytes(placed, made, needs, width) * placed.fits
     return found, good
 
 
@@ -172,9 +172,10 @@ class _Group:
         if not good.any():
             return [], places
         parts = []
+        needs = needs_of(placed, made, self.policy, self.word_bytes)
         for some in self._alike(made, good):
-            size = _size_of(placed, made, some)
             try:
+                size = needs.largest(some)
                 parts.append(self._run(made[some], sizes, size, places[some], known, control))
             except MemoryError:
                 # Cell by cell, so that one that is too large does not take the others with it.
@@ -223,34 +224,35 @@ class _Group:
     ) -> Part:
         """Live through the CELL records `made`; `known` is a real host's m2p, or empty."""
         live_them, calls = _live_by(self.policy, bool(gets_more_pages(made[:1])[0]))
-        rows = np.empty(int(made["migrations"].sum()) + len(made), ROW)
-        ends, took_ns = np.empty(len(made), np.int64), np.empty(len(made), np.int64)
-        statics = np.empty((len(made), STATIC_WORDS if self.policy.own else 0), np.int64)
+        batch = Batch(
+            cells=made,
+            sizes=sizes,
+            rows=np.empty(int(made["migrations"].sum()) + len(made), ROW),
+            ends=np.empty(len(made), np.int64),
+            took_ns=np.empty(len(made), np.int64),
+            statics=np.empty((len(made), STATIC_WORDS if self.policy.own else 0), np.int64),
+            control=control,
+        )
         control["cell"] = control["rows"] = 0
         status = MORE_ROOM
         with self._child(size, int(made[0]["max_domain_pages"]), control) as child:
             while status == MORE_ROOM:
                 room = _room(self.word_bytes, size)._replace(m2p=known)
                 room.first_statics[R_CHILD] = child
-                status = live_them(
-                    made, sizes, self.resident, room, calls, rows, ends, took_ns, statics, control
-                )
-                size = size._replace(
-                    slots=2 * size.slots + 64,
-                    blocks=2 * size.blocks + 64,
-                    found=4 * size.found,
-                    runs=4 * size.runs,
-                )
+                status = live_them(batch, self.resident, room, calls)
+                if status == MORE_ROOM:
+                    size = with_more(size, room)
+                # Before a larger one is made.
+                del room
         if status != OK:
             raise StoppedError
-        num_rows = np.diff(ends, prepend=0)
-        columns = row_columns(
-            rows[: ends[-1]], num_rows, made, self.policy, self.word_bytes, statics
-        )
-        return Part(places, num_rows, took_ns, columns)
+        num_rows = np.diff(batch.ends, prepend=0)
+        rows = batch.rows[: batch.ends[-1]]
+        columns = row_columns(rows, num_rows, made, self.policy, self.word_bytes, batch.statics)
+        return Part(places, num_rows, batch.took_ns, columns)
 
 
-def _live_by(policy: Policy, gets_more: bool) -> tuple[Callable[..., int], Any]:
+def _live_by(policy: Policy, gets_more: bool) -> tuple[Callable[..., int], Calls]:
     """Return what lives a batch, with the kernels that it calls."""
     if not gets_more:
         return live_cells, calls_of(policy)
@@ -258,40 +260,6 @@ def _live_by(policy: Policy, gets_more: bool) -> tuple[Callable[..., int], Any]:
     from p2mbatch.compiled.batch.more import live_more_cells
 
     return live_more_cells, more_calls_of(policy)
-
-
-def _size_of(placed: Placements, made: np.ndarray[Any, Any], good: np.ndarray[Any, Any]) -> Size:
-    """Return the room that the largest of the cells need."""
-    keeps = good & (made["notes_owned"] != 0)
-    size = Size(
-        slots=int(placed.num_slots[good].max()),
-        blocks=int(placed.num_blocks[good].max()),
-        directmap=int(placed.directmap[good].max()),
-        leaves=int(np.maximum(placed.num_leaves, placed.num_boot_leaves)[good].max()),
-        span=int(placed.reach[keeps].max()) if keeps.any() else 0,
-    )
-    gets_more = good & gets_more_pages(made)
-    return _for_more(placed, made, gets_more, size) if gets_more.any() else size
-
-
-def _for_more(
-    placed: Placements, made: np.ndarray[Any, Any], good: np.ndarray[Any, Any], size: Size
-) -> Size:
-    """Return a room's size with what the largest of cells need that get more pages."""
-    some = made[good]
-    at_once = np.maximum(some["grow_pages"], 2 * some["churn_pages"])
-    size = size._replace(
-        added=int(np.minimum(at_once, placed.reach[good]).max()), present=size.directmap
-    )
-    is_live = some["live"] != 0
-    if not is_live.any():
-        return size
-    entries = PAGE_BYTES // 8
-    return size._replace(
-        found=max(int(placed.max_p2m_pfn[good][is_live].max()) // entries + 1, size.leaves),
-        runs=1024,
-        rounds=int(some["rounds"][is_live].max()),
-    )
 
 
 def _room(word_bytes: int, size: Size) -> Room:
@@ -303,7 +271,7 @@ def _room(word_bytes: int, size: Size) -> Room:
         has, room = kept[key]
         if all(a <= b for a, b in zip(size, has, strict=True)):
             return room
-        # Both at once would be twice the memory.
+        # Two at once would be twice the memory.
         del kept[key], room
         size = Size(*(max(a, b) for a, b in zip(size, has, strict=True)))
     room = make_room(geometry(word_bytes), size)
