@@ -43,8 +43,8 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
         kind if find(kind.policy).own is None else kind._replace(policy=MENDED)
         for kind in map(_small, kinds)
     ]
-    names = list(dict.fromkeys(kind.policy for kind in built_in))
-    with _jit.compile_lock(names=[f"has-{name}" for name in names]) as is_first:
+    notes = sorted({_note(kind) for kind in built_in})
+    with _jit.compile_lock(names=notes) as is_first:
         start = time.monotonic()
         if is_first:
             report.notice("compiling the kernels for this machine (once, up to a minute) ...")
@@ -59,6 +59,13 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
         policy = find(name)
         if policy.own is not None:
             _compile_own(policy, report)
+
+
+def _note(kind: Kind) -> str:
+    """Return the name of the note that what cells of a kind call is in the cache."""
+    more = "-more" if kind.live == "yes" or kind.grow_bytes else ""
+    cpus = "-cpus" if kind.cpus > 1 else ""
+    return f"has-{kind.policy}{more}{cpus}"
 
 
 def _small(kind: Kind) -> Kind:
