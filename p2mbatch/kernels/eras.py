@@ -107,7 +107,7 @@ def _two_level(unit: Extracted, shown: str) -> Era:
             "but not lived"
         )
     # A resume is told of in another file, which can't call what is static here.
-    if unit.roots["list"].is_static:
+    if "list" in unit.roots and unit.roots["list"].is_static:
         return Era("two-level-none", _load_never_rebuilt)
     return Era("two-level", _load_two_level)
 

@@ -234,12 +234,12 @@ class _Taking:
             found = {n for i in own if i.kind == "variable" for n in array_names(i.node)}
             arrays = tuple(n for n in ARRAYS if n in found)
         from_boot = reachable([roots["boot"].function], self.layers)[USER]
-        listing = roots["list"].function
+        # Without a function of its own it is built where it is reported.
+        listing = roots.get("list", roots["report"]).function
+        builds = "list" not in roots or any(listing in i.names for i in from_boot)
         items = sorted((i for of in kept.values() for i in of), key=lambda i: i.order)
         text = emitted(items, arrays)
-        text += '# 1 "p2mk-glue.c"\n' + glue(
-            roots, variables, arrays, any(listing in i.names for i in from_boot)
-        )
+        text += '# 1 "p2mk-glue.c"\n' + glue(roots, variables, arrays, builds)
         self._compile(text)
         shown = {"p2mk-glue.c": "the shim's calls", **self.marked.shown}
         return Extracted(
@@ -267,7 +267,7 @@ class _Taking:
                 continue
             name = next((n for n in wanted.candidates if n in functions), None)
             if name is None:
-                if wanted.is_optional:
+                if wanted.is_optional or (wanted.name == "list" and self._report_builds(era)):
                     continue
                 self._missing(wanted.candidates[0], basename)
             else:
@@ -283,6 +283,12 @@ class _Taking:
                 "(Linux 3.19 to 5.8 had it)"
             )
         return era, found
+
+    def _report_builds(self, era: str | None) -> bool:
+        """Return whether the list is built where it is reported, as in 2.6.27 to 2.6.29."""
+        report = next(wanted.candidates[0] for wanted in ROOTS if wanted.name == "report")
+        own = reachable([report], self.layers)[USER]
+        return era == TWO_LEVEL and any("p2m_top_mfn" in item.names for item in own)
 
     def _missing(self, function: str, basename: str) -> None:
         """Raise that a root is missing, or the syntax error that hides it."""

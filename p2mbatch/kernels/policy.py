@@ -299,6 +299,7 @@ def registered(carried: CarriedKernel) -> str:
                 "brief": "in C",
                 "releases": "",
                 "base": era.base if base.is_era else "",
+                # The steps of several CPUs are those of ours, not the file's.
                 "races": "",
                 "load": era.load,
                 "color": look[0],

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from p2mbatch.base.say import counted, one_line
 from p2mbatch.kernels.extract import Extracted
-from p2mbatch.kernels.roots import ROOTS
+from p2mbatch.kernels.roots import ROOTS, TWO_LEVEL
 
 _WHAT = {
     "boot": "first build of the p2m",
@@ -49,7 +49,9 @@ def _roots(found: Extracted) -> Iterator[str]:
     for wanted in ROOTS:
         root = found.roots.get(wanted.name)
         if root is not None:
-            yield f"  {root.line:>5}  {root.function}  ({_WHAT[wanted.name]})"
+            unseen = wanted.name == "list" and found.era == TWO_LEVEL and root.is_static
+            what = "first build of the list; static: no resume calls it" if unseen else None
+            yield f"  {root.line:>5}  {root.function}  ({what or _WHAT[wanted.name]})"
         elif found.era in wanted.eras:
             absent.append(wanted.candidates[0])
     if absent:

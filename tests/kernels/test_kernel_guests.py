@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from p2mbatch.base.cc import find_compiler
-from p2mbatch.base.errors import PolicyError
+from p2mbatch.base.errors import InputError, PolicyError
 from p2mbatch.guests.guest import Guest
+from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy, policies_in
 from p2mbatch.spec.sweep_spec import SweepSpec
 from registry_support import files_forgotten
@@ -71,3 +72,11 @@ def test_what_no_file_is_called_is_a_list(tmp_path: Path) -> None:
 def test_a_sweep_takes_a_file_with_a_comma(file: Path) -> None:
     spec = SweepSpec.from_options(memory_bytes="64MiB", policy=f"kernel:{file},tracked")
     assert spec.num_cells == 2
+
+
+def test_several_cpus_are_not_the_files(file: Path) -> None:
+    """Their steps are those of our own policies."""
+    with pytest.raises(InputError, match="how several CPUs grow a guest of policy kernel:"):
+        Scenario.make(
+            memory_bytes="64MiB", policy=named_policy(f"kernel:{file}"), cpus=2, grow_bytes="8MiB"
+        )

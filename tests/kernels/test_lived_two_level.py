@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kernels.two_level_none import written
+from kernels.two_level_files import TEXT, built_by_report, never_rebuilt
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import InputError, PolicyError
 from p2mbatch.guests.guest import Guest
@@ -24,7 +24,6 @@ from p2mbatch.model.trace_file import load_trace
 from registry_support import files_forgotten
 
 HERE = Path(__file__).parent
-TEXT = (HERE / "two_level.c").read_text("utf-8")
 TRACES = HERE.parents[1] / "data" / "traces"
 UNCOMPILED = bool(os.environ.get("NUMBA_DISABLE_JIT"))
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
@@ -43,8 +42,8 @@ def _fresh() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    never = written(tmp_path_factory.mktemp("never"))
-    files = {"two-level": HERE / "two_level.c", "two-level-none": never}
+    folder = tmp_path_factory.mktemp("files")
+    files = {"two-level": HERE / "two_level.c", "two-level-none": never_rebuilt(folder)}
     return {name: named_policy(f"kernel:{file}") for name, file in files.items()}
 
 
@@ -71,6 +70,15 @@ def test_recorded_traces_come_out_as_recorded(name: str, kernels: dict[str, str]
 def exact(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows without what is measured."""
     return [{k: v for k, v in row.items() if not k.endswith("_ns")} for row in rows]
+
+
+def test_a_list_that_the_report_builds_is_lived(tmp_path: Path) -> None:
+    policy = named_policy(f"kernel:{built_by_report(tmp_path)}")
+    for path in recorded("two-level")[:: ONE_IN * 3]:
+        got = replay(dataclasses.replace(load_trace(path), policy=policy))
+        for event in got:
+            event.pop("where", None)
+        assert got == load_trace(path).expected, path.name
 
 
 SHAPES: tuple[dict[str, Any], ...] = (
@@ -155,6 +163,17 @@ def test_drawn_lives_break_the_same_rules(kernels: dict[str, str]) -> None:
     for life, broken in list(rules.items())[:8]:
         found = judge(parse_trace(made.trace(life), "life")).broken
         assert {one.rule for one in found} == broken
+
+
+def test_a_file_without_what_builds_the_list_is_refused(tmp_path: Path) -> None:
+    path = built_by_report(tmp_path)
+    text = path.read_text("utf-8").replace(
+        "p2m_top_mfn[i] = virt_to_mfn(p2m_top[i]);", "barrier();"
+    )
+    text = text.replace("virt_to_mfn(p2m_top_mfn + i * P2M_ENTRIES_PER_PAGE)", "0")
+    path.write_text(text, "utf-8")
+    with pytest.raises(PolicyError, match=r"no xen_build_mfn_list_list in .*two_level_first\.c"):
+        named_policy(f"kernel:{path}")
 
 
 # --- what is no such p2m -----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kernels import two_level_none
+from kernels import two_level_files
 from oracle.eras import lives as era_lives
 from oracle.lives import Wanted, lives
 from oracle.recordings import recordings
@@ -59,7 +59,7 @@ def era_kernels(folder: Path) -> dict[str, str]:
     """Kernels' files in C of the eras: policy of ours -> the file that is to do the same."""
     found = {
         "two-level": ROOT / "tests/kernels/two_level.c",
-        "two-level-none": two_level_none.written(folder),
+        "two-level-none": two_level_files.never_rebuilt(folder),
     }
     return {name: named_policy(f"kernel:{file}") for name, file in found.items()}
 

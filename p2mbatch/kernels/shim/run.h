@@ -373,7 +373,8 @@ static __attribute__((noinline)) void run(void)
         boot();
         break;
     case OP_RESUME:
-        p2mk_roots.list();
+        if (p2mk_roots.list)
+            p2mk_roots.list();
         report();
         break;
     case OP_REPORT:
