@@ -42,7 +42,10 @@ def host_index(par: HostParameters, mfn: int) -> int:
 
 @inner_kernel
 def hole_rank(par: HostParameters, pfn: int) -> int:
-    """Return the rank among the layout's holes of `pfn`, 0 <= pfn < span, or -1 if it is none."""
+    """Return the rank among the layout's holes of `pfn`, 0 <= pfn < span, or -1 if it is none.
+
+    What lies past the layout's own end is a hole behind them all.
+    """
     never_inline()
     layout = par.layout
     if layout == TAIL:
@@ -61,6 +64,9 @@ def hole_rank(par: HostParameters, pfn: int) -> int:
         candidate -= par.struct_pages
         if candidate < par.struct_first:
             return -1
+    if candidate >= par.holes_perm.length:
+        # Past the layout's end, where a guest may get pages that it has not yet.
+        return candidate
     rank = inverse(par.holes_perm, candidate)
     return rank if rank < par.num_holes else -1
 

@@ -94,6 +94,20 @@ def test_releases_are_lived_in_batches() -> None:
     assert_as_stepped(scenarios, lived)
 
 
+def test_a_scattered_linear_guest_may_grow_past_its_end() -> None:
+    """The PFNs past the end, which hosts know, are none of the layout's bijection."""
+    more = {"layout": "scattered", "sparsity": 0.1, "grow_where": "beyond", "seed": 994}
+    scenario = Scenario.make(
+        memory_bytes=43 * 4096,
+        policy="linear-4.4",
+        live="yes",
+        churn="1200KiB",
+        migrations=2,
+        **more,
+    )
+    assert_as_stepped([scenario], live(columns([scenario])))
+
+
 def test_resident_leaves_are_those_of_steps() -> None:
     draw = random.Random(3)
     scenarios = [random_scenario(draw, POLICIES[:2], 64 * MIB) for _ in range(24)]
