@@ -146,8 +146,7 @@ def test_a_sweeps_rows_are_those_of_tracked(seed: str) -> None:
             assert {k: theirs[k] for k in exact} == exact
 
 
-@pytest.mark.thorough
-@pytest.mark.lane
+@(pytest.mark.lane if UNCOMPILED else pytest.mark.thorough)
 def test_a_live_migration_that_ends_has_the_row_of_steps(seed: str) -> None:
     """What the rounds' sets wrote to the list is counted, though the guest was not resumed."""
     fields: dict[str, Any] = {"live": "yes", "rounds": 1, "migrations": 1, "sparsity": 0.7}
