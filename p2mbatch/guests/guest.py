@@ -6,6 +6,7 @@ ballooned out at will: once a hole of its layout is populated, its hosts keep a 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -25,11 +26,12 @@ from p2mbatch.compiled.inspect import list_entries
 from p2mbatch.compiled.jit import threads_at_most
 from p2mbatch.compiled.m2p import lookup_m2p, lookup_m2p_parallel
 from p2mbatch.compiled.status import FAULT_TOP
-from p2mbatch.guests.dealt import deal, grow_on_cpus
+from p2mbatch.guests.dealt import deal
 from p2mbatch.guests.fields import ScenarioFields
 from p2mbatch.guests.stage import RESIDENT, StagedGuest
 from p2mbatch.guests.tree_view import Snapshot, TreeView
 from p2mbatch.kernels.named import named_policy
+from p2mbatch.model.cpus.events import set_by_cpus
 from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_KEY, check_races
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
@@ -239,7 +241,9 @@ class Guest:
             look_up(self.life.tables, self.life.host, wanted.ravel(), out)
         return out.reshape(wanted.shape)
 
-    def populate(self, pfns: npt.ArrayLike, *, cpus: int = 1, schedule: int = 0) -> EventResult:
+    def populate(
+        self, pfns: npt.ArrayLike, *, cpus: SupportsIndex = 1, schedule: SupportsIndex = 0
+    ) -> EventResult:
         """Give the guest the pages `pfns` (int64, any order), growing the tree where it must.
 
         Pages that are populated already stay as they are. With several `cpus` each sets one of the
@@ -249,11 +253,9 @@ class Guest:
         be or a policy of which their steps are not modelled.
         Source: kernel `set_phys_to_machine`, model sections 5 and 5.1.
         """
-        if not 1 <= cpus <= MAX_CPUS:
-            raise InputError(f"cpus: {cpus}: use 1 to {MAX_CPUS}")
-        if not 0 <= schedule <= MAX_KEY:
-            raise InputError(f"schedule: {schedule}: use 0 to {MAX_KEY}")
-        if cpus > 1:
+        num_cpus = _whole("cpus", cpus, 1, MAX_CPUS)
+        key = _whole("schedule", schedule, 0, MAX_KEY)
+        if num_cpus > 1:
             check_races(self.life.policy, "cpus")
         wanted = self._pages(pfns)
         wanted = wanted[self.lookup(wanted) == INVALID]
@@ -263,10 +265,10 @@ class Guest:
             self._staged.keep_frames_for_holes()
             self._did.append(("keep", None))
             given_frames(self.life.host.par, wanted, mfns)
-        if cpus > 1 and len(wanted):
-            sets = deal(wanted, mfns, cpus)
-            self._did.append(("cpus", (sets, schedule)))
-            return self._happened(grow_on_cpus(self.life, sets, schedule)[0])
+        if num_cpus > 1 and len(wanted):
+            sets = deal(wanted, mfns, num_cpus)
+            self._did.append(("cpus", (sets, key)))
+            return self._happened(set_by_cpus(self.life, sets, key))
         return self._set(single_runs(wanted, mfns))
 
     def balloon_out(self, pfns: npt.ArrayLike) -> EventResult:
@@ -390,6 +392,17 @@ class Guest:
                 f"pfns: {bad} is outside the guest: use 0 to {self.placement.span - 1}"
             )
         return wanted
+
+
+def _whole(name: str, value: SupportsIndex, least: int, most: int) -> int:
+    """Return what a caller gave as an int; raise `InputError` for what is none in the range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name}: {value!r}: use a whole number, {least} to {most}") from None
+    if not least <= number <= most:
+        raise InputError(f"{name}: {number}: use {least} to {most}")
+    return number
 
 
 def _checked(threads: int) -> int:

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import PAGE_BYTES, geometry
+from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.churn import Churn, may_get_more, most_added
-from p2mbatch.guests.dealt import deal, grow_on_cpus, schedule_key, spare_pages
+from p2mbatch.guests.dealt import deal, schedule_key
 from p2mbatch.guests.file import guest_of
 from p2mbatch.guests.file_placement import GuestPlacement, place_guest
 from p2mbatch.guests.host_sizes import host_bytes, host_ranges
 from p2mbatch.model import toolstacks
-from p2mbatch.model.cpus.race import Raced
+from p2mbatch.model.cpus.events import raced
+from p2mbatch.model.cpus.race import IsStopped, Raced
+from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.host_map import map_of
 from p2mbatch.model.hosts import function_host
 from p2mbatch.model.life import Life, Rounds
@@ -91,16 +93,13 @@ def _place(scenario: ScenarioFields) -> Placement:
         hole=hole_of(scenario),
         grow_pages=most_added(scenario),
         grow_where=scenario.grow_where,
-        spare_pool_pages=_spare_pages(scenario),
+        grow_cpus=_num_growing(scenario),
     )
 
 
-def _spare_pages(scenario: ScenarioFields) -> int:
-    """Return the pages that CPUs may take for nothing, several growing the guest at once."""
-    if scenario.cpus == 1:
-        return 0
-    span, entries = scenario.memory_bytes // PAGE_BYTES, geometry(scenario.word_bytes).entries
-    return spare_pages(span, most_added(scenario), scenario.cpus, entries)
+def _num_growing(scenario: ScenarioFields) -> int:
+    """Return how many CPUs set something of what the guest gets before a migration."""
+    return max(min(scenario.cpus, scenario.grow_bytes // PAGE_BYTES), 1)
 
 
 def is_told(scenario: ScenarioFields) -> bool:
@@ -172,6 +171,8 @@ class StagedGuest:
         self.on_race: Callable[[list[Int64Array], int, EventResult, Raced], None] | None = None
         """Is told what several CPUs set before a migration, the schedule's key, and what came of
         it."""
+        self.is_stopped: IsStopped | None = None
+        """Says whether growth by several CPUs is to end with `StoppedError`."""
         self.on_rounds: Callable[[Rounds], None] | None = None
         """Is told what the guest is to do in the rounds of a live migration, before it begins."""
         self._churn = Churn(scenario, self.placement) if scenario.live == "yes" else None
@@ -209,7 +210,8 @@ class StagedGuest:
         # A page that growth hits is fresh from the pool: no page is counted twice.
         result.stray_pages += grown.stray_pages
         result.placeholder_writes += grown.placeholder_writes
-        result.lost_pages += grown.lost_pages
+        if result.ok:
+            result.lost_pages += grown.lost_pages
         if result.outcome not in REFUSED:
             self._at = self.num_migrations
         self.entries_written = self.life.scalar("entries_written")
@@ -241,8 +243,8 @@ class StagedGuest:
         given_frames(self.life.host.par, pfns, mfns)
         if self.scenario.cpus > 1 and len(pfns):
             sets = deal(pfns, mfns, self.scenario.cpus)
-            key = schedule_key(self.scenario.seed, self.num_migrations)
-            result, done = grow_on_cpus(self.life, sets, key)
+            key = schedule_key(self.scenario, self.num_migrations)
+            result, done = raced(self.life, sets, Schedule(key), self.is_stopped)
             if self.on_race is not None:
                 self.on_race(sets, key, result, done)
             return result

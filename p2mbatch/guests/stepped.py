@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from p2mbatch.base.errors import StoppedError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.stage import StagedGuest
+from p2mbatch.model.cpus.race import IsStopped
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
@@ -20,15 +22,21 @@ if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
 
 
-def step_scenario(scenario: ScenarioFields, resident: str = "auto") -> list[dict[str, Any]]:
+def step_scenario(
+    scenario: ScenarioFields, resident: str = "auto", is_stopped: IsStopped | None = None
+) -> list[dict[str, Any]]:
     """Live the scenario through step by step; return its rows as `rows.run_scenario` does.
 
-    Raises `InputError` where the guest can't be placed.
+    Raises `InputError` where the guest can't be placed, and `StoppedError` where `is_stopped` says
+    so between two migrations or amid what several CPUs set.
     """
     guest = StagedGuest(scenario, resident)
+    guest.is_stopped = is_stopped
     result = guest.boot()
     rows = [_row(guest, result)]
     while guest.goes_on(result) and guest.num_migrations < scenario.migrations:
+        if is_stopped is not None and is_stopped():
+            raise StoppedError
         result = guest.migrate()
         rows.append(_row(guest, result))
     return rows

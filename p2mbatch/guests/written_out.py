@@ -14,12 +14,14 @@ from p2mbatch.compiled.hosts import write_out_host
 from p2mbatch.guests.file_placement import GuestPlacement
 from p2mbatch.guests.stage import StagedGuest, check_scenario, nth_host, nth_host_frames
 from p2mbatch.model import toolstacks
+from p2mbatch.model.cpus.limits import MAX_TRACE_ENTRIES
 from p2mbatch.model.cpus.race import Raced
 from p2mbatch.model.life import Rounds
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.model.trace import FORMAT_2, FORMAT_3, GuestLayout, HostRuns, Trace
+from p2mbatch.model.trace_cpus import num_entries
 from p2mbatch.model.trace_eras import EraLayout
 from p2mbatch.model.trace_linear import LinearLayout
 
@@ -138,6 +140,7 @@ def _moves(scenario: ScenarioFields) -> list[list[dict[str, Any]]]:
     if not (scenario.grow_bytes or scenario.live == "yes"):
         return [[{"op": "migrate"}] for _ in range(scenario.migrations)]
     guest, rounds, died = StagedGuest(scenario), list[Rounds](), False
+    num_raced = 0
     moves: list[list[dict[str, Any]]] = []
 
     def grew(runs: Int64Array, result: EventResult) -> None:
@@ -147,8 +150,14 @@ def _moves(scenario: ScenarioFields) -> list[list[dict[str, Any]]]:
             moves[-1].append({"op": "set", "runs": runs})
 
     def raced(sets: list[Int64Array], key: int, result: EventResult, done: Raced) -> None:
-        nonlocal died
+        nonlocal died, num_raced
         died = not result.ok
+        num_raced += num_entries(sets)
+        if num_raced > MAX_TRACE_ENTRIES:
+            raise InputError(
+                f"cpus: {num_raced} entries or more are set by several CPUs: a trace has "
+                f"{MAX_TRACE_ENTRIES} at most"
+            )
         moves[-1].append({"op": "cpus", "sets": sets, "schedule": key})
 
     guest.on_growth, guest.on_race, guest.on_rounds = grew, raced, rounds.append

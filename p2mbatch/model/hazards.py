@@ -56,7 +56,8 @@ HAZARDS: Final[dict[str, Hazard]] = {
         ),
         Hazard(
             "race",
-            "of two CPUs that grow the same place at once one uses a page that was freed",
+            "of two CPUs that grow the same place at once one uses a page that was freed, or meets "
+            "the list half changed, which is a BUG",
             "3.17 for the list's page, 3.19 for leaves; the BUG's window is still there",
         ),
         Hazard(
@@ -193,7 +194,7 @@ FACTS: Final[dict[str, Facts]] = {
     "linear-3.19": Facts(
         "3.19 to 4.2",
         "One flat table in virtual memory, reported whole by a list alone.",
-        ("whole-area", "marks-lost", "null-page", "behind-walk"),
+        ("whole-area", "race", "marks-lost", "null-page", "behind-walk"),
         "3.19",
         "3.19",
         "4.0 to 4.2",
@@ -201,7 +202,7 @@ FACTS: Final[dict[str, Facts]] = {
     "linear-4.4": Facts(
         "4.3 to 5.13, to the stable releases that are mended; 5.14.1 to 5.14.5",
         "One flat table, reported by address and by a hint that is off by one.",
-        ("last-pages", "not-saved", "marks-lost", "null-page", "live-growth"),
+        ("last-pages", "not-saved", "race", "marks-lost", "null-page", "live-growth"),
         "4.4, 5.10",
         "4.4, 5.10",
         "4.3, 4.5 to 5.9, 5.11 to 5.13",
@@ -210,7 +211,7 @@ FACTS: Final[dict[str, Facts]] = {
         "5.14 and newer; 4.4.284, 4.9.283, 4.14.247, 4.19.207, 5.4.148, 5.10.67, 5.13.19, 5.14.6 "
         "and on",
         "One flat table, reported by address and by a hint that is rounded up.",
-        ("marks-lost", "null-page", "live-growth"),
+        ("race", "marks-lost", "null-page", "live-growth"),
         "6.4",
         "6.1, 6.4",
         "5.14 to 6.0, 6.2, 6.3; after 6.4 not looked at. The change is among the patches of "

@@ -330,7 +330,7 @@ def place(
     hole: tuple[int, int] = (0, 0),
     grow_pages: int = 0,
     grow_where: str = "within",
-    spare_pool_pages: int = 0,
+    grow_cpus: int = 1,
 ) -> Placement:
     """Return where a guest's pages go.
 
@@ -338,9 +338,9 @@ def place(
     `linear` is what a linear p2m is like, `hole` the 1:1 PFNs (the first, and the one after the
     last). `grow_pages` may be populated later: "within" the holes of the span, "beyond" it, or in
     the 1:1 PFNs ("identity").
-    `spare_pool_pages` are kept for growth beyond what the layout does itself. Raises `InputError`
-    with the numbers where a span can't hold its own structures or is over MAX_P2M_PFN, and for a
-    policy that there is not.
+    Each of `grow_cpus` may take a page of its own for each that such growth needs. Raises
+    `InputError` with the numbers where a span can't hold its own structures or is over MAX_P2M_PFN,
+    and for a policy that there is not.
     """
     geo = geometry(word_bytes)
     n = geo.entries
@@ -373,9 +373,13 @@ def place(
     reach = min(span + grow_pages * (grow_where == "beyond"), geo.max_p2m_pfn)
     grow_pages = min(grow_pages, max(span, reach))
     shape = linear.shape(kernel, nr_pages, span, reach) if kernel.is_linear else None
-    pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown) + spare_pool_pages
+    pool_pages = num_grown + 2 * -(-span // n**2) * bool(num_grown)
     if grow_pages:
-        pool_pages += -(-grow_pages // n) + 2 + 2 * -(-reach // n**2)
+        others = 2 + 2 * -(-reach // n**2)
+        pool_pages += -(-grow_pages // n) + others
+        room = {"within": span - populated, "identity": hole[1] - hole[0]}
+        most_grown = min(grow_pages, room.get(grow_where, reach - span))
+        pool_pages += (grow_cpus - 1) * (-(-most_grown // n) + others)
     if shape is not None:
         pool_pages += shape.later_pages
     elif kernel.late_list and grow_pages:

@@ -6,7 +6,13 @@ from typing import Any
 
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.model.checks import Checker
-from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_ENTRIES, MAX_KEY, check_races
+from p2mbatch.model.cpus.limits import (
+    MAX_CPUS,
+    MAX_ENTRIES,
+    MAX_KEY,
+    MAX_TRACE_ENTRIES,
+    check_races,
+)
 from p2mbatch.model.policies import Policy
 
 
@@ -26,6 +32,20 @@ def check_event(check: Checker, event: dict[str, Any], path: str, policy: Policy
 
 def check_entries(check: Checker, sets: list[Int64Array], path: str) -> None:
     """Refuse more entries than one event may have; each count is below 2^52."""
-    total = sum(int(count) for runs in sets for count in runs[:, 2])
+    total = num_entries(sets)
     if total > MAX_ENTRIES:
         raise check.fail(f"{path}.sets", f"name {total} entries: at most {MAX_ENTRIES}")
+
+
+def check_all(check: Checker, events: list[dict[str, Any]]) -> None:
+    """Refuse more entries than the events `cpus` of one trace may have together."""
+    total = sum(num_entries(event["sets"]) for event in events if event["op"] == "cpus")
+    if total > MAX_TRACE_ENTRIES:
+        raise check.fail(
+            "events", f"name {total} entries in cpus events: at most {MAX_TRACE_ENTRIES}"
+        )
+
+
+def num_entries(sets: list[Int64Array]) -> int:
+    """Return how many entries all CPUs' runs name."""
+    return sum(int(count) for runs in sets for count in runs[:, 2])

@@ -244,6 +244,7 @@ def _parse_events(
         if op == "fail_alloc":
             check.integer(event["at"], f"{path}.at", 0, (1 << 62))
         events.append(_parse_event(check, event, path, guest, policy, form))
+    trace_cpus.check_all(check, events)
     if not events:
         raise check.fail("events", "is empty: the first event must be boot")
     return events

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 _NOTE = (
     "Guests that get more before each migration, set by so many CPUs at once, each guest under a "
     "schedule of its own seed. Hurt: crashed, moved wrong, lost pages, or stored through pages "
-    "that had been given back. Intervals (Clopper and Pearson) hold together with "
-    f"{CONFIDENCE:.0%}."
+    "that had been given back, whatever it came from: what one CPU's guests show is no race's. "
+    "Pages that the guest never got, since a set returned false, are not lost. Intervals (Clopper "
+    f"and Pearson) hold together with {CONFIDENCE:.0%}."
 )
 
 

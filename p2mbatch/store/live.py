@@ -60,11 +60,13 @@ class LiveLine(NamedTuple):
 def live_lines(frame: pd.DataFrame) -> list[LiveLine]:
     """Return the lines of a run's table, by where guests get more and by the kernel's age.
 
-    Nothing where no guest of the run lives on while it is sent and gets more there.
+    Nothing where no guest of the run lives on while it is sent and gets more there. Those that
+    several CPUs grow before are left out: what a race lost is no move's doing.
     """
     if frame.empty:
         return []
-    is_told = ((frame["live"] == "yes") & (frame["churn_bytes"] > 0)).to_numpy(bool)
+    is_alone = frame["cpus"] == 1
+    is_told = (is_alone & (frame["live"] == "yes") & (frame["churn_bytes"] > 0)).to_numpy(bool)
     rows = frame[_COLUMNS][is_told & (frame["migration"] > 0).to_numpy(bool)]
     if rows.empty:
         return []

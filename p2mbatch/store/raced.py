@@ -35,10 +35,12 @@ class RacedLine(NamedTuple):
     """Those of which any of the three that follow is true, or that stored through a page that a CPU
     had given back."""
     crashed: Rate
+    """Of whatever: the line of one CPU says what there is without a race."""
     wrong: Rate
     """Moved wrong."""
     lost: Rate
-    """Those that lost pages, in the race or in a migration."""
+    """Those that lost pages, in the race or in a migration. Pages that were never set, since a set
+    returned false, are not lost."""
 
 
 def raced_lines(frame: pd.DataFrame) -> list[RacedLine]:

@@ -47,6 +47,9 @@ _NS_PER_LIVE_LEAF = 150
 _NS_PER_PAGE = {"tail": 30, "extents": 40, "scattered": 400}
 """A page that a guest gets or gives back once it has booted, by how those lie."""
 
+_NS_PER_RACED_PAGE = 3 * 7_500
+"""Of what several CPUs set: three steps at least, of plain Python."""
+
 _NS_PER_TOUCHED_LEAF_AND_EVENT = 5_000
 """A leaf that has such a page: it is made, and from then on memory."""
 
@@ -119,7 +122,8 @@ def _later_ns(cells: Columns) -> Float64Array:
     touched = np.minimum(np.where(lies_apart, pages, in_a_row), leaves)
     found: Float64Array = touched * (moves + 1) * _NS_PER_TOUCHED_LEAF_AND_EVENT
     found += pages * per_page + moves * is_live * leaves * _NS_PER_LIVE_LEAF
-    return found
+    raced = moves * np.minimum(grown, span) * (plain(cells["cpus"]) > 1)
+    return found + raced * _NS_PER_RACED_PAGE
 
 
 def memory_bytes_each(cells: Columns, resident: str = "auto") -> Int64Array:

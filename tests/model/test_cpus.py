@@ -23,7 +23,7 @@ from p2mbatch.compiled.dice import below, throw
 from p2mbatch.compiled.jit import kernel
 from p2mbatch.model.anonymise import anonymise
 from p2mbatch.model.cpus.events import raced
-from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_ENTRIES
+from p2mbatch.model.cpus.limits import MAX_CPUS, MAX_ENTRIES, MAX_TRACE_ENTRIES
 from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.policies import find, names
 from p2mbatch.model.replay import new_life, observe, replay, run_event
@@ -195,6 +195,19 @@ def test_malformed_events_are_refused_at_their_place(
         parse_trace(put(life3(CPUS), ("events", 1, *path), new), "guest.json")
     assert names in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_races_of_a_trace_have_a_bound() -> None:
+    """Each is as long as one may be, and there are many."""
+    whole = {"op": "cpus", "sets": [[[0, None, MAX_ENTRIES]]], "schedule": 0}
+    most = MAX_TRACE_ENTRIES // MAX_ENTRIES
+    parse_trace(life3(*[whole] * most))
+    with pytest.raises(InputError) as caught:
+        parse_trace(life3(*[whole] * most, CPUS), "guest.json")
+    assert str(caught.value) == (
+        f"guest.json: events: name {MAX_TRACE_ENTRIES + 3} entries in cpus events: at most "
+        f"{MAX_TRACE_ENTRIES}"
+    )
 
 
 @pytest.mark.parametrize("key", ["sets", "schedule"])

@@ -16,6 +16,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.hosts import given_frames
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stage import StagedGuest
+from p2mbatch.model.policies import find
 from p2mbatch.model.runs import frame_runs
 from p2mbatch.race.config import Config, Operation
 
@@ -32,7 +33,7 @@ FLAT: dict[str, Any] = {"memory": "16MiB", "grow": "3GiB", "grow_where": "beyond
 @cache
 def scenario(policy: str, live: bool, **more: Any) -> Scenario:
     """The guest's, with room for the PFNs."""
-    size = FLAT if policy == "linear" else TREE
+    size = FLAT if find(policy).is_linear else TREE
     return Scenario(policy=policy, host_memory="16GiB", migrations=1, live=live, **size, **more)
 
 

@@ -33,6 +33,7 @@ EXTENTS: dict[str, Any] = {"layout": "extents", "sparsity": 0.5}
         ({"policy": "two-level-none", "memory_bytes": "8GiB"} | EXTENTS, 22e6),
         ({"policy": "mid-identity", "layout": "identity"}, 4.4e6),
         ({"policy": "linear-3.19", "migrations": 2, "sparsity": 0.5}, 245e3),
+        ({"grow": "32MiB", "cpus": 8, "sparsity": 0.5, "migrations": 1}, 181e6),
     ],
 )
 def test_a_guess_is_near_what_was_measured(fields: dict[str, Any], took_ns: float) -> None:

@@ -74,7 +74,7 @@ def live(
     for k in left.tolist():
         if control[0].stop:
             raise StoppedError
-        ones.append(live_one(k, values_at(cells, k), resident))
+        ones.append(live_one(k, values_at(cells, k), resident, lambda: bool(control[0].stop)))
     failures = [failure for _, failure in ones if failure is not None]
     every = np.flatnonzero(lived.num_rows)
     num_rows = lived.num_rows[every].astype(np.int64)

@@ -8,28 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch.base.errors import P2MBatchError, PolicyError
+from p2mbatch.base.errors import P2MBatchError, PolicyError, StoppedError
 from p2mbatch.base.words import Column, words_of
 from p2mbatch.guests.batch.cells import Values
 from p2mbatch.guests.batch.columns import Failure, Part
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stepped import step_scenario
+from p2mbatch.model.cpus.race import IsStopped
 
 
-def live_one(place: int, values: Values, resident: str) -> tuple[Part, Failure | None]:
+def live_one(
+    place: int, values: Values, resident: str, is_stopped: IsStopped
+) -> tuple[Part, Failure | None]:
     """Live through one cell step by step; what it raises is a failure with its message.
 
-    Raises `PolicyError` where a policy of the user's own does not work.
+    Raises `PolicyError` where a policy of the user's own does not work, and `StoppedError`.
     """
     start = time.perf_counter_ns()
     rows: list[dict[str, Any]] = []
     failure = None
     try:
         scenario = Scenario.make(**dict(zip(FIELDS, values, strict=True)))
-        rows = step_scenario(scenario, resident)
-    except PolicyError:
-        # It is the same for every cell: its file is to be mended first.
+        rows = step_scenario(scenario, resident, is_stopped)
+    except (PolicyError, StoppedError):
+        # It is the same for every cell: a file is to be mended first, or all of them stop.
         raise
     except P2MBatchError as problem:
         message = str(problem).removeprefix("scenario: ")

@@ -1,4 +1,4 @@
-"""The event `cpus`: what several CPUs set at once, as a set's result."""
+"""The event `cpus`: what several CPUs set at once, as a set's result; the pages that it lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.model.cpus.race import Choose, Race, Raced
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
+from p2mbatch.model.cpus.race import Choose, IsStopped, Race, Raced
 from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
@@ -22,13 +23,50 @@ def set_by_cpus(life: Life, sets: Sequence[Int64Array], key: int) -> EventResult
     return raced(life, sets, Schedule(key))[0]
 
 
-def raced(life: Life, sets: Sequence[Int64Array], choose: Choose) -> tuple[EventResult, Raced]:
-    """Do `set_by_cpus` as `choose` says, and return what there is to tell of it beside."""
-    race = Race(life, sets, choose)
+def raced(
+    life: Life,
+    sets: Sequence[Int64Array],
+    choose: Choose,
+    is_stopped: IsStopped | None = None,
+) -> tuple[EventResult, Raced]:
+    """Do `set_by_cpus` as `choose` says, and return what there is to tell of it beside.
+
+    The result's `lost_pages` are those that a set which returned true gave the guest and that no
+    entry names. Raises `StoppedError` where the work is stopped meanwhile.
+    """
+    race = Race(life, sets, choose, is_stopped)
     life.begin_event()
     life.keep_presence(np.concatenate(list(sets)))
     done = race.run()
     result = life.result_of(done.status)
     result.entries_set, result.set_returned = done.entries_set, done.returned
     result.placeholder_writes = life.scalar("placeholder_writes")
+    if result.ok:
+        result.lost_pages = _num_lost(life, sets, done.num_set)
     return result, done
+
+
+def _num_lost(life: Life, sets: Sequence[Int64Array], num_set: Sequence[int]) -> int:
+    """Return how many PFNs hold none of what each CPU set last there, all of it pages."""
+    last = [_last_set(runs, count) for runs, count in zip(sets, num_set, strict=True)]
+    pfns, words = np.concatenate(last, axis=1)
+    # Frames of other guests and 1:1 ones are no pages of the guest's.
+    flags = life.scalar("flag_bits") or FOREIGN_FRAME_BIT
+    is_page = (words >= 0) & (words & flags == 0)
+    is_given = is_page & ~np.isin(pfns, pfns[~is_page])
+    pfns, words = pfns[is_given], words[is_given]
+    found = np.empty(len(pfns), np.int64)
+    life.policy.operations.get(life.tables, life.host, pfns, found)
+    return len(np.setdiff1d(pfns, pfns[found == words]))
+
+
+def _last_set(runs: Int64Array, num_set: int) -> Int64Array:
+    """Return the PFNs of the first entries of `runs`, each with the word set last: int64[2, k]."""
+    pfn, word, count = runs.T
+    at = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    pfns, words = np.repeat(pfn, count) + at, np.repeat(word, count)
+    words = np.where(words == INVALID, INVALID, words + at)
+    # Of a PFN that is named twice the last one counts.
+    pfns, words = pfns[:num_set][::-1], words[:num_set][::-1]
+    each, first = np.unique(pfns, return_index=True)
+    return np.stack([each, words[first]])

@@ -11,6 +11,9 @@ MAX_CPUS = 64
 MAX_ENTRIES = 1 << 20
 """Entries of one race: each is three steps at least, one after the other."""
 
+MAX_TRACE_ENTRIES = 1 << 22
+"""Entries of all races of one trace: minutes of plain Python."""
+
 MAX_KEY = (1 << 64) - 1
 
 

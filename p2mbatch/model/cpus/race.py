@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import StoppedError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.interpreted import Interpreter
 from p2mbatch.compiled.race import layout as at
@@ -48,6 +49,12 @@ from p2mbatch.model.life import Life
 Choose = Callable[[int], int]
 """Which of so many CPUs that can go on does."""
 
+IsStopped = Callable[[], bool]
+"""Whether the work is to stop before it is done."""
+
+LOOK_EVERY_STEPS = 1 << 10
+"""How often a race looks whether it is to stop: some 10 ms."""
+
 Step = Callable[[Words, list[int], int, int], int]
 
 _TAKES = (at.A2, at.A8, at.A14)
@@ -77,12 +84,18 @@ class Raced:
     """OK, a BUG_ or a FAULT_ code."""
     returned: bool = True
     """Whether every set returned true."""
-    entries_set: int = 0
+    num_set: list[int] = field(default_factory=list)
+    """How many entries of its own, the first ones, each CPU has set."""
     num_steps: int = 0
     noted: list[Noted] = field(default_factory=list)
     """Pages of the list that were named (A10), pages given back (A5, A11f, A18), stores through
     such pages (A16, A17), leaves whose place another one took (O2), sets that returned false (T2,
     or at a page that there was not), and what ended the run."""
+
+    @property
+    def entries_set(self) -> int:
+        """Return how many entries all CPUs have set."""
+        return sum(self.num_set)
 
 
 @functools.cache
@@ -117,7 +130,13 @@ def _virt_to_mfn(row: Words, page_word: int) -> int:
 class Race:
     """CPUs that set entries, each its own runs in order."""
 
-    def __init__(self, life: Life, sets: Sequence[Int64Array], choose: Choose) -> None:
+    def __init__(
+        self,
+        life: Life,
+        sets: Sequence[Int64Array],
+        choose: Choose,
+        is_stopped: IsStopped | None = None,
+    ) -> None:
         """`sets` are int64[k, 3] for each CPU, as a set's runs; `choose` is the schedule."""
         self._racing: Racing = racing_of(life.policy)
         self._is_flat = life.policy.is_linear
@@ -126,7 +145,7 @@ class Race:
         self._step = _step_of(
             words.entries, words.missing, words.mid_missing, words.mid_missing_mfn
         )
-        self._choose = choose
+        self._choose, self._is_stopped = choose, is_stopped
         self._entries = [_entries(runs) for runs in sets]
         self._now = [(0, INVALID)] * len(sets)
         self._is_new = [True] * len(sets)
@@ -137,10 +156,13 @@ class Race:
         self._beyond = BUG_SET
         if self._is_flat and life.scalar("hint_rounds"):
             self._beyond = BUG_PTEP
-        self.raced = Raced()
+        self.raced = Raced(num_set=[0] * len(sets))
 
     def run(self) -> Raced:
-        """Run to the end: every CPU is done, or a BUG or a fault has ended it for all."""
+        """Run to the end: every CPU is done, or a BUG or a fault has ended it for all.
+
+        Raises `StoppedError` where the work is stopped meanwhile.
+        """
         on = [who for who in range(len(self._entries)) if self._next(who)]
         words, raced = self.words, self.raced
         try:
@@ -150,12 +172,18 @@ class Race:
                     ready = [who for who in on if self._at(who) not in (at.K1, at.J1)]
                 who = ready[self._choose(len(ready))]
                 raced.num_steps += 1
+                if raced.num_steps % LOOK_EVERY_STEPS == 0:
+                    self._look_for_stop()
                 self._move(who)
                 if self._at(who) == at.DONE and not self._over(who):
                     on.remove(who)
         except Ended as end:
             raced.status = end.status
         return raced
+
+    def _look_for_stop(self) -> None:
+        if self._is_stopped is not None and self._is_stopped():
+            raise StoppedError
 
     # --- a CPU's entries ------------------------------------------------------------------------
 
@@ -189,7 +217,7 @@ class Race:
         """Take the result of a CPU's entry; return whether it goes on with another one."""
         result = self.words.locals[LOCALS + LOCAL_WORDS * who + at.C_RESULTS]
         if result == at.RESULT_TRUE:
-            self.raced.entries_set += 1
+            self.raced.num_set[who] += 1
             return self._next(who)
         self.raced.returned = False
         return False

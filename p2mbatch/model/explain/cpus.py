@@ -12,15 +12,9 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.compiled.race import layout as at
 from p2mbatch.model.cpus.race import Noted, Raced
 from p2mbatch.model.explain.sets import set_function
-from p2mbatch.model.explain.story import Said, Step
+from p2mbatch.model.explain.story import RaceFacts, Said, Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.outcomes import EventResult
-
-GIVEN_BACK = "which it gave back before"
-"""How a page is told that a CPU goes on using."""
-
-IN_BETWEEN = "another CPU has changed p2m_top_mfn and not p2m_top_mfn_p yet, or both in between"
-"""Why a race ends in the list's BUG."""
 
 MAX_TOLD = 64
 """What is told of one event in steps of its own."""
@@ -30,6 +24,34 @@ _GOES_ON = {
     at.A11F: ("a page of the list", "the list's page"),
     at.A18: ("a leaf", "the leaf"),
 }
+
+
+def facts_of(raced: Raced, result: EventResult, shift: int) -> RaceFacts:
+    """Return what a race did, all of it, told or not; pages have 2^`shift` entries."""
+    last = _last(raced, result)
+    return RaceFacts(
+        stray_writes=sum(_is_stray(note) for note in raced.noted),
+        lost_pages=result.lost_pages,
+        num_replaced=sum(note.step == at.O2 and note.page >= 0 for note in raced.noted),
+        met_change=result.outcome == "bug" and last is not None and _met(raced, last, shift),
+    )
+
+
+def _is_stray(note: Noted) -> bool:
+    return note.step in (at.A16, at.A17) and note.page >= 0
+
+
+def _last(raced: Raced, result: EventResult) -> Noted | None:
+    """Return what ended the run for every CPU, where that is noted."""
+    told = [note for note in raced.noted if note.step != at.A10]
+    return told[-1] if told and not result.ok else None
+
+
+def _met(raced: Raced, last: Noted, shift: int) -> bool:
+    """Return whether another CPU named a page of the list at the top index of the `last` step."""
+    top = last.pfn >> 2 * shift
+    others = (n for n in raced.noted if n.step == at.A10 and n.who != last.who)
+    return last.page < 0 and any(other.pfn >> 2 * shift == top for other in others)
 
 
 def tell_cpus(
@@ -54,7 +76,7 @@ def tell_cpus(
     steps = [Step("set", "set_phys_to_machine()", text, None, say.numbers)]
     telling = _Telling(before, after, raced, result)
     told = [note for note in raced.noted if note.step != at.A10]
-    last = told[-1] if told and not result.ok else None
+    last = _last(raced, result)
     shown = told[:MAX_TOLD]
     if last is not None and last not in shown:
         shown.append(last)
@@ -76,7 +98,7 @@ class _Telling:
         say = self.before.said()
         where = f"CPU {say.index(note.who)}, for {say.pfn(note.pfn)}"
         told: Callable[[Said, Noted], str] = self._failed
-        is_stray = note.step in (at.A16, at.A17) and note.page >= 0
+        is_stray = _is_stray(note)
         if is_stray:
             told = self._stray
         elif note.step in _GOES_ON:
@@ -119,10 +141,15 @@ class _Telling:
     def _stray(self, say: Said, note: Noted) -> str:
         """Return what is stored through a page that was given back."""
         what = "hangs its leaf into" if note.step == at.A16 else "stores its leaf's MFN in"
-        return f"it {what} {say.pfn(note.page)}, {GIVEN_BACK}: a stray write."
+        return f"it {what} {say.pfn(note.page)}, which it gave back before: a stray write."
 
     def _replaced(self, say: Said, note: Noted) -> str:
         """Return what becomes of a leaf that another one takes the place of."""
+        if note.page == self.after.state.identity:
+            return (
+                "its leaf takes the place of p2m_identity, which another CPU had hung in: the 1:1 "
+                "PFNs of that leaf read as holes."
+            )
         return (
             f"its leaf takes the place of {say.pfn(note.page)}, which another CPU had hung in: "
             "what was set there is lost."
@@ -143,7 +170,9 @@ class _Telling:
             return f"a fault, at the {self.result.detail}, that ends the run for every CPU."
         top = note.pfn >> 2 * self.shift
         text = f"p2m_top_mfn[{say.index(top)}] is not the MFN of the page that it saw tracked"
-        others = (n for n in self.raced.noted if n.step == at.A10 and n.who != note.who)
-        if any(other.pfn >> 2 * self.shift == top for other in others):
-            text += f": {IN_BETWEEN}"
+        if _met(self.raced, note, self.shift):
+            text += (
+                ": another CPU has changed p2m_top_mfn and not p2m_top_mfn_p yet, or both in "
+                "between"
+            )
         return f"{text}. That ends the run for every CPU: BUG_ON({self.result.detail})."

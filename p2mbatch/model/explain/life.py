@@ -16,7 +16,7 @@ from p2mbatch.model.cpus.events import raced
 from p2mbatch.model.cpus.race import Raced
 from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.explain.boot import tell_boot, tell_layout, tell_poke, tell_tweak
-from p2mbatch.model.explain.cpus import tell_cpus
+from p2mbatch.model.explain.cpus import facts_of, tell_cpus
 from p2mbatch.model.explain.large import MAX_LOGGED_LEAVES, LargeRebuild
 from p2mbatch.model.explain.log import Logged
 from p2mbatch.model.explain.picture import picture_of
@@ -26,7 +26,7 @@ from p2mbatch.model.explain.save import TreeWalk
 from p2mbatch.model.explain.save_legacy import LegacyWalk
 from p2mbatch.model.explain.save_table import TableWalk, shared_info, tell_generation
 from p2mbatch.model.explain.sets import LoggedSets, tell_rounds, tell_set
-from p2mbatch.model.explain.story import Step, folded
+from p2mbatch.model.explain.story import RaceFacts, Step, folded
 from p2mbatch.model.explain.view import Known, View
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
@@ -56,6 +56,8 @@ class Watcher:
         self._tweak: dict[str, Any] = {}
         self._before = self.view()
         """The guest as what is being told began: an event, or the rest of one that began so."""
+        self.race = RaceFacts()
+        """What several CPUs did in the last event, or before its save."""
         self._grown: list[Step] = []
         self._has_died = False
         self._paused: View | None = None
@@ -116,6 +118,7 @@ class Watcher:
         self._paused = self._restored = self._resumed = None
         self._looks = [0, 0]
         self._grown, self._has_died = [], False
+        self.race = RaceFacts()
         self._go_on()
         self._look(self._before)
 
@@ -203,6 +206,7 @@ class Watcher:
     ) -> list[Step]:
         """Return the steps of a race that has just run."""
         last = self._look(self.view())
+        self.race = facts_of(done, result, self._before.shift)
         steps = tell_cpus(self._before, self.view(), sets, key, done, result)
         return [dataclasses.replace(step, views=(0, last)) for step in steps]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from p2mbatch.model.explain.boot import ARRAYS_END
-from p2mbatch.model.explain.cpus import GIVEN_BACK, IN_BETWEEN
+from p2mbatch.model.explain.damage import damage_of, raced_of, told
 from p2mbatch.model.explain.restore import SHARED
 from p2mbatch.model.explain.sets import ANOTHER_FRAME, NEVER_BUILT
 from p2mbatch.model.explain.story import EventStory
-from p2mbatch.model.fates import CORRUPTED, DAMAGE, SURVIVED, fate_of
+from p2mbatch.model.fates import CORRUPTED, SURVIVED, fate_of
 from p2mbatch.model.policies import Policy
 
 Meaning = tuple[str, str]
@@ -176,14 +174,6 @@ _FOUND_PLACEHOLDER = (
     "could have given"
 )
 
-_DAMAGED = {
-    "stray_writes": "the kernel stored {num} of its list into pages that are not the list's: what "
-    "they held is gone",
-    "lost_pages": "{num} that the guest had before {are} not its own any more",
-    "ghost_pages": "{num} that it did not have before {are} its own now",
-    "placeholder_writes": "{num} went into pages that many PFNs share",
-}
-
 _ONE_AT_A_TIME = (
     "Let one CPU at a time change a guest's memory; one lock around growing would mend the kernel."
 )
@@ -195,21 +185,13 @@ _RACED_BUG = (
 )
 
 _RACED_LIST = (
-    f"{_OTHER_PAGES}. Two CPUs had grown the p2m at once, and the one that came second had gone on "
-    "using what it gave back: the list names leaves that are not the p2m's, or not all that are",
-    f"{_KEEP_SOURCE} {_ONE_AT_A_TIME}",
+    f"{_OTHER_PAGES}. Two CPUs had grown the p2m at once, and {{what}}: the list names leaves that "
+    "are not the p2m's, or not all that are"
 )
 
-_RACED_STRAY = (
-    "{num} went through pages that it had given back: whoever has them finds them changed"
-)
+_USED_ON = "the one that came second had gone on using what it gave back"
 
-_UNITS = {
-    "stray_writes": ("MFN", "MFNs"),
-    "lost_pages": ("page", "pages"),
-    "ghost_pages": ("page", "pages"),
-    "placeholder_writes": ("store", "stores"),
-}
+_TOOK_PLACE = "the leaf of one had taken the place of the other's, and both stored theirs"
 
 
 def detail_meaning(outcome: str, detail: str) -> str:
@@ -236,20 +218,11 @@ def detail_meaning(outcome: str, detail: str) -> str:
     return f"{text}." if text else ""
 
 
-def _damage(stories: Iterable[EventStory]) -> dict[str, int]:
-    """Return how much of each kind of damage a life did, where it did any."""
-    totals: dict[str, int] = {}
-    for story in stories:
-        for name in DAMAGE:
-            totals[name] = totals.get(name, 0) + story.damage.get(name, 0)
-    return {name: num for name, num in totals.items() if num}
-
-
 def fate_of_life(stories: list[EventStory]) -> str:
     """Return the fate of a life: its last event's, or that it was damaged unseen."""
     last = stories[-1]
     fate = fate_of(last.outcome, last.detail)
-    return CORRUPTED if fate == SURVIVED and _damage(stories) else fate
+    return CORRUPTED if fate == SURVIVED and damage_of(stories) else fate
 
 
 def conclude(policy: Policy, stories: list[EventStory]) -> Meaning:
@@ -264,9 +237,9 @@ def conclude(policy: Policy, stories: list[EventStory]) -> Meaning:
         text, advice = _fault(policy, last, detail)
     else:
         return _came_through(policy, stories)
-    damage = _damage(stories[:-1])
-    if "stray_writes" in damage:
-        text += f". Before that, {_told(damage)}"
+    damage, raced = damage_of(stories[:-1]), raced_of(stories[:-1])
+    if "stray_writes" in damage or raced:
+        text += f". Before that, {told(damage, raced)}"
     return text + ".", advice
 
 
@@ -291,8 +264,8 @@ def _refused(policy: Policy, stories: list[EventStory], check: str) -> Meaning:
     if last.outcome == "misdirected":
         if any(step.part == "live" and step.changes for step in last.steps):
             return _GREW_LIVE
-        if _has_raced(stories):
-            return _RACED_LIST
+        if what := _misled(stories):
+            return _RACED_LIST.format(what=what), f"{_KEEP_SOURCE} {_ONE_AT_A_TIME}"
         return (
             _OTHER_PAGES,
             f"{_KEEP_SOURCE} {_better(policy)}",
@@ -320,9 +293,11 @@ def _dead(policy: Policy) -> str:
     return f"Nothing can bring this guest back. Boot {better}."
 
 
-def _has_raced(stories: list[EventStory]) -> bool:
-    """Return whether CPUs that grew the p2m at once went on using what they had given back."""
-    return any(GIVEN_BACK in step.text for story in stories for step in story.steps)
+def _misled(stories: list[EventStory]) -> str:
+    """Return what CPUs that grew the p2m at once did to its list, as far as races can; or ""."""
+    if any(story.race.stray_writes for story in stories):
+        return _USED_ON
+    return _TOOK_PLACE if any(story.race.num_replaced for story in stories) else ""
 
 
 def _is_unshared(policy: Policy, stories: list[EventStory]) -> bool:
@@ -334,7 +309,7 @@ def _is_unshared(policy: Policy, stories: list[EventStory]) -> bool:
 def _bug(policy: Policy, stories: list[EventStory], detail: str) -> Meaning:
     if detail == "_brk_start == 0" and _has_mid_identity(stories):
         return _MID_IDENTITY
-    if IN_BETWEEN in stories[-1].steps[-1].text:
+    if stories[-1].race.met_change:
         return _RACED_BUG
     if ANOTHER_FRAME in stories[-1].steps[-1].text:
         return _MOVED_LIST
@@ -365,33 +340,31 @@ def _fault(policy: Policy, last: EventStory, detail: str) -> Meaning:
     return text, _dead(policy)
 
 
-def _told(damage: dict[str, int]) -> str:
-    parts = []
-    for name, num in damage.items():
-        unit, are = (_UNITS[name][0], "is") if num == 1 else (_UNITS[name][1], "are")
-        parts.append(_DAMAGED[name].format(num=f"{num} {unit}", are=are))
-    return ", and ".join(parts)
-
-
 def _came_through(policy: Policy, stories: list[EventStory]) -> Meaning:
     moves = sum(story.op == "migrate" for story in stories)
     num = f"{moves} migration{'' if moves == 1 else 's'}"
-    damage = _damage(stories)
+    damage = damage_of(stories)
     if not damage:
         if not moves:
             return "The guest runs; it was not migrated.", ""
         return _whole(policy, stories, num)
-    text = f"The guest came through {num}, all reported ok, but {_told(damage)}. Nothing tells it."
-    if _has_raced(stories):
-        stores = damage["stray_writes"]
-        many = f"{stores} store{'s' * (stores != 1)}"
-        text = f"The guest came through {num}, but {_RACED_STRAY.format(num=many)}."
-        return text, _ONE_AT_A_TIME
+    raced = raced_of(stories)
+    came = f"The guest came through {num}, all reported ok" if moves else "The guest runs"
+    text = f"{came}, but {told(damage, raced)}. Nothing tells it."
+    others = {name for name, many in damage.items() if many > raced.get(name, 0)}
+    advice = _advice_of(policy, others)
+    return text, f"{_ONE_AT_A_TIME} {advice}".strip() if raced else advice
+
+
+def _advice_of(policy: Policy, damage: set[str]) -> str:
+    """Return what to do about `damage` that no race did."""
+    if not damage:
+        return ""
     if "stray_writes" in damage:
-        return text, "Don't trust what this guest has in memory. " + _better(policy)
+        return "Don't trust what this guest has in memory. " + _better(policy)
     if "lost_pages" in damage:
-        return text, _lost(policy)
-    return text, "Read which step stored where. " + _better(policy)
+        return _lost(policy)
+    return "Read which step stored where. " + _better(policy)
 
 
 def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:

@@ -83,6 +83,19 @@ class Change:
 
 
 @dataclass(frozen=True)
+class RaceFacts:
+    """What a race of several CPUs did that the end of a life may come from."""
+
+    stray_writes: int = 0
+    """Stores through pages that a CPU had given back."""
+    lost_pages: int = 0
+    num_replaced: int = 0
+    """Leaves whose place another one took."""
+    met_change: bool = False
+    """Whether it ended in the list's BUG since another CPU was changing the list."""
+
+
+@dataclass(frozen=True)
 class Step:
     """One step of an event."""
 
@@ -161,6 +174,8 @@ class EventStory:
     """What of `fates.DAMAGE` it did."""
     lost_identity: int = 0
     """PFNs that read as their own number before it and not after."""
+    race: RaceFacts = RaceFacts()
+    """What several CPUs did in it, or before its save."""
 
     @property
     def stray_writes(self) -> int:

@@ -11,7 +11,7 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import format_size
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
-from p2mbatch.model.explain.story import EventStory, Explanation, Step
+from p2mbatch.model.explain.story import EventStory, Explanation, RaceFacts, Step
 from p2mbatch.model.fates import DAMAGE
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
@@ -77,6 +77,7 @@ def story_of(
         number=watcher.num_migrations if op == "migrate" else 0,
         damage={name: getattr(result, name) for name in DAMAGE},
         lost_identity=result.lost_identity_pages,
+        race=watcher.race if op in ("cpus", "migrate") else RaceFacts(),
     )
 
 

@@ -302,6 +302,9 @@ def cpus_event(rng: random.Random, draw_runs: Callable[[], Runs]) -> Json:
         for first, value, count in shared if kind != "own" else draw_runs():
             skip = rng.randrange(min(count, 40)) if kind == "apart" else 0
             moved = value + skip if type(value) is int else value
+            if kind == "same" and rng.random() < 0.5:
+                # Who comes last is then to be seen.
+                moved = draw_runs()[0][1]
             rows.append([first + skip, moved, min(count - skip, rng.choice((1, 1, 2, 5, 20)))])
         sets.append(rows or [[*shared[0][:2], 1]])
     return {"op": "cpus", "sets": sets, "schedule": rng.choice((0, rng.getrandbits(64)))}
