@@ -151,7 +151,7 @@ def test_cells_that_differ_have_schedules_of_their_own_and_kernels_share_them() 
         {"policy": "late-list"},
         {"linux": "3.18"},
         {"linux": "6.1"},
-        {"toolstack": "4.4"},
+        {"toolstack": "4.6"},
     ):
         given = {"host_memory": "8GiB", "cpus": 2, "migrations": 2} | FRESH | fields
         assert schedule_key(Scenario(**given), 1) == key
