@@ -165,7 +165,7 @@ def write_entry(t: P2MTables, h: HostTables, slot: int, pfn: int, mfn: int) -> N
         if 0 <= mfn < h.par[0].frames:
             set_own(t, slot, i, True)
         elif t.slots[slot, P_CLEAN] != 0 or before == given_frame(h.par[0], pfn):
-            if len(h.owned) > 0 and is_own(t, slot, i):
+            if pfn < len(h.owned) and is_own(t, slot, i):
                 h.owned[pfn] |= WAS_FREED
             set_own(t, slot, i, False)
         return

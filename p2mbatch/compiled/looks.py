@@ -15,7 +15,7 @@ from p2mbatch.compiled.status import MORE_ROOM, OK
 from p2mbatch.compiled.tables import HostTables, P2MTables
 
 TABLE_PAGES = 2048
-"""Pages that a guest's page table has at most, with much to spare."""
+"""Pages that a guest's page table has at most beside one for each block, with much to spare."""
 
 
 class Walk(NamedTuple):
@@ -29,7 +29,8 @@ class Walk(NamedTuple):
     """
     pages: Int64Array
     levels: Int64Array
-    """int64[TABLE_PAGES] each: the page table's own pages, and which level's they are."""
+    """int64[TABLE_PAGES + leaves / 512] each: the page table's own pages, and which level's they
+    are; while the leaves are being found, `pages` are those of a level."""
 
 
 @kernel

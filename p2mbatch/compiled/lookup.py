@@ -47,7 +47,10 @@ def leaf_page_of(t: P2MTables, x: int) -> int:
         # Of a linear p2m: what is not cached, or lies past its end, is 1:1.
         return t.state[0].identity
     shift = t.state[0].entries_shift
-    mid = reached_page(t, t.words[page_code(t, t.state[0].top), x >> shift])
+    top = page_code(t, t.state[0].top)
+    if top < 0 or x >> shift >= t.words.shape[1]:
+        return FAULT_TOP
+    mid = reached_page(t, t.words[top, x >> shift])
     if mid >= UNREACHABLE:
         return FAULT_TOP
     code = page_code(t, mid)

@@ -92,7 +92,7 @@ def settle_sent(t: P2MTables, h: HostTables, to: HostTables) -> int:
     max_pfn = t.state[0].walked_max_pfn
     # All of them, where nothing was stored there: a far PFN has many such leaves before it.
     holes = page_code(t, t.state[0].missing)
-    if not all_invalid(t.words[holes]):
+    if holes < 0 or not all_invalid(t.words[holes]):
         holes = as_int(NO_PAGE)
     run = as_int(0)
     for x in range((max_pfn >> shift) + 1):
@@ -212,7 +212,7 @@ def _missing_without_frame(
     missing = page_code(t, t.state[0].missing)
     none_sent = True
     for i in range(n):
-        word = t.words[missing, i]
+        word = t.words[missing, i] if missing >= 0 else as_int(INVALID)
         sent = word != INVALID and own_pfn(t, h, word) >= 0
         old_missing[i] = word if sent else INVALID
         none_sent = none_sent and not sent
@@ -308,6 +308,8 @@ def _restore_missing(t: P2MTables, h: HostTables, old: Int64Array, max_pfn: int)
     never_inline()
     n = t.words.shape[1]
     missing = page_code(t, t.state[0].missing)
+    if missing < 0:
+        return
     blank = True
     for i in range(n):
         blank = blank and t.words[missing, i] == INVALID
@@ -334,7 +336,7 @@ def _restore_runs(t: P2MTables, h: HostTables, old_missing: Int64Array, max_pfn:
     missing = page_code(t, t.state[0].missing)
     blank = True
     for i in range(1 << shift):
-        old_missing[i] = t.words[missing, i]
+        old_missing[i] = t.words[missing, i] if missing >= 0 else as_int(INVALID)
         blank = blank and old_missing[i] == INVALID
     t.present[:] = 0
     run = 0

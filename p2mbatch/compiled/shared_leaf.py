@@ -16,15 +16,14 @@ from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
 from p2mbatch.compiled.policies.three_lookup import mfn_of
 from p2mbatch.compiled.save import is_shared
-from p2mbatch.compiled.tables import NO_PAGE, SHARED_OWN, HostTables, P2MTables
+from p2mbatch.compiled.tables import SHARED_OWN, HostTables, P2MTables
 
 
 @inner_kernel
 def is_dirty(t: P2MTables) -> bool:
     """Return whether there is a `p2m_identity` and not all of it is INVALID."""
-    if t.state[0].identity == NO_PAGE:
-        return False
-    return not all_invalid(t.words[page_code(t, t.state[0].identity)])
+    slot = page_code(t, t.state[0].identity)
+    return slot >= 0 and not all_invalid(t.words[slot])
 
 
 @inner_kernel
@@ -70,7 +69,8 @@ def restore_identity(t: P2MTables, to: HostTables, old: Int64Array, max_pfn: int
             t.words[slot, i] = INVALID
             if old[i] != INVALID:
                 t.words[slot, i] = given_frame(to.par[0], x * n + i)
-                to.owned[x * n + i] |= SHARED_OWN
+                if x * n + i < len(to.owned):
+                    to.owned[x * n + i] |= SHARED_OWN
 
 
 @inner_kernel

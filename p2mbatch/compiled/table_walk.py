@@ -10,7 +10,7 @@ import numpy as np
 
 from p2mbatch.compiled.found import names_itself
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.looks import Walk, find_by_list, look_again, map_found
+from p2mbatch.compiled.looks import TABLE_PAGES, Walk, find_by_list, look_again, map_found
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
@@ -73,8 +73,6 @@ def _walk_table(t: P2MTables, h: HostTables, walk: Walk) -> int:
     never_inline()
     state = t.state[0]
     max_pfn = state.shared_max - 1
-    if (max_pfn >> 9) + 1 > len(walk.mfns):
-        return as_int(-MORE_ROOM)
     if state.shared_cr3 < 0 or state.shared_cr3 > h.par[0].frames:
         state.detail = state.shared_cr3
         return as_int(-SAVE_BAD_CR3)
@@ -82,7 +80,7 @@ def _walk_table(t: P2MTables, h: HostTables, walk: Walk) -> int:
     if not _is_range(first, _last(first, max_pfn)):
         state.detail = 0
         return as_int(-SAVE_BAD_RANGE)
-    walk.work[0] = state.shared_cr3
+    walk.pages[0] = state.shared_cr3
     count = as_int(1)
     for k in range(4):
         level = as_int(4 - k)
@@ -91,9 +89,24 @@ def _walk_table(t: P2MTables, h: HostTables, walk: Walk) -> int:
             return count
         if level == 2:
             max_pfn, count = _trim(walk, first, max_pfn, count)
+        elif level == 1 and not 0 <= max_pfn // _ENTRIES < count:
+            state.detail = level << 32 | count
+            return as_int(-SAVE_BAD_WALK)
         if level > 1:
-            copy_words(walk.mfns[:count], walk.work)
+            if count > _most_tables(t, walk):
+                state.detail = (level - 1) << 32 | _most_tables(t, walk)
+                return as_int(-SAVE_MAP_TABLES)
+            copy_words(walk.mfns[:count], walk.pages)
     return max_pfn
+
+
+@inner_kernel
+def _most_tables(t: P2MTables, walk: Walk) -> int:
+    """Return how many tables of a level there may be: what the area has, with much to spare.
+
+    A table that leads to itself would lead to any number of them.
+    """
+    return min((t.state[0].max_p2m_pfn >> 18) + TABLE_PAGES, len(walk.pages))
 
 
 @inner_kernel
@@ -122,24 +135,24 @@ def _index(first: int, end: int, level: int) -> int:
 def _level(
     t: P2MTables, h: HostTables, walk: Walk, level: int, first: int, last: int, count: int
 ) -> int:
-    """Read a level's entries for the table's addresses from the first `count` pages in `work`.
+    """Read a level's entries for the table's addresses from the first `count` frames in `pages`.
 
-    The frames go to `mfns`; returns how many, or minus a SAVE_ code.
+    The frames go to `mfns`; returns how many, or minus a SAVE_ code or MORE_ROOM.
     """
     never_inline()
     state = t.state[0]
     for x in range(count):
-        page = own_pfn(t, h, walk.work[x])
+        page = own_pfn(t, h, walk.pages[x])
         if page < 0:
             state.detail = level << 32 | x
             return as_int(-SAVE_MAP_TABLES)
-        walk.work[x] = page
+        walk.pages[x] = page
     low = _index(first, first, level)
     high = min(_index(first, last, level) + 1, count * _ENTRIES)
     found, before = as_int(0), as_int(0)
     mfn = as_int(0)
     for at in range(low, high):
-        page = walk.work[at // _ENTRIES]
+        page = walk.pages[at // _ENTRIES]
         word = page_word(t, h, page, at & (_ENTRIES - 1))
         if found == 0 or word != before or at & (_ENTRIES - 1) == 0:
             mfn = _frame(t, h, page, word)
@@ -147,6 +160,8 @@ def _level(
         if mfn <= 0 or mfn > h.par[0].frames:
             state.detail = level << 32 | found
             return as_int(-SAVE_BAD_WALK)
+        if found == len(walk.mfns):
+            return as_int(-MORE_ROOM)
         walk.mfns[found] = mfn
         found += 1
     return found
@@ -186,6 +201,9 @@ def _check_tables(t: P2MTables, h: HostTables, walk: Walk, leaves: int) -> int:
             if walk.levels[at] == level:
                 walk.levels[at] = -level
                 count = _add_below(t, walk, count, walk.pages[at], level - 1)
+                if count < 0:
+                    state.detail = level << 32
+                    return as_int(SAVE_BAD_TABLE)
                 at = as_int(0)
             else:
                 at += 1
@@ -195,7 +213,10 @@ def _check_tables(t: P2MTables, h: HostTables, walk: Walk, leaves: int) -> int:
         if page > max_pfn:
             break
         before = as_int(0)
-        row = t.words[page_code(t, page)]
+        slot = page_code(t, page)
+        if slot < 0:
+            continue
+        row = t.words[slot]
         for i in range(_ENTRIES):
             word = row[i]
             if word == 0 or word == before:
@@ -209,24 +230,34 @@ def _check_tables(t: P2MTables, h: HostTables, walk: Walk, leaves: int) -> int:
 
 @inner_kernel
 def _add_below(t: P2MTables, walk: Walk, count: int, page: int, level: int) -> int:
-    """Add the table pages that a page's entries lead to; return how many there are then."""
-    row = t.words[page_code(t, page)]
+    """Add the table pages that a page's entries lead to; return how many there are then.
+
+    Below 0 where they are more than there is room for. What is no table leads nowhere.
+    """
+    slot = page_code(t, page)
+    if slot < 0 or t.slots[slot, P_KIND] != TABLE:
+        return count
+    row = t.words[slot]
     before = as_int(0)
     for i in range(_ENTRIES):
         if row[i] != 0 and row[i] != before:
             before = row[i]
             count = _add(walk, count, before & (MAPS - 1), level)
+            if count < 0:
+                break
     return count
 
 
 @inner_kernel
 def _add(walk: Walk, count: int, page: int, level: int) -> int:
-    """Add a table page of a level, in the order of PFNs; return how many there are then."""
+    """Add a table page of a level, in the order of PFNs; return how many there are then, or -1."""
     at = as_int(0)
     while at < count and walk.pages[at] < page:
         at += 1
     if at < count and walk.pages[at] == page:
         return count
+    if count == len(walk.pages):
+        return as_int(-1)
     for k in range(count, at, -1):
         walk.pages[k] = walk.pages[k - 1]
         walk.levels[k] = walk.levels[k - 1]

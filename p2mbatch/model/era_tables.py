@@ -9,6 +9,15 @@ import numpy as np
 
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
+from p2mbatch.model.policies import Policy
+
+
+def may_share_anywhere(policy: Policy) -> bool:
+    """Return whether a guest of any shape may store into the leaf that 1:1 PFNs share.
+
+    What it then owns is to be noted from the beginning: a kernel of the user's does as it likes.
+    """
+    return policy.own is not None and policy.is_era and not policy.is_two_level
 
 
 def static_pages(word_bytes: int, max_domain_pages: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.geometry import signed_word
 from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import tables as tb
+from p2mbatch.compiled.looks import TABLE_PAGES
 from p2mbatch.compiled.policies.flat import MAPS
 from p2mbatch.compiled.table_pages import ENTRY, first_unnamed, own_page, read_table
 from p2mbatch.model.era_life import EraLife
@@ -100,10 +101,14 @@ class LinearLife(EraLife):
         last = _last_address(first, max_pfn)
         _check_range(first, last)
         frames = np.array([says["p2m_cr3_mfn"]], np.int64)
+        # A table that leads to itself would lead to any number of them.
+        most = (self.scalar("max_p2m_pfn") >> 18) + TABLE_PAGES
         for level in (4, 3, 2, 1):
             shift = 9 * level + 3
             offset = 0 if level == 4 else first >> (shift + 9) << (shift + 9)
             low, high = (((end - offset) & ((1 << 48) - 1)) >> shift for end in (first, last))
+            if len(frames) > most:
+                raise _Refused(f"map-ptes-failed {level} {most}")
             frames = self._level(frames, level)[low : high + 1]
             bad = np.flatnonzero((frames <= 0) | (frames > max_mfn))
             if len(bad):

@@ -15,6 +15,7 @@ from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.flat_walk import flat_walk
 from p2mbatch.compiled.inspect import count_identity
 from p2mbatch.compiled.status import BUG_PTEP, BUG_SET, NOT_PLAIN, OK
+from p2mbatch.model.era_tables import may_share_anywhere
 from p2mbatch.model.life import Life
 from p2mbatch.model.linear_life import LinearLife
 from p2mbatch.model.outcomes import EventResult
@@ -26,11 +27,16 @@ class TreeEraLife(Life):
 
     def __init__(self, tables: tb.P2MTables, host: tb.HostTables, policy: Policy) -> None:
         super().__init__(tables, host, policy)
+        self._may_share = policy.marks
+        """Whether what it owns under a shared leaf is noted once there may be some."""
+        if may_share_anywhere(policy):
+            self._may_share = True
+            self.host = host if len(host.owned) else _noting_shared(host)
         self.has_identity = False
         """Whether there may be words in leaves that say 1:1."""
 
     def _set(self, runs: Int64Array) -> EventResult:
-        if self.policy.marks and len(self.host.owned) == 0 and self._hits_shared(runs):
+        if self._may_share and len(self.host.owned) == 0 and self._hits_shared(runs):
             self.host = _noting_shared(self.host)
         bit = self.scalar("identity_bit")
         self.has_identity |= bool(((runs[:, 1] != -1) & (runs[:, 1] & bit != 0)).any())
@@ -56,13 +62,13 @@ class TreeEraLife(Life):
         return False
 
     def _moved(self, host: tb.HostTables, saved: EventResult, parallel: bool) -> EventResult:
-        if self.policy.marks and len(self.host.owned) and not len(host.owned):
+        if self._may_share and len(self.host.owned) and not len(host.owned):
             host = _noting_shared(host)
         before = self._num_identity()
         result = super()._moved(host, saved, parallel)
         if result.ok:
             result.lost_identity_pages = before - self._num_identity()
-            if self.policy.marks and len(host.owned):
+            if self._may_share and len(host.owned):
                 # What m2p names for PFNs that read as 1:1, before and after, was never populated.
                 result.ghost_pages += int(np.count_nonzero(host.owned & tb.SHARED_OWN))
         return result

@@ -42,7 +42,7 @@ from p2mbatch.compiled.status import (
     SAVE_MAX_PFN,
     STOPPED,
 )
-from p2mbatch.compiled.tables import P_LEAF, HostTables, P2MTables
+from p2mbatch.compiled.tables import P_LEAF, SHARED_OWN, HostTables, P2MTables
 
 
 class Calls(NamedTuple):
@@ -150,7 +150,7 @@ def _most_noted(cell: Cell) -> int:
     """Return how many PFNs may be noted in the hosts' `owned`, from 0 on; others only read it."""
     if cell.notes_owned == 0:
         return as_int(0)
-    notes = cell.marks_hole != 0 or cell.names_all != 0 or cell.live != 0
+    notes = cell.marks_hole != 0 or cell.names_all != 0 or cell.live != 0 or cell.may_share != 0
     return max(cell.span, cell.reach) if notes else as_int(0)
 
 
@@ -316,6 +316,10 @@ def arrive(
         row.ghost_pages = room.counts[2]
     if status == OK and cell.has_identity != 0:
         row.lost_identity_pages = identity - calls.count_identity(t, state.max_p2m_pfn)
+    if status == OK and cell.may_share != 0:
+        # What m2p names for PFNs that read as 1:1, before and after, was never populated.
+        for pfn in range(len(away.owned)):
+            row.ghost_pages += away.owned[pfn] & SHARED_OWN != 0
     return status
 
 

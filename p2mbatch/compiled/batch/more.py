@@ -47,7 +47,6 @@ from p2mbatch.compiled.status import (
 from p2mbatch.compiled.tables import (
     P_CLEAN,
     P_LEAF,
-    SHARED_OWN,
     TRIMS,
     HostTables,
     P2MTables,
@@ -105,10 +104,6 @@ def _move(
         if room.now[MOVED] != 0:
             # After a restore present is what got a frame, and that a function host knows.
             room.now[KEPT] = 0
-        if status == OK and cell.may_share != 0:
-            # What m2p names for PFNs that read as 1:1, before and after, was never populated.
-            for pfn in range(len(away.owned)):
-                row.ghost_pages += away.owned[pfn] & SHARED_OWN != 0
     row.entries_written = state.entries_written
     row.placeholder_writes = state.placeholder_writes + shared
     # A page that growth hits is fresh from the pool: no page is counted twice.

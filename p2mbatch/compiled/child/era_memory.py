@@ -26,7 +26,9 @@ from p2mbatch.compiled.child.layout import (
     K_IDENTITY_PTE,
     K_MID_IDENTITY,
     K_MISSING_PTE,
+    KNOWN_POINTERS,
     R_BUILDS,
+    R_MAPPED,
 )
 from p2mbatch.compiled.child.request import area_at, broken, child_at
 from p2mbatch.compiled.child.wire import words_at
@@ -35,6 +37,7 @@ from p2mbatch.compiled.jit import as_int, inline_kernel, inner_kernel, never_inl
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.own.memory import make_known, store
 from p2mbatch.compiled.own.registers import (
+    K_MISSING,
     K_OWN,
     OWN_ROOM,
     R_SET_MFN,
@@ -176,7 +179,7 @@ def _store_in_leaf(t: P2MTables, h: HostTables, slot: int, where: int, i: int, w
         store_word(t, h, pfn, where, word)
         return
     x = t.slots[slot, P_LEAF]
-    if x >= 0 and s[R_BUILDS] == 0:
+    if 0 <= x < state.num_leaves and s[R_BUILDS] == 0:
         store_word(t, h, x * n + i, where, word)
         return
     # The rest of the last leaf of `mfn_list` was no page's.
@@ -227,7 +230,7 @@ def _moved_unmade(t: P2MTables, page: int, other: int, code: int) -> bool:
     The old page is an ordinary one then, as it is after a move.
     """
     slot = page_code(t, page)
-    if slot <= LAZY or (slot >= 0 and slot != t.state[0].num_slots - 1):
+    if slot <= LAZY or (slot >= 0 and slot != t.state[0].num_slots - 1) or is_known(t, page):
         return False
     if slot >= 0:
         if t.slots[slot, P_KIND] != TAKEN:
@@ -239,6 +242,36 @@ def _moved_unmade(t: P2MTables, page: int, other: int, code: int) -> bool:
     set_page_code(t, page, code)
     t.leaf_page[LAZY - code] = page
     return True
+
+
+@inner_kernel
+def is_known(t: P2MTables, page: int) -> bool:
+    """Return whether a page is one that the model knows by a pointer of the kernel's."""
+    state = t.state[0]
+    known = page == state.missing or page == state.mid_missing or page == state.top
+    known = known or page == state.mid_missing_mfn or page == state.top_mfn
+    known = known or page == state.top_mfn_p or page == state.identity
+    known = known or page == state.mid_identity or page == state.mid_identity_mfn
+    known = known or page == state.missing_pte or page == state.identity_pte or page == state.pgd
+    for k in range(KNOWN_POINTERS):
+        where = t.statics[K_MISSING + k]
+        known = known or (where != 0 and reached_page(t, where) == page)
+    return bool(known)
+
+
+@inner_kernel
+def _are_kept(t: P2MTables) -> bool:
+    """Return whether the pages that leaves share, and those that lead to leaves, have words."""
+    state = t.state[0]
+    if page_code(t, state.missing) < 0:
+        return False
+    if state.identity != NO_PAGE and page_code(t, state.identity) < 0:
+        return False
+    if state.mid_missing != NO_PAGE and page_code(t, state.mid_missing) < 0:
+        return False
+    if state.mid_identity != NO_PAGE and page_code(t, state.mid_identity) < 0:
+        return False
+    return state.top == NO_PAGE or page_code(t, state.top) >= 0
 
 
 @inner_kernel
@@ -282,6 +315,8 @@ def boot_pages(t: P2MTables, first: int, count: int, pc: int) -> None:
 def known_set(t: P2MTables, known: int, where: int) -> None:
     """Note that a pointer which the model knows was set."""
     t.statics[known] = where
+    # A table may be something else from now on.
+    t.statics[R_MAPPED] = 1
     state = t.state[0]
     page = reached_page(t, where)
     code = page_code(t, page)
@@ -315,6 +350,8 @@ def take_shared(t: P2MTables) -> None:
     fll = as_int(c[C_SHARED_FLL])
     state.shared_fll = fll if fll == INVALID else fll & mask
     state.shared_max = c[C_SHARED_MAX]
+    if state.brk_closed != 0 and not _are_kept(t):
+        broken(t, as_int(0))
     if not is_era(t):
         return
     state.identity_pages = c[C_MARKED_PAGES]

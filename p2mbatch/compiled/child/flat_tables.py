@@ -146,6 +146,8 @@ def _leaf_found(t: P2MTables, x: int) -> None:
         page = as_int(mapped(t, table, x & (SLOTS - 1)))
     if page == NO_PAGE or page >= state.directmap:
         page = as_int(state.missing)
+    if page < 0:
+        stop(t, as_int(CHILD_TABLES), as_int(0))
     code = page_code(t, page)
     if code == NO_PAGE:
         if not room_left(t):
@@ -252,6 +254,8 @@ def extra_leaf(t: P2MTables, h: HostTables, pfn: int) -> None:
     page = as_int(mapped(t, table, x & (SLOTS - 1)))
     slot = page_code(t, page)
     if slot < 0 or t.slots[slot, P_KIND] != TAKEN or slot != t.state[0].num_slots - 1:
+        return
+    if page == t.state[0].top_mfn_p:
         return
     row = t.words[slot]
     for i in range(len(row)):

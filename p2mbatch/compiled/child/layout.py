@@ -193,6 +193,10 @@ R_TABLE, R_LEVEL, R_MAPPED = 35, 36, 37
 """Registers of a linear p2m's: the page table page that was stored to last, and its level; 1 where
 what leads to tables has changed and was not looked at since."""
 
+R_ENTRY = 38
+"""The first of ENTRY_WORDS registers that hold the entry of the log that is being done: the child
+can write to the log itself meanwhile."""
+
 K_IDENTITY, K_MID_IDENTITY, K_MISSING_PTE, K_IDENTITY_PTE = range(30, 34)
 """Registers of MORE_KNOWN's pointers, behind `own.registers`' K_TOP_MFN: no file in C has static
 variables there."""

@@ -55,7 +55,9 @@ from p2mbatch.compiled.child.layout import (
     OP_GO_ON,
     R_AT,
     R_BUILDS,
+    R_ENTRY,
     R_LENGTH,
+    R_MAPPED,
     R_OPEN,
     S_AREA,
     S_BOOTMEM,
@@ -143,14 +145,17 @@ def advance(t: P2MTables, h: HostTables) -> int:
         while s[R_AT] < s[R_LENGTH]:
             at = s[R_AT] * ENTRY_WORDS
             s[R_AT] += 1
-            kind = log[at] & 0xFF
-            pc = log[at] >> 8
+            # What is looked at is what is used: each word is read once.
+            for i in range(ENTRY_WORDS):
+                s[R_ENTRY + i] = log[at + i]
+            kind = s[R_ENTRY] & 0xFF
+            pc = s[R_ENTRY] >> 8
             if kind == E_STORE:
-                _stored(t, h, log[at : at + ENTRY_WORDS], pc)
+                _stored(t, h, s[R_ENTRY : R_ENTRY + ENTRY_WORDS], pc)
             elif kind >= E_SET:
                 return as_int(kind)
             else:
-                _other(t, h, kind, log[at : at + ENTRY_WORDS], pc)
+                _other(t, h, kind, s[R_ENTRY : R_ENTRY + ENTRY_WORDS], pc)
         if not _goes_on(t, h):
             return END
 
@@ -158,11 +163,7 @@ def advance(t: P2MTables, h: HostTables) -> int:
 @inline_kernel
 def entry_word(t: P2MTables, i: int) -> int:
     """Return word `i` of the entry that `advance` returned last."""
-    return as_int(
-        words_at(area_at(t, as_int(A_LOG)), as_int(LOG_ENTRIES * ENTRY_WORDS))[
-            (t.statics[R_AT] - 1) * ENTRY_WORDS + i
-        ]
-    )
+    return as_int(t.statics[R_ENTRY + i])
 
 
 @inner_kernel
@@ -420,6 +421,8 @@ def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -
         if page >= 0:
             taken(t, page, pc)
     elif kind == E_FREE:
+        # A table may be one no more.
+        s[R_MAPPED] = 1
         given_back(t, as_int(entry[1]))
     elif kind == E_STATIC and 0 <= entry[1] < KNOWN_POINTERS:
         if s[R_BUILDS] != 0 and not is_era(t):

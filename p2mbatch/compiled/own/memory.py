@@ -263,7 +263,7 @@ def _tree_changed(t: P2MTables, h: HostTables, page: int, i: int, word: int, lin
             leaf_hung(t, h, i * n + k, t.words[mid, k], line)
         return
     where = address(t, page)
-    for top in range(n):
+    for top in range(n if top_slot >= 0 else as_int(0)):
         if t.words[top_slot, top] == where:
             leaf_hung(t, h, top * n + i, word, line)
 
@@ -367,7 +367,7 @@ def make_known(t: P2MTables, known: int, where: int) -> None:
     elif known == K_TOP_MFN:
         t.state[0].top_mfn = page
         kind = TOP_MFN
-    if code >= 0:
+    if code >= 0 and (kind != TAKEN or t.slots[code, P_KIND] in (ORDINARY, FREED)):
         t.slots[code, P_KIND] = kind
 
 

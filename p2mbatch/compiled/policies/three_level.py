@@ -210,9 +210,12 @@ def store_word(t: P2MTables, h: HostTables, pfn: int, leaf: int, word: int) -> N
     if h.par[0].kind == FUNCTION_HOST:
         if leaf != state.identity:
             is_frame = 0 <= word < frames
-            if len(h.owned) > 0 and not is_frame and is_own(t, slot, i):
+            if pfn < len(h.owned) and not is_frame and is_own(t, slot, i):
                 h.owned[pfn] |= WAS_FREED
             set_own(t, slot, i, is_frame)
+        elif pfn >= len(h.owned):
+            # No host has a frame for it.
+            return
         elif 0 <= word < frames:
             # A frame is that of its PFN; what another PFN of this place owns is still its own.
             h.owned[pfn] |= SHARED_OWN

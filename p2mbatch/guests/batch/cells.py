@@ -14,6 +14,7 @@ from p2mbatch.compiled.tables import LAYOUTS, TAIL
 from p2mbatch.guests.fields import CHURN, FIELDS, HOLE, IDENTITY, ScenarioFields
 from p2mbatch.guests.host_sizes import host_ranges
 from p2mbatch.model import toolstacks
+from p2mbatch.model.era_tables import may_share_anywhere
 from p2mbatch.model.placing import Placements, Wanted, holds
 from p2mbatch.model.policies import Policy, is_known
 from p2mbatch.model.xen import Version, has_small_m2p_order, keeps_freed_frames, parse_xen
@@ -145,7 +146,10 @@ def cell_records(
     made["stays"] = told(columns["stuck"], lambda stuck: stuck == "stay")
     made["small_order"] = told(columns["xen"], lambda xen: has_small_m2p_order(_version(xen)))
     made["keeps_freed"] = told(columns["xen"], lambda xen: keeps_freed_frames(_version(xen)))
-    made["notes_owned"] = made["keeps_freed"]
+    # A kernel in C may store where no built-in one does.
+    anywhere = may_share_anywhere(policy)
+    made["notes_owned"] = made["keeps_freed"] | int(anywhere)
+    made["may_share"] = int(anywhere)
     gets_more = gets_more_pages(made)
     if gets_more.any():
         for name in ("grow", "churn", "balloon"):
@@ -153,7 +157,7 @@ def cell_records(
         made["grow_where"] = _grow_where(columns)
         made["rounds"] = columns["rounds"]
         made["notes_owned"] |= gets_more & (placed.marks_hole & int(policy.marks))
-        made["may_share"] = made["notes_owned"] & int(policy.marks)
+        made["may_share"] |= made["notes_owned"] & int(policy.marks)
         made["has_identity"] |= gets_more & policy.is_linear
     hosts = columns["hosts"]
     assert isinstance(hosts, Words)

@@ -98,7 +98,11 @@ def memory_bytes(
     """Return about how many bytes the lives of cells touch, each for itself."""
     n = geometry(word_bytes).entries
     is_live = made["live"] != 0
-    owned = 2 * needs.span * (made["marks_hole"] | made["names_all"] | made["live"] != 0)
+    owned = (
+        2
+        * needs.span
+        * (made["marks_hole"] | made["names_all"] | made["live"] | made["may_share"] != 0)
+    )
     # The judge's note of a leaf, and the leaf.
     slots = (needs.slots - placed.num_slots) * (8 * n + n // 8 + 8 * P_WORDS)
     judged = needs.slots * (8 + n // 8) + needs.leaves
