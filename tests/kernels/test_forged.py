@@ -106,20 +106,19 @@ def lives(policy: str, folder: Path, first: int, end: int, uncompiled: bool) -> 
     assert done.stdout.startswith("lived")
 
 
-@pytest.mark.parametrize("policy", ["tracked", *VARIANTS])
+def some(*soon: str) -> list[object]:
+    """Return all policies as parameters, those but `soon` for thorough runs."""
+    return [
+        pytest.param(policy, marks=[] if policy in soon else pytest.mark.thorough)
+        for policy in ("tracked", *VARIANTS)
+    ]
+
+
+@pytest.mark.parametrize("policy", some("tracked", "moved", "linear"))
 def test_what_a_child_forges_harms_nobody(policy: str, tmp_path: Path) -> None:
     lives(policy, tmp_path, 16384, 16384 + 48, False)
 
 
-SOON = ("moved", "linear")
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [
-        pytest.param(policy, marks=[] if policy in SOON else pytest.mark.thorough)
-        for policy in ("tracked", *VARIANTS)
-    ],
-)
+@pytest.mark.parametrize("policy", some("moved", "linear"))
 def test_what_a_child_forges_leads_beyond_no_array(policy: str, tmp_path: Path) -> None:
     lives(policy, tmp_path, 1024, 1024 + 6, True)
