@@ -11,11 +11,13 @@ import fcntl
 import functools
 import mmap
 import os
+import select
 import signal
 import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +33,9 @@ MAX_KEPT: Final = 4
 """Children of one kernel that wait for the next guest."""
 
 MAX_KEPT_PAGES: Final = 1 << 14
-"""Pages that a child which waits may have."""
+"""Pages of a guest's that a child which waits may have, and pages of its own."""
+
+_BEGIN_SECONDS: Final = 60
 
 _LEAST_BYTES: Final = 1 << 30
 
@@ -100,6 +104,22 @@ class Child:
             self.words[lo.CHILD_ARRAY + k] = address
         _ALIVE.add(self)
         self.end = weakref.finalize(self, _end, os.getpid(), self.pid, request, answer)
+        self._wait(answer)
+
+    def _wait(self, answer: int) -> None:
+        """Wait until it is locked in. Raises `ResourceError` where it can't be."""
+        waited = select.poll()
+        waited.register(answer, select.POLLIN)
+        said = waited.poll(_BEGIN_SECONDS * 1000) and os.read(answer, 1)
+        if said and np.frombuffer(self._control, np.int64)[lo.C_FILTERED]:
+            return
+        self.end()
+        if said:
+            raise ResourceError(
+                "kernel: this machine has no filter of system calls (seccomp): without it a "
+                "file's functions are not run"
+            )
+        raise ResourceError("kernel: its child has ended before it was locked in")
 
     def _shared(self, name: str, size: int) -> tuple[int, mmap.mmap]:
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -121,7 +141,16 @@ class Child:
     def is_good(self) -> bool:
         """Return whether it can be asked more, and does not hold much memory of a guest."""
         touched = np.frombuffer(self._control, np.int64)[lo.C_TOUCHED]
-        return not self.words[lo.CHILD_LOST] and 0 <= touched <= MAX_KEPT_PAGES
+        kept = not self.words[lo.CHILD_LOST] and 0 <= touched <= MAX_KEPT_PAGES
+        return bool(kept) and self._own_pages() <= MAX_KEPT_PAGES
+
+    def _own_pages(self) -> int:
+        """Return the pages of memory that it alone has: a flat table's are among them."""
+        try:
+            told = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()
+        except OSError:
+            return 0
+        return int(told[1]) - int(told[2])
 
 
 @functools.cache

@@ -43,6 +43,8 @@ class Era:
     """Fields of `Policy` that are other than those of `base`."""
     flavor: int = 0
     """What its child is told of it (`layout`, F_ bits)."""
+    told_by: str = ""
+    """What of the file says so, and what would say another."""
 
 
 def era_of(unit: Extracted, shown: str) -> Era:
@@ -62,23 +64,30 @@ def _linear(unit: Extracted) -> Era:
     from_4_3 = "xen_p2m_last_pfn" in _names(unit)
     flavor = lo.F_LINEAR | lo.F_REPORTS * from_4_3
     if not from_4_3:
-        return Era("linear-3.19", _load_linear, {}, flavor)
+        told_by = "xen_vmalloc_p2m_tree without xen_p2m_last_pfn"
+        return Era("linear-3.19", _load_linear, {}, flavor, told_by)
     if re.search(r"\bxen_p2m_last_pfn\s*=\s*pfn\s*;", unit.text):
-        return Era("linear-4.4", _load_linear, {}, flavor)
-    return Era("linear", _load_linear, {}, flavor | lo.F_ROUNDS)
+        told_by = "xen_p2m_last_pfn = pfn; newer kernels round it up"
+        return Era("linear-4.4", _load_linear, {}, flavor, told_by)
+    told_by = "xen_p2m_last_pfn, nowhere set to pfn itself, as older kernels do"
+    return Era("linear", _load_linear, {}, flavor | lo.F_ROUNDS, told_by)
 
 
 def _marking(unit: Extracted) -> Era:
     """Return which tree of those that mark 1:1 ranges it is."""
     flavor = lo.F_MARKS
     if "p2m_mid_identity" not in _names(unit):
-        base = "moved" if "revector" in unit.roots else "identity"
-        return Era(base, _load_marking, {}, flavor)
+        moves = "revector" in unit.roots
+        told_by = f"p2m_identity with{'' if moves else 'out'} xen_revector_p2m_tree"
+        more = "; newer kernels have p2m_mid_identity"
+        return Era("moved" if moves else "identity", _load_marking, {}, flavor, told_by + more)
     flavor |= lo.F_MID_IDENTITY
     # Its pages come from the boot allocator while there is one: it is built when there are pages.
     if unit.list_from_boot:
-        return Era("late-list", _load_marking, {}, flavor | lo.F_LATE_LIST)
-    return Era("mid-identity", _load_marking, {}, flavor)
+        told_by = "p2m_mid_identity, and the list asks for boot's pages; in older kernels for brk"
+        return Era("late-list", _load_marking, {}, flavor | lo.F_LATE_LIST, told_by)
+    told_by = "p2m_mid_identity, and the list asks for brk; in newer kernels for boot's pages"
+    return Era("mid-identity", _load_marking, {}, flavor, told_by)
 
 
 def _names(unit: Extracted) -> set[str]:
@@ -91,12 +100,25 @@ def _three_level(unit: Extracted, shown: str) -> Era:
     taken = next((word for word, name in _BOOT_ALLOCATOR.items() if name in unit.text), None)
     if taken is not None:
         raise InputError(
-            f"{one_line(shown)}: its boot asks for {taken}, as kernels from 3.7 on do, and it "
-            "has no p2m_identity: checked, but not lived"
+            f"{one_line(shown)}: its boot asks for {taken}, which of kernels of three levels only "
+            "those are lived with that have a set_phys_range_identity and a variable "
+            f"p2m_identity: {_lacks(unit)}: checked, but not lived"
         )
+    if "m2p_override_init" in _names(unit):
+        told_by = "p2m_mid_missing with m2p_override_init; newer kernels have p2m_identity"
+        return Era("tail", _load_marking, told_by=told_by)
     by_old_mfn = "p2m_top_mfn_p" not in _names(unit)
     changes = {"list_brk_pages": 2 if by_old_mfn else 3, "by_old_mfn": by_old_mfn}
-    return Era(MENDED, _load_three_level, changes)
+    told_by = f"p2m_mid_missing with{'out' if by_old_mfn else ''} p2m_top_mfn_p"
+    more = "; newer kernels have m2p_override_init, or p2m_identity"
+    return Era(MENDED, _load_three_level, changes, told_by=told_by + more)
+
+
+def _lacks(unit: Extracted) -> str:
+    """Return which of the names there is not by which a kernel that marks 1:1 ranges is told."""
+    lacking = [] if "identity" in unit.roots else ["set_phys_range_identity"]
+    lacking += [] if "p2m_identity" in _names(unit) else ["p2m_identity"]
+    return f"it has no {' and no '.join(lacking)}"
 
 
 def _two_level(unit: Extracted, shown: str) -> Era:
@@ -108,8 +130,10 @@ def _two_level(unit: Extracted, shown: str) -> Era:
         )
     # A resume is told of in another file, which can't call what is static here.
     if "list" in unit.roots and unit.roots["list"].is_static:
-        return Era("two-level-none", _load_never_rebuilt)
-    return Era("two-level", _load_two_level)
+        told_by = "static xen_build_mfn_list_list; in other kernels a resume may call it"
+        return Era("two-level-none", _load_never_rebuilt, told_by=told_by)
+    told_by = "p2m_top without p2m_mid_missing, and a resume rebuilds"
+    return Era("two-level", _load_two_level, told_by=told_by)
 
 
 def check_arrays(unit: Extracted, program: Program, max_domain_pages: int) -> None:

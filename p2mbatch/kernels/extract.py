@@ -28,7 +28,7 @@ from p2mbatch.kernels.roots import (
 from p2mbatch.kernels.source import Part, Source, wrong
 from p2mbatch.kernels.stores import BugSite, ListStore, bug_sites, list_stores
 
-BEFORE_PAGE = ("types.h", "memory.h", "kernel.h", "sync.h", "xen.h")
+BEFORE_PAGE = ("types.h", "kernel.h", "memory.h", "data.h", "sync.h", "xen.h")
 AFTER_PAGE = ("after.h", "linear.h")
 
 BOOT_ALLOCATOR = ("p2mk_alloc_bootmem", "p2mk_memblock_alloc", "p2mk_slab_is_available")
@@ -95,8 +95,20 @@ def extract_from(
     is wrong with the file, `ResourceError` where the machine lacks what is needed.
     """
     marked = _Files(source)
-    unit = Unit(_preprocessed(source, marked, bits, max_domain_pages))
-    return _Taking(source, marked, unit, bits).taken()
+    era = _guessed_era(source.text)
+    marks = era == LINEAR
+    # What is in no branch that is compiled, and what nothing reaches, says nothing of a kernel.
+    for _ in range(3):
+        defined = _definitions(era, marks, bits, max_domain_pages)
+        taking = _Taking(source, marked, Unit(_preprocessed(source, marked, bits, defined)), bits)
+        if taking.era not in (None, era):
+            era = taking.era
+            marks = era == LINEAR
+        elif not (marks or source.page) and taking.has_marks():
+            marks = True
+        else:
+            break
+    return taking.taken()
 
 
 class _Files:
@@ -127,9 +139,8 @@ def _header(name: str) -> Part:
     return Part(f"p2mbatch's {name}", text)
 
 
-def _preprocessed(source: Source, marked: _Files, bits: int, max_domain_pages: int | None) -> str:
+def _preprocessed(source: Source, marked: _Files, bits: int, defined: list[str]) -> str:
     """Return the whole text, macros expanded. Raises `PolicyError` where cpp finds it wrong."""
-    era = _guessed_era(source.text)
     page = source.page or [_header("page.h")]
     text = "".join(
         (
@@ -137,37 +148,45 @@ def _preprocessed(source: Source, marked: _Files, bits: int, max_domain_pages: i
             marked.marked(PAGE, page),
             marked.marked(MACHINE, [_header(name) for name in AFTER_PAGE]),
             marked.marked(USER, source.parts),
+            marked.marked(MACHINE, [_OWN_MARKS]),
         )
     )
     ran = compiler.run(
         ["-E", "-x", "c", "-std=gnu89", "-nostdinc", "-w", f"-m{bits}",
          "-fno-diagnostics-show-caret", "-fdiagnostics-color=never",
-         *_definitions(era, source.text, bits, max_domain_pages)],
+         *defined],
         text,
     )  # fmt: skip
     _raise_from(ran, source, marked)
     return ran.output
 
 
-def _guessed_era(text: str) -> int:
+_OWN_MARKS = Part(
+    "what the file says of marks", "#ifdef IDENTITY_FRAME\nint p2mk_has_marks;\n#endif\n"
+)
+"""Behind a user's file: whether IDENTITY_FRAME has come to be a macro."""
+
+_MARKS = ("IDENTITY_FRAME", "IDENTITY_FRAME_BIT")
+
+
+def _guessed_era(text: str) -> str:
     defined = [n for n in ("xen_vmalloc_p2m_tree", "p2m_mid_missing", "p2m_top")
                if re.search(rf"\b{n}\b", text)]  # fmt: skip
-    return ERA_NUMBERS[era_of(defined) or TWO_LEVEL]
+    return era_of(defined) or TWO_LEVEL
 
 
-def _definitions(era: int, text: str, bits: int, max_domain_pages: int | None) -> list[str]:
+def _definitions(era: str, marks: bool, bits: int, max_domain_pages: int | None) -> list[str]:
     """Return the macros that say which kernel is built."""
     configured = ["X86", "XEN", "XEN_PV", "PARAVIRT", "SMP", "MMU"]
     configured += ["X86_64", "64BIT"] if bits == 64 else ["X86_32", "X86_PAE"]
     found = [f"-DCONFIG_{name}=1" for name in configured]
-    found += ["-D__KERNEL__", f"-DP2MK_ERA={era}"]
-    found.append(f"-DP2MK_IDENTITY={int(bool(re.search(r'IDENTITY_FRAME', text)) or era == 4)}")
+    found += ["-D__KERNEL__", f"-DP2MK_ERA={ERA_NUMBERS[era]}", f"-DP2MK_IDENTITY={int(marks)}"]
     # What would make one text two units.
     found += ["-U__DATE__", "-U__TIME__", "-U__TIMESTAMP__"]
     # Of a tree's kernel the bound that the tree itself has: guests' own are below it.
     tree = (4096 // (bits // 8)) ** 3
     two_level = (8 << 20) if bits == 64 else (2 << 20)
-    pages = max_domain_pages or (two_level if era == ERA_NUMBERS[TWO_LEVEL] else tree)
+    pages = max_domain_pages or (two_level if era == TWO_LEVEL else tree)
     found.append(f"-DP2MK_MAX_DOMAIN_PAGES={pages}UL")
     return found
 
@@ -216,6 +235,18 @@ class _Taking:
             items[marked.layer.get(item.place.file, MACHINE)].append(item)
         self.layers = [Layer(items[number]) for number in (USER, MACHINE, PAGE)]
 
+    @property
+    def era(self) -> str | None:
+        """Return the era by what the file defines; None where it is no p2m's."""
+        return era_of(self.layers[USER].by_name)
+
+    def has_marks(self) -> bool:
+        """Return whether entries are marked as 1:1 in what is reached, or by its own macro."""
+        candidates = [name for wanted in ROOTS for name in wanted.candidates]
+        own = reachable([n for n in candidates if n in self.layers[USER].by_name], self.layers)
+        used = any(name in item.uses for item in own[USER] for name in _MARKS)
+        return used or "p2mk_has_marks" in self.layers[MACHINE].by_name
+
     def taken(self) -> Extracted:
         """Return what is reachable. Raises `PolicyError` at the line of what is wrong."""
         user = self.layers[USER]
@@ -259,7 +290,7 @@ class _Taking:
     def _roots(self) -> tuple[str, dict[str, Root]]:
         user = self.layers[USER]
         functions = {n: i[0] for n, i in user.by_name.items() if i[0].kind == "function"}
-        era = era_of(user.by_name)
+        era = self.era
         basename = self.source.path.name
         found = {}
         for wanted in ROOTS:

@@ -23,7 +23,7 @@ from p2mbatch.compiled.status import BUGS, FAULTS
 from p2mbatch.kernels.build import Program, build
 from p2mbatch.kernels.carried import digest_of, read_kernel, source_of, text_of
 from p2mbatch.kernels.child import Child, Children
-from p2mbatch.kernels.eras import check_arrays, era_of
+from p2mbatch.kernels.eras import Era, check_arrays, era_of
 from p2mbatch.kernels.extract import Extracted, extract_from
 from p2mbatch.model import policies
 from p2mbatch.model.hosts import table_host
@@ -39,6 +39,10 @@ _OPS: Final = {
     lo.OP_BOOT: "boot", lo.OP_RESUME: "resume", lo.OP_REPORT: "report", lo.OP_SET: "set",
     lo.OP_GROW: "growth", lo.OP_GET: "a lookup",
 }  # fmt: skip
+
+
+_NOT_SIMULATED: Final = "not simulated: "
+"""How a text of the shim's begins that ends the command (`include/kernel.h`)."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,7 @@ class KernelFile:
         self._units: dict[_Build, Extracted] = {}
         self._programs: dict[_Build, Program] = {}
         self._children: dict[_Build, Children] = {}
-        self.flavor = 0
-        """What its children are told of its era."""
+        self._flavors: dict[int, int] = {}
 
     @property
     def digest(self) -> str:
@@ -120,7 +123,28 @@ class KernelFile:
             program = self.program(*which)
             check_arrays(self.unit(*which), program, max_domain_pages)
             self._children.setdefault(which, Children(program))
-        return Held(self._children[which], num_pages << 12, self.flavor)
+        return Held(self._children[which], num_pages << 12, self._flavor(8 * word_bytes))
+
+    def era(self, bits: int) -> Era:
+        """Return the era of the kernel of a width. Raises as `unit` and `era_of`."""
+        return era_of(self.unit(bits), self._carried.reference.rpartition("#")[0])
+
+    def _flavor(self, bits: int) -> int:
+        """Return what a child of a width is told of its era.
+
+        Raises `PolicyError` where the file is of another era than with 64 bits.
+        """
+        if bits not in self._flavors:
+            one, other = self.era(bits), self.era(64)
+            # Of these 32-bit guests differ by the file's own functions alone.
+            alike = one.base == other.base or {one.base, other.base} == {"moved", "identity"}
+            if not alike or one.load is not other.load or one.changes != other.changes:
+                raise PolicyError(
+                    f"{self._shown}: with {bits} bits a kernel as {one.base} has it, with 64 as "
+                    f"{other.base}: give each a file of its own"
+                )
+            self._flavors[bits] = one.flavor
+        return self._flavors[bits]
 
     # --- what stopped a call ------------------------------------------------------------------
 
@@ -130,7 +154,11 @@ class KernelFile:
         Raises `PolicyError` where it is not the guest that failed but the file itself.
         """
         if status == rg.OWN_BUG:
-            return "bug", self._program_of(statics).text_at(int(statics[rg.R_SITE]))
+            text = self._program_of(statics).text_at(int(statics[rg.R_SITE]))
+            if text.startswith(_NOT_SIMULATED):
+                doing = _OPS.get(int(statics[lo.R_DOING]), "a call")
+                raise PolicyError(f"{self._place(statics) or self._shown}: {text}, in {doing}")
+            return "bug", text
         if status in BUGS:
             return "bug", BUGS[status]
         if status in FAULTS:
@@ -286,8 +314,7 @@ def registered(carried: CarriedKernel) -> str:
         return carried.reference
     own = KernelFile(carried)
     shown = carried.reference.rpartition("#")[0]
-    era = era_of(own.unit(64), shown)
-    own.flavor = era.flavor
+    era = own.era(64)
     look = policies.free_look(shown)
     base = policies.find(era.base)
     policies.register(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.base.say import counted, one_line
+from p2mbatch.kernels.eras import era_of
 from p2mbatch.kernels.extract import Extracted
 from p2mbatch.kernels.roots import ROOTS, TWO_LEVEL
+from p2mbatch.model import policies
 
 _WHAT = {
     "boot": "first build of the p2m",
@@ -28,6 +31,7 @@ def told(found: Extracted, shown: str) -> Iterator[str]:
     num_own, num_others = len(found.kept), found.num_items - len(found.kept)
     yield f"{one_line(shown)}: {found.era}, {found.bits}-bit, {tree}"
     yield f"taken      {counted(num_own, 'item')} of {found.num_items}, {num_others} left out"
+    yield _era(found, shown)
     yield ""
     yield from _roots(found)
     if found.arrays:
@@ -42,6 +46,18 @@ def told(found: Extracted, shown: str) -> Iterator[str]:
         yield "stores to the list, and which page is meant"
         for store in found.true_pages:
             yield f"  {store.line:>5}  {store.place}  {' or '.join(store.meant)}"
+
+
+def _era(found: Extracted, shown: str) -> str:
+    """Return the line that says which era's machine the file is given, and by what."""
+    try:
+        era = era_of(found, shown)
+    except InputError as error:
+        return f"not lived  {one_line(str(error)).removeprefix(f'{one_line(shown)}: ')}"
+    name = era.base
+    if era.changes.get("by_old_mfn"):
+        name = next(name for name in policies.names() if policies.find(name).by_old_mfn)
+    return f"lived as   {name}, by {era.told_by}"
 
 
 def _roots(found: Extracted) -> Iterator[str]:

@@ -44,6 +44,20 @@ HOLDS = {
     "!(FOREIGN_FRAME(1UL) & 1) == 0 && INVALID_P2M_ENTRY == ~0UL": "",
     "pte_pfn(pfn_pte(77, PAGE_KERNEL_RO)) == 77 && pfn_pte(1, PAGE_KERNEL).pte == 4099": "",
     "container_of(&a.lru, struct page, lru) == &a": "struct page a;",
+    "num_warned == 1 && sum == 3 ": "int i, sum = 0; for (i = 0; i < 3; i++) "
+    "sum += WARN_ON_ONCE(i >= 0);",
+    "ilog2(1) == 0 && ilog2(4097) == 12 && get_order(4096) == 0 && get_order(4097) == 1": "",
+    "IS_ERR(ERR_PTR(-ENOMEM)) && !IS_ERR(&a) && !IS_ERR_OR_NULL(&a) && IS_ERR_OR_NULL(0)": "int a;",
+    "n == 2 && find_next_bit(set, 130, 66) == 129 && find_first_zero_bit(set, 9) == 0": "DECLARE_"
+    "BITMAP(set, 130) = {0}; int n = 0, bit; set_bit(65, set); set_bit(129, set); "
+    "set_bit(3, set); clear_bit(3, set); for_each_set_bit(bit, set, 130) n++;",
+    "!test_and_set_bit(9, &w) && test_and_clear_bit(9, &w) && w == 0": "unsigned long w = 0;",
+    "atomic_read(&n) == 5 && atomic_dec_return(&n) == 4 && !atomic_dec_and_test(&n)": "atomic_t "
+    "n = ATOMIC_INIT(3); atomic_inc(&n); atomic_add(2, &n); atomic_dec(&n);",
+    "num == 2 && list_empty(&all)  ": "struct page a, b, *at, *kept; int num = 0; LIST_HEAD(all); "
+    "list_add_tail(&a.lru, &all); list_add_tail(&b.lru, &all); "
+    "list_for_each_entry_safe(at, kept, &all, lru) { num++; list_del_init(&at->lru); }",
+    "page_to_pfn(pfn_to_page(77)) == 77": "",
     "asked == 0x123456789UL && pfn == 0x77": "unsigned long pfn; "
     "(void)__get_user(pfn, &machine_to_phys_mapping[0x123456789UL]);",
     "asked == ~0UL - 1 && pfn == 0x77": "unsigned long pfn; "
@@ -55,6 +69,7 @@ int printf(const char *, ...);
 int num_warned;
 unsigned long asked;
 void p2mk_warn(const char *text, int line) { num_warned++; }
+void p2mk_copy_page(void *to, const void *from) { memcpy(to, from, 4096); }
 unsigned long p2mk_mfn_to_pfn(unsigned long mfn) { asked = mfn; return 0x77; }
 unsigned long p2mk_pa_pfn(const void *address) { return (unsigned long)address >> 12; }
 unsigned long p2mk_note_virt_to_mfn(unsigned long pfn, unsigned long mfn) { return mfn; }

@@ -8,6 +8,21 @@ HERE = Path(__file__).parent
 
 _NO_MOVE = [("#ifdef CONFIG_X86_64\n/* The leaves move", "#if 0\n/* The leaves move")]
 
+_TAIL = [
+    ("unsigned long xen_max_p2m_pfn __read_mostly;\n",
+     "unsigned long xen_max_p2m_pfn __read_mostly;\n\nstatic void m2p_override_init(void);\n"),
+    ("\t\t(*slot)[p2m_mid_index(pfn)] = mfn_list + pfn;\n\t}\n}\n",
+     "\t\t(*slot)[p2m_mid_index(pfn)] = mfn_list + pfn;\n\t}\n\n"
+     "\tfor (pfn = max_pfn; p2m_index(pfn); pfn++)\n\t\tmfn_list[pfn] = INVALID_P2M_ENTRY;\n\n"
+     "\tm2p_override_init();\n}\n"),
+    ("/* From here on nothing has to do with the p2m. */\n",
+     "#define NUM_CHAINS 1024\n\nstatic RESERVE_BRK_ARRAY(struct list_head, m2p_overrides, "
+     "NUM_CHAINS);\n\nstatic void __init m2p_override_init(void)\n{\n\tunsigned i;\n\n"
+     "\tm2p_overrides = extend_brk(sizeof(*m2p_overrides) * NUM_CHAINS, sizeof(long));\n\n"
+     "\tfor (i = 0; i < NUM_CHAINS; i++)\n\t\tINIT_LIST_HEAD(&m2p_overrides[i]);\n}\n\n"
+     "/* From here on nothing has to do with the p2m. */\n"),
+]  # fmt: skip
+
 _MID_IDENTITY = [
     ("return alloc_bootmem_align(PAGE_SIZE, PAGE_SIZE);",
      "return extend_brk(PAGE_SIZE, PAGE_SIZE);"),
@@ -53,6 +68,7 @@ _LINEAR_3_19 = [
 ]  # fmt: skip
 
 VARIANTS = {
+    "tail": ("tracked.c", _TAIL),
     "identity": ("moved.c", _NO_MOVE),
     "moved": ("moved.c", []),
     "mid-identity": ("late_list.c", _MID_IDENTITY),

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from kernels import two_level_files
+from kernels.variants import VARIANTS, kernel_of
 from oracle.eras import lives as era_lives
 from oracle.lives import Wanted, lives
 from oracle.recordings import recordings
@@ -60,6 +61,7 @@ def era_kernels(folder: Path) -> dict[str, str]:
     found = {
         "two-level": ROOT / "tests/kernels/two_level.c",
         "two-level-none": two_level_files.never_rebuilt(folder),
+        **{name: kernel_of(name, folder) for name in VARIANTS},
     }
     return {name: named_policy(f"kernel:{file}") for name, file in found.items()}
 

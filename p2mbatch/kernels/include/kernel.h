@@ -7,6 +7,12 @@ void p2mk_warn(const char *text, int line);
 #define __initdata
 #define __initconst
 #define __ref
+#define __init_refok
+#define __cpuinit
+#define __cpuinitdata
+#define __devinit
+#define __devinitdata
+#define __section(name)
 #define __refdata
 #define __meminit
 #define __exit
@@ -38,6 +44,8 @@ void p2mk_warn(const char *text, int line);
 #define __inline__ inline
 #define asmlinkage
 #define notrace
+#define noinstr
+#define fallthrough do { } while (0)
 #define __weak
 
 #define EXPORT_SYMBOL(name)
@@ -62,17 +70,29 @@ void p2mk_warn(const char *text, int line);
 
 #define BUG() p2mk_bug("BUG", __LINE__)
 #define BUG_ON(condition) do { if (condition) p2mk_bug(#condition, __LINE__); } while (0)
-#define VM_BUG_ON(condition) BUG_ON(condition)
+/* Without CONFIG_DEBUG_VM these are looked at by the compiler alone. */
+#define VM_BUG_ON(condition) ((void)sizeof((long)(condition)))
+#define VM_WARN_ON(condition) VM_BUG_ON(condition)
 #define BUILD_BUG_ON(condition) do { } while (0)
+#define static_assert(condition, ...) _Static_assert(condition, #condition)
 #define panic(...) p2mk_panic("panic", __LINE__)
+/* Ends the command, not the guest: nobody knows what a kernel would have got. */
+#define P2MK_NOT_SIMULATED(what) p2mk_panic("not simulated: " what, __LINE__)
 #define WARN_ON(condition) ({ \
 	int p2mk_warned = !!(condition); \
 	if (p2mk_warned) \
 		p2mk_warn(#condition, __LINE__); \
 	p2mk_warned; })
 #define WARN(condition, ...) WARN_ON(condition)
-#define WARN_ON_ONCE(condition) WARN_ON(condition)
-#define WARN_ONCE(condition, ...) WARN_ON(condition)
+#define WARN_ON_ONCE(condition) ({ \
+	static bool p2mk_told; \
+	int p2mk_warned = !!(condition); \
+	if (p2mk_warned && !p2mk_told) { \
+		p2mk_told = true; \
+		p2mk_warn(#condition, __LINE__); \
+	} \
+	p2mk_warned; })
+#define WARN_ONCE(condition, ...) WARN_ON_ONCE(condition)
 #define pr_fmt(text) text
 #define KERN_ERR
 #define KERN_WARNING
@@ -82,6 +102,21 @@ void p2mk_warn(const char *text, int line);
 #define KERN_CONT
 #define printk(...) do { } while (0)
 #define printk_once(...) do { } while (0)
+#define printk_ratelimited(...) do { } while (0)
+#define pr_alert(...) do { } while (0)
+#define pr_crit(...) do { } while (0)
+#define pr_emerg_once(...) do { } while (0)
+#define pr_emerg_ratelimited(...) do { } while (0)
+#define pr_err_once(...) do { } while (0)
+#define pr_err_ratelimited(...) do { } while (0)
+#define pr_warn_once(...) do { } while (0)
+#define pr_warn_ratelimited(...) do { } while (0)
+#define pr_notice_once(...) do { } while (0)
+#define pr_notice_ratelimited(...) do { } while (0)
+#define pr_info_once(...) do { } while (0)
+#define pr_info_ratelimited(...) do { } while (0)
+#define pr_debug_once(...) do { } while (0)
+#define pr_debug_ratelimited(...) do { } while (0)
 #define pr_emerg(...) do { } while (0)
 #define pr_err(...) do { } while (0)
 #define pr_warn(...) do { } while (0)
@@ -127,7 +162,7 @@ void p2mk_warn(const char *text, int line);
 #define offsetof(type, member) __builtin_offsetof(type, member)
 #define container_of(pointer, type, member) \
 	((type *)((char *)(pointer) - offsetof(type, member)))
-#define BIT(number) (1UL << (number))
+#define ilog2(value) (63 - __builtin_clzll((unsigned long long)(value)))
 #define cond_resched() do { } while (0)
 #define might_sleep() do { } while (0)
 #define preempt_disable() do { } while (0)
@@ -141,48 +176,43 @@ void p2mk_warn(const char *text, int line);
 
 #define EPERM 1
 #define ENOENT 2
+#define EIO 5
+#define EAGAIN 11
 #define ENOMEM 12
 #define EFAULT 14
 #define EBUSY 16
 #define EEXIST 17
+#define ENODEV 19
 #define EINVAL 22
 #define ENOSPC 28
+#define ERANGE 34
+#define ENOSYS 38
+#define MAX_ERRNO 4095
 
-void *memcpy(void *to, const void *from, size_t num_bytes);
-void *memmove(void *to, const void *from, size_t num_bytes);
-void *memset(void *to, int byte, size_t num_bytes);
-int memcmp(const void *one, const void *other, size_t num_bytes);
+#define INT_MAX 0x7fffffff
+#define UINT_MAX (~0U)
+#define LONG_MAX ((long)(~0UL >> 1))
+#define ULONG_MAX (~0UL)
+#define U32_MAX ((u32)~0U)
+#define U64_MAX ((u64)~0ULL)
+#define SIZE_MAX (~(size_t)0)
 
-#define INIT_LIST_HEAD(list) do { \
-	(list)->next = (list); \
-	(list)->prev = (list); } while (0)
-#define LIST_HEAD_INIT(name) { &(name), &(name) }
-#define LIST_HEAD(name) struct list_head name = { &(name), &(name) }
-#define list_empty(list) ((list)->next == (list))
-#define list_entry(pointer, type, member) container_of(pointer, type, member)
-#define list_for_each_entry(entry, list, member) \
-	for (entry = container_of((list)->next, __typeof__(*entry), member); \
-	     &entry->member != (list); \
-	     entry = container_of(entry->member.next, __typeof__(*entry), member))
-#define page_private(page) ((page)->private)
-/* No page of a grant is ever in a list here, so that none is asked for. */
-#define page_to_pfn(page) (p2mk_panic("page_to_pfn", __LINE__), (page)->index)
-
-static inline void list_add(struct list_head *entry, struct list_head *list)
+static inline void *ERR_PTR(long error)
 {
-	entry->next = list->next;
-	entry->prev = list;
-	list->next->prev = entry;
-	list->next = entry;
+	return (void *)error;
 }
 
-static inline void list_del(struct list_head *entry)
+static inline long PTR_ERR(const void *pointer)
 {
-	entry->next->prev = entry->prev;
-	entry->prev->next = entry->next;
+	return (long)pointer;
 }
 
-static inline unsigned long hash_long(unsigned long value, unsigned int bits)
+static inline bool IS_ERR(const void *pointer)
 {
-	return (unsigned long)(value * 0x9e3779b97f4a7c15ULL) >> (BITS_PER_LONG - bits);
+	return (unsigned long)pointer >= (unsigned long)-MAX_ERRNO;
+}
+
+static inline bool IS_ERR_OR_NULL(const void *pointer)
+{
+	return !pointer || IS_ERR(pointer);
 }

@@ -21,6 +21,11 @@ struct mutex {
 #define spin_unlock_irq(lock) ((void)(lock))
 #define spin_lock_irqsave(lock, flags) ((void)(lock), (void)((flags) = 0))
 #define spin_unlock_irqrestore(lock, flags) ((void)(lock), (void)(flags))
+#define spin_trylock(lock) ((void)(lock), 1)
+#define raw_spin_lock(lock) ((void)(lock))
+#define raw_spin_unlock(lock) ((void)(lock))
+#define raw_spin_trylock(lock) ((void)(lock), 1)
+#define lockdep_assert_held(lock) ((void)(lock))
 #define raw_spin_lock_irqsave(lock, flags) spin_lock_irqsave(lock, flags)
 #define raw_spin_unlock_irqrestore(lock, flags) spin_unlock_irqrestore(lock, flags)
 #define mutex_lock(lock) ((void)(lock))
@@ -36,6 +41,13 @@ struct mutex {
 #define smp_mb() do { } while (0)
 #define smp_rmb() do { } while (0)
 #define smp_wmb() do { } while (0)
+#define virt_mb() do { } while (0)
+#define virt_rmb() do { } while (0)
+#define virt_wmb() do { } while (0)
+#define dma_rmb() do { } while (0)
+#define dma_wmb() do { } while (0)
+#define smp_store_release(place, value) do { *(place) = (value); } while (0)
+#define smp_load_acquire(place) (*(place))
 
 #define READ_ONCE(value) (value)
 #define ACCESS_ONCE(value) (value)
@@ -52,3 +64,14 @@ struct mutex {
 	if (p2mk_found == (old)) \
 		*p2mk_place = (new); \
 	p2mk_found; })
+
+#define ATOMIC_INIT(value) { (value) }
+#define atomic_read(count) ((count)->counter)
+#define atomic_set(count, value) ((void)((count)->counter = (value)))
+#define atomic_add(value, count) ((void)((count)->counter += (value)))
+#define atomic_sub(value, count) ((void)((count)->counter -= (value)))
+#define atomic_inc(count) ((void)(count)->counter++)
+#define atomic_dec(count) ((void)(count)->counter--)
+#define atomic_inc_return(count) (++(count)->counter)
+#define atomic_dec_return(count) (--(count)->counter)
+#define atomic_dec_and_test(count) (--(count)->counter == 0)

@@ -45,6 +45,14 @@ static inline void *p2mk_noted_virt(unsigned long mfn)
 #define HYPERVISOR_shared_info (&p2mk_shared_info)
 #define xen_start_info (&p2mk_start_info)
 
+#define DOMID_SELF 0x7ff0U
+#define UVMF_INVLPG 2UL
+
+/* Page tables are not simulated beyond those of a linear p2m. */
+#define HYPERVISOR_update_va_mapping(...) (P2MK_NOT_SIMULATED("HYPERVISOR_update_va_mapping"), 0)
+#define HYPERVISOR_mmu_update(...) (P2MK_NOT_SIMULATED("HYPERVISOR_mmu_update"), 0)
+#define HYPERVISOR_mmuext_op(...) (P2MK_NOT_SIMULATED("HYPERVISOR_mmuext_op"), 0)
+
 #define SIF_PRIVILEGED (1 << 0)
 #define SIF_INITDOMAIN (1 << 1)
 #define SIF_MOD_START_PFN (1 << 3)
