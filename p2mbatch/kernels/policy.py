@@ -136,9 +136,7 @@ class KernelFile:
         """
         if bits not in self._flavors:
             one, other = self.era(bits), self.era(64)
-            # Of these 32-bit guests differ by the file's own functions alone.
-            alike = one.base == other.base or {one.base, other.base} == {"moved", "identity"}
-            if not alike or one.load is not other.load or one.changes != other.changes:
+            if not one.is_as(other):
                 raise PolicyError(
                     f"{self._shown}: with {bits} bits a kernel as {one.base} has it, with 64 as "
                     f"{other.base}: give each a file of its own"
