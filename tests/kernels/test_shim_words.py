@@ -11,6 +11,8 @@ from kernels.resumed import TRACKED, at_resume, children, lived, written
 from kernels.variants import kernel_of
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import P2MBatchError, PolicyError, ResourceError
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels import build
 from p2mbatch.kernels.child import Children
 from p2mbatch.kernels.eras import era_of
@@ -140,6 +142,20 @@ def test_without_a_filter_of_system_calls_nothing_is_run(
     with pytest.raises(ResourceError, match=r"^kernel: this machine has no filter of system calls"):
         Children(program).take(1 << 20)
     assert children(before) == []
+
+
+def test_a_flat_tables_pages_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, most = build.shim_files(), "++flat_pages > TOUCHED_PAGES"
+    assert files["flat.h"].count(most) == 1
+    files["flat.h"] = files["flat.h"].replace(most, "++flat_pages > 3")
+    monkeypatch.setattr(build, "shim_files", lambda: files)
+    text = kernel_of("linear", tmp_path).read_text("utf-8")
+    moved, look = "\txen_p2m_addr = vm.addr;", "\n\t{ int i; for (i = 0; i < 9; i++) "
+    assert text.count(moved) == 1
+    look += "if (READ_ONCE(((volatile unsigned long *)xen_p2m_addr)[512 * i]) == 5) BUG(); }"
+    policy = named_policy(f"kernel:{written(tmp_path, text.replace(moved, moved + look))}")
+    with pytest.raises(PolicyError, match="reads or writes more than"):
+        run_scenario(Scenario.make(memory_bytes="64MiB", policy=policy, migrations=1))
 
 
 # --- which kernel it is -----------------------------------------------------------------------

@@ -88,10 +88,34 @@ static word *mapped_word(word where, word flags, word pc)
     return (word *)(DIRECT + (page << PAGE_SHIFT) + (where & (PAGE_BYTES - 1) & ~(WORD_BYTES - 1)));
 }
 
+/* In which life each page of the table was looked at last, and how many were in this one: each is
+ * memory of the child's own from then on. */
+static unsigned *flat_looked, flat_life;
+static word flat_pages;
+
+static void begin_flat_life(void)
+{
+    flat_life++;
+    flat_pages = 0;
+}
+
+static void count_flat(word where, word pc)
+{
+    unsigned *last = flat_looked + ((where - FLAT) >> PAGE_SHIFT);
+    if (*last == flat_life)
+        return;
+    *last = flat_life;
+    if (++flat_pages > TOUCHED_PAGES)
+        stopped(STATUS_PAGES, 0, pc);
+}
+
 static void look_at_flat(word where, word bytes, word flags, word pc)
 {
-    for (word at = where & ~(WORD_BYTES - 1); at < where + bytes; at += WORD_BYTES)
-        *(word *)at = *mapped_word(at, flags, pc);
+    for (word at = where & ~(WORD_BYTES - 1); at < where + bytes; at += WORD_BYTES) {
+        word found = *mapped_word(at, flags, pc);
+        count_flat(at, pc);
+        *(word *)at = found;
+    }
 }
 
 static void settle_flat(word where, word bytes, word pc)

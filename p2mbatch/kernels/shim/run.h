@@ -238,6 +238,7 @@ static void begin_life(void)
     p2mk_max_domain_pages = C(MAX_DOMAIN);
 #ifdef __x86_64__
     p2mk_hotplug_limit_gib = C(HOTPLUG);
+    begin_flat_life();
 #endif
     p2mk_start_info.nr_pages = C(NR_PAGES);
     p2mk_start_info.mfn_list = (word)known_as(C(MFN_LIST), 1);

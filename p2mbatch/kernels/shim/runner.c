@@ -105,6 +105,8 @@ static void start(word *stack)
     map(DIRECT, range, READ_WRITE, SHARED | FIXED | NO_RESERVE, MEMORY_FD, 0);
 #ifdef __x86_64__
     map(FLAT, MAX_FLAT_BYTES, READ_WRITE, PRIVATE_ANONYMOUS | FIXED | NO_RESERVE, -1, 0);
+    flat_looked = map(0, (MAX_FLAT_BYTES >> PAGE_SHIFT) * sizeof *flat_looked, READ_WRITE,
+                      PRIVATE_ANONYMOUS | NO_RESERVE, -1, 0);
     map(IMAGE, range < IMAGE_BYTES ? range : IMAGE_BYTES, READ_WRITE, SHARED | FIXED | NO_RESERVE,
         MEMORY_FD, 0);
 #endif
