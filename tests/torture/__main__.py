@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -24,6 +25,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     seconds, seed = options.minutes * 60, options.seed
+    # Under nohup commands would be started with a SIGHUP that is ignored, and rightly stay.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     lines, faults = [], list[str]()
     with tempfile.TemporaryDirectory(prefix="p2mbatch-torture-") as name:
         folder = Path(name)

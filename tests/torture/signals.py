@@ -187,4 +187,7 @@ def run(folder: Path, seed: int, seconds: float, most: int, within_s: float = 3.
         after_s = dice.random() * (within_s if dice.random() < 0.5 else 0.6)
         cold = dice.random() < COLD
         tries.append(one(name, known[name], number, after_s, folder, cold))
+        # What one has left behind is no fault of the next.
+        shutil.rmtree(folder / "tmp")
+        (folder / "tmp").mkdir()
     return tries
