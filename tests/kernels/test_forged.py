@@ -114,11 +114,11 @@ def some(*soon: str) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("policy", some("tracked", "moved", "linear"))
+@pytest.mark.parametrize("policy", some("tracked", "linear"))
 def test_what_a_child_forges_harms_nobody(policy: str, tmp_path: Path) -> None:
-    lives(policy, tmp_path, 16384, 16384 + 48, False)
+    lives(policy, tmp_path, 16384, 16384 + 24, False)
 
 
-@pytest.mark.parametrize("policy", some("moved", "linear"))
+@pytest.mark.parametrize("policy", some("linear"))
 def test_what_a_child_forges_leads_beyond_no_array(policy: str, tmp_path: Path) -> None:
     lives(policy, tmp_path, 1024, 1024 + 6, True)

@@ -67,7 +67,13 @@ SCHEDULE_7 = [1, 0, 2, 2, 1, 1, 1, 1, 2, 0, 2, 0, 2, 1, 0, 2, 2, 2, 0, 0, 1, 2, 
 # --- random lives -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", live.RACING)
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(policy, marks=[pytest.mark.thorough] if k % 3 else [])
+        for k, policy in enumerate(live.RACING)
+    ],
+)
 def test_models_agree_on_random_lives(policy: str) -> None:
     ends, trace, said = live.run((live.CPUS, policy, 5_000_000, NUM_LIVES))
     assert trace is None, said

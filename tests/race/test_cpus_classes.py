@@ -21,7 +21,7 @@ from p2mbatch.race.explorer import class_name, explore
 from p2mbatch.race.sample import sample_labels
 from race.lived import KERNELS, Lived, scenario
 
-NUM_RACES = 500
+NUM_RACES, NUM_PARTS = 500, 6
 RACING = [policy for policy in KERNELS if policy != "late-list"]
 """Late-list's kernel is none of the explorer's."""
 
@@ -55,7 +55,17 @@ def lived(policy: str, config: Config, key: int) -> tuple[EventResult, EventResu
     return raced, it.guest.life.migrate(nth_host(cell, it.guest.placement, 1))
 
 
-@pytest.mark.parametrize("policy", ["identity", "late-list", "linear-3.19", "linear-4.4", "linear"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "identity",
+        *(
+            pytest.param(policy, marks=pytest.mark.thorough)
+            for policy in ("late-list", "linear-3.19", "linear-4.4")
+        ),
+        "linear",
+    ],
+)
 def test_what_was_set_is_read_back_or_lost(policy: str) -> None:
     """Counted from the guest's own entries; kernels beside the explorer's too."""
     lost = num_raced = 0
@@ -87,10 +97,12 @@ def test_what_was_set_is_read_back_or_lost(policy: str) -> None:
     assert bool(lost) == (not find(policy).is_linear)
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(k, marks=pytest.mark.thorough) for k in range(1, NUM_PARTS))]
+)
 def test_cpus_come_to_the_class_of_their_schedule(part: int) -> None:
     seen: set[str] = set()
-    for seed in range(part, NUM_RACES, 3):
+    for seed in range(part, NUM_RACES, NUM_PARTS):
         policy, config = drawn(seed)
         name = class_name(int(sample_labels(config, 1, key=seed)[0]))
         labels = set(name.split("+"))
