@@ -33,6 +33,12 @@ Json = dict[str, Any]
 
 NUM_LIVES = 6
 
+SOME = [
+    pytest.param(policy, marks=[pytest.mark.thorough] if k % 3 else [])
+    for k, policy in enumerate(live.RACING)
+]
+"""The policies whose CPUs grow a guest; most of them for thorough runs."""
+
 
 @kernel
 def drawn_below(dice: Any, key: Any, counts: Any) -> None:
@@ -67,13 +73,7 @@ SCHEDULE_7 = [1, 0, 2, 2, 1, 1, 1, 1, 2, 0, 2, 0, 2, 1, 0, 2, 2, 2, 0, 0, 1, 2, 
 # --- random lives -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [
-        pytest.param(policy, marks=[pytest.mark.thorough] if k % 3 else [])
-        for k, policy in enumerate(live.RACING)
-    ],
-)
+@pytest.mark.parametrize("policy", SOME)
 def test_models_agree_on_random_lives(policy: str) -> None:
     ends, trace, said = live.run((live.CPUS, policy, 5_000_000, NUM_LIVES))
     assert trace is None, said
@@ -102,7 +102,7 @@ def paused(policy: str, seed: int) -> Json:
     return trace | {"name": "paused"}
 
 
-@pytest.mark.parametrize("policy", live.RACING)
+@pytest.mark.parametrize("policy", SOME)
 def test_one_cpu_does_what_a_set_does(policy: str) -> None:
     """Whatever the schedule: every observation of the life is the same."""
     seen = 0
@@ -124,7 +124,7 @@ def test_one_cpu_does_what_a_set_does(policy: str) -> None:
     assert seen > 3
 
 
-@pytest.mark.parametrize("policy", live.RACING)
+@pytest.mark.parametrize("policy", SOME)
 def test_cpus_one_after_the_other_do_what_sets_do(policy: str) -> None:
     """A schedule in which nothing interleaves: the first CPU to its end, then the next."""
     seen = 0
@@ -158,7 +158,7 @@ def test_cpus_one_after_the_other_do_what_sets_do(policy: str) -> None:
     assert seen > 3
 
 
-@pytest.mark.parametrize("policy", live.RACING)
+@pytest.mark.parametrize("policy", SOME)
 def test_a_life_is_told_as_it_was_and_read_back_as_it_was_written(
     tmp_path: Path, policy: str
 ) -> None:
