@@ -25,8 +25,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     seconds, seed = options.minutes * 60, options.seed
-    # Under nohup commands would be started with a SIGHUP that is ignored, and rightly stay.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # What nohup or a shell's background ignores, the commands would ignore too, and rightly stay.
+    for number in signals.LINES:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     lines, faults = [], list[str]()
     with tempfile.TemporaryDirectory(prefix="p2mbatch-torture-") as name:
         folder = Path(name)
