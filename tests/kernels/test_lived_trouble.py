@@ -81,7 +81,7 @@ TROUBLE = {
         "unsigned long i, **mid = __va(1000UL << PAGE_SHIFT);\n"
         "\t\tfor (i = 0; i < P2M_MID_PER_PAGE; i++)\n"
         "\t\t\tmid[i] = __va((2000 + i) << PAGE_SHIFT);\n"
-        "\t\tp2m_top[1] = mid;",
+        "\t\tp2m_top[0] = mid;",
         "", "one call hits more than 256 pages",
     ),
     "all of memory": (
