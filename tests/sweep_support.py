@@ -41,7 +41,10 @@ def row(migration: int, **values: Any) -> dict[str, Any]:
 def lived_by(monkeypatch: pytest.MonkeyPatch, runner: Callable[..., list[dict[str, Any]]]) -> None:
     """Have each cell lived by `runner`, which is `step_scenario` as far as a batch is concerned."""
     monkeypatch.setattr(lives, "covered", lambda cells: np.zeros(len(cells["seed"]), np.bool_))
-    monkeypatch.setattr(one, "step_scenario", runner)
+    # None of these is stopped within a cell.
+    monkeypatch.setattr(
+        one, "step_scenario", lambda cell, resident, is_stopped: runner(cell, resident)
+    )
 
 
 def rows_of(*rows: dict[str, Any]) -> list[tuple[Any, ...]]:
