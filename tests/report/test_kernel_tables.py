@@ -142,7 +142,7 @@ def test_what_leaves_no_row_is_told_all_the_same() -> None:
     found = dict(zip(columns["fault"], columns["guests"], strict=True))
     assert found == {
         "built-once": 1, "tail-zero": 0, "not-saved": 0, "last-pages": 1, "marks-lost": 0,
-        "null-page": 0, "live-growth": 0,
+        "null-page": 0, "live-growth": 0, "race": 0,
     }  # fmt: skip
 
 
