@@ -16,7 +16,7 @@ from p2mbatch.report.places import Place, in_places, numbered, representatives
 from p2mbatch.report.summary import summary_table
 from p2mbatch.report.table import Table, TableColumn
 from p2mbatch.store.columns import BY_NAME, MEASURED_COLUMNS, SCENARIO_COLUMNS
-from p2mbatch.store.fates import fate_order, fates, last_rows, varies, varying_axes
+from p2mbatch.store.fates import fate_order, fates, last_places, varies, varying_axes
 from p2mbatch.store.names import told_apart
 from p2mbatch.store.statistics import medians_of
 from p2mbatch.store.survival import Survival
@@ -122,7 +122,7 @@ def _cells(frame: pd.DataFrame) -> pd.DataFrame:
     names = ["cell", *axes, *_OF_LAST_ROW]
     numbers = frame["cell"].to_numpy()
     # A cell's rows are together and in turn.
-    at = frame.index.get_indexer(last_rows(frame[["cell", "migration"]]).index)
+    at = last_places(frame)
     first = np.insert(at[:-1] + 1, 0, 0)
     # Where cells are numbers they need not come in order.
     order = np.argsort(numbers[at]) if numbers.dtype.kind == "i" else np.arange(len(at))

@@ -81,7 +81,11 @@ def fate_order(found: Sequence[str]) -> list[str]:
     return ordered(found, FATES)
 
 
-_TELLING = ("migration", "outcome", "stray_writes", "memory_bytes", "word_bytes", "sparsity")
+_TELLING = [
+    *("cell", "memory_bytes", "word_bytes", "sparsity", "layout", "seed", "outcome"),
+    "stray_writes",
+]
+"""What `telling_cell` goes by: of a million cells' table the rest is not copied."""
 
 
 def telling_cell(frame: pd.DataFrame) -> pd.Series[Any]:
@@ -90,11 +94,10 @@ def telling_cell(frame: pd.DataFrame) -> pd.Series[Any]:
     Of the first migrations, rather one that was reported ok with stray writes, rather one of
     four to sixteen mid pages (their links can be told apart), rather a dense guest.
     """
-    names = [*_TELLING, "layout", "seed", "cell"]
     at = np.flatnonzero(frame["migration"] == 1)
     if not len(at):
         at = np.flatnonzero(frame["migration"] == 0)
-    rows = frame[names].take(at)
+    rows = frame[_TELLING].take(at)
     # Where cells are numbers they need not be in order.
     in_turn = ["cell"] if rows["cell"].dtype.kind == "i" else []
     tops = rows["memory_bytes"] / (PAGE_BYTES * (PAGE_BYTES / rows["word_bytes"]) ** 2)
@@ -115,13 +118,20 @@ TELLING_AXES = tuple(
 )
 
 
-def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the last row of each cell: how far it came and how it ended."""
+def last_places(frame: pd.DataFrame) -> Int64Array:
+    """Return where in `frame` the last row of each cell stands, int64[cells]."""
     cell = frame["cell"].to_numpy()
     if frame["cell"].dtype.kind == "i" and len(cell):
         # Its rows are together and in turn.
-        return frame[np.append(cell[1:] != cell[:-1], True)]
-    return frame.loc[frame.groupby("cell", sort=False)["migration"].idxmax()]
+        return np.flatnonzero(np.append(cell[1:] != cell[:-1], True))
+    last = frame.groupby("cell", sort=False)["migration"].idxmax()
+    found: Int64Array = frame.index.get_indexer(frame["cell"].loc[last].index)
+    return found
+
+
+def last_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the last row of each cell: how far it came and how it ended."""
+    return frame.take(last_places(frame))
 
 
 def varies(column: pd.Series[Any]) -> bool:
@@ -168,7 +178,7 @@ def telling_migration(frame: pd.DataFrame) -> int:
     code = fates(frame).astype("category").cat.set_categories(order).cat.codes.to_numpy()
     at = frame["migration"].to_numpy()
     is_last = np.zeros(len(frame), np.bool_)
-    is_last[frame.index.get_indexer(last_rows(frame[["cell", "migration"]]).index)] = True
+    is_last[last_places(frame)] = True
     best, most = 0, -1.0
     ended = np.zeros(len(order))
     for migration in sorted(np.unique(at))[:50]:
