@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from oracle import models
+from signal_support import heed_signals
 
-# A shell starts what runs beside it with SIGINT ignored, and so would be every command under test.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+heed_signals()
 
 # Building a guest and its hosts takes many draws, which Hypothesis would call too slow.
 _SLOW_TO_DRAW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,10 @@ from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy, policies_in
 from p2mbatch.spec.sweep_spec import SweepSpec
-from registry_support import files_forgotten
 
 TRACKED = (Path(__file__).parent / "tracked.c").read_text("utf-8")
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh() -> Iterator[None]:
-    """Forget afterwards which files were read."""
-    with files_forgotten():
-        yield
 
 
 @pytest.fixture(scope="module")

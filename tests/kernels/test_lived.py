@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernels.lived_support import exact_rows, lived, own_lookup_is_asked, set_and_read_alike
 from oracle.recordings import Recording, recordings
 from p2mbatch.base.cc import find_compiler
-from p2mbatch.guests.guest import Guest
-from p2mbatch.guests.rows import run_scenario
-from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
-from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace
-from registry_support import files_forgotten
 
 HERE = Path(__file__).parent
 UNCOMPILED = bool(os.environ.get("NUMBA_DISABLE_JIT"))
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh() -> Iterator[None]:
-    """Forget afterwards which files were read."""
-    with files_forgotten():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +43,8 @@ def test_recorded_traces_come_out_as_recorded(name: str, kernels: dict[str, str]
     found = some(name)
     assert found
     for recording in found:
-        trace = load_trace(recording.path)
-        got = replay(dataclasses.replace(trace, policy=kernels[name]))
-        for event in got:
-            event.pop("where", None)
-        assert got == trace.expected, recording.path.name
+        got, expected = lived(recording.path, kernels[name])
+        assert got == expected, recording.path.name
 
 
 # --- as our own policies ----------------------------------------------------------------------
@@ -80,40 +64,16 @@ SHAPES: tuple[dict[str, Any], ...] = (
 def test_a_sweeps_rows_are_those_of_the_policy(
     name: str, shape: dict[str, Any], kernels: dict[str, str]
 ) -> None:
-    fields = {"migrations": 3, "neighbours": 1.0, "seed": 3, **shape}
-    ours, theirs = (
-        run_scenario(Scenario.make(policy=policy, **fields)) for policy in (name, kernels[name])
-    )
-    exact = [[{k: v for k, v in row.items() if not k.endswith("_ns")} for row in rows]
-             for rows in (ours, theirs)]  # fmt: skip
-    assert exact[0] == exact[1]
+    assert exact_rows(kernels[name], shape) == exact_rows(name, shape)
 
 
 def test_a_guest_is_set_and_read_as_the_policys(kernels: dict[str, str]) -> None:
-    guests = [
-        Guest.boot("256MiB", policy=policy, sparsity=0.5, layout="extents")
-        for policy in ("tracked", kernels["tracked"])
-    ]
-    for guest in guests:
-        guest.balloon_out(range(100, 164))
-        guest.migrate()
-        guest.populate(range(100, 132))
-    pfns = range(0, guests[0].max_p2m_pfn, 7)
-    assert list(guests[0].lookup(pfns)) == list(guests[1].lookup(pfns))
-    assert guests[0].lookup(range(100, 164)).tolist().count(-1) == 32
+    guest = set_and_read_alike("tracked", kernels["tracked"])
+    assert guest.lookup(range(100, 164)).tolist().count(-1) == 32
 
 
 def test_the_files_own_lookup_is_asked(tmp_path: Path) -> None:
-    text = (HERE / "tracked.c").read_text("utf-8")
-    lookup = "unsigned long get_phys_to_machine(unsigned long pfn)\n{\n"
-    assert text.count(lookup) == 1
-    path = tmp_path / "mmu.c"
-    path.write_text(
-        text.replace(lookup, f"{lookup}\tif (pfn == 3000)\n\t\treturn 77;\n\n"), "utf-8"
-    )
-    guest = Guest.boot("64MiB", policy=named_policy(f"kernel:{path}"), resident="all")
-    assert guest.lookup([3000]).tolist() == [77]
-    assert 77 not in guest.lookup([2999, 3001]).tolist()
+    own_lookup_is_asked((HERE / "tracked.c").read_text("utf-8"), tmp_path / "mmu.c")
 
 
 def test_replay_takes_a_kernel_by_an_option_of_its_own() -> None:

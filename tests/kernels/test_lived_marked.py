@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernels.lived_support import (
+    exact_rows,
+    lived,
+    own_lookup_is_asked,
+    set_and_read_alike,
+    without_places,
+)
 from kernels.variants import VARIANTS, kernel_of
 from oracle.eras.lives import life
 from p2mbatch.base.cc import find_compiler
-from p2mbatch.guests.guest import Guest
 from p2mbatch.guests.rows import run_scenario
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
 from p2mbatch.model.policies import find
 from p2mbatch.model.replay import replay
-from p2mbatch.model.trace_file import load_trace, parse_trace
-from registry_support import files_forgotten
+from p2mbatch.model.trace_file import parse_trace
 
 TRACES = Path(__file__).parents[2] / "data" / "traces"
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
@@ -34,13 +38,6 @@ pytestmark = [
     pytest.mark.skipif(find_compiler() is None, reason="no C compiler"),
     pytest.mark.skipif(bool(os.environ.get("NUMBA_DISABLE_JIT")), reason="too slow uncompiled"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh() -> Iterator[None]:
-    """Forget afterwards which files were read."""
-    with files_forgotten():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +55,6 @@ def recorded(policy: str) -> list[Path]:
         if policy != "linear" or path.name[7].isalpha()
     ]
     return found[:: max(len(found) // NUM_TRACES, 1)]
-
-
-def without_places(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return events without the places in the file that no recording knows."""
-    return [{key: value for key, value in event.items() if key != "where"} for event in events]
-
-
-def lived(path: Path, kernel: str) -> tuple[Any, Any]:
-    """Return what a recording's life comes to under a kernel, and what it should."""
-    trace = load_trace(path)
-    return without_places(replay(dataclasses.replace(trace, policy=kernel))), trace.expected
 
 
 @pytest.mark.parametrize("policy", VARIANTS)
@@ -136,40 +122,16 @@ SHAPES: dict[str, tuple[dict[str, Any], ...]] = {
 @pytest.mark.parametrize("policy", VARIANTS)
 def test_a_sweeps_rows_are_those_of_the_policy(policy: str, kernels: dict[str, str]) -> None:
     for shape in SHAPES["linear" if find(policy).is_linear else "tree"]:
-        fields = {"migrations": 3, "neighbours": 1.0, "seed": 3, **shape}
-        ours, theirs = (
-            run_scenario(Scenario.make(policy=name, **fields)) for name in (policy, kernels[policy])
-        )
-        exact = [
-            [{k: v for k, v in row.items() if not k.endswith("_ns")} for row in rows]
-            for rows in (ours, theirs)
-        ]
-        assert exact[0] == exact[1], shape
+        assert exact_rows(kernels[policy], shape) == exact_rows(policy, shape), shape
 
 
 @pytest.mark.parametrize("policy", ["late-list", "linear"])
 def test_a_guest_is_set_and_read_as_the_policys(policy: str, kernels: dict[str, str]) -> None:
-    guests = [
-        Guest.boot("256MiB", policy=name, sparsity=0.5, layout="extents")
-        for name in (policy, kernels[policy])
-    ]
-    for guest in guests:
-        guest.balloon_out(range(100, 164))
-        guest.migrate()
-        guest.populate(range(100, 132))
-    pfns = range(0, guests[0].max_p2m_pfn, 7)
-    assert list(guests[0].lookup(pfns)) == list(guests[1].lookup(pfns))
+    set_and_read_alike(policy, kernels[policy])
 
 
 def test_the_files_own_lookup_is_asked(tmp_path: Path) -> None:
-    text = kernel_of("linear", tmp_path).read_text("utf-8")
-    lookup = "unsigned long get_phys_to_machine(unsigned long pfn)\n{\n"
-    assert text.count(lookup) == 1
-    path = tmp_path / "p2m.c"
-    path.write_text(text.replace(lookup, f"{lookup}\tif (pfn == 3000)\n\t\treturn 77;\n"), "utf-8")
-    guest = Guest.boot("64MiB", policy=named_policy(f"kernel:{path}"), resident="all")
-    assert guest.lookup([3000]).tolist() == [77]
-    assert 77 not in guest.lookup([2999, 3001]).tolist()
+    own_lookup_is_asked(kernel_of("linear", tmp_path).read_text("utf-8"), tmp_path / "p2m.c")
 
 
 # --- what is wrong ----------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kernels.lived_support import exact_rows, lived, set_and_read_alike, without_times
 from kernels.two_level_files import TEXT, built_by_report, never_rebuilt
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import InputError, PolicyError
@@ -21,7 +21,6 @@ from p2mbatch.kernels.named import named_policy
 from p2mbatch.model.policies import find
 from p2mbatch.model.replay import replay
 from p2mbatch.model.trace_file import load_trace
-from registry_support import files_forgotten
 
 HERE = Path(__file__).parent
 TRACES = HERE.parents[1] / "data" / "traces"
@@ -31,13 +30,6 @@ ONE_IN = 32 if UNCOMPILED else 1 if THOROUGH else 3
 NAMES = ("two-level", "two-level-none")
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fresh() -> Iterator[None]:
-    """Forget afterwards which files were read."""
-    with files_forgotten():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +51,9 @@ def test_recorded_traces_come_out_as_recorded(name: str, kernels: dict[str, str]
     found = recorded(name)
     assert len(found) == 32
     for path in found[::ONE_IN]:
-        trace = load_trace(path)
-        assert trace.policy == name
-        got = replay(dataclasses.replace(trace, policy=kernels[name]))
-        for event in got:
-            event.pop("where", None)
-        assert got == trace.expected, path.name
-
-
-def exact(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without what is measured."""
-    return [{k: v for k, v in row.items() if not k.endswith("_ns")} for row in rows]
+        assert load_trace(path).policy == name
+        got, expected = lived(path, kernels[name])
+        assert got == expected, path.name
 
 
 def test_a_list_that_the_report_builds_is_lived(tmp_path: Path) -> None:
@@ -96,25 +80,12 @@ SHAPES: tuple[dict[str, Any], ...] = (
 def test_a_sweeps_rows_are_those_of_the_policy(
     name: str, shape: dict[str, Any], kernels: dict[str, str]
 ) -> None:
-    fields = {"migrations": 3, "neighbours": 1.0, "seed": 3, **shape}
-    ours, theirs = (
-        run_scenario(Scenario.make(policy=policy, **fields)) for policy in (name, kernels[name])
-    )
-    assert exact(ours) == exact(theirs)
+    assert exact_rows(kernels[name], shape) == exact_rows(name, shape)
 
 
 def test_a_guest_is_set_and_read_as_the_policys(kernels: dict[str, str]) -> None:
-    guests = [
-        Guest.boot("256MiB", policy=policy, sparsity=0.5, layout="extents")
-        for policy in ("two-level", kernels["two-level"])
-    ]
-    for guest in guests:
-        guest.balloon_out(range(100, 164))
-        guest.migrate()
-        guest.populate(range(100, 132))
-    pfns = range(0, guests[0].max_p2m_pfn, 7)
-    assert list(guests[0].lookup(pfns)) == list(guests[1].lookup(pfns))
-    assert guests[0].lookup(range(100, 164)).tolist().count(-1) == 32
+    guest = set_and_read_alike("two-level", kernels["two-level"])
+    assert guest.lookup(range(100, 164)).tolist().count(-1) == 32
 
 
 def test_a_line_changed_is_another_life(tmp_path: Path) -> None:
@@ -146,7 +117,7 @@ def test_pages_of_the_arrays_found_by_their_mfns_are_the_arrays(tmp_path: Path) 
         run_scenario(Scenario.make(policy=policy, **fields))
         for policy in ("two-level", named_policy(f"kernel:{path}"))
     ]
-    assert exact(rows[1]) == exact(rows[0])
+    assert without_times(rows[1]) == without_times(rows[0])
 
 
 def test_drawn_lives_break_the_same_rules(kernels: dict[str, str]) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from signal_support import heed_signals
 from torture import flips, inputs, kills, signals
 
 
@@ -25,10 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
     seconds, seed = options.minutes * 60, options.seed
-    # What nohup or a shell's background ignores, the commands would ignore too, and rightly stay.
-    for number in signals.LINES:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
+    heed_signals()
     lines, faults = [], list[str]()
     with tempfile.TemporaryDirectory(prefix="p2mbatch-torture-") as name:
         folder = Path(name)
