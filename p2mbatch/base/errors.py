@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class P2MBatchError(Exception):
     """Base of every error that p2mbatch raises on purpose. Its text is one line for a person."""
@@ -19,6 +21,10 @@ class PolicyError(InputError):
 
 class ResourceError(P2MBatchError):
     """The work needs more of something than there is; the text gives both numbers."""
+
+
+IsStopped = Callable[[], bool]
+"""Whether work is to stop before it is done, with `StoppedError`."""
 
 
 class StoppedError(Exception):

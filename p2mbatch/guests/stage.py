@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.errors import IsStopped
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.hosts import given_frames
@@ -25,7 +26,7 @@ from p2mbatch.guests.file_placement import GuestPlacement, place_guest
 from p2mbatch.guests.host_sizes import host_bytes, host_ranges
 from p2mbatch.model import toolstacks
 from p2mbatch.model.cpus.events import raced
-from p2mbatch.model.cpus.race import IsStopped, Raced
+from p2mbatch.model.cpus.race import Raced
 from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.host_map import map_of
 from p2mbatch.model.hosts import function_host

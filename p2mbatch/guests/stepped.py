@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from p2mbatch.base.errors import StoppedError
+from p2mbatch.base.errors import IsStopped, StoppedError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled import tables as tb
 from p2mbatch.guests.stage import StagedGuest
-from p2mbatch.model.cpus.race import IsStopped
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
 from p2mbatch.model.placement import Placement

@@ -11,6 +11,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.hunt.look import entries_of, page_of_leaf
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
+from p2mbatch.model.runs import last_written
 from p2mbatch.model.trace import Trace
 
 
@@ -24,10 +25,7 @@ def check_set(
     """
     if not result.set_returned and _had_memory(life, trace, asked):
         yield 6, "set-fails", "with memory left", f"after {result.entries_set} entries"
-    pfns, words = written(runs, result.entries_set)
-    # Of a PFN that was set twice the last counts.
-    pfns, last = np.unique(pfns[::-1], return_index=True)
-    words = words[::-1][last]
+    pfns, words = last_written(runs, result.entries_set)
     found = entries_of(life, pfns)
     wrong = np.flatnonzero(found != words)
     if len(wrong):
@@ -42,20 +40,6 @@ def _had_memory(life: Life, trace: Trace, asked: int) -> bool:
     fail_at, now = life.scalar("fail_at"), life.scalar("allocs")
     was_injected = fail_at >= 0 and asked <= fail_at < now
     return not was_injected and life.scalar("pool_used") < int(trace.guest.page_pool[:, 1].sum())
-
-
-def written(runs: Int64Array, num_entries: int) -> tuple[Int64Array, Int64Array]:
-    """Return the PFNs and the words of a set's first `num_entries` entries, int64[k] each."""
-    counts = np.minimum(runs[:, 2], np.maximum(num_entries - _before(runs), 0))
-    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    words = np.repeat(runs[:, 1], counts)
-    return np.repeat(runs[:, 0], counts) + step, np.where(words == INVALID, INVALID, words + step)
-
-
-def _before(runs: Int64Array) -> Int64Array:
-    """Return how many entries come before each run."""
-    before: Int64Array = np.cumsum(runs[:, 2]) - runs[:, 2]
-    return before
 
 
 def _where(life: Life, pfn: int) -> str:

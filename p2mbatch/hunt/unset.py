@@ -13,9 +13,9 @@ import numpy as np
 from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.hunt.look import entries_of, is_shared, page_of_leaf, pages_of_leaves, words_of
-from p2mbatch.hunt.sets import written
 from p2mbatch.hunt.world import flags_of
 from p2mbatch.model.life import Life
+from p2mbatch.model.runs import written
 from p2mbatch.model.trace import Trace
 from p2mbatch.model.trace_linear import LinearLayout
 

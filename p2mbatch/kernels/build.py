@@ -27,6 +27,7 @@ from p2mbatch.base.say import one_line
 from p2mbatch.compiled import cache
 from p2mbatch.compiled.child.layout import c_header
 from p2mbatch.compiled.jit import named_base
+from p2mbatch.compiled.status import BUG_NULL, BUGS
 from p2mbatch.kernels.compiler import bounded, compiler
 from p2mbatch.kernels.extract import COMPILED, Extracted
 from p2mbatch.kernels.roots import ROOTS, VARIABLES
@@ -119,6 +120,11 @@ class Program:
                 found = raw[address - virtual :].partition(b"\0")[0]
                 return one_line(found[:400].decode("utf-8", "replace"))
         return ""
+
+    @functools.cached_property
+    def no_memory(self) -> int:
+        """Return where the text of the BUG is that says that there is no memory; 0 where none."""
+        return self.address_of(BUGS[BUG_NULL])
 
     def address_of(self, text: str) -> int:
         """Return the first address at which the program has a C text; 0 where it has none."""

@@ -25,7 +25,6 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import ResourceError
 from p2mbatch.compiled.child import layout as lo
-from p2mbatch.compiled.status import BUG_NULL, BUGS
 from p2mbatch.kernels.build import Program
 from p2mbatch.model.own.vocabulary import KNOWN
 
@@ -98,7 +97,7 @@ class Child:
         self.words[lo.CHILD_CONTROL] = control.ctypes.data
         self.words[lo.CHILD_MEMORY] = np.frombuffer(self._memory, np.uint8).ctypes.data
         self.words[lo.CHILD_RANGE] = self.range_bytes
-        self.words[lo.CHILD_NO_MEMORY] = program.address_of(BUGS[BUG_NULL])
+        self.words[lo.CHILD_NO_MEMORY] = program.no_memory
         self.words[lo.CHILD_STATICS] = program.static_begin
         for k, (address, _) in enumerate(program.arrays):
             self.words[lo.CHILD_ARRAY + k] = address

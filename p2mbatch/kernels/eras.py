@@ -16,19 +16,13 @@ from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.say import one_line
 from p2mbatch.compiled.child import layout as lo
 from p2mbatch.kernels.build import Program
-from p2mbatch.kernels.extract import Extracted
+from p2mbatch.kernels.extract import BOOT_ALLOCATOR, Extracted
 from p2mbatch.kernels.roots import ARRAYS, THREE_LEVEL, TWO_LEVEL
 from p2mbatch.model.era_tables import static_pages
 from p2mbatch.model.policies import MENDED
 
 if TYPE_CHECKING:
     from p2mbatch.compiled.policies.operations import Operations
-
-_BOOT_ALLOCATOR = {
-    "pages of the boot allocator": "p2mk_alloc_bootmem",
-    "slab_is_available": "p2mk_slab_is_available",
-}
-"""What kernels ask for at boot that no child has: the word -> what it is in a unit."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ def _names(unit: Extracted) -> set[str]:
 def _three_level(unit: Extracted, shown: str) -> Era:
     if "identity" in unit.roots and "p2m_identity" in _names(unit):
         return _marking(unit)
-    taken = next((word for word, name in _BOOT_ALLOCATOR.items() if name in unit.text), None)
+    taken = next((said for name, said in BOOT_ALLOCATOR.items() if name in unit.text), None)
     if taken is not None:
         raise InputError(
             f"{one_line(shown)}: its boot asks for {taken}, which of kernels of three levels only "

@@ -31,8 +31,12 @@ from p2mbatch.kernels.stores import BugSite, ListStore, bug_sites, list_stores
 BEFORE_PAGE = ("types.h", "kernel.h", "memory.h", "data.h", "sync.h", "xen.h")
 AFTER_PAGE = ("after.h", "linear.h")
 
-BOOT_ALLOCATOR = ("p2mk_alloc_bootmem", "p2mk_memblock_alloc", "p2mk_slab_is_available")
-"""What pages of the boot allocator are asked for by."""
+BOOT_ALLOCATOR = {
+    "p2mk_alloc_bootmem": "pages of the boot allocator",
+    "p2mk_memblock_alloc": "pages of the boot allocator",
+    "p2mk_slab_is_available": "slab_is_available",
+}
+"""By what the boot allocator is asked in a unit -> how that is told."""
 
 # Which layer wins where two say a name: the user's file, our machine, a page.h.
 USER, MACHINE, PAGE = range(3)

@@ -123,19 +123,19 @@ class KernelFile:
             program = self.program(*which)
             check_arrays(self.unit(*which), program, max_domain_pages)
             self._children.setdefault(which, Children(program))
-        return Held(self._children[which], num_pages << 12, self._flavor(8 * word_bytes))
+        return Held(self._children[which], num_pages << 12, self._flavor(*which))
 
-    def era(self, bits: int) -> Era:
+    def era(self, bits: int, max_domain_pages: int = 0) -> Era:
         """Return the era of the kernel of a width. Raises as `unit` and `era_of`."""
-        return era_of(self.unit(bits), self._carried.reference.rpartition("#")[0])
+        return era_of(self.unit(bits, max_domain_pages), self._carried.reference.rpartition("#")[0])
 
-    def _flavor(self, bits: int) -> int:
+    def _flavor(self, bits: int, max_domain_pages: int) -> int:
         """Return what a child of a width is told of its era.
 
         Raises `PolicyError` where the file is of another era than with 64 bits.
         """
         if bits not in self._flavors:
-            one, other = self.era(bits), self.era(64)
+            one, other = self.era(bits, max_domain_pages), self.era(64)
             if not one.is_as(other):
                 raise PolicyError(
                     f"{self._shown}: with {bits} bits a kernel as {one.base} has it, with 64 as "

@@ -11,7 +11,6 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.base.geometry import signed_word
-from p2mbatch.compiled import boot as kb
 from p2mbatch.compiled import tables as tb
 from p2mbatch.compiled.looks import TABLE_PAGES
 from p2mbatch.compiled.policies.flat import MAPS
@@ -47,13 +46,9 @@ class LinearLife(EraLife):
 
     def boot_flat(self) -> EventResult:
         """Boot, every leaf resident."""
-        self.begin_event()
-        kb.load_mfn_list(self.tables, self.host, 0, 1 << 62)
-        kb.load_domain(self.tables, self.host)
         layout = self._layout
         assert layout is not None
-        runs = boot_runs(layout.boot_pool, layout.identity, layout.extra)
-        return self.result_of(self._does.boot(self.tables, self.host, runs))
+        return self.boot_marking(boot_runs(layout.boot_pool, layout.identity, layout.extra))
 
     def tweak(self, event: dict[str, Any]) -> None:
         """Let the next save read other values than there are: `shared` and `ptes` of `event`."""

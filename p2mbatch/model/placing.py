@@ -94,8 +94,7 @@ def place_each(
     span = wanted.memory_bytes // PAGE_BYTES
     layout = wanted.layout
     scattered = layout == tb.SCATTERED
-    populated = span - np.rint(wanted.sparsity * span).astype(np.int64)
-    grows = (layout == tb.EXTENTS) & (populated > n)
+    populated, grows = _populated(span, wanted.sparsity, layout, n)
     nr_pages = booted_pages(span, wanted.sparsity, layout, n)
     num_grown = np.where(grows, (populated - nr_pages) // n, 0)
     populated = np.where(grows, nr_pages + num_grown * n, populated)
@@ -179,12 +178,19 @@ def place_each(
     return placed._replace(num_slots=_slots(placed, policy, word_bytes, resident, hole_mids, flat))
 
 
+def _populated(
+    span: Int64Array, sparsity: Float64Array, layout: Int64Array, entries: Int64Array | int
+) -> tuple[Int64Array, BoolArray]:
+    """Return how many pages guests have of their span, and which get some only after boot."""
+    populated = span - np.rint(sparsity * span).astype(np.int64)
+    return populated, (layout == tb.EXTENTS) & (populated > entries)
+
+
 def booted_pages(
     span: Int64Array, sparsity: Float64Array, layout: Int64Array, entries: Int64Array | int
 ) -> Int64Array:
     """Return the pages that guests boot with, `entries` being the entries of a page of theirs."""
-    populated = span - np.rint(sparsity * span).astype(np.int64)
-    grows = (layout == tb.EXTENTS) & (populated > entries)
+    populated, grows = _populated(span, sparsity, layout, entries)
     boots = np.maximum(-(-populated // 2) // entries, 1) * entries
     found: Int64Array = np.where(layout == tb.SCATTERED, span, np.where(grows, boots, populated))
     return found

@@ -104,3 +104,24 @@ def leading(runs: Int64Array, num_pages: int) -> list[tuple[int, int]]:
 def single_runs(pfns: Int64Array, mfns: Int64Array) -> Int64Array:
     """Return int64[k, 3] of [pfn, mfn, 1]."""
     return np.stack([pfns, mfns, np.ones_like(pfns)], axis=1)
+
+
+def written(runs: Int64Array, num_entries: int) -> tuple[Int64Array, Int64Array]:
+    """Return the PFNs and the words of a set's first `num_entries` entries, int64[k] each."""
+    counts = np.minimum(runs[:, 2], np.maximum(num_entries - _before(runs), 0))
+    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    words = np.repeat(runs[:, 1], counts)
+    return np.repeat(runs[:, 0], counts) + step, np.where(words == INVALID, INVALID, words + step)
+
+
+def _before(runs: Int64Array) -> Int64Array:
+    """Return how many entries come before each run."""
+    before: Int64Array = np.cumsum(runs[:, 2]) - runs[:, 2]
+    return before
+
+
+def last_written(runs: Int64Array, num_entries: int) -> tuple[Int64Array, Int64Array]:
+    """Do `written` with each PFN once, in order: of one that is set twice the last word counts."""
+    pfns, words = written(runs, num_entries)
+    each, at = np.unique(pfns[::-1], return_index=True)
+    return each, words[::-1][at]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from p2mbatch.base.arrays import Int64Array
@@ -46,6 +47,6 @@ def check_all(check: Checker, events: list[dict[str, Any]]) -> None:
         )
 
 
-def num_entries(sets: list[Int64Array]) -> int:
+def num_entries(sets: Sequence[Int64Array]) -> int:
     """Return how many entries all CPUs' runs name."""
     return sum(int(count) for runs in sets for count in runs[:, 2])

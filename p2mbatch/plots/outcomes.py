@@ -56,8 +56,9 @@ _NOBODY = "no guest of this kind in the run"
 def _needed(frame: pd.DataFrame, x: str | None, y: str | None) -> list[str]:
     """Return what the figure is made of: of a million cells' table the rest is not copied."""
     told = ("fate",) if "fate" in frame else FATE_COLUMNS
-    wanted = {"cell", "policy", "migrations", "migration", *told, x, y, *varying_axes(frame)}
-    return [str(name) for name in frame if name in {*wanted, "memory_bytes", "sparsity"}]
+    axes = {"memory_bytes", "sparsity", x, y, *varying_axes(frame)}
+    wanted = {"cell", "policy", "migrations", "migration", *told, *axes}
+    return [str(name) for name in frame if name in wanted]
 
 
 def _chosen_axes(frame: pd.DataFrame, x: str | None, y: str | None) -> tuple[str, str]:

@@ -47,8 +47,12 @@ def _bug(rows: pd.DataFrame, text: str) -> Any:
 
 def _lost(rows: pd.DataFrame) -> Any:
     # What stray writes took is the list's fault, and within a guest's memory a race may.
-    within = _races(rows) & (rows.get("grow_where", "within") == "within")
-    return (rows["lost_pages"] > 0) & (rows["stray_writes"] == 0) & ~within
+    return (rows["lost_pages"] > 0) & (rows["stray_writes"] == 0) & ~(_races(rows) & _within(rows))
+
+
+def _within(rows: pd.DataFrame) -> Any:
+    """Return which rows are of guests that grow within their memory, if they grow."""
+    return rows.get("grow_where", "within") == "within"
 
 
 def _races(rows: pd.DataFrame) -> Any:
@@ -57,7 +61,7 @@ def _races(rows: pd.DataFrame) -> Any:
 
 
 def _raced(rows: pd.DataFrame) -> Any:
-    lost = (rows["lost_pages"] > 0) & (rows.get("grow_where", "within") == "within")
+    lost = (rows["lost_pages"] > 0) & _within(rows)
     wrong = (rows["fate"] == MOVED_WRONG) & (rows.get("live", "no") != "yes")
     hurt = _bug(rows, _TOP_MFN) | (rows["stray_writes"] > 0) | lost | wrong
     return hurt & _races(rows)

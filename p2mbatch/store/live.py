@@ -76,7 +76,7 @@ def live_lines(frame: pd.DataFrame) -> list[LiveLine]:
     for where in sorted(rows["grow_where"].unique(), reverse=True):
         here = rows[(rows["grow_where"] == where).to_numpy(bool)]
         keys = here[["linux", "policy"]].drop_duplicates().values.tolist()
-        for linux, policy in sorted(keys, key=_age):
+        for linux, policy in sorted(keys, key=lambda key: kernel_age(*key)):
             own = (here["linux"] == linux) & (here["policy"] == policy)
             filters = {"linux": linux} if linux else {"policy": policy}
             filters |= {"grow_where": str(where)} if places > 1 else {}
@@ -84,8 +84,8 @@ def live_lines(frame: pd.DataFrame) -> list[LiveLine]:
     return lines
 
 
-def _age(key: list[str]) -> tuple[object, ...]:
-    linux, policy = key
+def kernel_age(linux: str, policy: str) -> tuple[object, ...]:
+    """Return what puts kernels, each a release or else a policy, in the order of their age."""
     return (1, release_key(linux), sort_key(policy)) if linux else (0, sort_key(policy))
 
 

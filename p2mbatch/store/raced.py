@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from p2mbatch.base.rates import Rate, rates_together
 from p2mbatch.model.fates import CRASHED, MOVED_WRONG
-from p2mbatch.model.kernels import release_key
-from p2mbatch.model.policies import shown, sort_key
+from p2mbatch.model.policies import shown
 from p2mbatch.store.fates import fates
+from p2mbatch.store.live import kernel_age
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = [
-    *("cell", "migration", "outcome", "detail", "lost_pages", "stray_writes", "ghost_pages"),
-    *("placeholder_writes", "linux", "policy", "grow_where", "grow_bytes", "cpus"),
-]
+_COLUMNS = ["cell", "lost_pages", "stray_writes", "linux", "policy", "grow_where", "cpus"]
 
 
 class RacedLine(NamedTuple):
@@ -81,7 +78,4 @@ def raced_lines(frame: pd.DataFrame) -> list[RacedLine]:
 
 def _order(key: list[object]) -> tuple[object, ...]:
     where, linux, policy, cpus = key
-    age = (
-        (1, release_key(str(linux)), sort_key(str(policy))) if linux else (0, sort_key(str(policy)))
-    )
-    return (str(where) != "within", str(where), age, cpus)
+    return (where != "within", where, kernel_age(str(linux), str(policy)), cpus)

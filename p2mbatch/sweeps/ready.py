@@ -37,11 +37,10 @@ def warm_up(report: ProgressReport, kinds: Iterable[Kind]) -> None:
     from p2mbatch.compiled import jit as _jit
     from p2mbatch.model.beside import compile_policies
 
-    kinds = sorted(set(kinds))
+    kinds = sorted({_small(kind) for kind in kinds})
     # A policy of the user's own is told by itself, and runs on the same kernels.
     built_in = [
-        kind if find(kind.policy).own is None else kind._replace(policy=MENDED)
-        for kind in map(_small, kinds)
+        kind if find(kind.policy).own is None else kind._replace(policy=MENDED) for kind in kinds
     ]
     notes = sorted({_note(kind) for kind in built_in})
     with _jit.compile_lock(names=notes) as is_first:

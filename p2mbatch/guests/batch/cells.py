@@ -32,8 +32,8 @@ _COVERED = {
 """The fields that a batch knows; a cell with another one set is lived step by step."""
 
 _SIZES = (
-    *("memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", *HOLE, "grow_bytes", *CHURN),
-)
+    "memory_bytes", "host_memory_bytes", "neighbour_memory_bytes", *HOLE, "grow_bytes", *CHURN,
+)  # fmt: skip
 
 _WHERE = {"within": WITHIN, "beyond": BEYOND, IDENTITY: INSIDE}
 
@@ -211,10 +211,11 @@ def are_consistent(columns: Columns, policy: Policy, word_bytes: int) -> BoolArr
     if holes.any() or _has_word(columns["grow_where"], IDENTITY):
         is_identity = told(columns["layout"], lambda layout: layout == IDENTITY)
         good &= (is_identity != 0) | ((holes == 0) & (_grow_where(columns) != INSIDE))
-    if any(told(columns["neighbour_map"], bool)):
+    has_map = told(columns["neighbour_map"], bool)
+    if any(has_map):
         alone = plain(columns["neighbours"]) == 1.0
         alone &= plain(columns["neighbour_memory_bytes"]) == plain(columns["memory_bytes"])
-        good &= alone | (told(columns["neighbour_map"], bool) == 0)
+        good &= alone | (has_map == 0)
     moved = plain(columns["churn_bytes"]) | plain(columns["balloon_bytes"])
     if moved.any():
         good &= (moved == 0) | (_are_live(columns) != 0)

@@ -190,9 +190,6 @@ class _Group:
         kinds = gets_more_pages(made)
         if self.policy.own is not None:
             kinds = kinds + 2 * made["max_domain_pages"]
-        elif not kinds.any():
-            yield good
-            return
         for kind in np.unique(kinds[good]):
             yield good & (kinds == kind)
 

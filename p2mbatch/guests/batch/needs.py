@@ -10,7 +10,7 @@ from p2mbatch.base.arrays import BoolArray, Int64Array
 from p2mbatch.base.geometry import geometry
 from p2mbatch.compiled.batch.cells import ROW, WITHIN
 from p2mbatch.compiled.batch.room import CHUNK, FOUND_SHORT, RUNS_SHORT, SHORT, Room, Size
-from p2mbatch.compiled.tables import P_WORDS, SCATTERED
+from p2mbatch.compiled.tables import SCATTERED
 from p2mbatch.guests.batch.cells import gets_more_pages
 from p2mbatch.model.placing import Placements, table_bytes
 from p2mbatch.model.policies import Policy
@@ -103,12 +103,12 @@ def memory_bytes(
         * needs.span
         * (made["marks_hole"] | made["names_all"] | made["live"] | made["may_share"] != 0)
     )
+    tables = table_bytes(placed._replace(num_slots=needs.slots), word_bytes)
     # The judge's note of a leaf, and the leaf.
-    slots = (needs.slots - placed.num_slots) * (8 * n + n // 8 + 8 * P_WORDS)
     judged = needs.slots * (8 + n // 8) + needs.leaves
     later = needs.present + 8 * needs.added + 12 * needs.found * is_live
     rows = (made["migrations"] + 1) * ROW.itemsize
-    found: Int64Array = table_bytes(placed, word_bytes) + owned + slots + judged + later + rows
+    found: Int64Array = tables + owned + judged + later + rows
     return found + _ASIDE_BYTES
 
 

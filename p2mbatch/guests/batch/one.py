@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from p2mbatch.base.errors import P2MBatchError, PolicyError, StoppedError
+from p2mbatch.base.errors import IsStopped, P2MBatchError, PolicyError, StoppedError
 from p2mbatch.base.words import Column, words_of
 from p2mbatch.guests.batch.cells import Values
 from p2mbatch.guests.batch.columns import Failure, Part
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.guests.scenario import Scenario
 from p2mbatch.guests.stepped import step_scenario
-from p2mbatch.model.cpus.race import IsStopped
 
 
 def live_one(

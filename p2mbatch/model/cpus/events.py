@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
-from p2mbatch.model.cpus.race import Choose, IsStopped, Race, Raced
+from p2mbatch.base.errors import IsStopped
+from p2mbatch.base.geometry import FOREIGN_FRAME_BIT
+from p2mbatch.model.cpus.race import Choose, Race, Raced
 from p2mbatch.model.cpus.schedule import Schedule
 from p2mbatch.model.life import Life
 from p2mbatch.model.outcomes import EventResult
+from p2mbatch.model.reads import entries_of
+from p2mbatch.model.runs import last_written
 
 
 def set_by_cpus(life: Life, sets: Sequence[Int64Array], key: int) -> EventResult:
@@ -36,7 +39,7 @@ def raced(
     """
     race = Race(life, sets, choose, is_stopped)
     life.begin_event()
-    life.keep_presence(np.concatenate(list(sets)))
+    life.keep_presence(np.concatenate(sets))
     done = race.run()
     result = life.result_of(done.status)
     result.entries_set, result.set_returned = done.entries_set, done.returned
@@ -48,25 +51,12 @@ def raced(
 
 def _num_lost(life: Life, sets: Sequence[Int64Array], num_set: Sequence[int]) -> int:
     """Return how many PFNs hold none of what each CPU set last there, all of it pages."""
-    last = [_last_set(runs, count) for runs, count in zip(sets, num_set, strict=True)]
-    pfns, words = np.concatenate(last, axis=1)
+    last = (last_written(runs, count) for runs, count in zip(sets, num_set, strict=True))
+    pfns, words = np.concatenate([np.stack(each) for each in last], axis=1)
     # Frames of other guests and 1:1 ones are no pages of the guest's.
     flags = life.scalar("flag_bits") or FOREIGN_FRAME_BIT
     is_page = (words >= 0) & (words & flags == 0)
     is_given = is_page & ~np.isin(pfns, pfns[~is_page])
     pfns, words = pfns[is_given], words[is_given]
-    found = np.empty(len(pfns), np.int64)
-    life.policy.operations.get(life.tables, life.host, pfns, found)
+    found = entries_of(life.policy, life.tables, life.host, pfns)
     return len(np.setdiff1d(pfns, pfns[found == words]))
-
-
-def _last_set(runs: Int64Array, num_set: int) -> Int64Array:
-    """Return the PFNs of the first entries of `runs`, each with the word set last: int64[2, k]."""
-    pfn, word, count = runs.T
-    at = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    pfns, words = np.repeat(pfn, count) + at, np.repeat(word, count)
-    words = np.where(words == INVALID, INVALID, words + at)
-    # Of a PFN that is named twice the last one counts.
-    pfns, words = pfns[:num_set][::-1], words[:num_set][::-1]
-    each, first = np.unique(pfns, return_index=True)
-    return np.stack([each, words[first]])

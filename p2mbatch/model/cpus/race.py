@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.errors import StoppedError
+from p2mbatch.base.errors import IsStopped, StoppedError
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.interpreted import Interpreter
 from p2mbatch.compiled.race import layout as at
@@ -49,13 +49,13 @@ from p2mbatch.model.life import Life
 Choose = Callable[[int], int]
 """Which of so many CPUs that can go on does."""
 
-IsStopped = Callable[[], bool]
-"""Whether the work is to stop before it is done."""
-
 LOOK_EVERY_STEPS = 1 << 10
 """How often a race looks whether it is to stop: some 10 ms."""
 
 Step = Callable[[Words, list[int], int, int], int]
+
+_LISTS = {at.A6: at.A12, at.J6: at.J7}
+"""The steps at which an entry's list begins -> what comes where it has none."""
 
 _TAKES = (at.A2, at.A8, at.A14)
 _FREES = (at.A5, at.A11F, at.A18)
@@ -98,7 +98,7 @@ class Raced:
         return sum(self.num_set)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def _step_of(entries: int, missing: int, mid_missing: int, mid_missing_mfn: int) -> Step:
     """Return the explorer's step as plain Python, on `Words` of a guest with these pages."""
     instead: dict[Any, Any] = {
@@ -149,6 +149,9 @@ class Race:
         self._entries = [_entries(runs) for runs in sets]
         self._now = [(0, INVALID)] * len(sets)
         self._is_new = [True] * len(sets)
+        # Where each CPU's local variables are, and where the plan has what it sets.
+        self._cpus = [LOCALS + LOCAL_WORDS * who for who in range(len(sets))]
+        self._ops = [at.P_BLOCKS + who * at.BLOCK_FIELDS + at.B_OPS for who in range(len(sets))]
         self._plan = self._make_plan(len(sets))
         self._end = int(life.scalar("max_p2m_pfn" if self._is_flat else "max_p2m"))
         # Of an identity value, which pointers may say: not in a flat table.
@@ -194,9 +197,9 @@ class Race:
         plan[at.P_ALLOCATOR] = at.NEVER
         for who in range(num_cpus):
             block = at.P_BLOCKS + who * at.BLOCK_FIELDS
-            plan[block + at.B_CPU_AT] = LOCALS + LOCAL_WORDS * who
+            plan[block + at.B_CPU_AT] = self._cpus[who]
             plan[block + at.B_NUM_OPS] = 1
-            plan[block + at.B_OPS + at.OP_KIND] = at.SET
+            plan[self._ops[who] + at.OP_KIND] = at.SET
         return plan
 
     def _next(self, who: int) -> bool:
@@ -205,17 +208,17 @@ class Race:
         if entry is None:
             return False
         self._now[who], self._is_new[who] = entry, True
-        cpu = LOCALS + LOCAL_WORDS * who
+        cpu = self._cpus[who]
         self.words.locals[cpu + at.C_STEP], self.words.locals[cpu + at.C_OP] = at.S1, 0
-        self._plan[at.P_BLOCKS + who * at.BLOCK_FIELDS + at.B_OPS + at.OP_PFN] = entry[0]
+        self._plan[self._ops[who] + at.OP_PFN] = entry[0]
         return True
 
     def _at(self, who: int) -> int:
-        return self.words.locals[LOCALS + LOCAL_WORDS * who + at.C_STEP]
+        return self.words.locals[self._cpus[who] + at.C_STEP]
 
     def _over(self, who: int) -> bool:
         """Take the result of a CPU's entry; return whether it goes on with another one."""
-        result = self.words.locals[LOCALS + LOCAL_WORDS * who + at.C_RESULTS]
+        result = self.words.locals[self._cpus[who] + at.C_RESULTS]
         if result == at.RESULT_TRUE:
             self.raced.num_set[who] += 1
             return self._next(who)
@@ -224,7 +227,7 @@ class Race:
 
     def _finish(self, who: int, result: int) -> None:
         """End a CPU's entry outside of the explorer's steps."""
-        cpu = LOCALS + LOCAL_WORDS * who
+        cpu = self._cpus[who]
         self.words.locals[cpu + at.C_STEP] = at.DONE
         self.words.locals[cpu + at.C_RESULTS] = result
 
@@ -276,13 +279,13 @@ class Race:
             value = ENTRY
             if word == INVALID or step == at.S2:
                 value = NOTHING if word == self.words.says(pfn) else ENTRY
-            plan[at.P_BLOCKS + who * at.BLOCK_FIELDS + at.B_OPS + at.OP_VALUE] = value
+            plan[self._ops[who] + at.OP_VALUE] = value
         repairs = step == at.A11F and self._racing.repairs_list
         plan[at.P_KERNEL] = at.LOSER if repairs else self._racing.code
 
     def _look_at_end(self, who: int, pfn: int) -> None:
         """Run Z1 as it was before 2021."""
-        words, cpu = self.words, LOCALS + LOCAL_WORDS * who
+        words, cpu = self.words, self._cpus[who]
         is_higher = pfn > words[LAST]
         words.locals[cpu + at.C_STEP] = at.Z2 if is_higher else at.T1
         if is_higher:
@@ -290,12 +293,12 @@ class Race:
 
     def _skip(self, who: int, pfn: int) -> None:
         """Pass over steps that this kernel has not, or that a guest without a list needs not."""
-        cpu, words = LOCALS + LOCAL_WORDS * who, self.words
+        cpu, words = self._cpus[who], self.words
         while True:
             step = words.locals[cpu + at.C_STEP]
             after = self._racing.skips.get(step)
-            if after is None and self._is_flat and not words.is_listed(pfn):
-                after = {at.A6: at.A12, at.J6: at.J7}.get(step)
+            if after is None and step in _LISTS and not words.is_listed(pfn):
+                after = _LISTS[step]
             if after is None:
                 return
             words.locals[cpu + at.C_STEP] = after
@@ -315,12 +318,12 @@ class Race:
             raise Ended(_FAULTS[step])
         if flags & at.UAF_WRITE:
             local = at.C_MID if step == at.A16 else at.C_X
-            page = self.words.locals[LOCALS + LOCAL_WORDS * who + local] & (POINTER - 1)
+            page = self.words.locals[self._cpus[who] + local] & (POINTER - 1)
             self._note(who, step, pfn, page)
 
     def _note_replaced(self, who: int, pfn: int) -> None:
         """Note a leaf whose place another one took: kernel `orig` reads it a second time."""
-        before = self.words.locals[LOCALS + LOCAL_WORDS * who + at.C_B]
+        before = self.words.locals[self._cpus[who] + at.C_B]
         if before != POINTER + self.words.missing:
             self._note(who, at.O2, pfn, before & (POINTER - 1))
 

@@ -5,7 +5,6 @@ Source: docs/races.md, "Atomic steps", whose names the steps here have.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from p2mbatch.base.arrays import Int64Array
@@ -15,15 +14,15 @@ from p2mbatch.model.explain.sets import set_function
 from p2mbatch.model.explain.story import RaceFacts, Said, Step
 from p2mbatch.model.explain.view import View
 from p2mbatch.model.outcomes import EventResult
+from p2mbatch.model.trace_cpus import num_entries
 
 MAX_TOLD = 64
 """What is told of one event in steps of its own."""
 
-_GOES_ON = {
-    at.A5: ("a mid page", "the mid page"),
-    at.A11F: ("a page of the list", "the list's page"),
-    at.A18: ("a leaf", "the leaf"),
-}
+_SET = "set_phys_to_machine()"
+
+_GOES_ON = {at.A5: "a mid page", at.A11F: "a page of the list", at.A18: "a leaf"}
+"""What a CPU gives back that came second, by the step at which it does."""
 
 
 def facts_of(raced: Raced, result: EventResult, shift: int) -> RaceFacts:
@@ -43,8 +42,13 @@ def _is_stray(note: Noted) -> bool:
 
 def _last(raced: Raced, result: EventResult) -> Noted | None:
     """Return what ended the run for every CPU, where that is noted."""
-    told = [note for note in raced.noted if note.step != at.A10]
+    told = _told(raced)
     return told[-1] if told and not result.ok else None
+
+
+def _told(raced: Raced) -> list[Noted]:
+    """Return what is told by itself; that a page of the list was named is said where it matters."""
+    return [note for note in raced.noted if note.step != at.A10]
 
 
 def _met(raced: Raced, last: Noted, shift: int) -> bool:
@@ -64,7 +68,7 @@ def tell_cpus(
 ) -> list[Step]:
     """Return the steps of a race that has just run."""
     say = before.said()
-    total = sum(int(runs[:, 2].sum()) for runs in sets)
+    total = num_entries(sets)
     text = (
         f"{say.count(len(sets), 'CPU')} set {say.count(total, 'entry', 'entries')}, one atomic "
         f"step at a time under schedule {say.printed(key)}: {say.count(raced.num_steps, 'step')}, "
@@ -73,9 +77,9 @@ def tell_cpus(
     if result.placeholder_writes:
         writes = say.count(result.placeholder_writes, "placeholder write")
         text += f" {writes} went into pages that many PFNs share."
-    steps = [Step("set", "set_phys_to_machine()", text, None, say.numbers)]
+    steps = [Step("set", _SET, text, None, say.numbers)]
     telling = _Telling(before, after, raced, result)
-    told = [note for note in raced.noted if note.step != at.A10]
+    told = _told(raced)
     last = _last(raced, result)
     shown = told[:MAX_TOLD]
     if last is not None and last not in shown:
@@ -107,33 +111,28 @@ class _Telling:
             told = self._replaced
         elif is_last and note.page < 0:
             told = self._ending
-        is_bad = is_stray or is_last or note.step not in _GOES_ON
-        step = Step(
-            "set", self.function, f"{where}: {told(say, note)}", False if is_bad else None,
+        is_bad = is_last or note.step not in _GOES_ON
+        function = _SET if note.step == at.T2 else self.function
+        return Step(
+            "set", function, f"{where}: {told(say, note)}", False if is_bad else None,
             say.numbers, stray_writes=int(is_stray), stores=int(is_stray),
             at=note.pfn >> self.shift, unit="leaf",
         )  # fmt: skip
-        return (
-            dataclasses.replace(step, function="set_phys_to_machine()")
-            if (note.step == at.T2)
-            else step
-        )
 
     def ended(self) -> Step:
         """Return the step of an entry past the end of the p2m, or of a wild pointer."""
         say = self.before.said()
-        function = "set_phys_to_machine()"
         text = f"The run ends for every CPU: BUG_ON({self.result.detail})."
         if self.result.outcome == "fault":
             text = f"The run ends for every CPU: a fault, at the {self.result.detail}."
-        return Step("set", function, text, False, say.numbers)
+        return Step("set", _SET, text, False, say.numbers)
 
     def _lost(self, say: Said, note: Noted) -> str:
         """Return what a CPU does whose page came second."""
-        one, which = _GOES_ON[note.step]
+        one = _GOES_ON[note.step]
         text = f"it has made {one} and another CPU was first, so it gives {say.pfn(note.page)} back"
         if note.step == at.A18:
-            return f"{text} and takes {which} that there is."
+            return f"{text} and takes the leaf that there is."
         policy = self.before.policy
         repaired = policy.races == "new" or (note.step == at.A11F and policy.late_list)
         return f"{text} and goes on with {'the other one' if repaired else 'it'}."
