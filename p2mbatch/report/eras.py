@@ -206,8 +206,8 @@ def fault_table(kernels: list[Kernel]) -> Table:
         ),
     ]  # fmt: skip
     note = (
-        "What is seen in no guest takes a failed allocation, several CPUs where one grows each "
-        "guest or, where none is live, growth during the copying; or the guests of this run have "
+        "What is seen in no guest takes a failed allocation; several CPUs, where one grows each "
+        "guest; growth during the copying, where none is live; or the guests of this run have "
         "no occasion for it. A tail that reads as MFN 0 is counted at the boot and costs no page "
         "here: frame 0 is Xen's, never the guest's. A real "
         "guest of 4.3 to 5.13 with pages past the reported end more likely fails to be saved than "

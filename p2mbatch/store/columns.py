@@ -42,7 +42,7 @@ COLUMNS: tuple[Column, ...] = (
         "writes",
         "exact",
         "Stores that this migration's rebuild and growth made through a mid_mfn page that is not "
-        "the true one, or that a CPU had given back.",
+        "the true one, or through any page that a CPU had given back.",
     ),
     Column(
         "stray_pages",
@@ -58,8 +58,8 @@ COLUMNS: tuple[Column, ...] = (
         "exact",
         "Pages populated before the restore and not after the resume; 0 where the guest did not "
         "get through. Populated: the p2m's entry is a frame of the guest's, and m2p names the page "
-        "for it. And pages that several CPUs' growth before the save lost: their set returned "
-        "true, and no entry names them.",
+        "for it. Pages that several CPUs' growth before the save lost count too: their set "
+        "returned true, and no entry names them.",
     ),
     Column(
         "ghost_pages",

@@ -11,7 +11,6 @@ from typing import Any
 
 from oracle.ends import Bug, Fault
 from oracle.eras.identity import Identity
-from oracle.eras.machine import BASES, PAGE_BYTES
 from oracle.hosts import Host
 from oracle.machines import MACHINE_2
 
@@ -26,7 +25,6 @@ class Kernel:
         self.guest = guest
         self.kernel = kernel
         self.locked = False
-        self.freed: set[int] = set()
 
     # --- what differs between the two naive models of a tree ------------------------------------
 
@@ -50,9 +48,7 @@ class Kernel:
         return self.guest.pfn_to_mfn(self.guest.pfn_at(address))
 
     def mfn_to_virt(self, mfn: int) -> int:
-        guest = self.guest
-        read = reads(guest, mfn)
-        return (BASES[guest.w] + read * PAGE_BYTES) & guest.invalid
+        return self.guest.address(reads(self.guest, mfn)) & self.guest.invalid
 
     def put(self, pfn: int, leaf: int, word: int) -> None:
         page = self.guest.pfn_at(leaf)
@@ -227,15 +223,7 @@ class Tracked(Kernel):
         return address
 
     def put(self, pfn: int, leaf: int, word: int) -> None:
-        guest = self.guest
-        entries = guest.reach(leaf, "p2m_mid entry")
-        guest.host.release(pfn, entries[pfn % guest.n])
-        entries[pfn % guest.n] = word
-        guest.host.give(pfn, word)
-        if word == guest.invalid:
-            guest.present.discard(pfn)
-        else:
-            guest.present.add(pfn)
+        self.guest.store(pfn, leaf, word)
 
     def reachable(self, address: int) -> bool:
         return self.guest.can_store(address)

@@ -282,6 +282,11 @@ class Machine:
         leaf = self.leaf_pointer(pfn)
         if leaf == self.missing:
             return mfn == self.invalid
+        self.store(pfn, leaf, mfn)
+        return True
+
+    def store(self, pfn: int, leaf: int, mfn: int) -> None:
+        """Store an entry in the leaf at an address."""
         entries = self.reach(leaf, "p2m_mid entry")
         self.host.release(pfn, entries[pfn % self.n])
         entries[pfn % self.n] = mfn
@@ -290,7 +295,6 @@ class Machine:
             self.present.discard(pfn)
         else:
             self.present.add(pfn)
-        return True
 
     def set_phys_to_machine(self, pfn: int, mfn: int) -> bool:
         return self.try_set(pfn, mfn) or (self.alloc_p2m(pfn) and self.try_set(pfn, mfn))
