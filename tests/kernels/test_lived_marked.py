@@ -32,7 +32,7 @@ from p2mbatch.model.trace_file import parse_trace
 TRACES = Path(__file__).parents[2] / "data" / "traces"
 THOROUGH = os.environ.get("P2MBATCH_HYPOTHESIS") == "thorough"
 SOON = ("moved", "late-list", "linear")
-NUM_TRACES = 1 << 20 if THOROUGH else 4
+NUM_TRACES = 1 << 20 if THOROUGH else 6
 
 pytestmark = [
     pytest.mark.skipif(find_compiler() is None, reason="no C compiler"),
