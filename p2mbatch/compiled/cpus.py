@@ -115,7 +115,7 @@ def store_freed(t: P2MTables, h: HostTables, page: int, index: int, word: int) -
 
 
 @kernel
-def identity_by_pointer(t: P2MTables, h: HostTables, x: int) -> bool:
+def identity_by_pointer(t: P2MTables, x: int) -> bool:
     """Return whether pointers say all of an identity value in leaf `x`, made to if need be."""
     return point_identity(t, x)
 

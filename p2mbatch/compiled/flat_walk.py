@@ -3,7 +3,7 @@
 Source: linear-spec L8. The walk of the table and the look at its own pages ask of every table page
 and every leaf that it is one of the guest's frames, below the end of what is saved, and that the
 p2m as found names it there. Where all of them are plain both can only succeed; anything else is
-left to be done step by step (`model/linear_life`).
+left to be done step by step (`table_walk`, `model/linear_life`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from p2mbatch.compiled.policies.flat import (
     table_index,
 )
 from p2mbatch.compiled.policies.three_lookup import mfn_of
-from p2mbatch.compiled.save import plain_frame, same_frames, save_walk
+from p2mbatch.compiled.save import plain_frame, reads_table, same_frames, save_walk
 from p2mbatch.compiled.status import NOT_PLAIN, OK
-from p2mbatch.compiled.tables import NO_PAGE, P_CLEAN, TRIMS, HostTables, P2MTables
+from p2mbatch.compiled.tables import NO_PAGE, P_CLEAN, HostTables, P2MTables
 
 
 @kernel
@@ -33,7 +33,7 @@ def flat_walk(t: P2MTables, h: HostTables, work: Int64Array) -> int:
     `work` is int64[n]. Returns OK with `State.walked_max_pfn`, a SAVE_ code, or NOT_PLAIN.
     """
     state = t.state[0]
-    if state.shared_cr3 == 0 or state.toolstack != TRIMS:
+    if not reads_table(t):
         status = save_walk(t, h, work)
         if status != OK:
             return status

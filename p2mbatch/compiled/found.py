@@ -1,7 +1,7 @@
 """A migration where several leaves may share a page: what a save finds is kept for the restore.
 
 Source: policies-spec P0. The list may lag behind the p2m between placeholder pages, and a page that
-is named for several leaves is read, and written, at each of them. For guests on table hosts.
+is named for several leaves is read, and written, at each of them. The restore is for table hosts.
 """
 
 from __future__ import annotations

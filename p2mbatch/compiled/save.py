@@ -134,6 +134,12 @@ def _walk_is_plain(t: P2MTables, h: HostTables, found: Int64Array, end: int, max
 
 
 @inner_kernel
+def reads_table(t: P2MTables) -> bool:
+    """Return whether the toolstack saves by the page table that the guest reports (L8)."""
+    return t.state[0].shared_cr3 != 0 and t.state[0].toolstack == TRIMS
+
+
+@inner_kernel
 def is_shared(t: P2MTables, page: int) -> bool:
     """Return whether a leaf's page is one that many leaves share."""
     return page == t.state[0].missing or page == t.state[0].identity

@@ -16,6 +16,7 @@ from p2mbatch.compiled.owners import own_pfn
 from p2mbatch.compiled.pages import page_code, page_word
 from p2mbatch.compiled.policies.flat import MAPS
 from p2mbatch.compiled.policies.three_lookup import mfn_of
+from p2mbatch.compiled.save import reads_table
 from p2mbatch.compiled.status import (
     MORE_ROOM,
     OK,
@@ -26,7 +27,7 @@ from p2mbatch.compiled.status import (
     SAVE_MAP_TABLES,
 )
 from p2mbatch.compiled.table_pages import FRAME_BITS
-from p2mbatch.compiled.tables import P_KIND, TABLE, TRIMS, HostTables, P2MTables
+from p2mbatch.compiled.tables import P_KIND, TABLE, HostTables, P2MTables
 
 _ENTRIES = 512
 _ADDRESS = (1 << 48) - 1
@@ -37,7 +38,7 @@ _HOLE = np.uint64(0xFFFF_8000_0000_0000)
 @kernel
 def find_flat(t: P2MTables, h: HostTables, walk: Walk) -> int:
     """Do `find_by_list` for a linear p2m: by its table where the toolstack reads such."""
-    if t.state[0].shared_cr3 == 0 or t.state[0].toolstack != TRIMS:
+    if not reads_table(t):
         return find_by_list(t, h, walk)
     max_pfn = _walk_table(t, h, walk)
     if max_pfn < 0:

@@ -62,7 +62,7 @@ def era_of(unit: Extracted, shown: str) -> Era:
 def _linear(unit: Extracted) -> Era:
     """Return which linear p2m it is: by the hint that there is from 4.3 on, and how it moves."""
     from_4_3 = "xen_p2m_last_pfn" in _names(unit)
-    flavor = lo.F_LINEAR | lo.F_REPORTS * from_4_3
+    flavor = lo.F_REPORTS * from_4_3
     if not from_4_3:
         told_by = "xen_vmalloc_p2m_tree without xen_p2m_last_pfn"
         return Era("linear-3.19", _load_linear, {}, flavor, told_by)

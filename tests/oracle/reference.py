@@ -51,12 +51,8 @@ class Machine:
 
         self.xen_max_p2m_pfn: int = guest["nr_pages"]
         # Pointer variables of the kernel, as addresses; 0 is NULL.
-        self.missing = 0
-        self.mid_missing = 0
-        self.top = 0
-        self.mid_missing_mfn = 0
-        self.top_mfn_p = 0
-        self.top_mfn = 0
+        self.missing = self.mid_missing = self.top = 0
+        self.mid_missing_mfn = self.top_mfn_p = self.top_mfn = 0
         # What the shared info page says.
         self.shared_fll = 0
         self.shared_max_pfn = 0

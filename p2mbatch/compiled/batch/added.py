@@ -6,21 +6,16 @@ import numpy as np
 
 from p2mbatch.base.arrays import Int64Array, UInt8Array
 from p2mbatch.compiled.batch.cells import BEYOND, INSIDE, Cell
-from p2mbatch.compiled.batch.digest import blake2b, put_number, put_text, upper_half
+from p2mbatch.compiled.batch.digest import blake2b, bytes_of, put_number, put_text, upper_half
 from p2mbatch.compiled.batch.room import Room
 from p2mbatch.compiled.bijection import forward
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.records import HostParameters
 from p2mbatch.compiled.tables import SCATTERED, TAIL
 
+CHURN, BALLOON, FROM = (bytes_of(f"p2mbatch:{what}:") for what in ("churn", "balloon", "from"))
 
-def _text(text: str) -> UInt8Array:
-    return np.frombuffer(text.encode(), np.uint8)
-
-
-CHURN, BALLOON, FROM = (_text(f"p2mbatch:{what}:") for what in ("churn", "balloon", "from"))
-
-_COLON = _text(":")
+_COLON = bytes_of(":")
 
 
 @inner_kernel

@@ -51,8 +51,13 @@ _ONE_KEYLESS = np.uint64(0x01010000)
 
 _ALL = ~np.uint64(0)
 
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
+LOW_HALF = np.uint64(0xFFFFFFFF)
+HALF = np.uint64(32)
+
+
+def bytes_of(text: str) -> UInt8Array:
+    """Return a text's bytes, as `put_text` takes them."""
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 @inline_kernel
@@ -122,12 +127,12 @@ def put_text(message: UInt8Array, at: int, text: UInt8Array) -> int:
 @inline_kernel
 def upper_half(word: np.uint64, count: np.uint64) -> int:
     """Return the upper 64 bits of the product of 128 bits, below `count`, which is below 2^63."""
-    a, b = word >> _HALF, word & _LOW
-    c, d = count >> _HALF, count & _LOW
-    middle = np.uint64(np.uint64(a * d) + (np.uint64(b * d) >> _HALF))
-    other = np.uint64(np.uint64(b * c) + (middle & _LOW))
-    upper = np.uint64(np.uint64(a * c) + (middle >> _HALF))
-    return as_int(np.uint64(upper + (other >> _HALF)))
+    a, b = word >> HALF, word & LOW_HALF
+    c, d = count >> HALF, count & LOW_HALF
+    middle = np.uint64(np.uint64(a * d) + (np.uint64(b * d) >> HALF))
+    other = np.uint64(np.uint64(b * c) + (middle & LOW_HALF))
+    upper = np.uint64(np.uint64(a * c) + (middle >> HALF))
+    return as_int(np.uint64(upper + (other >> HALF)))
 
 
 @inner_kernel

@@ -7,7 +7,15 @@ import numpy as np
 from p2mbatch.base.arrays import Int64Array, UInt8Array, UInt64Array
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.compiled.batch.cells import Cell
-from p2mbatch.compiled.batch.digest import blake2b, put_number, put_text, upper_half
+from p2mbatch.compiled.batch.digest import (
+    HALF,
+    LOW_HALF,
+    blake2b,
+    bytes_of,
+    put_number,
+    put_text,
+    upper_half,
+)
 from p2mbatch.compiled.jit import inner_kernel, never_inline
 from p2mbatch.compiled.m2p_size import bit_length, m2p_entries, m2p_order
 from p2mbatch.compiled.records import Bijection, HostParameters
@@ -19,20 +27,12 @@ from p2mbatch.compiled.tables import (
     SCATTERED,
 )
 
-
-def _text(text: str) -> UInt8Array:
-    return np.frombuffer(text.encode(), np.uint8)
-
-
 # The texts whose digests are the keys: `repr` of the tuples that name a bijection.
-_FRAMES, _HOST, _END = _text("('frames', "), _text(", 'host', "), _text(")")
-_HOLES, _LAYOUT = _text("('holes', "), _text(", 'layout')")
-_SIZE, _INDEX = _text("p2mbatch-host:"), _text(":")
+_FRAMES, _HOST, _END = bytes_of("('frames', "), bytes_of(", 'host', "), bytes_of(")")
+_HOLES, _LAYOUT = bytes_of("('holes', "), bytes_of(", 'layout')")
+_SIZE, _INDEX = bytes_of("p2mbatch-host:"), bytes_of(":")
 
 _MIB = 1 << 20
-
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
 
 
 @inner_kernel
@@ -42,10 +42,10 @@ def _set_perm(perm: Bijection, size: int, work: UInt64Array) -> None:
     perm.length = size
     perm.right_bits = bits
     perm.left = max(-(-size >> bits), 1)
-    perm.key0 = np.int64(work[0] & _LOW)
-    perm.key1 = np.int64(work[0] >> _HALF)
-    perm.key2 = np.int64(work[1] & _LOW)
-    perm.key3 = np.int64(work[1] >> _HALF)
+    perm.key0 = np.int64(work[0] & LOW_HALF)
+    perm.key1 = np.int64(work[0] >> HALF)
+    perm.key2 = np.int64(work[1] & LOW_HALF)
+    perm.key3 = np.int64(work[1] >> HALF)
 
 
 @inner_kernel

@@ -38,6 +38,7 @@ from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.looks import Walk
 from p2mbatch.compiled.owners import note_presence
 from p2mbatch.compiled.restore import missing_is_blank
+from p2mbatch.compiled.save import reads_table
 from p2mbatch.compiled.status import (
     MORE_ROOM,
     NO_MEMORY,
@@ -47,7 +48,6 @@ from p2mbatch.compiled.status import (
 from p2mbatch.compiled.tables import (
     P_CLEAN,
     P_LEAF,
-    TRIMS,
     HostTables,
     P2MTables,
 )
@@ -192,7 +192,7 @@ def _with_presence(t: P2MTables, room: Room) -> P2MTables:
 
 @inner_kernel
 def _keep_presence(t: P2MTables, h: HostTables, room: Room) -> None:
-    """Keep presence apart from a set on after which `own` does not tell it: `Life._keep_presence`.
+    """Keep presence apart from a set on after which `own` does not tell it: `Life.keep_presence`.
 
     No entry that is set here is other than a frame of the host's.
     """
@@ -225,7 +225,7 @@ def _save_live(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: Calls
         return -found
     state = t.state[0]
     generation = as_int(state.generation)
-    reads_table = state.shared_cr3 != 0 and state.toolstack == TRIMS
+    by_table = reads_table(t)
     number = as_int(0)
     status = as_int(OK)
     while status == OK and number < cell.rounds:
@@ -233,7 +233,7 @@ def _save_live(t: P2MTables, h: HostTables, cell: Cell, room: Room, calls: Calls
         if status == NO_MEMORY:
             status = as_int(OK)
         number += 1
-        if status == OK and reads_table and state.generation != generation:
+        if status == OK and by_table and state.generation != generation:
             status = as_int(SAVE_ABORTED)
     if number > 0 and status != MORE_ROOM:
         _keep_out(room, number)

@@ -24,7 +24,7 @@ CHUNK = 1024
 """Pages or runs that are looked at together."""
 
 
-MOVED, WRITTEN, MOVES, ADDED, KEPT, NOTED, SHORT = range(7)
+MOVED, WRITTEN, MOVES, ADDED, KEPT, NOTED, SHORT, NUM_NOW = range(8)
 """Places of `Room.now`: whether the last move came as far as the restore, how many entries the last
 row's event wrote, how many moves were tried, how many pages came since boot, whether presence is
 kept apart, how many PFNs the hosts' `owned` may be noted of, and what a cell was short of."""
@@ -42,7 +42,7 @@ class Size(NamedTuple):
     """Pages of the direct map."""
     leaves: int
     span: int
-    """Pages of the span where hosts keep freed frames' words, else 0."""
+    """Pages up to `reach` where hosts note frames' owners, else 0."""
     found: int = 512
     """Leaves that a save finds which is live, or is looked at step by step."""
     added: int = 0
@@ -123,7 +123,7 @@ class Room(NamedTuple):
     levels: Int64Array
     """Of a `Walk`."""
     now: Int64Array
-    """int64[7]: how far a life is, by the places above."""
+    """int64[NUM_NOW]: how far a life is, by the places above."""
     message: UInt8Array
     digest: UInt64Array
     more: Any
@@ -173,7 +173,7 @@ def make_room(geo: Geometry, size: Size) -> Room:
         found=np.empty(size.found, np.int32),
         pages=np.empty(TABLE_PAGES + size.found // 512, np.int64),
         levels=np.empty(TABLE_PAGES + size.found // 512, np.int64),
-        now=np.zeros(7, np.int64),
+        now=np.zeros(NUM_NOW, np.int64),
         more=_more_room(size) if size.present else (),
         message=np.zeros(MESSAGE_BYTES, np.uint8),
         digest=np.zeros(WORK_WORDS, np.uint64),

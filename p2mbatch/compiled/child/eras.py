@@ -34,11 +34,11 @@ from p2mbatch.compiled.child.layout import (
     R_OPEN,
     R_TABLE,
 )
+from p2mbatch.compiled.child.lookups import looked_up
 from p2mbatch.compiled.child.operations import (
     OPERATIONS as THREE_LEVEL,
 )
 from p2mbatch.compiled.child.operations import (
-    looked_up,
     to_the_end,
     until_phase,
     why,

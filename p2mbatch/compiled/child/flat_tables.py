@@ -53,14 +53,29 @@ def kernels_entry(t: P2MTables, entry: int, before: int) -> int:
 
 
 @inner_kernel
+def _is_table(t: P2MTables, page: int) -> bool:
+    code = page_code(t, page)
+    return page < t.state[0].directmap and code >= 0 and t.slots[code, P_KIND] == TABLE
+
+
+@inner_kernel
 def table_below(t: P2MTables, block: int, level: int) -> int:
     """Return the page of a level's table (4 to 1) over a block, NO_PAGE where there is none."""
     table = as_int(t.state[0].pgd)
     for at in range(4 - level):
-        if page_code(t, table) < 0 or t.slots[page_code(t, table), P_KIND] != TABLE:
+        if not _is_table(t, table):
             return as_int(NO_PAGE)
         table = as_int(mapped(t, table, table_index(t, block, 4 - at)))
     return table
+
+
+@inner_kernel
+def _page_of_leaf(t: P2MTables, x: int) -> int:
+    """Return the page that leaf `x`'s level-1 entry leads to; NO_PAGE where there is none."""
+    table = table_below(t, x >> 9, as_int(1))
+    if not _is_table(t, table):
+        return as_int(NO_PAGE)
+    return as_int(mapped(t, table, x & (SLOTS - 1)))
 
 
 @inner_kernel
@@ -140,10 +155,7 @@ def _block_found(t: P2MTables, block: int) -> None:
 def _leaf_found(t: P2MTables, x: int) -> None:
     """Note which page leaf `x` is by its level-1 entry; where there is none, it is missing."""
     state = t.state[0]
-    table = table_below(t, x >> 9, as_int(1))
-    page = as_int(NO_PAGE)
-    if page_code(t, table) >= 0 and t.slots[page_code(t, table), P_KIND] == TABLE:
-        page = as_int(mapped(t, table, x & (SLOTS - 1)))
+    page = _page_of_leaf(t, x)
     if page == NO_PAGE or page >= state.directmap:
         page = as_int(state.missing)
     if page < 0:
@@ -168,12 +180,6 @@ def leaf_hung(t: P2MTables, slot: int, x: int) -> None:
         t.slots[slot, P_LEAF] = x
         t.slots[slot, P_CLEAN] = 1
         t.state[0].num_grown += 1
-
-
-@inner_kernel
-def _is_table(t: P2MTables, page: int) -> bool:
-    code = page_code(t, page)
-    return page < t.state[0].directmap and code >= 0 and t.slots[code, P_KIND] == TABLE
 
 
 @inner_kernel
@@ -248,10 +254,7 @@ def extra_leaf(t: P2MTables, h: HostTables, pfn: int) -> None:
     x = pfn >> 9
     if h.par[0].kind != FUNCTION_HOST or not 0 <= x < t.state[0].num_leaves:
         return
-    table = table_below(t, x >> 9, as_int(1))
-    if page_code(t, table) < 0 or t.slots[page_code(t, table), P_KIND] != TABLE:
-        return
-    page = as_int(mapped(t, table, x & (SLOTS - 1)))
+    page = _page_of_leaf(t, as_int(x))
     slot = page_code(t, page)
     if slot < 0 or t.slots[slot, P_KIND] != TAKEN or slot != t.state[0].num_slots - 1:
         return

@@ -14,7 +14,7 @@ WORDS: Final = (
     "COUNT", "PARENT", "TICKS", "FILTERED", "WARNINGS",
     # Of the guest.
     "RANGE", "VA_BASE", "VA_MASK", "IMAGE_MAP", "DIRECTMAP", "NR_PAGES", "MAX_PFN",
-    "MAX_DOMAIN", "XEN_MAX", "MFN_LIST", "BRK", "BRK_PAGES", "BRK_USED", "BRK_CLOSED", "POOL_RUNS",
+    "XEN_MAX", "MFN_LIST", "BRK", "BRK_PAGES", "BRK_USED", "BRK_CLOSED", "POOL_RUNS",
     "POOL_USED", "POOL_CUT", "ALLOCS", "FAIL_AT", "SHARED_FLL", "SHARED_MAX", "LAZY_FIRST",
     "LAZY_COUNT",
     # How much of each area is filled.
@@ -34,7 +34,7 @@ no words yet, MADE which of them have."""
     C_OP, C_ANSWER, C_STATUS, C_PC, C_ADDRESS, C_TEXT, C_LOG, C_CALL, C_ASKED, C_RESULT, C_FROM,
     C_COUNT, C_PARENT, C_TICKS, C_FILTERED, C_WARNINGS,
     C_RANGE, C_VA_BASE, C_VA_MASK, C_IMAGE_MAP, C_DIRECTMAP, C_NR_PAGES, C_MAX_PFN,
-    C_MAX_DOMAIN, C_XEN_MAX, C_MFN_LIST, C_BRK, C_BRK_PAGES, C_BRK_USED, C_BRK_CLOSED, C_POOL_RUNS,
+    C_XEN_MAX, C_MFN_LIST, C_BRK, C_BRK_PAGES, C_BRK_USED, C_BRK_CLOSED, C_POOL_RUNS,
     C_POOL_USED, C_POOL_CUT, C_ALLOCS, C_FAIL_AT, C_SHARED_FLL, C_SHARED_MAX, C_LAZY_FIRST,
     C_LAZY_COUNT,
     C_PAGES, C_TOUCHED, C_M2P,
@@ -179,9 +179,9 @@ batch or 0, 1 where nothing can be asked of it any more, what kind of era its ke
 the program has the text of the BUG that says that there is no memory, where its static arrays
 begin, and from CHILD_ARRAY on where each of them is."""
 
-F_MARKS, F_MID_IDENTITY, F_LATE_LIST, F_LINEAR, F_ROUNDS, F_REPORTS = (1 << k for k in range(6))
+F_MARKS, F_MID_IDENTITY, F_LATE_LIST, F_ROUNDS, F_REPORTS = (1 << k for k in range(5))
 """Bits of CHILD_FLAVOR: boot marks 1:1 ranges; there is a `p2m_mid_identity`; the list comes last;
-the p2m is linear; its hint is rounded up; it is reported."""
+a linear p2m's hint is rounded up; its table is reported."""
 
 R_CHILD, R_AT, R_LENGTH, R_OPEN, R_NOTED, R_BUILDS, R_BITS, R_DOING, R_SINCE = range(55, 64)
 """Registers of `P2MTables.statics` beside those of `own/registers`: the address of the child's

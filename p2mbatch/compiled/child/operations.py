@@ -6,7 +6,7 @@ Which child a guest has stands in its statics (`R_CHILD`), so nothing here is a 
 from __future__ import annotations
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID, WILD
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.child.era_memory import take_shared
 from p2mbatch.compiled.child.layout import (
     A_RUNS,
@@ -18,9 +18,7 @@ from p2mbatch.compiled.child.layout import (
     E_SET,
     HEADER,
     MAX_RUNS,
-    NOT_READ,
     OP_BOOT,
-    OP_GET,
     OP_GROW,
     OP_REPORT,
     OP_RESUME,
@@ -28,15 +26,28 @@ from p2mbatch.compiled.child.layout import (
     R_BUILDS,
     R_OPEN,
 )
+from p2mbatch.compiled.child.lookups import get, get_row
 from p2mbatch.compiled.child.replay import END, advance, entry_word, set_done
-from p2mbatch.compiled.child.request import area_at, begin_request, broken, forget_lazy, wake
+from p2mbatch.compiled.child.request import (
+    area_at,
+    begin_request,
+    broken,
+    forget_lazy,
+    lazy_pages,
+    wake,
+)
 from p2mbatch.compiled.child.status import CHILD_BROKEN
 from p2mbatch.compiled.child.tree import part_found, tree_found
 from p2mbatch.compiled.child.wire import words_at
 from p2mbatch.compiled.grow import populate_each
-from p2mbatch.compiled.inspect import p2m_words
-from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lookup import lookup
+from p2mbatch.compiled.jit import (
+    Inner,
+    as_int,
+    inline_kernel,
+    inner_kernel,
+    kernel,
+    never_inline,
+)
 from p2mbatch.compiled.own.registers import (
     R_SET_MFN,
     R_SET_PFN,
@@ -45,8 +56,8 @@ from p2mbatch.compiled.own.registers import (
 )
 from p2mbatch.compiled.pages import room_left
 from p2mbatch.compiled.policies.operations import Operations
-from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP, MORE_ROOM, NO_MEMORY, OK
-from p2mbatch.compiled.tables import LAZY, NO_PAGE, HostTables, P2MTables
+from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY, OK
+from p2mbatch.compiled.tables import LAZY, HostTables, P2MTables
 
 ROOM = 256
 """Slots that one call may take: it can't be stopped half way and gone on with."""
@@ -289,128 +300,54 @@ def _growth_ended(t: P2MTables, h: HostTables) -> int:
     return OK
 
 
-@kernel
-def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
-    """Do `Operations.grow_leaves` by the kernel's own growth of one leaf."""
+@inline_kernel
+def grow_each(
+    t: P2MTables,
+    h: HostTables,
+    leaves: Int64Array,
+    lazy: bool,
+    first: int,
+    op: int,
+    most: int,
+    ask: Inner,
+    grow: Inner,
+) -> int:
+    """Do `Operations.grow_leaves` by requests `op` for at most `most` leaves.
+
+    `ask` makes a request for some leaves, `grow` does what the child did for one of them.
+    """
     if first == 0:
         t.statics[R_OPEN] = 0
     done = first
     while done < len(leaves):
         # As many as one request takes; what one of them left open is gone on with.
-        begin_at = done - done % (3 * MAX_RUNS)
-        some = leaves[begin_at : begin_at + 3 * MAX_RUNS]
-        if t.statics[R_OPEN] != OP_GROW:
-            status = _ask_growth(t, h, leaves[done : begin_at + len(some)])
+        begin_at = done - done % most
+        some = leaves[begin_at : begin_at + most]
+        if t.statics[R_OPEN] != op:
+            status = ask(t, h, leaves[done : begin_at + len(some)])
             if status != OK:
                 return status
-        status = populate_each(t, h, some, lazy, done - begin_at, _grow)
-        if status == MORE_ROOM:
-            t.state[0].position += begin_at
+        status = populate_each(t, h, some, lazy, done - begin_at, grow)
         if status != OK:
+            t.state[0].position += begin_at
             return status
         status = _growth_ended(t, h)
         if status != OK:
             return status
+        pages = lazy_pages(t, h)
         for k in range(done - begin_at, len(some)):
             if t.leaf_slot[some[k]] == LAZY:
-                forget_lazy(t, h, as_int(t.leaf_page[some[k]]))
+                forget_lazy(t, pages, as_int(t.leaf_page[some[k]]))
         done = begin_at + len(some)
     return OK
 
 
-# --- lookups -----------------------------------------------------------------------------------
-
-
-@inner_kernel
-def _is_asked(t: P2MTables, pfn: int, in_row: bool) -> bool:
-    """Return whether a PFN is the kernel's to look up: its leaf is there, or none is known.
-
-    What a leaf that is not made yet holds is the layout's, whoever looks there. In a row, of the
-    PFNs of a leaf that a linear p2m shares, the first and the last alone are asked.
-    """
-    state = t.state[0]
-    x = pfn >> state.entries_shift
-    if in_row and state.pgd != NO_PAGE and 0 < pfn & (t.words.shape[1] - 1) < t.words.shape[1] - 1:
-        if x >= state.num_leaves:
-            return False
-        if t.leaf_page[x] == state.missing or t.leaf_page[x] == state.identity:
-            return False
-    return pfn < 0 or x >= state.num_leaves or t.leaf_slot[x] != LAZY
-
-
-@inner_kernel
-def looked_up(
-    t: P2MTables, h: HostTables, first: int, pfns: Int64Array, out: Int64Array, fault: int
-) -> None:
-    """Put into `out` what the kernel's own lookup says of `pfns`, or of those from `first` on.
-
-    Where that ends in a fault and ours did not, `fault` stands.
-    """
-    most = 3 * MAX_RUNS
-    begin_at = as_int(0)
-    while begin_at < len(out):
-        begin_request(t, h, as_int(OP_GET))
-        c = words_at(area_at(t, as_int(0)), as_int(HEADER))
-        asked = words_at(area_at(t, as_int(A_RUNS)), as_int(most))
-        count, end = as_int(0), begin_at
-        while end < len(out) and count < most:
-            pfn = as_int(pfns[end]) if len(pfns) > 0 else first + end
-            if _is_asked(t, pfn, len(pfns) == 0):
-                asked[count] = pfn
-                count += 1
-            end += 1
-        c[C_COUNT] = count
-        if count > 0:
-            wake(t)
-            _take_lookups(t, h, first, pfns, out, begin_at, end, fault)
-        begin_at = end
-    t.statics[R_OPEN] = 0
-
-
-@inner_kernel
-def _take_lookups(
-    t: P2MTables,
-    h: HostTables,
-    first: int,
-    pfns: Int64Array,
-    out: Int64Array,
-    begin_at: int,
-    end: int,
-    fault: int,
-) -> None:
-    """Take the answers to one request; one that is a fault leaves what there was."""
-    if advance(t, h) != END:
-        broken(t, as_int(0))
-    asked = words_at(area_at(t, as_int(A_RUNS)), as_int(3 * MAX_RUNS))
-    count = as_int(0)
-    for k in range(begin_at, end):
-        pfn = as_int(pfns[k]) if len(pfns) > 0 else first + k
-        if _is_asked(t, pfn, len(pfns) == 0):
-            if asked[count] != NOT_READ:
-                out[k] = asked[count]
-            elif out[k] > FAULT_TOP and out[k] != WILD:
-                out[k] = fault
-            count += 1
-
-
 @kernel
-def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
-    """Do `Operations.get` by the kernel's own lookup."""
-    lookup(t, h, pfns, out)
-    try:
-        looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
-    except Exception:
-        t.statics[R_OPEN] = 0
-
-
-@kernel
-def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
-    """Do `Operations.get_row` by the kernel's own lookup."""
-    p2m_words(t, h, first, out)
-    try:
-        looked_up(t, h, first, out[:0], out, as_int(WILD))
-    except Exception:
-        t.statics[R_OPEN] = 0
+def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
+    """Do `Operations.grow_leaves` by the kernel's own growth of one leaf."""
+    return grow_each(
+        t, h, leaves, lazy, first, as_int(OP_GROW), as_int(3 * MAX_RUNS), _ask_growth, _grow
+    )
 
 
 OPERATIONS = Operations(

@@ -45,7 +45,6 @@ from p2mbatch.compiled.child.layout import (
     C_MARKED,
     C_MARKED_PAGES,
     C_MARKS,
-    C_MAX_DOMAIN,
     C_MAX_PFN,
     C_MFN_LIST,
     C_NR_PAGES,
@@ -220,7 +219,6 @@ def begin_request(t: P2MTables, h: HostTables, op: int) -> None:
     )
     c[C_NR_PAGES] = state.nr_pages
     c[C_MAX_PFN] = state.max_p2m_pfn
-    c[C_MAX_DOMAIN] = state.max_p2m
     c[C_XEN_MAX] = state.xen_max
     c[C_MFN_LIST] = state.mfn_list_pfn
     c[C_BRK] = state.brk_pfn
@@ -321,7 +319,7 @@ def _write_pages(t: P2MTables, h: HostTables) -> None:
     fresh = state.num_slots - noted
     if fresh > TOUCHED_PAGES:
         stop(t, CHILD_PAGES, as_int(0))
-    first, lazy = state.mfn_list_pfn, _lazy_pages(t, h)
+    first, lazy = state.mfn_list_pfn, lazy_pages(t, h)
     c[C_LAZY_FIRST], c[C_LAZY_COUNT] = first, lazy
     pages = words_at(area_at(t, as_int(A_PAGES)), as_int(fresh))
     made = words_at(area_at(t, as_int(A_MADE)), as_int((lazy + 63) >> 6))
@@ -339,13 +337,13 @@ def _write_pages(t: P2MTables, h: HostTables) -> None:
         # What the child was shown of leaves that are not made may be another by now.
         for x in range(state.num_leaves):
             if t.leaf_slot[x] == LAZY:
-                forget_lazy(t, h, as_int(t.leaf_page[x]))
+                forget_lazy(t, lazy, as_int(t.leaf_page[x]))
     c[C_PAGES] = fresh
     t.statics[R_NOTED] = state.num_slots
 
 
 @inner_kernel
-def _lazy_pages(t: P2MTables, h: HostTables) -> int:
+def lazy_pages(t: P2MTables, h: HostTables) -> int:
     """Return how many pages from `mfn_list` on may be those of leaves that are not made yet."""
     state = t.state[0]
     if h.par[0].kind != FUNCTION_HOST:
@@ -359,9 +357,12 @@ def _lazy_pages(t: P2MTables, h: HostTables) -> int:
 
 
 @inner_kernel
-def forget_lazy(t: P2MTables, h: HostTables, page: int) -> None:
-    """Note that the child has not what a leaf's page holds: it is made when it is asked for."""
-    at, lazy = page - t.state[0].mfn_list_pfn, _lazy_pages(t, h)
+def forget_lazy(t: P2MTables, lazy: int, page: int) -> None:
+    """Note that the child has not what a leaf's page holds: it is made when it is asked for.
+
+    `lazy` are `lazy_pages`.
+    """
+    at = page - t.state[0].mfn_list_pfn
     if 0 <= at < lazy:
         made = words_at(area_at(t, as_int(A_MADE)), as_int((lazy + 63) >> 6))
         made[at >> 6] &= ~(as_int(1) << (at & 63))

@@ -7,7 +7,7 @@ any child. It has no growth of its own: a leaf is grown by setting its first ent
 from __future__ import annotations
 
 from p2mbatch.base.arrays import Int64Array
-from p2mbatch.base.geometry import INVALID, WILD
+from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.child.arrays import (
     LIST,
     MISSING,
@@ -17,6 +17,7 @@ from p2mbatch.compiled.child.arrays import (
     array_page,
     array_pages,
 )
+from p2mbatch.compiled.child.eras import MARKING
 from p2mbatch.compiled.child.layout import (
     A_RUNS,
     C_COUNT,
@@ -32,10 +33,7 @@ from p2mbatch.compiled.child.layout import (
     R_OPEN,
 )
 from p2mbatch.compiled.child.operations import (
-    OPERATIONS as THREE_LEVELS,
-)
-from p2mbatch.compiled.child.operations import (
-    looked_up,
+    grow_each,
     set_one,
     to_the_end,
     until_phase,
@@ -46,20 +44,17 @@ from p2mbatch.compiled.child.request import (
     begin_request,
     child_at,
     child_form,
-    forget_lazy,
     wake,
 )
 from p2mbatch.compiled.child.wire import narrow_words_at, words_at
-from p2mbatch.compiled.grow import populate_each
 from p2mbatch.compiled.hosts import layout_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.own.memory import leaf_hung
 from p2mbatch.compiled.own.registers import OWN_ROOM, stop
 from p2mbatch.compiled.pages import address, page_code, room_left, take_slot
-from p2mbatch.compiled.policies import none, three_lookup
-from p2mbatch.compiled.status import FAULT_MID, NO_MEMORY, OK
+from p2mbatch.compiled.policies import none
+from p2mbatch.compiled.status import NO_MEMORY, OK
 from p2mbatch.compiled.tables import (
-    LAZY,
     LEAF,
     MID_MFN,
     P_KIND,
@@ -218,54 +213,11 @@ def _ask_growth(t: P2MTables, h: HostTables, leaves: Int64Array) -> int:
 @kernel
 def grow_leaves(t: P2MTables, h: HostTables, leaves: Int64Array, lazy: bool, first: int) -> int:
     """Do `Operations.grow_leaves`, each by its first entry."""
-    if first == 0:
-        t.statics[R_OPEN] = 0
-    done = first
-    while done < len(leaves):
-        # As many as one request takes; what one of them left open is gone on with.
-        begin_at = done - done % MAX_RUNS
-        some = leaves[begin_at : begin_at + MAX_RUNS]
-        if t.statics[R_OPEN] != OP_SET:
-            status = _ask_growth(t, h, leaves[done : begin_at + len(some)])
-            if status != OK:
-                return status
-        status = populate_each(t, h, some, lazy, done - begin_at, _grown)
-        t.state[0].position += begin_at
-        if status != OK:
-            return status
-        t.statics[R_OPEN] = 0
-        for k in range(done - begin_at, len(some)):
-            if t.leaf_slot[some[k]] == LAZY:
-                forget_lazy(t, h, as_int(t.leaf_page[some[k]]))
-        done = begin_at + len(some)
-    return OK
+    return grow_each(
+        t, h, leaves, lazy, first, as_int(OP_SET), as_int(MAX_RUNS), _ask_growth, _grown
+    )
 
 
-# --- lookups -----------------------------------------------------------------------------------
-
-
-@kernel
-def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
-    """Do `Operations.get` by the kernel's own lookup."""
-    three_lookup.get(t, h, pfns, out)
-    try:
-        looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
-    except Exception:
-        t.statics[R_OPEN] = 0
-
-
-@kernel
-def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
-    """Do `Operations.get_row` by the kernel's own lookup."""
-    three_lookup.get_row(t, h, first, out)
-    try:
-        looked_up(t, h, first, out[:0], out, as_int(WILD))
-    except Exception:
-        t.statics[R_OPEN] = 0
-
-
-OPERATIONS = THREE_LEVELS._replace(
-    boot=boot, grow_leaves=grow_leaves, get=get, get_parallel=get, get_row=get_row
-)
+OPERATIONS = MARKING._replace(boot=boot, grow_leaves=grow_leaves)
 NEVER_REBUILT = OPERATIONS._replace(rebuild=none.keep)
 """Where nothing outside of the file can call what builds the list (policies-spec P2)."""

@@ -99,13 +99,8 @@ def take_page(t: P2MTables, pages: Int64Array) -> int:
     if state.brk_closed != 0:
         page = alloc_p2m_page(t)
         return page if page >= 0 else -NO_MEMORY
-    skip = state.boot_used
-    for run in range(len(pages)):
-        if skip < pages[run, 1]:
-            state.boot_used += 1
-            return pages[run, 0] + skip
-        skip -= pages[run, 1]
-    return -BUG_PANIC
+    page, some = take_in_a_row(t, pages, as_int(1))
+    return page if some > 0 else as_int(-BUG_PANIC)
 
 
 @inner_kernel

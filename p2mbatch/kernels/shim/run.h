@@ -235,7 +235,6 @@ static void begin_life(void)
     for (int i = 0; i < KNOWN_POINTERS; i++)
         known[i].last = 0;
     top_mfn_page = 1;
-    p2mk_max_domain_pages = C(MAX_DOMAIN);
 #ifdef __x86_64__
     p2mk_hotplug_limit_gib = C(HOTPLUG);
     begin_flat_life();

@@ -9,7 +9,6 @@ struct start_info {
 };
 struct shared_info p2mk_shared_info GIVEN;
 struct start_info p2mk_start_info GIVEN;
-word p2mk_max_domain_pages GIVEN;
 /* Where the kernel asks which of the two an address is: none is below either. */
 word p2mk_page_offset GIVEN;
 word p2mk_start_kernel_map GIVEN;

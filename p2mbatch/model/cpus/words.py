@@ -216,7 +216,7 @@ class Words:
 
     def set_by_pointer(self, pfn: int) -> bool:
         """Set an identity value where pointers say it all; return whether they do."""
-        return bool(ks.identity_by_pointer(self.life.tables, self.life.host, pfn >> self.shift))
+        return bool(ks.identity_by_pointer(self.life.tables, pfn >> self.shift))
 
     def take(self) -> int:
         """Return the next page of the allocator; -1 where there is none."""
