@@ -17,6 +17,8 @@ import pytest
 from kernels.resumed import TRACKED, at_resume, children, lived, written
 from p2mbatch.base.cc import find_compiler
 from p2mbatch.base.errors import PolicyError
+from p2mbatch.guests.rows import run_scenario
+from p2mbatch.guests.scenario import Scenario
 from p2mbatch.kernels.named import named_policy
 from p2mbatch.model import policies
 from registry_support import files_forgotten
@@ -101,6 +103,15 @@ def test_trouble_is_one_line_with_the_files_place(what: str, tmp_path: Path) -> 
     assert wanted in text
     assert "\n" not in text
     assert re.search(r"mmu\.c:\d+\b", text)
+
+
+def test_what_one_call_may_hit_is_no_matter_of_the_guests_before(tmp_path: Path) -> None:
+    """A larger guest leaves more room behind: what is refused is refused all the same."""
+    large = Scenario.make(memory_bytes="4GiB", policy="tracked", migrations=1)
+    assert [row["outcome"] for row in run_scenario(large, resident="all")] == ["ok", "ok"]
+    lines, above, wanted = TROUBLE["a mid of many leaves"]
+    with pytest.raises(PolicyError, match=wanted):
+        lived(tmp_path, at_resume(f"\t\t{lines}", above))
 
 
 def test_code_in_data_is_not_run(tmp_path: Path) -> None:

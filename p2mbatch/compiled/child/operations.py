@@ -52,15 +52,14 @@ from p2mbatch.compiled.own.registers import (
     R_SET_MFN,
     R_SET_PFN,
     R_STATUS,
+    ROOM,
     begin,
+    bound_hits,
 )
 from p2mbatch.compiled.pages import room_left
 from p2mbatch.compiled.policies.operations import Operations
 from p2mbatch.compiled.status import MORE_ROOM, NO_MEMORY, OK
 from p2mbatch.compiled.tables import LAZY, HostTables, P2MTables
-
-ROOM = 256
-"""Slots that one call may take: it can't be stopped half way and gone on with."""
 
 
 @inner_kernel
@@ -124,6 +123,7 @@ def boot(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
 @inner_kernel
 def _rebuild(t: P2MTables, h: HostTables) -> None:
     begin_request(t, h, as_int(OP_RESUME))
+    bound_hits(t)
     wake(t)
     until_phase(t, h)
 
@@ -131,8 +131,7 @@ def _rebuild(t: P2MTables, h: HostTables) -> None:
 @kernel
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Do `Operations.rebuild`; what the same call then reports is left to `report`."""
-    room = min(ROOM, t.state[0].num_leaves + 64)
-    if t.state[0].num_slots + room > len(t.words):
+    if t.state[0].num_slots + ROOM > len(t.words):
         t.state[0].position = 0
         return MORE_ROOM
     try:

@@ -92,6 +92,7 @@ from p2mbatch.compiled.own.registers import (
     R_SITE,
     R_TOP,
     R_TOP_WORD,
+    may_hit,
     stop,
 )
 from p2mbatch.compiled.own.words import noted
@@ -101,7 +102,6 @@ from p2mbatch.compiled.pages import (
     page_code,
     page_word,
     reached_page,
-    room_left,
 )
 from p2mbatch.compiled.status import (
     BUG_BOOTMEM,
@@ -209,7 +209,7 @@ def _make_page(t: P2MTables, h: HostTables, page: int) -> None:
         show_leaf(t, h, page, LAZY - code)
         return
     if code <= LAZY:
-        if not room_left(t):
+        if not may_hit(t):
             c = words_at(area_at(t, as_int(0)), as_int(HEADER))
             stop(t, OWN_ROOM, as_int(c[C_PC]))
         code = make_leaf(t, h, LAZY - code)
@@ -353,7 +353,7 @@ def _built(
     page = reached_page(t, base)
     code = page_code(t, page)
     if code <= LAZY:
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, pc)
         code = make_leaf(t, h, LAZY - code)
     if code < 0:
@@ -379,7 +379,7 @@ def _is_set(
         return False
     code = page_code(t, reached_page(t, base))
     if code <= LAZY:
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, pc)
         code = make_leaf(t, h, LAZY - code)
     if code < 0 or t.slots[code, P_KIND] not in (LEAF, TAKEN):
@@ -404,7 +404,7 @@ def _other(t: P2MTables, h: HostTables, kind: int, entry: Int64Array, pc: int) -
         s[R_FOUND_TOP] = top_asked_for(t, mfn)
         words_at(child_at(t), as_int(CHILD_WORDS))[CHILD_ASKS] = 1
     elif kind == E_BRK:
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, pc)
         if t.state[0].brk_closed == 0 and entry[2] > t.state[0].brk_pages - t.state[0].brk_used:
             stop(t, as_int(BUG_BRK_OVERFLOW), pc)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from p2mbatch.compiled.child.status import CHILD_BROKEN
 from p2mbatch.compiled.jit import as_int, inner_kernel, never_inline
 from p2mbatch.compiled.own.memory import make_known
-from p2mbatch.compiled.own.registers import K_MID_MISSING, K_MISSING, K_TOP, OWN_ROOM, stop
-from p2mbatch.compiled.pages import page_code, reached_page, room_left, take_slot
+from p2mbatch.compiled.own.registers import K_MID_MISSING, K_MISSING, K_TOP, OWN_ROOM, may_hit, stop
+from p2mbatch.compiled.pages import page_code, reached_page, take_slot
 from p2mbatch.compiled.tables import (
     LAZY,
     LEAF,
@@ -85,7 +85,7 @@ def _mid_found(t: P2MTables, mid: int, first: int, end: int) -> None:
             return
         code = page_code(t, page)
         if code == NO_PAGE:
-            if not room_left(t):
+            if not may_hit(t):
                 stop(t, OWN_ROOM, as_int(0))
             code = take_slot(t, page)
         if code >= 0 and t.slots[code, P_KIND] == TAKEN:

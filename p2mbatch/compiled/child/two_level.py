@@ -50,8 +50,8 @@ from p2mbatch.compiled.child.wire import narrow_words_at, words_at
 from p2mbatch.compiled.hosts import layout_frame
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.own.memory import leaf_hung
-from p2mbatch.compiled.own.registers import OWN_ROOM, stop
-from p2mbatch.compiled.pages import address, page_code, room_left, take_slot
+from p2mbatch.compiled.own.registers import OWN_ROOM, may_hit, stop
+from p2mbatch.compiled.pages import address, page_code, take_slot
 from p2mbatch.compiled.policies import none
 from p2mbatch.compiled.status import NO_MEMORY, OK
 from p2mbatch.compiled.tables import (
@@ -81,7 +81,7 @@ def _take_arrays(t: P2MTables) -> None:
         elif k == LIST:
             kind = TOP_MFN
         for i in range(array_pages(t, as_int(k))):
-            if not room_left(t):
+            if not may_hit(t):
                 stop(t, OWN_ROOM, as_int(0))
             page = array_page(t, as_int(k)) + i
             slot = take_slot(t, page)

@@ -16,10 +16,11 @@ from p2mbatch.compiled.own.registers import (
     R_MAX_DOMAIN,
     R_SET_MFN,
     R_SET_PFN,
+    may_hit,
     stop,
 )
 from p2mbatch.compiled.owners import own_pfn, set_present
-from p2mbatch.compiled.pages import address, page_at, page_code, room_left, set_own, take_slot
+from p2mbatch.compiled.pages import address, page_at, page_code, set_own, take_slot
 from p2mbatch.compiled.status import BUG_BRK_OVERFLOW
 from p2mbatch.compiled.tables import (
     FUNCTION_HOST,
@@ -64,7 +65,7 @@ def make_array(t: P2MTables, h: HostTables, at: int, length: int, words: int, li
         t.state[0].brk_used = used + pages
     first = page_at(t, where)
     for page in range(first, first + pages):
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, line)
         t.slots[take_slot(t, page), P_KIND] = TAKEN
     t.statics[at] = where

@@ -36,6 +36,7 @@ from p2mbatch.compiled.own.registers import (
     R_STRAY_LINE,
     R_TOP,
     R_TOP_WORD,
+    may_hit,
     stop,
 )
 from p2mbatch.compiled.owners import own_pfn
@@ -45,7 +46,6 @@ from p2mbatch.compiled.pages import (
     page_code,
     page_word,
     reached_page,
-    room_left,
     stray_store,
     take_slot,
 )
@@ -174,7 +174,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
         fault(t, where, FAULT_STORE, line)
     code = page_code(t, page)
     if code <= LAZY:
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, line)
         code = make_leaf(t, h, LAZY - code)
     kind = t.slots[code, P_KIND] if code >= 0 else ORDINARY
@@ -191,7 +191,7 @@ def _store_any(t: P2MTables, h: HostTables, where: int, i: int, word: int, line:
     else:
         stray = kind in (FREED, ORDINARY)
     if stray:
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, line)
         if t.state[0].stray_writes == 0:
             t.statics[R_STRAY_LINE] = line
@@ -278,12 +278,12 @@ def leaf_hung(t: P2MTables, h: HostTables, x: int, word: int, line: int) -> None
     code = page_code(t, page)
     if code == NO_PAGE:
         # A mid that is hung in whole may lead to as many pages as it has words.
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, line)
         code = take_slot(t, page)
     if code <= LAZY and LAZY - code != x:
         # It holds what the layout says of another leaf.
-        if not room_left(t):
+        if not may_hit(t):
             stop(t, OWN_ROOM, line)
         code = make_leaf(t, h, LAZY - code)
     if code >= 0 and t.slots[code, P_KIND] == TAKEN:
@@ -325,7 +325,7 @@ def exchange(
 @inner_kernel
 def taken(t: P2MTables, page: int, line: int) -> int:
     """Return the address of a page that the kernel was just given."""
-    if not room_left(t):
+    if not may_hit(t):
         stop(t, OWN_ROOM, line)
     slot = take_slot(t, page)
     t.slots[slot, P_KIND] = TAKEN

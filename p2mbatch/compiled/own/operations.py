@@ -22,7 +22,9 @@ from p2mbatch.compiled.own.registers import (
     R_SET_MFN,
     R_SET_PFN,
     R_STATUS,
+    ROOM,
     begin,
+    bound_hits,
 )
 from p2mbatch.compiled.own.words import noted
 from p2mbatch.compiled.pages import page_at, room_left
@@ -48,9 +50,6 @@ ALLOC_P2M = _of_the_policy
 SET_PHYS_TO_MACHINE = _of_the_policy
 GET_PHYS_TO_MACHINE = _of_the_policy
 PFN_TO_MFN = _of_the_policy
-
-ROOM = 256
-"""Slots that one call of a policy may take: it can't be stopped half way and gone on with."""
 
 
 # --- a lookup of the policy's own --------------------------------------------------------------
@@ -150,6 +149,7 @@ def _call_build(t: P2MTables, h: HostTables) -> int:
 def _call_resume(t: P2MTables, h: HostTables) -> int:
     """Do what a resume does with the list."""
     begin(t)
+    bound_hits(t)
     try:
         XEN_POST_SUSPEND(t, h)
     except Exception:
@@ -230,8 +230,7 @@ def boot_own_tree(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
 
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Do `Operations.rebuild`."""
-    room = min(ROOM, t.state[0].num_leaves + 64)
-    if t.state[0].num_slots + room > len(t.words):
+    if t.state[0].num_slots + ROOM > len(t.words):
         t.state[0].position = 0
         return MORE_ROOM
     return _call_resume(t, h)

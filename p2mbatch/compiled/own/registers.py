@@ -8,7 +8,7 @@ pointers that the model knows too (`K_`), kept as addresses, and then the user's
 from __future__ import annotations
 
 from p2mbatch.compiled.jit import inner_kernel, never_inline
-from p2mbatch.compiled.pages import address
+from p2mbatch.compiled.pages import address, room_left
 from p2mbatch.compiled.status import FAULT_TOP, OK, OWN
 from p2mbatch.compiled.tables import (
     NO_PAGE,
@@ -25,7 +25,7 @@ from p2mbatch.compiled.tables import (
 # R_OWN_TREE: 1 under a policy that looks PFNs up in its own way; R_DIRTY: 1 where what its lookups
 # go through has changed; R_MARK: 1 while its way is being found out; R_LAST: the page read last.
 # R_SET_PFN, R_SET_MFN: the entry that is being set, or -1. R_MAX_DOMAIN: `MAX_DOMAIN_PAGES` where
-# it is another than by default.
+# it is another than by default. R_SLOTS: how many slots the tables may have when the call ends.
 (
     R_STEPS,
     R_STATUS,
@@ -48,7 +48,8 @@ from p2mbatch.compiled.tables import (
     R_SET_PFN,
     R_SET_MFN,
     R_MAX_DOMAIN,
-) = range(21)
+    R_SLOTS,
+) = range(22)
 
 (
     K_MISSING,
@@ -67,6 +68,12 @@ MAX_OWN = STATIC_WORDS - K_OWN
 OWN_BUG, OWN_FAULT, OWN_OUT_OF_PAGE, OWN_STEPS, OWN_ROOM = range(OWN, OWN + 5)
 
 _STEPS, _STEPS_A_LEAF = 1 << 24, 1 << 10
+
+ROOM = 256
+"""Slots that one call of a policy may take: it can't be stopped half way and gone on with."""
+
+_MOST_AT_ONCE = 6
+"""Slots that hitting one page may take."""
 
 NOWHERE = 1
 """No address of a page, for registers that hold one."""
@@ -91,6 +98,7 @@ def begin(t: P2MTables) -> None:
     s, state = t.statics, t.state[0]
     s[R_STEPS] = _STEPS + _STEPS_A_LEAF * state.num_leaves
     s[R_STATUS] = OK
+    s[R_SLOTS] = len(t.words)
     s[R_FOUND] = NOWHERE
     s[R_FOUND_TOP] = -1
     s[R_TOP] = -1
@@ -105,6 +113,18 @@ def begin(t: P2MTables) -> None:
     _known(t, K_MID_MISSING_MFN, state.mid_missing_mfn)
     _known(t, K_TOP_MFN_P, state.top_mfn_p)
     _known(t, K_TOP_MFN, state.top_mfn)
+
+
+@inner_kernel
+def bound_hits(t: P2MTables) -> None:
+    """Let the call that begins hit ROOM pages, however much room the guests before it took."""
+    t.statics[R_SLOTS] = t.state[0].num_slots + ROOM
+
+
+@inner_kernel
+def may_hit(t: P2MTables) -> bool:
+    """Return whether the call may hit one more page."""
+    return room_left(t) and t.state[0].num_slots + _MOST_AT_ONCE <= t.statics[R_SLOTS]
 
 
 @inner_kernel
