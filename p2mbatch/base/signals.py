@@ -11,7 +11,7 @@ while one long call of compiled code runs. So there are three steps:
    whatever form that arrives at the command line, it is told as an interruption.
 3. A thread that the C handler wakes ends the process where the main thread did not get to the
    handler in `_NOTICE_S` (compiled code runs without the interpreter's lock) or was not done in
-   `_GRACE_S`. What `removed_at_end` names is removed then too.
+   `_GRACE_S`. What `removed_at_end` and `done_at_end` name is removed and done then too.
 
 A signal that was ignored from the start (nohup) stays ignored. Nothing of this is in force for who
 imports the package: only `install` makes it so.
@@ -25,7 +25,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import ClassVar
 
@@ -63,6 +63,7 @@ class _State:
     """Whether the exception that was raised for it got lost."""
     said = _thread.allocate_lock()
     leftovers: ClassVar[set[str]] = set()
+    duties: ClassVar[list[Callable[[], None]]] = []
 
 
 def install() -> None:
@@ -133,6 +134,9 @@ def end(number: int) -> None:
             import shutil
 
             shutil.rmtree(path, ignore_errors=True)
+    for duty in list(_State.duties):
+        with contextlib.suppress(OSError):
+            duty()
     os._exit(128 + number)
 
 
@@ -160,6 +164,16 @@ def removed_at_end(path: str) -> Iterator[None]:
         yield
     finally:
         _State.leftovers.discard(path)
+
+
+@contextlib.contextmanager
+def done_at_end(duty: Callable[[], None]) -> Iterator[None]:
+    """Have `duty` called, in whichever thread, where a signal ends the process inside."""
+    _State.duties.append(duty)
+    try:
+        yield
+    finally:
+        _State.duties.remove(duty)
 
 
 def _watch(fd: int) -> None:

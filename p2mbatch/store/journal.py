@@ -122,12 +122,14 @@ class Journal:
         return self
 
     def __exit__(self, kind: object, *exc: object) -> None:
-        if kind is not None and self.path in self._made and not self._is_used:
-            self._discard()
+        if kind is not None:
+            self.discard_unused()
         self.close()
 
-    def _discard(self) -> None:
+    def discard_unused(self) -> None:
         """Take away the store that was made for a sweep that could not start."""
+        if self.path not in self._made or self._is_used:
+            return
         with contextlib.suppress(OSError):
             for path in (self.path, *_logs_of(self.path), self.directory / LOCK_NAME):
                 path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.base.say import say
 from p2mbatch.base.shipped import find_spec
-from p2mbatch.base.signals import Interrupted
+from p2mbatch.base.signals import Interrupted, done_at_end
 from p2mbatch.guests.fields import FIELDS
 from p2mbatch.model.policies import carried
 from p2mbatch.spec.sweep_spec import SweepSpec
@@ -71,6 +71,7 @@ def sweep(
     stop = Stop()
     with (
         Journal.open(Path(out)) as journal,
+        done_at_end(journal.discard_unused),
         ProgressReport(spec.num_cells, progress) as report,
         stop.listening(),
     ):
