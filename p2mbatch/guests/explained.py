@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2mbatch.base.arrays import Int64Array
+from p2mbatch.base.geometry import PAGE_BYTES
+from p2mbatch.base.sizes import format_size
 from p2mbatch.guests.stage import StagedGuest
 from p2mbatch.model.explain.life import Watcher
 from p2mbatch.model.explain.meaning import conclude, fate_of_life
@@ -19,6 +21,7 @@ from p2mbatch.model.trace import LOSS_FIELDS
 
 if TYPE_CHECKING:
     from p2mbatch.guests.fields import ScenarioFields
+    from p2mbatch.model.policies import Policy
 
 Action = tuple[str, Int64Array | tuple[list[Int64Array], int] | None]
 """What a guest did behind its boot: ("migrate", None), ("set", runs), ("cpus", (sets, key)) or
@@ -107,15 +110,35 @@ def explain_actions(
     return _told(living)
 
 
+def _can_not_grow(scenario: ScenarioFields) -> bool:
+    """Return whether the guest is to get more pages within a span that has no holes."""
+    grows = scenario.grow_bytes > 0 and scenario.migrations > 0
+    return grows and scenario.grow_where == "within" and scenario.sparsity == 0.0
+
+
+def _left_out(scenario: ScenarioFields, policy: Policy) -> str:
+    """Return what is said of memory that the kernel does not take, or ""."""
+    most = scenario.max_domain_pages
+    if policy.is_two_level or not 0 < most < scenario.memory_bytes // PAGE_BYTES:
+        return ""
+    end = format_size(most * PAGE_BYTES)
+    return f", all that its kernel takes (CONFIG_XEN_MAX_DOMAIN_MEMORY {end})"
+
+
 def _told(living: _Living) -> Explanation:
     scenario, placement = living.guest.scenario, living.guest.placement
     policy = placement.policy
     conclusion, advice = conclude(policy, living.stories)
+    if _can_not_grow(scenario):
+        conclusion += " It was to grow between migrations, and had nowhere to: all pages of its "
+        conclusion += "span are there from boot on."
+        advice = f"{advice} Grow it past its end (grow_where beyond), or boot it with less.".strip()
     return Explanation(
         f"cell {scenario.cell_id}",
         policy.short,
         policy.meaning,
-        describe_guest(scenario.word_bytes, placement.nr_pages, placement.span),
+        describe_guest(scenario.word_bytes, placement.nr_pages, placement.span)
+        + _left_out(scenario, policy),
         living.stories,
         fate_of_life(living.stories),
         conclusion,

@@ -59,6 +59,12 @@ def era_of(unit: Extracted, shown: str) -> Era:
     return _linear(unit)
 
 
+_LAST_IS_PFN = re.compile(
+    r"\bxen_p2m_last_pfn\s*=\s*pfn\s*;|\bWRITE_ONCE\s*\(\s*xen_p2m_last_pfn\s*,\s*pfn\s*\)"
+)
+"""The hint of 4.3 to 5.13, which is one too low (linear-spec L9)."""
+
+
 def _linear(unit: Extracted) -> Era:
     """Return which linear p2m it is: by the hint that there is from 4.3 on, and how it moves."""
     from_4_3 = "xen_p2m_last_pfn" in _names(unit)
@@ -66,7 +72,7 @@ def _linear(unit: Extracted) -> Era:
     if not from_4_3:
         told_by = "xen_vmalloc_p2m_tree without xen_p2m_last_pfn"
         return Era("linear-3.19", _load_linear, {}, flavor, told_by)
-    if re.search(r"\bxen_p2m_last_pfn\s*=\s*pfn\s*;", unit.text):
+    if _LAST_IS_PFN.search(unit.text):
         told_by = "xen_p2m_last_pfn = pfn; newer kernels round it up"
         return Era("linear-4.4", _load_linear, {}, flavor, told_by)
     told_by = "xen_p2m_last_pfn, nowhere set to pfn itself, as older kernels do"

@@ -20,6 +20,9 @@ MAX_BYTES = 1 << 20
 
 MAX_LINE_BYTES = 1 << 16
 
+_CONFLICT = ("<<<<<<< ", ">>>>>>> ")
+"""How git begins and ends what it could not merge."""
+
 HEADERS = re.compile(r"(linux|asm|asm-generic|xen|trace|uapi|generated|acpi|xen/interface)/.+")
 """What a kernel's file includes from its tree; what of it is needed is ours."""
 
@@ -169,6 +172,8 @@ def _decoded(raw: bytes, shown: str) -> str:
     if not text.endswith("\n"):
         text += "\n"
     for number, line_text in enumerate(text.split("\n"), 1):
+        if line_text.startswith(_CONFLICT):
+            raise wrong(shown, number, "a conflict of a merge that was left in")
         if len(line_text) > MAX_LINE_BYTES:
             raise wrong(shown, number, f"longer than {MAX_LINE_BYTES} characters: not C text")
     return text

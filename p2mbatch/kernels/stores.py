@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _BUG = re.compile(r'p2mk_bug\("((?:\\.|[^"\\])*)", (\d+)\)')
 _NAMED_SO = re.compile(r"mid_mfn")
+_TOP = re.compile(r"p2m_top_mfn(_list)?")
 _FOUND_SO = re.compile(r"p2m_top_mfn_p\s*\[|p2mk_noted_virt\(")
 # Words of the kernel's that stand expanded in the unit.
 _WRITTEN = (("p2mk_noted_virt", "mfn_to_virt"), ("p2mk_noted_mfn", "virt_to_mfn"),
@@ -73,8 +74,8 @@ def _stores_of(item: Item, unit: Unit) -> list[ListStore]:
             pointer = left.child_by_field_name("argument")
             if pointer is not None:
                 stores.append((node, _text(pointer), _text(left)))
-                if _FOUND_SO.match(_text(pointer)):
-                    # Straight through the page of addresses.
+                if _FOUND_SO.match(_text(pointer)) or _TOP.fullmatch(_text(pointer)):
+                    # Straight through the page of addresses, or into the list's top itself.
                     given.setdefault(_text(pointer), [_text(pointer)])
         elif re.fullmatch(r"\w+", name):
             given.setdefault(name, []).append(_text(right))
@@ -83,7 +84,8 @@ def _stores_of(item: Item, unit: Unit) -> list[ListStore]:
             dict.fromkeys(map(_shown, given.get(pointer, [])))))
         for node, pointer, place in stores
         if pointer in given and (
-            _NAMED_SO.search(pointer) or any(_FOUND_SO.search(g) for g in given[pointer])
+            _NAMED_SO.search(pointer) or _TOP.fullmatch(pointer)
+            or any(_FOUND_SO.search(g) for g in given[pointer])
         )
     ]  # fmt: skip
 

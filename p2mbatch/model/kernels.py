@@ -3,8 +3,8 @@
 Ranges are those of the specifications, from sources of each release read or run. What was mended in
 a stable series is from that series' review mails: "xen: fix setting of max_pfn in shared_info"
 (4b511d5bfa74 upstream) is among the patches of 4.4.284, 4.9.283, 4.14.247, 4.19.207, 5.4.148,
-5.10.67, 5.13.19 and 5.14.6. So 5.14.1 to 5.14.5 lack it; "5.14" stands for the series, which the
-specification has as mended.
+5.10.67, 5.13.19 and 5.14.6. So 5.14.0 to 5.14.5 lack it; "5.14" alone stands for the series, which
+the specification has as mended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from p2mbatch.model.policies import find
 
 Release = tuple[int, ...]
 
-_RELEASE = re.compile(r"(2)\.(6)\.(\d{1,3})(?:\.(\d{1,3}))?|([3-9]|1\d)\.(\d{1,3})(?:\.(\d{1,3}))?")
+_NUMBER = r"(0|[1-9]\d{0,2})"
+
+_RELEASE = re.compile(
+    rf"(2)\.(6)\.{_NUMBER}(?:\.{_NUMBER})?|([3-9]|1\d)\.{_NUMBER}(?:\.{_NUMBER})?"
+)
 
 _CANDIDATES: Final = "2.6.37-rc"
 
@@ -54,6 +58,15 @@ _FIRSTS: Final[tuple[tuple[Release, str, str], ...]] = (
 
 _LAST_2_6_39: Final = 4
 
+_LAST_OF: Final = {3: 19, 4: 20, 5: 19}
+"""The last release of each series of numbers that is over; which is the last of 6, time tells."""
+
+_NEWEST: Final = 7
+"""No first number above this is known here."""
+
+_MENDED_IN_PART: Final = "5.14"
+"""Stands for its series, which is mended; `5.14.0` is the release, which is not."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -75,6 +88,8 @@ def canonical_version(text: str) -> str:
         return text
     numbers = _numbers(text)
     length = 3 if numbers[:2] == (2, 6) else 2
+    if text == f"{_MENDED_IN_PART}.0":
+        return text
     return ".".join(map(str, numbers if numbers[length] else numbers[:length]))
 
 
@@ -102,7 +117,7 @@ def kernel_of(text: str, word_bytes: int) -> Kernel:
     wide, narrow = next(names for first, *names in reversed(_FIRSTS) if series >= first)
     policy = wide if word_bytes == 8 else narrow
     mended = _MENDED.get(series)
-    if mended is not None and stable:
+    if mended is not None and (stable or text == f"{_MENDED_IN_PART}.0"):
         policy = "linear" if stable >= mended else "linear-4.4"
     hotplug = 512 if find(policy).is_linear else 0
     return Kernel(policy, _most(series, word_bytes), hotplug)
@@ -130,7 +145,7 @@ def _numbers(text: str) -> Release:
             f"linux: {text}: which release candidate had which commit is not known: use "
             f"{_CANDIDATES}, or a policy"
         )
-    match = _RELEASE.fullmatch(text.strip())
+    match = _RELEASE.fullmatch(text)
     if match is None:
         raise InputError(f"linux: {text!r} is no release of Linux, such as 2.6.32 or 5.10.67")
     if match[1]:
@@ -149,6 +164,8 @@ def _refuse(text: str, series: Release, stable: int, word_bytes: int) -> None:
             "linux: 2.6.39 as first released is none of the policies: the leaves that its 1:1 "
             "ranges end in are missing from the list; 2.6.39.4 and 3.0 are mended"
         )
+    if series == (2, 6, 39) and stable > _LAST_2_6_39:
+        raise InputError(f"linux: there is no {text}: 2.6.39.{_LAST_2_6_39} was the last one")
     if series == (2, 6, 39) and stable != _LAST_2_6_39:
         raise InputError(
             f"linux: {text}: which stable release of 2.6.39 was the first to be mended is not "
@@ -156,6 +173,11 @@ def _refuse(text: str, series: Release, stable: int, word_bytes: int) -> None:
         )
     if (2, 6, 39) < series < (3, 0):
         raise InputError(f"linux: there is no {text}: 3.0 followed 2.6.39")
+    if series[0] > 2 and series[1] > _LAST_OF.get(series[0], 1000):
+        last = f"{series[0]}.{_LAST_OF[series[0]]}"
+        raise InputError(f"linux: there is no {text}: {series[0] + 1}.0 followed {last}")
+    if series[0] > _NEWEST:
+        raise InputError(f"linux: {text} is newer than any release that is known here")
     if word_bytes == 4 and series >= (5, 9):
         raise InputError(f"linux: there are no 32-bit PV guests with {text}: they ended with 5.9")
     if word_bytes == 4 and series >= (3, 19):

@@ -48,13 +48,13 @@ def survival_table(entries: list[Survival]) -> Table:
             ),
             column("migration", "migration", [e.migration for e in entries]),
             column("guests", "guests", [e.num_guests for e in entries]),
-            column("survived", SURVIVED, [e.num_survived for e in entries]),
+            column("survived", SURVIVED, [e.num_intact for e in entries]),
             column("corrupted", CORRUPTED, [e.num_corrupted for e in entries]),
             *(column(fate, fate, [e.ends[fate] for e in entries]) for fate in ends),
         ],
         "Migration 0 is the boot; each guest counts by what had become of it by then. Silently "
-        "corrupted are those survivors whose pages were hit by stray writes, were lost or came out "
-        "of nothing while all was reported ok.",
+        "corrupted are those that came through as well, and whose pages were hit by stray writes, "
+        "were lost or came out of nothing while all was reported ok.",
     )
 
 

@@ -67,6 +67,13 @@ def _raced(rows: pd.DataFrame) -> Any:
     return hurt & _races(rows)
 
 
+def _refused_first(rows: pd.DataFrame) -> Any:
+    named = rows["detail"].astype(str).str.startswith("bad-mfn-in-fll")
+    return (rows["migration"] == 1) & (rows["outcome"] == "save-failed") & named
+
+
+_OF_RACES: Final = (("stray_writes", "stray writes"), ("lost_pages", "pages lost"))
+
 _NO_BRK: Final = "_brk_start == 0"
 
 _TOP_MFN: Final = "virt_to_mfn(mid_mfn) != *top_mfn_p"
@@ -77,8 +84,10 @@ _SIGNS: Final = {
         (("stray_writes", "stray writes"),),
     ),
     "built-once": _Sign(lambda r: (r["migration"] > 1) & (r["outcome"] == "save-failed")),
+    "past-arrays": _Sign(_refused_first),
     "beyond-max": _Sign(lambda r: _bug(r, _TOP_MFN) & ~_races(r)),
-    "race": _Sign(_raced, (("stray_writes", "stray writes"), ("lost_pages", "pages lost"))),
+    "race": _Sign(_raced, _OF_RACES),
+    "list-race": _Sign(_raced, _OF_RACES),
     "half-grown": _Sign(lambda r: _bug(r, _NO_BRK) & (r["layout"] != "identity")),
     "identity-mid": _Sign(lambda r: _bug(r, _NO_BRK) & (r["layout"] == "identity")),
     "last-pages": _Sign(_lost, (("lost_pages", "pages lost"),)),
@@ -104,12 +113,11 @@ def faults_seen(rows: pd.DataFrame, policy: str) -> list[Seen]:
     """
     if policy not in FACTS:
         return []
-    hazards = FACTS[policy].hazards
     found = []
-    for name in hazards:
+    for name in FACTS[policy].hazards:
         if name == "tail-zero":
             found.append(_tails(rows, policy))
-        elif name in _SIGNS and not (name == "not-saved" and "last-pages" in hazards):
+        elif name in _SIGNS:
             sign = _SIGNS[name]
             shown = rows[sign.rows(rows).to_numpy(bool)]
             amounts = {unit: int(shown[column].sum()) for column, unit in sign.counts}

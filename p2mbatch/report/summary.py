@@ -49,7 +49,7 @@ def summary_table(entries: list[Survival], max_lines: int = 12) -> Table:
         TableColumn("policy", "policy", "text", policies),
         TableColumn("migration", "migration", "figure", [_span(*row) for row in rows]),
         counts("guests", [entry.num_guests for entry in found]),
-        counts(SURVIVED, [entry.num_survived for entry in found]),
+        counts(SURVIVED, [entry.num_intact for entry in found]),
         counts(CORRUPTED, [entry.num_corrupted for entry in found]),
         *(counts(fate, [entry.ends[fate] for entry in found]) for fate in ends),
     ]

@@ -169,7 +169,9 @@ def parse_axis(name: str, raw: Any) -> Axis:
     if name == HOSTS:
         return _parse_hosts(raw)
     if isinstance(raw, str) and ".." in raw:
-        match = None if name in CHOICE_FIELDS else _RANGE.fullmatch(raw)
+        if name in CHOICE_FIELDS:
+            raise ValueError(f"{raw!r} is no value: {name} has no ranges, so write a list")
+        match = _RANGE.fullmatch(raw)
         if match is None:
             raise ValueError(
                 f'{raw!r} is not a range: write "first..last", "first..last +step" '

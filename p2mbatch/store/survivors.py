@@ -28,6 +28,11 @@ class Survival(NamedTuple):
     """How many came to each fate of those that did not survive (`fates.ENDS`)."""
 
     @property
+    def num_intact(self) -> int:
+        """How many came through with all that they had."""
+        return self.num_survived - self.num_corrupted
+
+    @property
     def num_ended(self) -> int:
         """How many did not come through."""
         return sum(self.ends.values())
@@ -110,7 +115,7 @@ def summary_frame(counts: FateCounts) -> pd.DataFrame:
             "policy": names[entry.policy],
             "migration": entry.migration,
             "guests": entry.num_guests,
-            SURVIVED: entry.num_survived - entry.num_corrupted,
+            SURVIVED: entry.num_intact,
             CORRUPTED: entry.num_corrupted,
             **entry.ends,
         }

@@ -109,9 +109,18 @@ def test_conditions_that_end_the_guest_stand_at_the_users_lines() -> None:
 def test_stores_into_the_list_say_which_page_they_meant() -> None:
     meant = {name: [(s.place, s.meant[0]) for s in extract(kernel(name)).true_pages]
              for name in SEED}  # fmt: skip
+    top = ("p2m_top_mfn[topidx]", "extend_brk(PAGE_SIZE, PAGE_SIZE)")
     assert meant == {
-        "stale": [("mid_mfn_p[mididx]", "mfn_to_virt(p2m_top_mfn[topidx])"),
+        "stale": [top, ("mid_mfn_p[mididx]", "mfn_to_virt(p2m_top_mfn[topidx])"),
                   ("mid_mfn[mididx]", "mfn_to_virt(*top_mfn_p)")],
-        "tracked": [("mid_mfn_p[mididx]", "p2m_top_mfn_p[topidx]"),
+        "tracked": [top, top, ("mid_mfn_p[mididx]", "p2m_top_mfn_p[topidx]"),
                     ("mid_mfn[mididx]", "p2m_top_mfn_p[topidx]")],
     }  # fmt: skip
+
+
+def test_stores_into_the_lists_of_two_levels_are_told() -> None:
+    places = [(s.place, s.meant) for s in extract(kernel("two_level")).true_pages]
+    assert places == [
+        ("p2m_top_mfn[i]", ("p2m_top_mfn",)),
+        ("p2m_top_mfn_list[i]", ("p2m_top_mfn_list",)),
+    ]

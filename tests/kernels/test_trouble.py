@@ -243,6 +243,23 @@ def test_ends_of_lines_of_another_system(tmp_path: Path) -> None:
     assert refusal(tmp_path / "mmu.c") == "line 1: a carriage return that ends no line"
 
 
+def test_a_merge_that_was_not_ended(tmp_path: Path) -> None:
+    text = changed("static void p2m_init", "<<<<<<< HEAD\nstatic void p2m_init", GOOD)
+    said = refused(tmp_path, text)
+    assert said == f"line {at(text, '<<<<<<<')}: a conflict of a merge that was left in"
+
+
+def test_idioms_of_newer_kernels_are_taken(tmp_path: Path) -> None:
+    more = (
+        "\tunsigned long p2mk_seen = leaf[0];\n\tguard(spinlock_irqsave)(&p2m_lock);\n"
+        "\tif (!try_cmpxchg(&leaf[0], &p2mk_seen, p2mk_seen))\n\t\tdump_stack();"
+    ).replace("p2mk_", "")
+    text = changed("static void p2m_init", "static DEFINE_SPINLOCK(p2m_lock);\n"
+                   "static void p2m_init", in_init(more))  # fmt: skip
+    (tmp_path / "mmu.c").write_text(text, encoding="utf-8")
+    assert extract(tmp_path / "mmu.c").roots
+
+
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)

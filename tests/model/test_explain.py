@@ -262,3 +262,30 @@ def test_a_policy_of_ones_own_is_told_by_its_lines(tmp_path: Path) -> None:
     assert [story.stray_writes for story in told.events] == strays and any(strays)
     stray = next(step for story in told.events for step in story.steps if step.stray_writes)
     assert stray.function == "xen_build_mfn_list_list()" and stray.text.startswith("Line 15:")
+
+
+def test_pages_that_the_trim_dropped_are_the_toolstacks_fault() -> None:
+    """Another release of Linux loses as many: what helps is another place, or another toolstack."""
+    for linux in ("4.4", "6.1"):
+        told = explain_scenario(
+            Scenario.make(memory_bytes="2GiB", linux=linux, p2m_vaddr="0xffffc90000200000")
+        )
+        assert told.fate == "silently corrupted"
+        assert "a multiple of 1 GiB" in told.advice
+        assert "boot Linux 5.14" not in told.advice and "max_pfn" not in told.advice
+
+
+def test_memory_that_a_kernel_does_not_take_is_told() -> None:
+    told = explain_scenario(Scenario.make(memory_bytes="129GiB", linux="2.6.38", migrations=0))
+    assert told.guest.endswith("(CONFIG_XEN_MAX_DOMAIN_MEMORY 128GiB)")
+    told = explain_scenario(Scenario.make(memory_bytes="64MiB", linux="2.6.38", migrations=0))
+    assert "CONFIG_XEN" not in told.guest
+
+
+def test_a_guest_that_can_not_grow_is_no_proof_of_growing() -> None:
+    fields = {"memory_bytes": "64MiB", "linux": "4.4", "grow_bytes": "4MiB"}
+    told = explain_scenario(Scenario.make(**fields))
+    assert "It was to grow between migrations, and had nowhere to" in told.conclusion
+    for more in ({"sparsity": 0.5}, {"grow_where": "beyond"}):
+        told = explain_scenario(Scenario.make(**fields, **more))
+        assert "had nowhere to" not in told.conclusion

@@ -24,7 +24,7 @@ WIDE = {
     "mid-identity": "3.14 3.16.85",
     "late-list": "3.17 3.18.140",
     "linear-3.19": "3.19 4.2.8",
-    "linear-4.4": "4.3 4.4.283 4.8.17 5.4.147 5.10 5.10.66 5.12.19 5.13.18 5.14.1 5.14.5",
+    "linear-4.4": "4.3 4.4.283 4.8.17 5.4.147 5.10 5.10.66 5.12.19 5.13.18 5.14.0 5.14.1 5.14.5",
     "linear": "4.4.284 4.9.283 4.14.247 4.19.207 5.4.148 5.10.67 5.13.19 5.14 5.14.6 6.1.100 6.12",
 }
 
@@ -56,6 +56,12 @@ def test_32_bit_kernels_keep_their_leaves() -> None:
         ("2.6.39.2", 8, "which stable release of 2.6.39 was the first to be mended is not known"),
         ("2.6.40", 8, "there is no 2.6.40"),
         ("2.6.37-rc3", 8, "which release candidate had which commit is not known"),
+        ("2.6.39.5", 8, r"there is no 2.6.39.5: 2.6.39.4 was the last one"),
+        ("3.20", 8, "there is no 3.20: 4.0 followed 3.19"),
+        ("4.21", 8, "there is no 4.21: 5.0 followed 4.20"),
+        ("5.20.3", 8, "there is no 5.20.3: 6.0 followed 5.19"),
+        ("9.1", 8, "9.1 is newer than any release that is known here"),
+        ("6.01", 8, "'6.01' is no release of Linux"),
         ("five", 8, "'five' is no release of Linux"),
         ("4.4", 4, "32-bit guests of 3.19 to 5.8 are not modelled"),
         ("5.9", 4, "there are no 32-bit PV guests with 5.9"),
@@ -66,6 +72,11 @@ def test_what_is_refused_says_why(release: str, word_bytes: int, complaint: str)
         Scenario.make(memory_bytes="64MiB", linux=release, word_bytes=word_bytes)
     with pytest.raises(InputError, match=complaint):
         SweepSpec.from_options(memory="64MiB", linux=release, word_bytes=str(word_bytes)).check()
+
+
+def test_releases_have_no_ranges() -> None:
+    with pytest.raises(InputError, match=r"linux: .* is no value: linux has no ranges"):
+        SweepSpec.from_options(memory="64MiB", linux="2.6.32..2.6.38")
 
 
 def test_a_release_and_a_policy_are_refused() -> None:

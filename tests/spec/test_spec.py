@@ -64,7 +64,7 @@ def test_a_number_of_seeds_counts_from_zero_and_a_list_is_a_list() -> None:
         ("sparsity", "0..0.9 0.1", "is not a range"),
         ("sparsity", "0..1 +0.5", "below 1, not 1.0"),
         ("migrations", "1.5", "is not a whole number"),
-        ("policy", "tracked..stale", "is not a range"),
+        ("policy", "tracked..stale", "is no value: policy has no ranges"),
         ("memory_bytes", ["1GiB", "2GiB..3GiB"], "no step"),
         ("memory_bytes", [], "an empty list"),
         ("memory_bytes", [["1GiB"]], "is not one value"),

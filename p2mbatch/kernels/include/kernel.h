@@ -125,6 +125,7 @@ void p2mk_warn(const char *text, int line);
 #define pr_info(...) do { } while (0)
 #define pr_debug(...) do { } while (0)
 #define pr_cont(...) do { } while (0)
+#define dump_stack() do { } while (0)
 #define xen_raw_printk(...) do { } while (0)
 #define xen_raw_console_write(...) do { } while (0)
 

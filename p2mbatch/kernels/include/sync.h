@@ -65,6 +65,16 @@ struct mutex {
 		*p2mk_place = (new); \
 	p2mk_found; })
 
+#define try_cmpxchg(place, expected, new) ({ \
+	__auto_type p2mk_expected = (expected); \
+	__auto_type p2mk_old = *p2mk_expected; \
+	*p2mk_expected = cmpxchg(place, p2mk_old, new); \
+	*p2mk_expected == p2mk_old; })
+
+/* A lock that is held to the end of the block that took it: one CPU runs. */
+#define guard(kind) (void)
+#define scoped_guard(kind, lock) if ((void)(lock), 1)
+
 #define ATOMIC_INIT(value) { (value) }
 #define atomic_read(count) ((count)->counter)
 #define atomic_set(count, value) ((void)((count)->counter = (value)))

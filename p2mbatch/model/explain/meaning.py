@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2mbatch.model.explain.boot import ARRAYS_END
 from p2mbatch.model.explain.damage import damage_of, raced_of, told
 from p2mbatch.model.explain.restore import SHARED
+from p2mbatch.model.explain.save_table import DROPPED
 from p2mbatch.model.explain.sets import ANOTHER_FRAME, NEVER_BUILT
 from p2mbatch.model.explain.story import EventStory
 from p2mbatch.model.fates import CORRUPTED, SURVIVED, fate_of
@@ -80,6 +81,12 @@ _NO_LIST = (
     "The guest keeps no list, as its start flags said that the toolstack reads the linear table "
     "itself, and this toolstack does not: the guest is still where it was",
     "Migrate it by a toolstack of Xen 4.7 or newer.",
+)
+
+_TRIMMED = (
+    "Xen's toolstack (4.7 and newer) left out a block of the linear list that was in use, as its "
+    "trim is right only where p2m_vaddr is a multiple of 1 GiB. Lay the table there, or save by a "
+    "toolstack that reads the list in its place; another release of Linux loses as much."
 )
 
 _OVER_MAX = (
@@ -352,18 +359,18 @@ def _came_through(policy: Policy, stories: list[EventStory]) -> Meaning:
     came = f"The guest came through {num}, all reported ok" if moves else "The guest runs"
     text = f"{came}, but {told(damage, raced)}. Nothing tells it."
     others = {name for name, many in damage.items() if many > raced.get(name, 0)}
-    advice = _advice_of(policy, others)
+    advice = _advice_of(policy, stories, others)
     return text, f"{_ONE_AT_A_TIME} {advice}".strip() if raced else advice
 
 
-def _advice_of(policy: Policy, damage: set[str]) -> str:
+def _advice_of(policy: Policy, stories: list[EventStory], damage: set[str]) -> str:
     """Return what to do about `damage` that no race did."""
     if not damage:
         return ""
     if "stray_writes" in damage:
         return "Don't trust what this guest has in memory. " + _better(policy)
     if "lost_pages" in damage:
-        return _lost(policy)
+        return _lost(policy, stories)
     return "Read which step stored where. " + _better(policy)
 
 
@@ -375,7 +382,8 @@ def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:
         text += f", but {lost} {were} the machine's own (1:1) and read as holes now"
     # Rows of the first recordings' machine count no losses: the steps tell of them.
     if any(step.part == "restore" and step.held is False for s in stories for step in s.steps):
-        return f"The guest came through {num}, but not all that it had was saved.", _lost(policy)
+        came = f"The guest came through {num}, but not all that it had was saved."
+        return came, _lost(policy, stories)
     if policy.rebuilds:
         return text + ".", ""
     return (
@@ -384,7 +392,9 @@ def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:
     )
 
 
-def _lost(policy: Policy) -> str:
+def _lost(policy: Policy, stories: list[EventStory]) -> str:
+    if any(DROPPED in step.text for story in stories for step in story.steps):
+        return _TRIMMED
     if policy.name in _BETTER:
         return _better(policy)
     return (

@@ -22,6 +22,9 @@ from p2mbatch.model.toolstacks import Toolstack, said
 
 _MASK = (1 << 64) - 1
 
+DROPPED = "here a block that is in use is dropped"
+"""What is told of a trim that leaves out pages; by it a life's end knows what lost them."""
+
 
 def shared_info(view: View, tweak: dict[str, Any]) -> dict[str, int]:
     """Return what a save reads of the shared info page of a guest with a linear p2m."""
@@ -165,8 +168,7 @@ class TableWalk(TreeWalk):
         if len(changes) and k < len(frames) and high != len(frames) - 1:
             text += (
                 " The trim compares a distance with an index, which are the same only where "
-                f"p2m_vaddr is at the beginning of a table of level {say.index(2)}: here a block "
-                "that is in use is dropped."
+                f"p2m_vaddr is at the beginning of a table of level {say.index(2)}: {DROPPED}."
             )
         self.steps.append(Step("save", self._walk, text, None, say.numbers))
         self.max_pfn = trimmed
