@@ -23,9 +23,9 @@ _NAMES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("lost-pages", "past the end", ("last-pages", "not-saved")),
     ("unset-entry", "in the tail", ("tail-zero",)),
     ("shared-page-writes", "", ("shared-write",)),
-    ("wrong-list", "", ("built-once", "stale-list")),
-    ("save-refused", "wrong list", ("built-once", "stale-list")),
-    ("misdirected", "wrong list", ("built-once", "stale-list")),
+    ("wrong-list", "", ("built-once", "boot-only", "stale-list")),
+    ("save-refused", "wrong list", ("built-once", "boot-only", "stale-list")),
+    ("misdirected", "wrong list", ("built-once", "boot-only", "stale-list")),
     ("stray-writes", "", ("stale-list",)),
 )
 """What broke, how its place begins, and the hazards that it may be."""

@@ -32,7 +32,12 @@ HAZARDS: Final[dict[str, Hazard]] = {
         Hazard(
             "built-once",
             "the list is built at boot only, so the second save fails",
-            "2.6.33 of Linux, commit fa24ba62ea2",
+            "2.6.33, commit fa24ba62ea2",
+        ),
+        Hazard(
+            "boot-only",
+            "no resume builds the list, so the second save fails",
+            "",
         ),
         Hazard(
             "past-arrays",
@@ -232,7 +237,7 @@ FACTS: Final[dict[str, Facts]] = {
     "none": Facts(
         "no Linux: mini-os is one",
         "Three levels; the list is built at boot and never again.",
-        ("built-once", "tail-zero", *_TREE),
+        ("boot-only", "tail-zero", *_TREE),
         "",
         "2.6.37",
     ),

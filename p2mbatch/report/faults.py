@@ -67,6 +67,10 @@ def _raced(rows: pd.DataFrame) -> Any:
     return hurt & _races(rows)
 
 
+def _refused_again(rows: pd.DataFrame) -> Any:
+    return (rows["migration"] > 1) & (rows["outcome"] == "save-failed")
+
+
 def _refused_first(rows: pd.DataFrame) -> Any:
     named = rows["detail"].astype(str).str.startswith("bad-mfn-in-fll")
     return (rows["migration"] == 1) & (rows["outcome"] == "save-failed") & named
@@ -83,7 +87,8 @@ _SIGNS: Final = {
         lambda r: (r["migration"] > 0) & ((r["outcome"] != "ok") | (r["stray_writes"] > 0)),
         (("stray_writes", "stray writes"),),
     ),
-    "built-once": _Sign(lambda r: (r["migration"] > 1) & (r["outcome"] == "save-failed")),
+    "built-once": _Sign(_refused_again),
+    "boot-only": _Sign(_refused_again),
     "past-arrays": _Sign(_refused_first),
     "beyond-max": _Sign(lambda r: _bug(r, _TOP_MFN) & ~_races(r)),
     "race": _Sign(_raced, _OF_RACES),

@@ -48,7 +48,9 @@ def _paragraph(entry: dict[str, Any]) -> str:
     sure = [f"run: {entry['run'] or 'none'}", f"read: {entry['read']}"]
     if entry["between"]:
         sure.append(f"between: {entry['between']}")
-    lines = [f"{entry['policy']}: Linux {entry['linux']}", f"  {entry['sentence']}"]
+    which = entry["linux"]
+    which = which if which.startswith("no ") else f"Linux {which}"
+    lines = [f"{entry['policy']}: {which}", f"  {entry['sentence']}"]
     for hazard in entry["hazards"]:
         mended = f"mended: {hazard['mended']}" if hazard["mended"] else "not mended"
         lines.append(f"  - {hazard['name']}: {hazard['what']} ({mended})")
