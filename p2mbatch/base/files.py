@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.limits import gzip_excess
+from p2mbatch.base.paths import is_dir
 from p2mbatch.base.signals import removed_at_end
 
 _CHUNK_BYTES = 1 << 20
@@ -74,9 +75,9 @@ def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str])
     That is where it is the very file that is read, or a directory, or its own one is not there.
     """
     name, parent = os.fspath(target), Path(target).parent
-    if not parent.is_dir():
+    if not is_dir(parent):
         raise InputError(f"{name}: can't be written there: {parent} is not a directory")
-    if Path(target).is_dir():
+    if is_dir(target):
         raise InputError(f"{name}: can't be written there: Is a directory")
     if os.fspath(source) == "-":
         return
@@ -121,6 +122,8 @@ def make_folder(path: str, option: str) -> Path:
 
     Raises `InputError` that names the `option` which said it.
     """
+    if not path:
+        raise InputError(f"{option}: an empty name: say which directory")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

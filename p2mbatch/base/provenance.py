@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from p2mbatch._version import MODEL_VERSION, __version__
+from p2mbatch.base.paths import is_there
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "pandas", "pyarrow", "pydantic")
 
@@ -98,7 +99,7 @@ def git_commit() -> str | None:
     None where it runs from anything else: a wheel inside somebody's repository is not of it.
     """
     package = Path(__file__).resolve().parents[1]
-    if not (package.parent / ".git").exists():
+    if not is_there(package.parent / ".git"):
         return None
 
     def git(*args: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.paths import is_file
 
 DIGEST_DIGITS = 16
 
@@ -47,8 +48,8 @@ def find_referred(
     """
     if not text or "\0" in text:
         raise InputError(f"{text!r} is not the name of {what}")
-    path, digest = (text, "") if Path(text).is_file() else split_reference(text)
-    here = [directory / path for directory in directories if (directory / path).is_file()]
+    path, digest = (text, "") if is_file(text) else split_reference(text)
+    here = [directory / path for directory in directories if is_file(directory / path)]
     path = str(here[0] if here else path)
     try:
         found = Path(path).stat()

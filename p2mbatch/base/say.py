@@ -34,6 +34,10 @@ _MARKDOWN = re.compile(
 _LIST_NUMBER = re.compile(r"^(\d+)([.)])")
 
 
+_MOST_CHARS, _END_CHARS = 2000, 400
+"""Of a line that says what is wrong: what is right stands at its end."""
+
+
 def _written(match: re.Match[str]) -> str:
     return ascii(match[0])[1:-1]
 
@@ -46,6 +50,14 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """Return `text` as `printable` does, with ends of lines and tabs as escapes too."""
     return _NOT_IN_LINES.sub(_written, printable(text))
+
+
+def in_short(line: str) -> str:
+    """Return a line of at most some 2,000 characters: of a longer one, how it begins and ends."""
+    if len(line) <= _MOST_CHARS:
+        return line
+    left_out = len(line) - _MOST_CHARS
+    return f"{line[: -_END_CHARS - left_out]} [… {left_out} characters …] {line[-_END_CHARS:]}"
 
 
 def markdown(text: object) -> str:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import write_whole
+from p2mbatch.base.paths import is_dir, is_there
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -16,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def preset_dir() -> Path:
     """Return where the presets are: the wheel's copy, or `data/sweeps` of the source tree."""
     installed = _PACKAGE / "_data" / "sweeps"
-    return installed if installed.is_dir() else _PACKAGE.parent / "data" / "sweeps"
+    return installed if is_dir(installed) else _PACKAGE.parent / "data" / "sweeps"
 
 
 def preset_names() -> list[str]:
@@ -30,9 +31,9 @@ def find_spec(text: str) -> Path:
     Raises `InputError` with the presets' names where there is neither.
     """
     path = Path(text)
-    if path.is_dir():
+    if is_dir(path):
         raise InputError(f"{text}: is a directory: name a spec file in it")
-    if path.exists():
+    if is_there(path):
         # Pipes too: a spec may come from another program.
         return path
     names = preset_names()
@@ -46,7 +47,7 @@ def find_spec(text: str) -> Path:
 def notebook_dir() -> Path:
     """Return where the notebooks are: the wheel's copy, or `notebooks` of the source tree."""
     installed = _PACKAGE / "_data" / "notebooks"
-    return installed if installed.is_dir() else _PACKAGE.parent / "notebooks"
+    return installed if is_dir(installed) else _PACKAGE.parent / "notebooks"
 
 
 def copy_notebooks(target: str | Path) -> list[tuple[Path, bool]]:
@@ -61,7 +62,7 @@ def copy_notebooks(target: str | Path) -> list[tuple[Path, bool]]:
         directory.mkdir(parents=True, exist_ok=True)
         for source in sorted(notebook_dir().glob("*.ipynb")):
             path = directory / source.name
-            is_new = not path.exists()
+            is_new = not is_there(path)
             if is_new:
                 write_whole(path, partial(_copy, source))
             done.append((path, is_new))

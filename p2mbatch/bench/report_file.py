@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +9,17 @@ from typing import Any
 import numpy as np
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.json_text import read_json
 
 FORMAT = "p2mbatch-bench/1"
 OWN = ("p2mbatch", "parallel")  # who p2mbatch itself is: on one thread, and on all
 
+_MAX_BYTES = 16 << 20
+
 
 def load(path: str | Path) -> dict[str, Any]:
     """Read a report's JSON; raises `InputError` where it is not one."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read: {error}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from error
+    found = read_json(path, _MAX_BYTES)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{path}: not a bench report: its format should be {FORMAT!r}")
     return found

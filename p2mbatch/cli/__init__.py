@@ -20,7 +20,7 @@ import click
 from p2mbatch._version import __version__
 from p2mbatch.base import signals, terminal
 from p2mbatch.base.errors import P2MBatchError
-from p2mbatch.base.say import one_line, say
+from p2mbatch.base.say import in_short, one_line, say
 
 # name -> (module below p2mbatch.cli, attribute, the help line): `--help` loads none of them.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -242,7 +242,7 @@ def _say_usage(error: click.ClickException) -> None:
     hint = ""
     if ctx is not None and ctx.command.get_help_option(ctx) is not None and "--help" not in text:
         hint = f" ('{ctx.command_path} {ctx.help_option_names[-1]}' says more)"
-    say(f"p2mbatch: error: {one_line(text)}{hint}", err=True)
+    say(f"p2mbatch: error: {in_short(one_line(text))}{hint}", err=True)
 
 
 def _explain(error: BaseException) -> int:
@@ -274,6 +274,6 @@ def _explain(error: BaseException) -> int:
         )
         return 2
     if isinstance(error, P2MBatchError):
-        say(f"p2mbatch: error: {one_line(error)}", err=True)
+        say(f"p2mbatch: error: {in_short(one_line(error))}", err=True)
         return error.exit_code
     raise error

@@ -23,7 +23,9 @@ def bench(
     """Measure the kernels beside the machine's limits and their peers."""
     import json
 
+    from p2mbatch.base.errors import InputError
     from p2mbatch.base.files import make_folder
+    from p2mbatch.base.geometry import PAGE_BYTES, geometry
     from p2mbatch.base.sizes import parse_size
     from p2mbatch.bench.ready import fresh_cache
     from p2mbatch.bench.report_file import changes, load
@@ -32,6 +34,9 @@ def bench(
         say(f"bench: {line}", err=True)
 
     wanted = [parse_size(text, "--sizes") for text in sizes.split(",")]
+    for size, text in zip(wanted, sizes.split(","), strict=True):
+        if not PAGE_BYTES <= size <= geometry(8).max_p2m_pfn * PAGE_BYTES or size % PAGE_BYTES:
+            raise InputError(f"--sizes: {text.strip()} is no guest's memory: use 4KiB to 512GiB")
     old = load(against) if against else None
     folder = make_folder(out, "--out") if out else None
     tell("compiling every kernel into an empty cache, then loading them")

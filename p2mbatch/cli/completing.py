@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
+from p2mbatch.base.errors import InputError
 from p2mbatch.base.filenames import JOURNAL_NAME
+from p2mbatch.base.paths import is_dir, is_file
 from p2mbatch.base.say import one_line
 
 if TYPE_CHECKING:
@@ -47,12 +49,12 @@ def run(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[C
     """Offer directories that are a sweep's, and those that may lead to one."""
     before, slash, _ = incomplete.rpartition("/")
     folder, found = Path(f"{before}{slash}" or ".").expanduser(), []
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError, InputError):
         for path in sorted(folder.iterdir()):
             name = f"{before}{slash}{path.name}"
             # A shell reads what is offered line by line.
-            if path.is_dir() and name.startswith(incomplete) and one_line(name) == name:
-                is_run = (path / JOURNAL_NAME).is_file()
+            if is_dir(path) and name.startswith(incomplete) and one_line(name) == name:
+                is_run = is_file(path / JOURNAL_NAME)
                 found.append(CompletionItem(name, type="plain" if is_run else "dir"))
     # Of a single directory the shell goes on into it.
     return found

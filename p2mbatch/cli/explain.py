@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.paths import is_dir
 from p2mbatch.base.say import one_line, say
 from p2mbatch.cli import completing
 from p2mbatch.cli.sweep import AXES
@@ -97,7 +98,6 @@ def _told(
     subject: str | None, cell: str | None, given: dict[str, str], digests: bool, pictures: bool
 ) -> Explanation:
     """Return the story of what the command line names."""
-    from pathlib import Path
 
     if subject is None:
         if not given:
@@ -108,7 +108,7 @@ def _told(
     if given:
         option = "--" + next(iter(given)).replace("_", "-")
         raise InputError(f"{option}: {subject} says which guest it is: give that or options")
-    if not Path(subject).is_dir():
+    if not is_dir(subject):
         if cell is not None:
             raise InputError(f"{subject}: is no sweep's RUN: a trace has no cell {cell!r}")
         from p2mbatch.model.explain.trace import explain_trace

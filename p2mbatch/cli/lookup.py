@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2mbatch.base.paths import is_dir
 from p2mbatch.base.say import say
 from p2mbatch.cli.audit import width_option
 
@@ -113,7 +113,7 @@ def _subject(
     from p2mbatch.dumps.writers.image import image_at
     from p2mbatch.model.trace_file import load_trace
 
-    if Path(file).is_dir():
+    if is_dir(file):
         if cell is None or event is not None:
             raise InputError(f"{file}: say which cell of the sweep with --cell ID, not --event")
         trace = _cell_trace(file, cell)

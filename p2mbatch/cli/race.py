@@ -44,7 +44,7 @@ KERNELS = ("old", "orig", "loser", "relax", "new")
     "--check", metavar="FILE", help="Compare with the results in FILE; exit 1 where one differs."
 )
 @click.option(
-    "--sample", type=click.IntRange(1), metavar="N",
+    "--sample", type=click.IntRange(1, 10**9), metavar="N",
     help="Draw N schedules instead of visiting all: rates, with intervals.",
 )  # fmt: skip
 @click.option(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.paths import is_dir
 
 _ENDINGS = (".json", ".json.gz")
 
@@ -19,14 +21,15 @@ def trace_files(names: Iterable[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         path = Path(name)
-        if not path.is_dir():
+        if not is_dir(path):
             found.append(name)
             continue
         try:
             next(path.iterdir(), None)
         except OSError as error:
             raise InputError(f"{name}: can't be read: {error.strerror}") from None
-        here = sorted(str(p) for p in path.rglob("*") if p.name.endswith(_ENDINGS) and p.is_file())
+        found_below = (p for p in path.rglob("*") if p.name.endswith(_ENDINGS))
+        here = sorted(str(p) for p in found_below if os.path.isfile(p))  # noqa: PTH113
         if not here:
             raise InputError(f"{name}: no traces are here: they end in {' or '.join(_ENDINGS)}")
         found += here

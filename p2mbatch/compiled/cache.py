@@ -105,12 +105,11 @@ def builds(fd: int) -> dict[str, int]:
     with os.scandir(fd) as entries:
         names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     for name in names:
-        below = os.open(name, _FLAGS, dir_fd=fd)
-        try:
-            with os.scandir(below) as files:
-                found[name] = sum(f.stat(follow_symlinks=False).st_size for f in files)
-        finally:
-            os.close(below)
+        found[name] = sum(
+            os.stat(file, dir_fd=below, follow_symlinks=False).st_size
+            for _, _, files, below in os.fwalk(name, dir_fd=fd)
+            for file in files
+        )
     return found
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import parse_size
-from p2mbatch.guests.host_sizes import canonical_hosts
+from p2mbatch.guests.host_sizes import MAX_HOST_BYTES, canonical_hosts
 from p2mbatch.model import kernels, policies, toolstacks
 from p2mbatch.model.xen import parse_xen
-
-MAX_HOST_BYTES: Final = 1 << 52
-"""What 52-bit machine addresses reach."""
 
 
 def size_of(value: Any) -> Any:

@@ -7,13 +7,16 @@ drawn for each host by the seed.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.geometry import PAGE_BYTES
 from p2mbatch.base.sizes import MIB, format_size, parse_size
 
 MAX_HOSTS = 1000
+
+MAX_HOST_BYTES: Final = 1 << 52
+"""What 52-bit machine addresses reach."""
 
 
 def canonical_hosts(raw: Any) -> str:
@@ -51,7 +54,10 @@ def _size(text: str) -> int:
     except InputError as error:
         raise ValueError(str(error).removeprefix("size: ")) from None
     if not found or found % PAGE_BYTES:
-        raise ValueError(f"{text.strip()} is not whole pages of {PAGE_BYTES} bytes")
+        raise ValueError(f"{text.strip():.40} is not whole pages of {PAGE_BYTES} bytes")
+    if found > MAX_HOST_BYTES:
+        largest = format_size(MAX_HOST_BYTES)
+        raise ValueError(f"{text.strip():.40} is larger than any host is taken for, {largest}")
     return found
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import write_whole
+from p2mbatch.base.paths import is_there
 from p2mbatch.hunt.kinds import is_kind
 
 STATE = "state.npz"
@@ -110,7 +111,7 @@ class Folder:
         Raises `InputError` where the folder has another hunt, or what is no hunt.
         """
         path = self.path / STATE
-        if not path.exists():
+        if not is_there(path):
             return Progress(), Progress(), None
         arrays = _read(path)
         try:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from p2mbatch.base.errors import PolicyError, ResourceError
+from p2mbatch.base.paths import is_file
 from p2mbatch.base.say import one_line
 from p2mbatch.compiled import cache
 from p2mbatch.compiled.child.layout import c_header
@@ -183,7 +184,7 @@ def build(unit: Extracted) -> Program:
     if folder is None:
         folder = Path(_own_folder()) / name
         folder.mkdir(mode=0o700, exist_ok=True)
-    if not (folder / "places.json").is_file():
+    if not is_file(folder / "places.json"):
         _make(unit, shim, folder)
     kept = json.loads((folder / "places.json").read_text("utf-8"))
     return Program(

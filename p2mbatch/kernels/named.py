@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2mbatch.base.errors import PolicyError
+from p2mbatch.base.paths import is_file
 from p2mbatch.model import policies
 from p2mbatch.model.own import named as written
 
@@ -37,7 +38,7 @@ def _is_file(name: str) -> bool:
     file = name.removeprefix(_PREFIX)
     with_class = _CLASS.fullmatch(file)
     try:
-        return Path(with_class[1] if with_class else file).is_file()
+        return is_file(with_class[1] if with_class else file)
     except ValueError:
         return False
 
@@ -57,5 +58,5 @@ def named_policy(text: str, directories: Sequence[Path] = ()) -> str:
     shown = text.removeprefix(_PREFIX)
     if not shown:
         raise PolicyError("policy: 'kernel:' names no file: write kernel:mmu.c")
-    here = [folder / shown for folder in directories if (folder / shown).is_file()]
+    here = [folder / shown for folder in directories if is_file(folder / shown)]
     return registered(kernel_of(here[0] if here else Path(shown), shown))

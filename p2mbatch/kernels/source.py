@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2mbatch.base.errors import PolicyError
+from p2mbatch.base.paths import is_file, is_there
 from p2mbatch.base.say import one_line
 
 MAX_BYTES = 1 << 20
@@ -91,8 +92,8 @@ def read_source(path: Path, shown: str, tree: Path | None = None) -> Source:
     if tree is not None:
         page = tree / "arch/x86/include/asm/xen/page.h"
         older = tree / "include/asm-x86/xen/page.h"
-        found = page if page.exists() or not older.exists() else older
-        if not found.exists():
+        found = page if is_there(page) or not is_there(older) else older
+        if not is_there(found):
             raise PolicyError(
                 f"--tree {one_line(tree)}: no arch/x86/include/{_PAGE} in it: the top of a Linux "
                 "tree is wanted"
@@ -286,14 +287,14 @@ def _resolve(header: str, quoted: bool, number: int, shown: str, tree: Path | No
         raise wrong(shown, number, f"no {header!r} here: give the kernel's tree with --tree LINUX")
     if quoted:
         beside = tree / "arch/x86/xen" / header
-        if beside.is_file():
+        if is_file(beside):
             return beside if header not in _OURS_BESIDE else None
     roots = ("include", "arch/x86/include", "include/uapi", "arch/x86/include/uapi",
              "include/asm-x86", "arch/x86/include/generated")  # fmt: skip
     inner = header.removeprefix("asm/")
     for root in roots:
-        if (tree / root / header).is_file() or (
-            root == "include/asm-x86" and (tree / root / inner).is_file()
+        if is_file(tree / root / header) or (
+            root == "include/asm-x86" and is_file(tree / root / inner)
         ):
             return None
     if header.startswith(("generated/", "asm/")):

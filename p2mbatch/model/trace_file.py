@@ -13,6 +13,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import read_whole, write_whole
 from p2mbatch.base.geometry import IMAGE_MAP_PAGES, geometry
+from p2mbatch.base.json_text import unread
 from p2mbatch.base.limits import check_json_values
 from p2mbatch.model import policies, toolstacks, trace_cpus, trace_eras, trace_linear, trace_poke
 from p2mbatch.model.checks import Checker, kind
@@ -348,7 +349,7 @@ def load_trace(path: str | Path) -> Trace:
             f"{source}: line {error.lineno} column {error.colno}: is not JSON: {error.msg}"
         ) from None
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise InputError(f"{source}: is not JSON: {error}") from None
+        raise InputError(f"{source}: {unread(error)}") from None
     return parse_trace(value, source)
 
 

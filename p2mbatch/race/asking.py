@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.paths import is_file
 from p2mbatch.race.config import Config, parse_config
 from p2mbatch.race.names import LITMUSES, litmus, name_of, parse_name, read_file
 
@@ -45,7 +45,7 @@ def races_of(wanted: Sequence[str], options: Mapping[str, Any]) -> Races:
 
 
 def _is_file(text: str) -> bool:
-    return text.endswith(".json") or ("/" not in text.strip("./") and Path(text).is_file())
+    return text.endswith(".json") or ("/" not in text.strip("./") and is_file(text))
 
 
 def _option(key: str) -> str:

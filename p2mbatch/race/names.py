@@ -6,14 +6,13 @@ Source: docs/races.md, "Configurations and their names".
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.json_text import parse_json, read_text
 from p2mbatch.race.config import Config, parse_config
 
 Programs = list[list[list[Any]]]
@@ -111,19 +110,8 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, tuple[Config, dict[str,
     """
     where = os.fspath(path)
     try:
-        with Path(path).open("rb") as file:
-            raw = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{where}: can't be read: {error.strerror or error}") from None
-    if len(raw) > _MAX_FILE_BYTES:
-        raise InputError(f"{where}: more than {_MAX_FILE_BYTES >> 20} MiB are no file of races")
-    try:
-        given = json.loads(raw, object_pairs_hook=_no_name_twice)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: byte {error.start} is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}, line {error.lineno}: not JSON: {error.msg}") from None
-    except (_Twice, RecursionError, ValueError) as error:
+        given = parse_json(read_text(path, _MAX_FILE_BYTES), where, _no_name_twice)
+    except _Twice as error:
         raise InputError(f"{where}: {error}") from None
     if not isinstance(given, Mapping) or not given:
         raise InputError(f"{where}: an object of name -> configuration is needed")

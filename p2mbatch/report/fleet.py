@@ -7,12 +7,16 @@ seeds: a frame's number decides what a stale list hits, and nobody knows the nex
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.base.errors import InputError, P2MBatchError
+from p2mbatch.base.json_text import read_text
+from p2mbatch.base.paths import is_file
 from p2mbatch.base.sizes import MIB, format_size, parse_size
 from p2mbatch.dumps.audit.recover import recover
 from p2mbatch.dumps.importing.to_trace import import_trace, is_trace_file
@@ -40,6 +44,11 @@ NO_ROOM = "no room"
 """In place of a fate, where the host can't hold the guest."""
 
 VERDICTS = (SURVIVES, SHUTDOWN, STUCK, NOT_JUDGED)
+
+_MAX_TABLE_BYTES = 1 << 20
+
+_MAX_NAME_BYTES = 200
+"""Of a guest's file, behind which an ending still fits into what a file's name may have."""
 
 _HOST = re.compile(r"(?:(?P<name>[^=/,]+)=)?(?P<memory>[^=/,]+)(?:/(?P<xen>[^=/,]+))?")
 
@@ -93,7 +102,7 @@ def planned_hosts(text: str) -> list[PlannedHost]:
     The file has a header with `memory`, and `name` and `xen` if wanted. Raises `InputError` naming
     what is wrong.
     """
-    rows = _table(Path(text)) if Path(text).is_file() else _listed(text)
+    rows = _table(Path(text)) if is_file(text) else _listed(text)
     found: list[PlannedHost] = []
     for place, row in rows:
         memory = parse_size((row.get("memory") or "").strip(), f"{place}: memory")
@@ -120,11 +129,14 @@ def _listed(text: str) -> Iterator[tuple[str, dict[str, str | None]]]:
 
 
 def _table(path: Path) -> Iterator[tuple[str, dict[str, str | None]]]:
+    reader = csv.DictReader(read_text(path, _MAX_TABLE_BYTES).splitlines())
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read: {error}") from None
-    reader = csv.DictReader(lines)
+        yield from _rows(path, reader)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num + 1}: {error}") from None
+
+
+def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[tuple[str, dict[str, str | None]]]:
     known = {"name", "memory", "xen"}
     names = {name.strip() for name in reader.fieldnames or ()}
     if "memory" not in names or names - known:
@@ -142,7 +154,7 @@ def gather(directory: str, out: Path, policy: str | None) -> list[FleetGuest]:
     directory or no file in it, and where `out` can't be made.
     """
     try:
-        files = sorted(path for path in Path(directory).iterdir() if path.is_file())
+        files = sorted(path for path in Path(directory).iterdir() if is_file(path))
     except OSError as error:
         raise InputError(f"{directory}: can't be read: {error.strerror}") from None
     if not files:
@@ -166,9 +178,18 @@ def _gathered(path: Path, out: Path, policy: str | None) -> FleetGuest:
             trace = _trace_of(guest, path.name, policy)
     except P2MBatchError as error:
         return FleetGuest(path.name, None, "", str(error), _refused(guest))
-    target = out / f"{path.name}.trace.json.gz"
+    target = out / f"{_short(path.name)}.trace.json.gz"
     write_trace(trace, target)
     return FleetGuest(path.name, str(target), trace.policy, "")
+
+
+def _short(name: str) -> str:
+    """Return a file's name as one that still takes an ending; where it is cut, a digest says so."""
+    raw = os.fsencode(name)
+    if len(raw) <= _MAX_NAME_BYTES:
+        return name
+    mark = hashlib.blake2b(raw, digest_size=8).hexdigest()
+    return f"{raw[: _MAX_NAME_BYTES - 20].decode('utf-8', 'ignore')}-{mark}"
 
 
 def _trace_of(guest: DumpGuest, name: str, policy: str | None) -> Trace:

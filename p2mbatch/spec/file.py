@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from p2mbatch.base.collection import without_collection
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.json_text import unread
 from p2mbatch.base.limits import check_json_values
 
 KeyPath = tuple[str | int, ...]
@@ -199,7 +200,7 @@ def _parse_json(path: Path, text: str) -> Any:
         line = _line_of_twice(text, str(error))
         raise InputError(f"{path}, line {line}: the key {str(error)!r} is there twice") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON that a spec can be read from: {error}") from None
+        raise InputError(f"{path}: {unread(error)}") from None
 
 
 _TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column \d+\)")

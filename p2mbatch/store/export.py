@@ -13,6 +13,7 @@ from typing import IO, Any, BinaryIO
 
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.files import is_special, write_whole
+from p2mbatch.base.paths import is_dir
 from p2mbatch.store.arrow import arrow_schema
 from p2mbatch.store.checksum import TableDigest
 from p2mbatch.store.columns import COLUMNS
@@ -117,7 +118,7 @@ def export(result: SweepResult, path: str | Path, file_format: str = "parquet") 
         write(result, sys.stdout.buffer if binary else sys.stdout, digest)
         return
     path = Path(path)
-    if path.is_dir():
+    if is_dir(path):
         raise InputError(f"{path}: is a directory: name a file to write")
 
     def one(file: Any) -> None:

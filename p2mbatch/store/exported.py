@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from p2mbatch.base.errors import InputError
+from p2mbatch.base.json_text import parse_json, read_text
 from p2mbatch.base.limits import check_json_values
+from p2mbatch.base.paths import is_file, is_there
 from p2mbatch.store.arrow import arrow_schema
 from p2mbatch.store.checksum import TableDigest
 from p2mbatch.store.export import DIGEST_KEY, FORMATS, PROVENANCE_KEY, provenance_path
@@ -16,6 +18,20 @@ from p2mbatch.store.results import SweepResult
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+_DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What Python says of a file that is not as `export` writes it."""
+
+_MAX_PROVENANCE_BYTES = 64 << 20
 
 
 class Exported(NamedTuple):
@@ -31,7 +47,7 @@ def open_table(path: str | Path) -> SweepResult | Exported:
 
     Raises `InputError` for anything else, and where the file isn't as it was written.
     """
-    return read_export(Path(path)) if Path(path).is_file() else SweepResult.open(path)
+    return read_export(Path(path)) if is_file(path) else SweepResult.open(path)
 
 
 def read_export(path: Path) -> Exported:
@@ -57,9 +73,7 @@ def read_export(path: Path) -> Exported:
         for batch in table.combine_chunks().to_batches():
             digest.add(batch)
         is_right = digest.text(provenance) == told
-    except FileNotFoundError as error:
-        raise InputError(f"{error.filename}: is missing beside {path}") from None
-    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*_DAMAGED, pa.ArrowException) as error:
         what = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not an export, or damaged: {what}: export it again") from None
     if not is_right:
@@ -83,7 +97,10 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any], str]:
 def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any], str]:
     from pyarrow import csv
 
-    details = json.loads(provenance_path(path).read_text(encoding="utf-8"))
+    beside = provenance_path(path)
+    if not is_there(beside):
+        raise InputError(f"{beside}: is missing beside {path}")
+    details = json.loads(read_text(beside, _MAX_PROVENANCE_BYTES))
     told = details.pop(DIGEST_KEY)
     types = {field.name: field.type for field in arrow_schema()}
     nulls = [field.name for field in arrow_schema() if field.nullable]
@@ -109,6 +126,6 @@ def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any], str]:
 
     text = path.read_text(encoding="utf-8")
     check_json_values(text, str(path))
-    document = json.loads(text)
+    document = parse_json(text, str(path))
     table = pa.Table.from_pylist(document["rows"], schema=arrow_schema())
     return table, document["provenance"], document[DIGEST_KEY]

@@ -20,6 +20,7 @@ from p2mbatch.base import provenance
 from p2mbatch.base.arrays import BoolArray, UInt8Array
 from p2mbatch.base.errors import InputError
 from p2mbatch.base.filenames import JOURNAL_NAME
+from p2mbatch.base.paths import is_dir, is_there
 from p2mbatch.spec.sweep_spec import SweepSpec
 from p2mbatch.store.blocks import Block
 from p2mbatch.store.damage import Damage, error_of, find_damage
@@ -42,9 +43,11 @@ from p2mbatch.store.lock import LOCK_NAME, Lock, hold_lock
 from p2mbatch.store.messages import (
     APPLICATION_ID,
     STORE_VERSION,
+    check_plain,
     check_writable,
     damaged,
     explained,
+    logs_of,
 )
 from p2mbatch.store.packing import ids_of, pack
 
@@ -53,11 +56,6 @@ _MAX_CHECKED_BYTES = 1 << 30
 
 _CELL_IDS = "without defaults"
 """What the cells' ids are digests of; stores that do not say so are older and only read."""
-
-
-def _logs_of(path: Path) -> tuple[Path, Path]:
-    """Return the files that SQLite keeps beside a journal while it is open."""
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
 class Journal:
@@ -91,11 +89,11 @@ class Journal:
     def open(cls, directory: Path) -> Journal:
         """Open the store at `directory` for writing, or make it; nothing else may be there."""
         path = directory / JOURNAL_NAME
-        made = [found for found in (path, directory) if not found.exists()]
+        made = [found for found in (path, directory) if not is_there(found)]
         try:
-            if directory.exists() and not directory.is_dir():
+            if is_there(directory) and not is_dir(directory):
                 raise InputError(f"{directory}: is a file: --out names a directory")
-            if directory.is_dir() and not path.exists() and _foreign_files(directory):
+            if is_dir(directory) and not is_there(path) and _foreign_files(directory):
                 raise InputError(
                     f"{directory}: holds other files and no store: use a new directory as --out"
                 )
@@ -107,6 +105,7 @@ class Journal:
             ) from None
         try:
             with explained(path):
+                check_plain(path)
                 connection = sqlite3.connect(path, isolation_level=None, timeout=30)
                 try:
                     _prepare(connection, path)
@@ -131,7 +130,7 @@ class Journal:
         if self.path not in self._made or self._is_used:
             return
         with contextlib.suppress(OSError):
-            for path in (self.path, *_logs_of(self.path), self.directory / LOCK_NAME):
+            for path in (self.path, *logs_of(self.path), self.directory / LOCK_NAME):
                 path.unlink(missing_ok=True)
             if self.directory in self._made:
                 self.directory.rmdir()

@@ -5,35 +5,61 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from p2mbatch.base.errors import ResourceError
+from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.store.ledger import Tally
 
 LOCK_NAME = "lock"
 
+_MAX_BYTES = 4096
+"""A pid and a tally are a few hundred."""
+
 
 def holder_pid(directory: Path) -> int | None:
     """Return the pid of the process that writes the store, None where none does."""
-    try:
-        with (directory / LOCK_NAME).open("r") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = lock.readline().strip()
-                return int(text) if text.isdecimal() else 0
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), _opened(directory / LOCK_NAME) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = _text(descriptor).partition("\n")[0].strip()
+            return int(text) if text.isdecimal() else 0
     return None
 
 
 def read_tally(directory: Path) -> Tally | None:
     """Return what was ever written to the store, as its writer noted it; None where none did."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = (directory / LOCK_NAME).read_text().splitlines()
+    with contextlib.suppress(OSError), _opened(directory / LOCK_NAME) as descriptor:
+        lines = _text(descriptor).splitlines()
         return Tally.of_text(lines[1]) if len(lines) > 1 else None
     return None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Have the lock's file open for reading; raises OSError where it can't be read.
+
+    Raises `InputError` where it is no plain file: a pipe would be waited for.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_plain(descriptor, path)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_plain(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise InputError(f"{path}: is not a plain file, as a store's is: take it away")
+
+
+def _text(descriptor: int) -> str:
+    """Return what the file holds, as far as a lock's is long; what is no ASCII is no tally's."""
+    return os.pread(descriptor, _MAX_BYTES, 0).decode("ascii", "replace")
 
 
 class Lock:
@@ -73,14 +99,19 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def hold_lock(directory: Path) -> Lock:
     """Take the store's lock for this process.
 
-    Raises `ResourceError` where another process holds it, OSError where it can't be written.
+    Raises `ResourceError` where another process holds it, `InputError` where it is no plain file,
+    OSError where it can't be written.
     """
     path = directory / LOCK_NAME
     # `holder_pid` holds a shared lock for a moment: that is no reason to give up.
     for attempts_left in reversed(range(5)):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
         try:
+            _check_plain(descriptor, path)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except InputError:
+            os.close(descriptor)
+            raise
         except BlockingIOError:
             os.close(descriptor)
             time.sleep(0.05 * bool(attempts_left))

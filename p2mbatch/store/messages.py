@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from p2mbatch.base.errors import InputError, ResourceError
+from p2mbatch.base.paths import is_file, is_there
 
 STORE_VERSION = 3
 """Raised when the tables change. 2: cells have a guest. 3: blocks of cells, with digests."""
@@ -30,6 +31,21 @@ def explained(path: Path) -> Iterator[None]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         # Text in it, or SQLite's own message about it, is not what was written.
         raise damaged(path, str(error)) from None
+
+
+def logs_of(path: Path) -> tuple[Path, Path]:
+    """Return the files that SQLite keeps beside the journal at `path`."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def check_plain(path: Path) -> None:
+    """Raise `InputError` where the journal at `path`, or a log of it, is there and no plain file.
+
+    SQLite would take a pipe or a device for a disk that is full.
+    """
+    for file in (path, *logs_of(path)):
+        if is_there(file) and not is_file(file):
+            raise InputError(f"{file}: is not a plain file, as a store's is: take it away")
 
 
 def explanation(path: Path, error: sqlite3.Error) -> InputError | ResourceError:

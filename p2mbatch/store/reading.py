@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from p2mbatch.base.paths import is_there
 from p2mbatch.store.damage import error_of, find_damage
 from p2mbatch.store.ledger import Ledger, read_ledger
 from p2mbatch.store.lock import read_tally
-from p2mbatch.store.messages import STORE_VERSION, check_format, damaged, explained
+from p2mbatch.store.messages import STORE_VERSION, check_format, check_plain, damaged, explained
 from p2mbatch.store.older import converted
 from p2mbatch.store.order import Missing
 
@@ -28,6 +29,7 @@ class Reading:
     def connected(self) -> Iterator[sqlite3.Connection]:
         """Connect to it; where it is of an older version, to the same in today's tables."""
         with explained(self._path):
+            check_plain(self._path)
             uri = self._path.resolve().as_uri()
             if os.access(self._directory, os.W_OK) and os.access(self._path, os.W_OK):
                 # A connection that could write clears the write-ahead log away when it is the last.
@@ -72,4 +74,4 @@ class Reading:
 
     def _has_log(self) -> bool:
         log = self._path.with_name(self._path.name + "-wal")
-        return log.exists() and log.stat().st_size > 0
+        return is_there(log) and log.stat().st_size > 0

@@ -21,6 +21,7 @@ from p2mbatch.base.errors import InputError
 from p2mbatch.base.filenames import JOURNAL_NAME
 from p2mbatch.base.markup import card
 from p2mbatch.base.memory import give_back_memory
+from p2mbatch.base.paths import is_file
 from p2mbatch.base.say import counted
 from p2mbatch.base.words import Columns, taken, values_in
 from p2mbatch.guests.fields import FIELDS
@@ -91,7 +92,7 @@ class SweepResult:
         Raises `InputError` where there is no store, or one that this version can't read.
         """
         result = cls(Path(path))
-        if not result.journal_path.is_file():
+        if not is_file(result.journal_path):
             raise InputError(f"{path}: no sweep's results are here ({JOURNAL_NAME} is missing)")
         with result._reading.connected():
             return result

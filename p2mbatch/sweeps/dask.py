@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import signal
@@ -16,6 +15,8 @@ from typing import Any
 
 from p2mbatch.base import provenance
 from p2mbatch.base.errors import InputError, ResourceError
+from p2mbatch.base.json_text import parse_json, read_text
+from p2mbatch.base.paths import is_file, is_there
 from p2mbatch.sweeps.dask_workers import answering, let_go, listed
 from p2mbatch.sweeps.engine import DASK, MEMORY_SHARE, Engine
 
@@ -31,6 +32,9 @@ _ANSWER_S = 5
 """A scheduler that takes longer to say what workers it has is in trouble."""
 
 
+_MAX_FILE_BYTES = 1 << 20
+"""Of a scheduler file, which has a few hundred for each of its services."""
+
 _WANTED = "give tcp://host:port, or the file that `dask scheduler --scheduler-file` writes"
 
 
@@ -38,22 +42,21 @@ def check_scheduler(scheduler: str) -> None:
     """Raise `InputError` for what is neither an address nor can be a scheduler file."""
     if _ADDRESS.fullmatch(scheduler):
         return
-    is_file = Path(scheduler).is_file()
-    if "://" in scheduler or (_NO_SCHEME.fullmatch(scheduler) and not is_file):
+    has_file = is_file(scheduler)
+    if "://" in scheduler or (_NO_SCHEME.fullmatch(scheduler) and not has_file):
         raise InputError(f"--scheduler {scheduler}: not a scheduler's address: {_WANTED}")
-    if is_file:
+    if has_file:
         _address_in(Path(scheduler))
 
 
 def _address_in(path: Path) -> str:
     """Return the address that the scheduler file `path` holds; empty where it is still empty."""
+    name = f"--scheduler {path}"
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if text else {"address": ""}
-    except OSError as error:
-        raise InputError(f"--scheduler {path}: {error.strerror or error}: {_WANTED}") from None
-    except ValueError:
-        raise InputError(f"--scheduler {path}: not a scheduler file: {_WANTED}") from None
+        text = read_text(path, _MAX_FILE_BYTES, name=name)
+        found = parse_json(text, name) if text else {"address": ""}
+    except InputError as error:
+        raise InputError(f"{error}: {_WANTED}") from None
     address = found.get("address") if isinstance(found, dict) else None
     if not isinstance(address, str):
         raise InputError(f"--scheduler {path}: no address in it: {_WANTED}")
@@ -70,7 +73,7 @@ def _scheduler_address(scheduler: str) -> str:
         return scheduler
     path = Path(scheduler)
     deadline = time.monotonic() + _CONNECT_S
-    while not (path.exists() and _address_in(path)) and time.monotonic() < deadline:
+    while not (is_there(path) and _address_in(path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     address = _address_in(path)
     if not address:

@@ -26,8 +26,10 @@ def test_where_how_large_and_clear(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"where    {folder / 'kernels'}"
     assert "others   0.0 MiB of 0 versions" in done.stdout
-    (folder / "kernels" / "older").mkdir()
-    (folder / "kernels" / "older" / "a.kernel").write_bytes(bytes(3 << 20))
+    # As numba lays them: each file's in a directory of its own.
+    (folder / "kernels" / "older" / "batch_0").mkdir(parents=True)
+    (folder / "kernels" / "older" / "batch_0" / "a.kernel").write_bytes(bytes(2 << 20))
+    (folder / "kernels" / "older" / "a.kernel").write_bytes(bytes(1 << 20))
     outside = tmp_path / "mine"
     outside.mkdir()
     (outside / "file").write_text("x")

@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from p2mbatch.base.errors import InputError, PolicyError
+from p2mbatch.base.paths import is_file
 from p2mbatch.model import policies
 from p2mbatch.model.own.policy import Carried, registered
 from p2mbatch.model.own.source import MAX_BYTES, Source, choose, digest_of, read_module
@@ -35,7 +36,7 @@ def named_policy(text: str, directories: Sequence[Path] = ()) -> str:
         return text
     found = _FILE.fullmatch(text)
     if found:
-        here = [folder / found[1] for folder in directories if (folder / found[1]).is_file()]
+        here = [folder / found[1] for folder in directories if is_file(folder / found[1])]
         path = here[0] if here else Path(found[1])
         return _read(path, str(path), found[2] or "")
     for entry in entry_points(group=GROUP, name=text):
