@@ -98,7 +98,7 @@ cpus-lives: $(VENV)/.test
 
 # Random cells lived in batches, against the same cells lived step by step.
 cells: $(VENV)/.test
-	P2MBATCH_RANDOM_CELLS=$(CELLS) $(BIN)/python -m pytest -q tests/guests/test_batch.py -k random
+	P2MBATCH_RANDOM_CELLS=$(CELLS) $(BIN)/python -m pytest -q -s tests/guests/test_batch.py -k random_cells
 
 # Random lives told (docs/explain.md): last states, stray writes, numbers and functions of every line.
 told: $(VENV)/.test

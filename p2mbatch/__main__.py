@@ -1,5 +1,6 @@
 """The `p2mbatch` command, and `python -m p2mbatch`: signals first, then everything else."""
 
+import gc
 import sys
 
 from p2mbatch.base import signals
@@ -8,6 +9,9 @@ from p2mbatch.base import signals
 def main() -> None:
     """Run the command line and end the process with its exit code."""
     signals.install()
+    # Modules and kernels are a million objects that stay: the collector need not go over them again
+    # and again while they are made.
+    gc.set_threshold(50_000, 20, 50)
     code: object = 1
     try:
         try:

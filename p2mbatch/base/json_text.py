@@ -40,7 +40,7 @@ def read_text(path: str | os.PathLike[str], max_bytes: int, *, name: str = "") -
 
 
 def parse_json(text: str | bytes, name: str, pairs: Pairs | None = None) -> Any:
-    """Return the value of JSON text from `name`; `pairs` makes each object, as the `object_pairs_hook` of Python.
+    """Return the value of JSON text from `name`; `pairs` makes an object of its keys and values.
 
     Raises `InputError` naming the line where it is none, is nested too deeply, or has a number that
     is too long.

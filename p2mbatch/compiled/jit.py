@@ -33,6 +33,9 @@ from numba.extending import intrinsic, typeof_impl
 from p2mbatch.compiled import cache
 from p2mbatch.compiled.flags import KernelCompiler
 from p2mbatch.compiled.inner import InnerCompiler
+from p2mbatch.compiled.quick_start import without_scipy
+
+without_scipy()
 
 F = TypeVar("F", bound=Callable[..., Any])
 

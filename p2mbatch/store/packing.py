@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from p2mbatch.base.arrays import UInt8Array
+from p2mbatch.base.arrays import BoolArray, UInt8Array
 from p2mbatch.base.words import NULL, Column, Columns, Words
 from p2mbatch.store.blocks import Block
 from p2mbatch.store.columns import ROW_COLUMNS
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DIGEST_BYTES = 16
+
+Plain = np.ndarray[Any, Any]
+"""A column of numbers or of bits."""
 
 _COMPRESSION = "lz4"
 """Half again as large as zstd's, and read and written four times as fast."""
@@ -105,21 +108,71 @@ def unpack_columns(data: bytes, names: Collection[str] | None = None) -> Columns
 
 
 def arrow_array(column: Column) -> pa.Array:
-    """Return a column as an Arrow array, text as a dictionary's."""
+    """Return a column as an Arrow array, text as a dictionary's.
+
+    By its memory: `pa.array` imports pandas first, to see whether it is given one of its columns.
+    """
     import pyarrow as pa
 
     if not isinstance(column, Words):
-        return pa.array(column)
+        return _numbers(column)
     is_null = column.codes == NULL
-    codes = pa.array(column.codes, mask=is_null if is_null.any() else None)
-    return pa.DictionaryArray.from_arrays(codes, pa.array(column.words, pa.string()))
+    codes = _numbers(column.codes, is_null if is_null.any() else None)
+    raw = [word.encode() for word in column.words]
+    ends = np.cumsum([0, *map(len, raw)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(raw))]
+    words = pa.Array.from_buffers(pa.string(), len(raw), buffers)
+    return pa.DictionaryArray.from_arrays(codes, words)
+
+
+def _numbers(values: Plain, is_null: BoolArray | None = None) -> pa.Array:
+    import pyarrow as pa
+
+    if values.dtype.kind not in "iufb":
+        return pa.array(values)
+    known = None if is_null is None else pa.py_buffer(np.packbits(~is_null, bitorder="little"))
+    is_bits = values.dtype == np.bool_
+    data = np.packbits(values, bitorder="little") if is_bits else np.ascontiguousarray(values)
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(data)])
 
 
 def _column(array: Any) -> Column:
+    """Return an Arrow array that `arrow_array` made, or one that is to be taken for such."""
     import pyarrow as pa
 
-    if not isinstance(array, pa.DictionaryArray):
-        values: Column = array.to_numpy(zero_copy_only=False)
+    if isinstance(array, pa.DictionaryArray):
+        codes = _values(array.indices)
+        if array.indices.null_count:
+            is_null = ~_bits(array.indices, 0)
+            codes = np.where(is_null, codes.dtype.type(NULL), codes)
+        return Words(codes, array.dictionary.to_pylist())
+    return _values(array)
+
+
+_NUMPY = {"float": "float32", "double": "float64", "halffloat": "float16"}
+"""Names that Arrow's types have and numpy's have not."""
+
+
+def _values(array: Any) -> Plain:
+    import pyarrow as pa
+
+    if pa.types.is_boolean(array.type):
+        return _bits(array, 1)
+    if not pa.types.is_primitive(array.type):
+        values: Plain = array.to_numpy(zero_copy_only=False)
         return values
-    codes = array.indices.fill_null(NULL).to_numpy(zero_copy_only=False)
-    return Words(codes, array.dictionary.to_pylist())
+    name = str(array.type)
+    kind = np.dtype(_NUMPY.get(name, name))
+    if not len(array):
+        return np.empty(0, kind)
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
+
+
+def _bits(array: Any, which: int) -> BoolArray:
+    """Return one of an array's buffers of bits."""
+    if not len(array):
+        return np.empty(0, np.bool_)
+    bits = np.frombuffer(array.buffers()[which], np.uint8)
+    found = np.unpackbits(bits, count=array.offset + len(array), bitorder="little")
+    return found[array.offset :].astype(np.bool_)

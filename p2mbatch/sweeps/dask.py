@@ -56,7 +56,7 @@ def _address_in(path: Path) -> str:
         text = read_text(path, _MAX_FILE_BYTES, name=name)
         found = parse_json(text, name) if text else {"address": ""}
     except InputError as error:
-        raise InputError(f"{error}: {_WANTED}") from None
+        raise InputError(f"{error}: not a scheduler file: {_WANTED}") from None
     address = found.get("address") if isinstance(found, dict) else None
     if not isinstance(address, str):
         raise InputError(f"--scheduler {path}: no address in it: {_WANTED}")

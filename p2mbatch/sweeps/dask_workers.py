@@ -6,7 +6,6 @@ asked of workers is asked of each on its own and for a limited time.
 
 from __future__ import annotations
 
-import asyncio
 import platform
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
@@ -48,6 +47,8 @@ def ask(
     client: Any, addresses: Iterable[str], question: Callable[[], Any], limit_s: float
 ) -> dict[str, Any]:
     """Return what `question` returns on each worker, or raised; `_NO_ANSWER` after `limit_s`."""
+    # Sockets and TLS come with it, which threads don't need.
+    import asyncio
 
     async def one(address: str) -> tuple[str, Any]:
         asked = client._run(question, workers=[address], on_error="return")

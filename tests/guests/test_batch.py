@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from batch_support import assert_as_stepped, columns, random_scenario
 from p2mbatch.base.errors import InputError, StoppedError
@@ -60,13 +61,13 @@ def test_small_guests_have_the_rows_of_steps() -> None:
 
 def test_random_cells_have_the_rows_of_steps() -> None:
     """`make cells CELLS=N` takes more."""
-    draw = random.Random(24)
-    for begin in range(0, RANDOM, 120):
+    draw, outcomes = random.Random(24), set[str]()
+    for begin in tqdm(range(0, RANDOM, 120), unit=" batches", disable=RANDOM == 120):
         scenarios = [random_scenario(draw, POLICIES) for _ in range(min(RANDOM - begin, 120))]
         lived = live(columns(scenarios))
         assert_as_stepped(scenarios, lived)
-        outcomes = {row["outcome"] for row in lived.as_rows()}
-        assert {"ok", "save-failed", "fault"} <= outcomes
+        outcomes |= {row["outcome"] for row in lived.as_rows()}
+    assert {"ok", "save-failed", "fault"} <= outcomes
 
 
 def test_a_batch_lives_all_that_can_be_placed() -> None:
