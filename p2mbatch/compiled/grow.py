@@ -12,7 +12,7 @@ from p2mbatch.base.arrays import Int64Array, UInt64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, never_inline
-from p2mbatch.compiled.lists import fill_page, mid_mfn_init, store_entry
+from p2mbatch.compiled.lists import filled_slot, mid_mfn_init, store_entry
 from p2mbatch.compiled.lookup import leaf_page_of, pfn_to_mfn, store_page
 from p2mbatch.compiled.loops import ALL_OWN
 from p2mbatch.compiled.owners import set_present
@@ -198,9 +198,7 @@ def mid_for(t: P2MTables, top: int) -> int:
     mid = alloc_p2m_page(t)
     if mid < 0:
         return mid
-    slot = take_slot(t, mid)
-    t.slots[slot, P_KIND] = POINTER
-    fill_page(t, slot, address(t, state.missing))
+    filled_slot(t, mid, as_int(POINTER), address(t, state.missing))
     t.words[top_slot, top] = address(t, mid)
     state.num_mids += 1
     return mid
@@ -265,9 +263,7 @@ def _install_leaf(t: P2MTables, mid: int, x: int, page: int) -> None:
     """Hang a fresh leaf, all INVALID, into its mid page."""
     state = t.state[0]
     n = 1 << state.entries_shift
-    slot = take_slot(t, page)
-    t.slots[slot, P_KIND] = LEAF
-    fill_page(t, slot, INVALID)
+    slot = filled_slot(t, page, as_int(LEAF), as_int(INVALID))
     t.slots[slot, P_LEAF] = x
     t.slots[slot, P_CLEAN] = not takes_over(t, slot, x)
     t.words[page_code(t, mid), x & (n - 1)] = address(t, page)

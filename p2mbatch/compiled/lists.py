@@ -11,10 +11,11 @@ from p2mbatch.base.geometry import FOREIGN_FRAME_BIT, INVALID
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, never_inline
 from p2mbatch.compiled.lookup import pfn_to_mfn
 from p2mbatch.compiled.loops import copy_run
-from p2mbatch.compiled.pages import page_code, room_left, stray_store, take_slot
+from p2mbatch.compiled.pages import new_slot, page_code, room_left, stray_store, take_slot
 from p2mbatch.compiled.status import BUG_BRK_CLOSED, BUG_BRK_OVERFLOW, FAULT_TOP, MORE_ROOM, OK
 from p2mbatch.compiled.tables import (
     LAZY,
+    P_KIND,
     HostTables,
     P2MTables,
 )
@@ -41,6 +42,17 @@ def fill_page(t: P2MTables, slot: int, word: int) -> None:
     row = t.words[slot]
     for i in range(len(row)):
         row[i] = word
+
+
+@inner_kernel
+def filled_slot(t: P2MTables, page: int, kind: int, word: int) -> int:
+    """Return the slot of `page`, given one if it had none, of `kind` and with `word` everywhere."""
+    slot = page_code(t, page)
+    if slot < 0:
+        slot = new_slot(t, page)
+    t.slots[slot, P_KIND] = kind
+    fill_page(t, slot, word)
+    return slot
 
 
 @inner_kernel

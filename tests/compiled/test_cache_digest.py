@@ -16,7 +16,7 @@ FOLDER = PACKAGE / "compiled"
 SOURCES = sorted(str(path.relative_to(PACKAGE)) for path in FOLDER.rglob("*.py"))
 BELOW = ["base/arrays.py", "base/geometry.py"]
 
-TELLS = {"base/errors.py", "base/say.py"}
+TELLS = {"base/errors.py", "base/say.py", "base/signals.py"}
 """What tells a person of a cache or a setting: no compiled function calls it."""
 
 

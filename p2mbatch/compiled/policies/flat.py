@@ -11,7 +11,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lists import fill_page
+from p2mbatch.compiled.lists import filled_slot
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.pages import address, page_code, room_left, take_slot
 from p2mbatch.compiled.policies.three_level import cache_leaf, set_each_word, store_word
@@ -33,7 +33,6 @@ from p2mbatch.compiled.tables import (
     MID_MFN,
     NO_PAGE,
     P_CLEAN,
-    P_KIND,
     P_LEAF,
     POINTER,
     TABLE,
@@ -125,9 +124,7 @@ def take_filled(t: P2MTables, pages: Int64Array, kind: int, word: int) -> int:
     """Do `take_page` and fill what it gives with `word`."""
     page = take_page(t, pages)
     if page >= 0:
-        slot = take_slot(t, page)
-        t.slots[slot, P_KIND] = kind
-        fill_page(t, slot, word)
+        filled_slot(t, page, kind, word)
     return page
 
 

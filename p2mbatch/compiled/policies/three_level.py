@@ -15,7 +15,7 @@ from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page, mid_for, set_plain
 from p2mbatch.compiled.hosts import given_frame
 from p2mbatch.compiled.jit import Inner, as_int, inline_kernel, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lists import fill_page
+from p2mbatch.compiled.lists import filled_slot
 from p2mbatch.compiled.lookup import store_page
 from p2mbatch.compiled.loops import copy_words
 from p2mbatch.compiled.owners import set_present
@@ -133,11 +133,9 @@ def cache_all(t: P2MTables, x: int, end: int, page: int) -> None:
 @inner_kernel
 def hang_leaf(t: P2MTables, x: int, page: int) -> None:
     """Hang `page`, made INVALID, into the mid page of leaf `x`, which has one of its own."""
-    slot = take_slot(t, page)
-    t.slots[slot, P_KIND] = LEAF
+    slot = filled_slot(t, page, as_int(LEAF), as_int(INVALID))
     t.slots[slot, P_LEAF] = x
     t.slots[slot, P_CLEAN] = 1
-    fill_page(t, slot, INVALID)
     point_leaf(t, x, page)
     t.state[0].num_grown += 1
     cache_leaf(t, x, page)

@@ -9,7 +9,7 @@ from p2mbatch.base.arrays import Int64Array
 from p2mbatch.base.geometry import INVALID
 from p2mbatch.compiled.grow import alloc_p2m_page, populate_each
 from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
-from p2mbatch.compiled.lists import fill_page
+from p2mbatch.compiled.lists import fill_page, filled_slot
 from p2mbatch.compiled.loops import copy_eras
 from p2mbatch.compiled.pages import address, page_code, take_slot
 from p2mbatch.compiled.policies import three_lookup
@@ -137,11 +137,9 @@ def _grow(t: P2MTables, h: HostTables, x: int) -> int:
     page = alloc_p2m_page(t)
     if page < 0:
         return BUG_NULL
-    slot = take_slot(t, page)
-    t.slots[slot, P_KIND] = LEAF
+    slot = filled_slot(t, page, as_int(LEAF), as_int(INVALID))
     t.slots[slot, P_LEAF] = x
     t.slots[slot, P_CLEAN] = 1
-    fill_page(t, slot, INVALID)
     _set_word(t, state.static_top, x, address(t, page))
     cache_leaf(t, x, page)
     _set_word(t, state.static_top_mfn, x, mfn_of(t, h, page))
