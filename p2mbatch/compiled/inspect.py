@@ -97,6 +97,7 @@ def count_stale(t: P2MTables, h: HostTables, counts: Int64Array, work: Int64Arra
         # Of a linear p2m's blocks beyond, all share the page that the list has for missing ones.
         cached = min(end, state.num_leaves)
     fll = own_pfn(t, h, state.shared_fll)
+    listed = state.listed if state.listed_event == state.event and state.wild == 0 else as_int(0)
     for top in range((end + n - 1) >> shift):
         stop = min((top + 1) << shift, max(cached, top << shift))
         word = page_word(t, h, fll, top) if fll >= 0 else INVALID
@@ -105,6 +106,9 @@ def count_stale(t: P2MTables, h: HostTables, counts: Int64Array, work: Int64Arra
         page = t.true_mid_mfn[top] if word == true else own_pfn(t, h, word)
         if page < 0:
             counts[1] += stop - (top << shift)
+            continue
+        if word == true and stop <= listed and page != state.mid_missing_mfn:
+            # What this event's rebuild has just stored there.
             continue
         counts[1] += _stale_entries(t, h, page, top << shift, stop, work)
 

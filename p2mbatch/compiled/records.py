@@ -121,6 +121,9 @@ class State:
     """The last PFN for which the present host gave anything."""
     walked_max_pfn: int
     """The last PFN that the last save walk would send."""
+    listed: int = 0
+    """How many leaves, from the first on, the rebuild of `listed_event` has stored in the list."""
+    listed_event: int = -1
     position: int = 0
     """Where to go on after MORE_ROOM."""
     detail: int = 0

@@ -38,6 +38,14 @@ def state_of(guest: p2m.Guest, op: str, event: EventResult, form: str) -> dict[s
     return observe(guest.life, op, event) | {name: getattr(event, name) for name in fields}
 
 
+def counted(guest: p2m.Guest) -> tuple[int, int]:
+    """Return how many entries are stale: what a rebuild stored is passed over, and counted here."""
+    found = guest.life.count_stale()
+    guest.life.tables.state["listed_event"] = -2
+    assert guest.life.count_stale() == found
+    return found
+
+
 def by_migration(observed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one object for the boot and each migration: the layout's sets belong to the boot."""
     found: list[dict[str, Any]] = []
@@ -63,11 +71,11 @@ def test_rows_guest_pictures_and_trace_are_one_life(scenario: Scenario) -> None:
     guest = p2m.Guest.from_scenario(scenario, "all")
     trace = scenario_trace(scenario)
     events, states = [guest.booted], [state_of(guest, "boot", guest.booted, trace.format)]
-    stale = [guest.life.count_stale()]
+    stale = [counted(guest)]
     while guest.ended is None and guest.num_migrations < scenario.migrations:
         events.append(guest.migrate())
         states.append(state_of(guest, "migrate", events[-1], trace.format))
-        stale.append(guest.life.count_stale())
+        stale.append(counted(guest))
     assert [told(event) for event in events] == [told(row) for row in rows]
     assert stale == [(row["stale_top_entries"], row["stale_mid_entries"]) for row in rows]
 

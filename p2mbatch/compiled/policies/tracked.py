@@ -292,7 +292,11 @@ def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
             if status != OK:
                 return status
         if x & ((1 << state.entries_shift) - 1) == 0:
+            begins = x == 0
             x = rebuild_plain(t, x, num_leaves_listed(t))
+            if begins:
+                state.listed = x
+                state.listed_event = state.event
     return each_mid(t, h, x, _tracked_mid)
 
 
