@@ -131,6 +131,11 @@ def _dry_run(spec: Any, options: dict[str, Any]) -> int:
     say(f"cells         {found.num_cells:,}")
     say(f"peak memory   {found.peak_memory_bytes / 2**20:,.0f} MiB for the cells in flight")
     say(f"time          about {format_duration(found.seconds)}")
+    if found.share_cut:
+        say(
+            f"cut           {found.share_cut:.0%} of the guests have more memory than their kernel "
+            "takes (CONFIG_XEN_MAX_DOMAIN_MEMORY): they boot without the rest"
+        )
     return 0
 
 

@@ -160,3 +160,11 @@ def test_the_benchmark_runs_and_gives_its_figures(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "b.json").read_text())
     assert len(record["figures"]) >= 6
     assert record["provenance"]["cpu"]
+
+
+def test_a_dry_run_says_what_kernels_do_not_take(tmp_path: Path) -> None:
+    """Kernels of two levels take all, and the newest ones have no such end."""
+    options = ("sweep", "--memory", "1GiB,129GiB", "--dry-run")
+    done = p2mbatch(*options, "--linux", "2.6.32,2.6.38", cwd=tmp_path)
+    assert "cut           25% of the guests have more memory than their kernel takes" in done.stdout
+    assert "cut" not in p2mbatch(*options, "--linux", "2.6.32,6.1", cwd=tmp_path).stdout
