@@ -110,7 +110,7 @@ def unpack_columns(data: bytes, names: Collection[str] | None = None) -> Columns
 def arrow_array(column: Column) -> pa.Array:
     """Return a column as an Arrow array, text as a dictionary's.
 
-    By its memory: `pa.array` imports pandas first, to see whether it is given one of its columns.
+    By its memory: Arrow's own way imports pandas, to see whether it is given one of its columns.
     """
     import pyarrow as pa
 
