@@ -57,7 +57,7 @@ class Sizes(NamedTuple):
 
     large: str = "512GiB"
     migrations: int = 8
-    small_cells: int = 20_000
+    small_cells: int = 200_000
     many_cells: int = 100_000
     large_cells: int = 360
     peer_seconds: float = 3.0
