@@ -23,10 +23,13 @@ def read_text(path: str | os.PathLike[str], max_bytes: int, *, name: str = "") -
     try:
         # Nobody waits for a pipe that has no writer.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise InputError(f"{name}: can't be read: is not a plain file")
-            raw = file.read(max_bytes + 1)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                raw = file.read(max_bytes + 1)
+        finally:
+            os.close(fd)
     except ValueError:
         raise InputError(f"{name!r}: is no file's name") from None
     except OSError as error:

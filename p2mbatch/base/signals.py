@@ -135,7 +135,8 @@ def end(number: int) -> None:
 
             shutil.rmtree(path, ignore_errors=True)
     for duty in list(_State.duties):
-        with contextlib.suppress(OSError):
+        # Whatever it comes to, the process ends.
+        with contextlib.suppress(Exception):
             duty()
     os._exit(128 + number)
 

@@ -20,10 +20,10 @@ from p2mbatch.model.policies import find
 
 Release = tuple[int, ...]
 
-_NUMBER = r"(0|[1-9]\d{0,2})"
+_NUMBER = r"(0|[1-9][0-9]{0,2})"
 
 _RELEASE = re.compile(
-    rf"(2)\.(6)\.{_NUMBER}(?:\.{_NUMBER})?|([3-9]|1\d)\.{_NUMBER}(?:\.{_NUMBER})?"
+    rf"(2)\.(6)\.{_NUMBER}(?:\.{_NUMBER})?|([3-9]|1[0-9])\.{_NUMBER}(?:\.{_NUMBER})?"
 )
 
 _CANDIDATES: Final = "2.6.37-rc"

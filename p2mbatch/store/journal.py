@@ -89,7 +89,7 @@ class Journal:
     def open(cls, directory: Path) -> Journal:
         """Open the store at `directory` for writing, or make it; nothing else may be there."""
         path = directory / JOURNAL_NAME
-        made = [found for found in (path, directory) if not is_there(found)]
+        makes_directory = not is_there(directory)
         try:
             if is_there(directory) and not is_dir(directory):
                 raise InputError(f"{directory}: is a file: --out names a directory")
@@ -104,6 +104,8 @@ class Journal:
                 f"{directory}: can't be written ({error.strerror}): use another --out"
             ) from None
         try:
+            # Under the lock: while it was waited for, another sweep may have made a store and left.
+            made = [] if is_there(path) else [path, *[directory] * makes_directory]
             with explained(path):
                 check_plain(path)
                 connection = sqlite3.connect(path, isolation_level=None, timeout=30)

@@ -122,7 +122,7 @@ def hold_lock(directory: Path) -> Lock:
                 lock = Lock(descriptor, tally)
                 lock.note(tally or Tally())
                 lock.tally = tally
-            except OSError:
+            except (OSError, InputError):
                 os.close(descriptor)
                 raise
             return lock

@@ -131,8 +131,10 @@ def _numbers(values: Plain, is_null: BoolArray | None = None) -> pa.Array:
     if values.dtype.kind not in "iufb":
         return pa.array(values)
     known = None if is_null is None else pa.py_buffer(np.packbits(~is_null, bitorder="little"))
-    is_bits = values.dtype == np.bool_
-    data = np.packbits(values, bitorder="little") if is_bits else np.ascontiguousarray(values)
+    if values.dtype == np.bool_:
+        data = np.packbits(values, bitorder="little")
+    else:
+        data = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [known, pa.py_buffer(data)])
 
@@ -142,11 +144,7 @@ def _column(array: Any) -> Column:
     import pyarrow as pa
 
     if isinstance(array, pa.DictionaryArray):
-        codes = _values(array.indices)
-        if array.indices.null_count:
-            is_null = ~_bits(array.indices, 0)
-            codes = np.where(is_null, codes.dtype.type(NULL), codes)
-        return Words(codes, array.dictionary.to_pylist())
+        return Words(_values(array.indices, NULL), array.dictionary.to_pylist())
     return _values(array)
 
 
@@ -154,7 +152,11 @@ _NUMPY = {"float": "float32", "double": "float64", "halffloat": "float16"}
 """Names that Arrow's types have and numpy's have not."""
 
 
-def _values(array: Any) -> Plain:
+def _values(array: Any, missing: int | None = None) -> Plain:
+    """Return an array's values, `missing` where there is none.
+
+    Raises ValueError where there is none and nothing stands for it.
+    """
     import pyarrow as pa
 
     if pa.types.is_boolean(array.type):
@@ -166,7 +168,10 @@ def _values(array: Any) -> Plain:
     kind = np.dtype(_NUMPY.get(name, name))
     if not len(array):
         return np.empty(0, kind)
-    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
+    found = np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
+    if array.null_count and missing is None:
+        raise ValueError(f"a column of {name} lacks {array.null_count} values")
+    return np.where(_bits(array, 0), found, kind.type(missing)) if array.null_count else found
 
 
 def _bits(array: Any, which: int) -> BoolArray:

@@ -52,9 +52,9 @@ from p2mbatch.compiled.own.registers import (
     R_SET_MFN,
     R_SET_PFN,
     R_STATUS,
-    ROOM,
     begin,
     bound_hits,
+    call_room,
 )
 from p2mbatch.compiled.pages import room_left
 from p2mbatch.compiled.policies.operations import Operations
@@ -131,7 +131,7 @@ def _rebuild(t: P2MTables, h: HostTables) -> None:
 @kernel
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Do `Operations.rebuild`; what the same call then reports is left to `report`."""
-    if t.state[0].num_slots + ROOM > len(t.words):
+    if t.state[0].num_slots + call_room(t) > len(t.words):
         t.state[0].position = 0
         return MORE_ROOM
     try:

@@ -22,9 +22,9 @@ from p2mbatch.compiled.own.registers import (
     R_SET_MFN,
     R_SET_PFN,
     R_STATUS,
-    ROOM,
     begin,
     bound_hits,
+    call_room,
 )
 from p2mbatch.compiled.own.words import noted
 from p2mbatch.compiled.pages import page_at, room_left
@@ -230,7 +230,7 @@ def boot_own_tree(t: P2MTables, h: HostTables, ranges: Int64Array) -> int:
 
 def rebuild(t: P2MTables, h: HostTables, x: int) -> int:
     """Do `Operations.rebuild`."""
-    if t.state[0].num_slots + ROOM > len(t.words):
+    if t.state[0].num_slots + call_room(t) > len(t.words):
         t.state[0].position = 0
         return MORE_ROOM
     return _call_resume(t, h)

@@ -70,7 +70,7 @@ OWN_BUG, OWN_FAULT, OWN_OUT_OF_PAGE, OWN_STEPS, OWN_ROOM = range(OWN, OWN + 5)
 _STEPS, _STEPS_A_LEAF = 1 << 24, 1 << 10
 
 ROOM = 256
-"""Slots that one call of a policy may take: it can't be stopped half way and gone on with."""
+"""Pages that one call of a policy may hit, and one more for each top index."""
 
 _MOST_AT_ONCE = 6
 """Slots that hitting one page may take."""
@@ -116,9 +116,18 @@ def begin(t: P2MTables) -> None:
 
 
 @inner_kernel
+def call_room(t: P2MTables) -> int:
+    """Return the slots that one call of the policy may take.
+
+    It can't be stopped half way and gone on with. What strays does so once for each top index.
+    """
+    return ROOM + _MOST_AT_ONCE + (t.state[0].num_leaves >> t.state[0].entries_shift)
+
+
+@inner_kernel
 def bound_hits(t: P2MTables) -> None:
-    """Let the call that begins hit ROOM pages, however much room the guests before it took."""
-    t.statics[R_SLOTS] = t.state[0].num_slots + ROOM
+    """Let the call that begins hit so many pages, however much room the guests before it took."""
+    t.statics[R_SLOTS] = t.state[0].num_slots + call_room(t)
 
 
 @inner_kernel

@@ -86,7 +86,12 @@ _NO_LIST = (
 _TRIMMED = (
     "Xen's toolstack (4.7 and newer) left out a block of the linear list that was in use, as its "
     "trim is right only where p2m_vaddr is a multiple of 1 GiB. Lay the table there, or save by a "
-    "toolstack that reads the list in its place; another release of Linux loses as much."
+    "toolstack that reads the list in its place; every release of Linux from 4.3 on loses as much."
+)
+
+_AND_ITS_HINT = (
+    " Where it got memory after boot, a kernel of 4.3 to 5.13 loses its last pages besides: 5.14 "
+    "and newer do not."
 )
 
 _OVER_MAX = (
@@ -394,7 +399,7 @@ def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:
 
 def _lost(policy: Policy, stories: list[EventStory]) -> str:
     if any(DROPPED in step.text for story in stories for step in story.steps):
-        return _TRIMMED
+        return _TRIMMED + (_AND_ITS_HINT if policy.name == "linear-4.4" else "")
     if policy.name in _BETTER:
         return _better(policy)
     return (
