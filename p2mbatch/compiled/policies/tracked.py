@@ -323,7 +323,11 @@ def rebuild_mids(t: P2MTables, end: int, pages: Int64Array, slots: Int64Array) -
         written += count
         if count < 0:
             odd += 1
-    return written if odd == 0 else -1
+    if odd != 0:
+        return -1
+    state[0].listed = end
+    state[0].listed_event = state[0].event
+    return written
 
 
 # --- boot and growth ---------------------------------------------------------------------------
