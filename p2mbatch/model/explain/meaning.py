@@ -89,10 +89,10 @@ _TRIMMED = (
     "toolstack that reads the list in its place; every release of Linux from 4.3 on loses as much."
 )
 
-_AND_ITS_HINT = (
-    " Where it got memory after boot, a kernel of 4.3 to 5.13 loses its last pages besides: 5.14 "
-    "and newer do not."
-)
+_LOSES_BESIDES = {
+    "linear-4.4": " Where it got memory after boot, a kernel of 4.3 to 5.13 loses its last pages "
+    "besides: 5.14 and newer do not.",
+}
 
 _OVER_MAX = (
     "The guest has more pages than this kernel's p2m was built for "
@@ -399,7 +399,7 @@ def _whole(policy: Policy, stories: list[EventStory], num: str) -> Meaning:
 
 def _lost(policy: Policy, stories: list[EventStory]) -> str:
     if any(DROPPED in step.text for story in stories for step in story.steps):
-        return _TRIMMED + (_AND_ITS_HINT if policy.name == "linear-4.4" else "")
+        return _TRIMMED + _LOSES_BESIDES.get(policy.name, "")
     if policy.name in _BETTER:
         return _better(policy)
     return (
