@@ -263,7 +263,9 @@ def _finished(out: Path) -> int:
 def many_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     """Memory over a long sweep, and how soon a killed one is at work again."""
     out = directory / "many"
-    command = _command("1GiB", out, "--seeds", str(sizes.many_cells), "--no-report")
+    # More than are waited for: a sweep that is done before it is looked at can't be killed.
+    total = max(10 * sizes.many_cells, 500_000)
+    command = _command("1GiB", out, "--seeds", str(total), "--no-report")
 
     def wait_for(process: subprocess.Popen[bytes], cells: float) -> None:
         while _finished(out) < cells and process.poll() is None:
@@ -273,9 +275,11 @@ def many_cells(sizes: Sizes, directory: Path) -> Iterator[Figure]:
     for share in (0.1, 0.9):
         wait_for(process, share * sizes.many_cells)
         memory.append(psutil.Process(process.pid).memory_info().rss / 1e6)
+    wait_for(process, sizes.many_cells)
     process.kill()
     process.wait()
     before = _finished(out)
+    assert before < total
     start = time.perf_counter()
     process = subprocess.Popen(command)
     wait_for(process, before + 1)

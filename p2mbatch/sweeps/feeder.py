@@ -72,7 +72,8 @@ class Feeder:
         """Ids of cells that are not in the journal yet, where the same cell may come again."""
         self._num_settled = 0
         self._cost_scale = 1.0
-        self._last_commit = time.monotonic()
+        # What is lived first is written down at once: a sweep shows soon that it is at work.
+        self._last_commit = time.monotonic() - _COMMIT_INTERVAL_S
         self._last_move = time.monotonic()
 
     def run(self) -> bool:
