@@ -62,7 +62,6 @@ class _State:
     lost = False
     """Whether the exception that was raised for it got lost."""
     said = _thread.allocate_lock()
-    leftovers: ClassVar[set[str]] = set()
     duties: ClassVar[list[Callable[[], None]]] = []
 
 
@@ -127,13 +126,6 @@ def _compiles(frame: FrameType | None) -> bool:
 def end(number: int) -> None:
     """End the process by signal `number`: the line, what must not stay, the exit code."""
     say(number)
-    for path in list(_State.leftovers):
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # noqa: PTH108 - pathlib may not be loaded yet
-        if os.path.isdir(path):  # noqa: PTH112
-            import shutil
-
-            shutil.rmtree(path, ignore_errors=True)
     for duty in list(_State.duties):
         # Whatever it comes to, the process ends.
         with contextlib.suppress(Exception):
@@ -160,11 +152,17 @@ def hold() -> None:
 @contextlib.contextmanager
 def removed_at_end(path: str) -> Iterator[None]:
     """Have the file or directory `path` removed where a signal ends the process inside."""
-    _State.leftovers.add(path)
-    try:
+    with done_at_end(lambda: _remove(path)):
         yield
-    finally:
-        _State.leftovers.discard(path)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108 - pathlib may not be loaded yet
+    if os.path.isdir(path):  # noqa: PTH112
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -64,8 +64,8 @@ _LAST_OF: Final = {3: 19, 4: 20, 5: 19}
 _NEWEST: Final = 7
 """No first number above this is known here."""
 
-_MENDED_IN_PART: Final = "5.14"
-"""Stands for its series, which is mended; `5.14.0` is the release, which is not."""
+_FIRST_5_14: Final = "5.14.0"
+"""The release, which is not mended yet; `5.14` alone stands for the series, which is."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def canonical_version(text: str) -> str:
         return text
     numbers = _numbers(text)
     length = 3 if numbers[:2] == (2, 6) else 2
-    if text == f"{_MENDED_IN_PART}.0":
+    if text == _FIRST_5_14:
         return text
     return ".".join(map(str, numbers if numbers[length] else numbers[:length]))
 
@@ -117,7 +117,7 @@ def kernel_of(text: str, word_bytes: int) -> Kernel:
     wide, narrow = next(names for first, *names in reversed(_FIRSTS) if series >= first)
     policy = wide if word_bytes == 8 else narrow
     mended = _MENDED.get(series)
-    if mended is not None and (stable or text == f"{_MENDED_IN_PART}.0"):
+    if mended is not None and (stable or text == _FIRST_5_14):
         policy = "linear" if stable >= mended else "linear-4.4"
     hotplug = 512 if find(policy).is_linear else 0
     return Kernel(policy, _most(series, word_bytes), hotplug)

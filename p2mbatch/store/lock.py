@@ -12,6 +12,7 @@ from pathlib import Path
 
 from p2mbatch.base.errors import InputError, ResourceError
 from p2mbatch.store.ledger import Tally
+from p2mbatch.store.messages import not_plain
 
 LOCK_NAME = "lock"
 
@@ -54,7 +55,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 def _check_plain(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise InputError(f"{path}: is not a plain file, as a store's is: take it away")
+        raise not_plain(path)
 
 
 def _text(descriptor: int) -> str:

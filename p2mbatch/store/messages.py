@@ -38,6 +38,11 @@ def logs_of(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
+def not_plain(path: Path) -> InputError:
+    """Return the error for a store's file that is a pipe, a device or a directory."""
+    return InputError(f"{path}: is not a plain file, as a store's is: take it away")
+
+
 def check_plain(path: Path) -> None:
     """Raise `InputError` where the journal at `path`, or a log of it, is there and no plain file.
 
@@ -45,7 +50,7 @@ def check_plain(path: Path) -> None:
     """
     for file in (path, *logs_of(path)):
         if is_there(file) and not is_file(file):
-            raise InputError(f"{file}: is not a plain file, as a store's is: take it away")
+            raise not_plain(file)
 
 
 def explanation(path: Path, error: sqlite3.Error) -> InputError | ResourceError:
