@@ -31,7 +31,6 @@ from p2mbatch.compiled.child.layout import (
     MAX_BOOT_RUNS,
     OP_BOOT,
     R_BUILDS,
-    R_OPEN,
     R_TABLE,
 )
 from p2mbatch.compiled.child.lookups import looked_up
@@ -214,10 +213,7 @@ def boot_flat(t: P2MTables, h: HostTables, runs: Int64Array) -> int:
 def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
     """Do `Operations.get` by the kernel's own lookup."""
     three_lookup.get(t, h, pfns, out)
-    try:
-        looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
-    except Exception:
-        t.statics[R_OPEN] = 0
+    looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
 
 
 @kernel
@@ -225,10 +221,7 @@ def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Do `Operations.get_row` by the kernel's own lookup."""
     for k in range(len(out)):
         out[k] = get_entry(t, h, first + k)
-    try:
-        looked_up(t, h, first, out[:0], out, as_int(WILD))
-    except Exception:
-        t.statics[R_OPEN] = 0
+    looked_up(t, h, first, out[:0], out, as_int(WILD))
 
 
 MARKING = THREE_LEVEL._replace(boot=boot_tree, get=get, get_parallel=get, get_row=get_row)

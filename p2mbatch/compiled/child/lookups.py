@@ -20,7 +20,7 @@ from p2mbatch.compiled.child.replay import END, advance
 from p2mbatch.compiled.child.request import area_at, begin_request, broken, wake
 from p2mbatch.compiled.child.wire import words_at
 from p2mbatch.compiled.inspect import p2m_words
-from p2mbatch.compiled.jit import as_int, inner_kernel, kernel
+from p2mbatch.compiled.jit import as_int, inner_kernel, kernel, never_inline
 from p2mbatch.compiled.lookup import lookup
 from p2mbatch.compiled.status import FAULT_MID, FAULT_TOP
 from p2mbatch.compiled.tables import LAZY, NO_PAGE, HostTables, P2MTables
@@ -49,8 +49,19 @@ def looked_up(
 ) -> None:
     """Put into `out` what the kernel's own lookup says of `pfns`, or of those from `first` on.
 
-    Where that ends in a fault and ours did not, `fault` stands.
+    Where that ends in a fault and ours did not, `fault` stands. What could not be asked stays.
     """
+    never_inline()
+    try:
+        _look_up(t, h, first, pfns, out, fault)
+    except Exception:
+        t.statics[R_OPEN] = 0
+
+
+@inner_kernel
+def _look_up(
+    t: P2MTables, h: HostTables, first: int, pfns: Int64Array, out: Int64Array, fault: int
+) -> None:
     most = 3 * MAX_RUNS
     begin_at = as_int(0)
     while begin_at < len(out):
@@ -102,17 +113,11 @@ def _take_lookups(
 def get(t: P2MTables, h: HostTables, pfns: Int64Array, out: Int64Array) -> None:
     """Do `Operations.get` by the kernel's own lookup."""
     lookup(t, h, pfns, out)
-    try:
-        looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
-    except Exception:
-        t.statics[R_OPEN] = 0
+    looked_up(t, h, as_int(0), pfns, out, as_int(FAULT_MID))
 
 
 @kernel
 def get_row(t: P2MTables, h: HostTables, first: int, out: Int64Array) -> None:
     """Do `Operations.get_row` by the kernel's own lookup."""
     p2m_words(t, h, first, out)
-    try:
-        looked_up(t, h, first, out[:0], out, as_int(WILD))
-    except Exception:
-        t.statics[R_OPEN] = 0
+    looked_up(t, h, first, out[:0], out, as_int(WILD))
